@@ -1,0 +1,1 @@
+"""TensorFlow and Arrow: signatures, tensors, servables. Knows nothing of Beam."""

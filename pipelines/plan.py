@@ -1,0 +1,432 @@
+"""What a run will do, worked out before the first row: partitions, schema, shards, problems."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from models.signature import (
+    InputColumn,
+    Signature,
+    TensorSpec,
+    find_mismatches,
+    find_unsupported,
+    parse_fill,
+)
+from models.tensors import output_type
+from models.versions import digest_model
+from pipelines.settings import BadOptions, BatchScoringSettings
+from transforms.elements import Outcome, Shard
+from transforms.io.delta import (
+    committed_runs,
+    find_table_problems,
+    open_table,
+    storable_type,
+)
+from transforms.io.filesystems import resolve
+from transforms.io.partitions import Partition, list_partitions, run_id_of
+from transforms.io.shards import Footer, plan_shards, read_footers
+from transforms.score import DIGEST_COLUMN, ScoreSpec
+
+# Raised when the meaning of scores changes without a change of any option.
+_RUN_FORMAT = 1
+_MOST_NAMED = 5
+_MOST_BATCH_ROWS = 65_536
+_BATCH_BYTES = 64 << 20
+
+SignatureReader = Callable[[BatchScoringSettings, str], Signature]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The work of a run.
+
+    Attributes:
+      digest: the model's.
+      partition_columns: of input and output, outermost first.
+      selected: all partitions that are meant.
+      committed: those of them whose scores the table holds already.
+      failed: outcomes of partitions that cannot even be started.
+      score, schema, shards: what to do about the others; None and empty when nothing is left.
+      batch_rows: rows of a record batch.
+      dictionary_columns: columns to read as dictionaries.
+      integer_key: the key, when there is one only and it holds integers.
+    """
+
+    digest: str
+    partition_columns: tuple[str, ...]
+    selected: list[Partition]
+    committed: list[Partition]
+    failed: list[Outcome]
+    signature: Signature | None = None
+    score: ScoreSpec | None = None
+    schema: pa.Schema | None = None
+    shards: list[Shard] = dataclasses.field(default_factory=list)
+    batch_rows: int = _MOST_BATCH_ROWS
+    dictionary_columns: tuple[str, ...] = ()
+    integer_key: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows to score."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def scored_partitions(self) -> list[str]:
+        """The partitions to score, by path."""
+        return list(dict.fromkeys(shard.partition for shard in self.shards))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns to read."""
+        assert self.score is not None  # noqa: S101: only asked when there is work
+        inputs = (source.column for source in self.score.inputs)
+        return tuple(dict.fromkeys((*self.score.carried, *inputs)))
+
+
+def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -> Plan:
+    """Work out what to do, and check all that can be checked before the first row.
+
+    Args:
+      settings: what was asked for.
+      read_signature: loads the model, calls it once and returns the signature; called only when
+        there is something to score.
+
+    Raises:
+      BadOptions: something is wrong with options, dataset, model or table; lists all of it.
+    """
+    problems: list[str] = []
+    partitions = _select_partitions(settings, problems)
+    digest = _digest_model(settings, problems)
+    try:
+        table = open_table(settings.output)
+    except ValueError as e:
+        problems.append(str(e))
+    if problems:
+        raise BadOptions(problems)
+
+    columns = partitions[0].columns
+    runs = {p.path: run_id_of(p, _configuration(settings, digest)) for p in partitions}
+    held = committed_runs(table, runs) if table else {}
+    committed = [p for p in partitions if held.get(p.path) == runs[p.path]]
+    broken = [p for p in partitions if p.problems]
+    failed = [Outcome(p.path, runs[p.path], "failed", reason="; ".join(p.problems)) for p in broken]
+    todo = [p for p in partitions if p not in committed and p not in broken]
+    plan = Plan(
+        digest=digest,
+        partition_columns=columns,
+        selected=partitions,
+        committed=committed,
+        failed=failed,
+    )
+    if not todo:
+        return plan
+    try:
+        signature = read_signature(settings, digest)
+    except (ValueError, OSError) as e:
+        raise BadOptions([str(e)]) from e
+    footers = _read_footers(settings, todo)
+    for partition in todo:
+        errors = [f.error for f in footers[partition.path] if f.error]
+        if errors:
+            outcome = Outcome(partition.path, runs[partition.path], "failed")
+            failed.append(outcome._replace(reason="; ".join(errors)))
+    unreadable = {outcome.partition for outcome in failed}
+    readable = [p for p in todo if p.path not in unreadable]
+    inputs = _choose_inputs(settings, signature, problems)
+    outputs = _choose_outputs(settings, signature, columns, problems)
+    schemas = _gather_schemas(readable, footers)
+    problems += _find_schema_problems(settings, signature, inputs, columns, schemas)
+    if problems:
+        raise BadOptions(problems)
+    if not readable:
+        return plan
+
+    schema = _file_schema(settings, outputs, schemas, table)
+    if table:
+        problems += find_table_problems(table, schema, columns)
+    problems += _find_write_problems(settings.output)
+    if problems:
+        raise BadOptions(problems)
+    return dataclasses.replace(
+        plan,
+        signature=signature,
+        schema=schema,
+        score=ScoreSpec(
+            model=os.path.abspath(settings.model),
+            digest=digest,
+            signature_name=settings.signature,
+            inputs=tuple(inputs),
+            outputs=tuple((spec.name, column) for spec, column in outputs),
+            carried=settings.carried,
+            batch_rows=settings.batch_rows,
+        ),
+        shards=[
+            shard
+            for p in readable
+            for shard in plan_shards(p, footers[p.path], runs[p.path], held.get(p.path, ""))
+        ],
+        batch_rows=_batch_rows(settings, footers),
+        dictionary_columns=_dictionary_columns(inputs, schemas),
+        integer_key=_integer_key(settings, schema),
+    )
+
+
+def _select_partitions(settings: BatchScoringSettings, problems: list[str]) -> list[Partition]:
+    try:
+        file_system, root = resolve(settings.input)
+        listing = list_partitions(file_system, root, settings.partitions)
+    except (ValueError, OSError) as e:
+        problems.append(f"--input: {e}")
+        return []
+    problems += listing.problems
+    found = listing.partitions
+    if not listing.problems and not found and not settings.partitions:
+        problems.append(
+            f"--input: no partition in {settings.input}; expected folders column=value with "
+            "*.parquet files"
+        )
+    chosen: list[Partition] = []
+    for spec in settings.partitions:
+        matched = [
+            p for p in found if set(spec.columns) <= set(p.columns) and spec.matches(p.values)
+        ]
+        if not matched and not listing.problems:
+            problems.append(_describe_no_match(settings, spec.text))
+        chosen += [p for p in matched if p not in chosen]
+    return sorted(chosen) if settings.partitions else found
+
+
+def _describe_no_match(settings: BatchScoringSettings, spec: str) -> str:
+    file_system, root = resolve(settings.input)
+    every = list_partitions(file_system, root, ()).partitions
+    if not every:
+        return f"--partitions {spec}: no partition matches; there is none in {settings.input}"
+    return (
+        f"--partitions {spec}: no partition matches; {settings.input} has {len(every)}, from "
+        f"{every[0].path} to {every[-1].path}"
+    )
+
+
+def _digest_model(settings: BatchScoringSettings, problems: list[str]) -> str:
+    try:
+        digest = digest_model(settings.model)
+    except FileNotFoundError as e:
+        problems.append(str(e))
+        return ""
+    if settings.model_digest not in (None, digest):
+        problems.append(
+            f"--model_digest: expected {settings.model_digest}, got {digest} for {settings.model}. "
+            "Nothing of it was run"
+        )
+    return digest
+
+
+def _configuration(settings: BatchScoringSettings, digest: str) -> dict[str, object]:
+    """Return all that changes values; what only changes speed must not be in here."""
+    return {
+        "format": _RUN_FORMAT,
+        "model_digest": digest,
+        "signature": settings.signature,
+        "keys": settings.keys,
+        "keep": settings.keep,
+        "columns": settings.columns,
+        "fills": settings.fills,
+        "outputs": settings.outputs,
+    }
+
+
+def _read_footers(
+    settings: BatchScoringSettings, partitions: Sequence[Partition]
+) -> dict[str, list[Footer]]:
+    file_system, _ = resolve(settings.input)
+    footers = iter(read_footers(file_system, [f.path for p in partitions for f in p.files]))
+    return {p.path: [next(footers) for _ in p.files] for p in partitions}
+
+
+def _choose_inputs(
+    settings: BatchScoringSettings, signature: Signature, problems: list[str]
+) -> list[InputColumn]:
+    problems += find_unsupported(_stored(signature, settings))
+    names = [spec.name for spec in signature.inputs]
+    for flag, given in (("--columns", settings.columns), ("--fill", settings.fills)):
+        for name in given.keys() - names:
+            problems.append(
+                f"{flag} {name}=…: signature '{signature.name}' has no input '{name}'; "
+                f"it has {', '.join(names)}"
+            )
+    inputs = []
+    for spec in signature.inputs:
+        fill = None
+        if spec.name in settings.fills:
+            try:
+                fill = parse_fill(spec, settings.fills[spec.name])
+            except ValueError as e:
+                problems.append(str(e))
+        inputs.append(InputColumn(spec, settings.columns.get(spec.name, spec.name), fill))
+    return inputs
+
+
+def _stored(signature: Signature, settings: BatchScoringSettings) -> Signature:
+    """Return the signature with only the outputs that are asked for."""
+    wanted = settings.outputs
+    kept = tuple(spec for spec in signature.outputs if wanted is None or spec.name in wanted)
+    return signature._replace(outputs=kept)
+
+
+def _choose_outputs(
+    settings: BatchScoringSettings,
+    signature: Signature,
+    partition_columns: Sequence[str],
+    problems: list[str],
+) -> list[tuple[TensorSpec, str]]:
+    specs = {spec.name: spec for spec in signature.outputs}
+    wanted = settings.outputs or {name: name for name in specs}
+    for name in wanted.keys() - specs.keys():
+        problems.append(
+            f"--outputs {name}: signature '{signature.name}' has no output '{name}'; "
+            f"it has {', '.join(specs)}"
+        )
+    taken = {*settings.carried, DIGEST_COLUMN}
+    if settings.outputs is None:  # given names are checked with the options
+        for name in sorted(taken & wanted.keys()):
+            problems.append(
+                f"output '{name}' has the name of another output column. Rename it with "
+                f"--outputs {name}=COLUMN"
+            )
+    for column in partition_columns:
+        if column in taken or column in wanted.values():
+            problems.append(
+                f"output column '{column}' is a partition column, which the output has anyway. "
+                "Leave it out of --keys and --keep, or rename the output with --outputs T=COLUMN"
+            )
+    return [(specs[name], column) for name, column in wanted.items() if name in specs]
+
+
+def _gather_schemas(
+    partitions: Sequence[Partition], footers: dict[str, list[Footer]]
+) -> dict[pa.Schema, list[str]]:
+    """Return each schema there is, and the partitions whose files have it."""
+    schemas: dict[pa.Schema, list[str]] = {}
+    for partition in partitions:
+        for footer in footers[partition.path]:
+            if footer.schema is not None:
+                paths = schemas.setdefault(footer.schema.remove_metadata(), [])
+                if partition.path not in paths[-1:]:
+                    paths.append(partition.path)
+    return schemas
+
+
+def _find_schema_problems(
+    settings: BatchScoringSettings,
+    signature: Signature,
+    inputs: Sequence[InputColumn],
+    partition_columns: Sequence[str],
+    schemas: dict[pa.Schema, list[str]],
+) -> list[str]:
+    where: dict[str, list[str]] = {}
+    stored: dict[str, dict[str, list[str]]] = {}
+    for schema, paths in schemas.items():
+        for problem in find_mismatches(signature, inputs, schema).values():
+            where.setdefault(problem, []).extend(paths)
+        for flag, columns in (("--keys", settings.keys), ("--keep", settings.keep)):
+            for column in columns:
+                at = schema.get_all_field_indices(column)
+                if len(at) != 1:
+                    count = "no column" if not at else f"{len(at)} columns"
+                    note = f"{flag}: the table has {count} '{column}'"
+                    if column not in partition_columns:
+                        where.setdefault(note, []).extend(paths)
+                    continue
+                try:
+                    kind = str(storable_type(schema.field(at[0]).type))
+                    stored.setdefault(column, {}).setdefault(kind, []).extend(paths)
+                except ValueError as e:
+                    where.setdefault(f"{flag}: column '{column}': {e}", []).extend(paths)
+    total = len({path for paths in schemas.values() for path in paths})
+    problems = [f"{problem} (in {_name(paths, total)})." for problem, paths in where.items()]
+    for column, kinds in stored.items():
+        if len(kinds) > 1:
+            places = " and ".join(f"{kind} in {_name(p, 0)}" for kind, p in kinds.items())
+            problems.append(f"column '{column}' cannot be copied to one table: it is {places}.")
+    return problems
+
+
+def _name(paths: Sequence[str], total: int) -> str:
+    if len(paths) == total:
+        return paths[0] if total == 1 else f"all {total} partitions"
+    names = ", ".join(sorted(paths)[:_MOST_NAMED])
+    more = len(paths) - _MOST_NAMED
+    return f"{names} and {more} more" if more > 0 else names
+
+
+def _file_schema(
+    settings: BatchScoringSettings,
+    outputs: Sequence[tuple[TensorSpec, str]],
+    schemas: dict[pa.Schema, list[str]],
+    table: object,
+) -> pa.Schema:
+    if not schemas:
+        raise BadOptions(
+            [
+                f"--input: no rows at all: the partitions to score in {settings.input} hold no "
+                "file, so nothing says what columns the output has"
+            ]
+        )
+    first = next(iter(schemas))
+    return pa.schema(
+        [
+            *((name, storable_type(first.field(name).type)) for name in settings.carried),
+            *((column, storable_type(output_type(spec))) for spec, column in outputs),
+            (DIGEST_COLUMN, pa.string()),
+        ]
+    )
+
+
+def _find_write_problems(output: str) -> list[str]:
+    if "://" in output:
+        return []
+    nearest = Path(output).absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return []
+    return [f"--output: expected a folder that can be written, got {nearest}"]
+
+
+def _batch_rows(settings: BatchScoringSettings, footers: dict[str, list[Footer]]) -> int:
+    """Return the rows of a record batch: a model call's, or as many as fit in a fair amount."""
+    if settings.batch_rows:
+        return settings.batch_rows
+    groups = [
+        size / rows
+        for files in footers.values()
+        for footer in files
+        for size, rows in zip(footer.group_bytes, footer.group_rows, strict=True)
+        if rows
+    ]
+    widest = max(groups, default=1.0)
+    return int(min(_MOST_BATCH_ROWS, max(1, _BATCH_BYTES // max(widest, 1.0))))
+
+
+def _dictionary_columns(
+    inputs: Sequence[InputColumn], schemas: dict[pa.Schema, list[str]]
+) -> tuple[str, ...]:
+    texts = {source.column for source in inputs if source.tensor.dtype == "string"}
+    return tuple(
+        sorted(
+            column
+            for column in texts
+            if not any(pa.types.is_null(schema.field(column).type) for schema in schemas)
+        )
+    )
+
+
+def _integer_key(settings: BatchScoringSettings, schema: pa.Schema) -> str | None:
+    if len(settings.keys) == 1 and pa.types.is_integer(schema.field(settings.keys[0]).type):
+        return settings.keys[0]
+    return None

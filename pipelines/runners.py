@@ -1,0 +1,94 @@
+"""Which runner executes a pipeline, and where its workers live. The only file that knows runners."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
+from apache_beam.runners.runner import PipelineRunner, create_runner
+
+from models.servable import ModelError, shared_servable
+from models.signature import Signature
+from pipelines.settings import BatchScoringSettings, available_cpus
+
+_IN_PROCESS = ("FnApiRunner", "DirectRunner")
+
+
+def runner_name(options: PipelineOptions) -> str:
+    """Return the runner's class name. The default is Beam's FnApiRunner in this process.
+
+    `DirectRunner` means the same: Beam's own would try to fetch a Prism binary from the web first.
+    """
+    name = (options.view_as(StandardOptions).runner or "FnApiRunner").rsplit(".", 1)[-1]
+    return "FnApiRunner" if name in _IN_PROCESS else name
+
+
+def make_runner(options: PipelineOptions, workers: int) -> PipelineRunner:
+    """Return the runner, with its options set for so many workers.
+
+    Local workers are threads of this process (decision 0002): a TensorFlow call and the reading and
+    writing of Parquet release Python's lock, the model is loaded once, and no further process has
+    to import TensorFlow. `--direct_running_mode=multi_processing` overrides it.
+    """
+    if runner_name(options) != "FnApiRunner":
+        return create_runner(options.view_as(StandardOptions).runner)
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+    direct = options.view_as(DirectOptions)
+    direct.direct_num_workers = workers
+    if direct.direct_running_mode == "in_memory" and workers > 1:
+        direct.direct_running_mode = "multi_threading"
+    return FnApiRunner()
+
+
+def workers_share_process(options: PipelineOptions) -> bool:
+    """Return whether the workers are threads of this process."""
+    if runner_name(options) == "FnApiRunner":
+        return options.view_as(DirectOptions).direct_running_mode != "multi_processing"
+    environment = options.view_as(PortableOptions).environment_type
+    default = "LOOPBACK" if runner_name(options) == "PrismRunner" else ""
+    return (environment or default) == "LOOPBACK"
+
+
+def threads_per_call(workers: int) -> int:
+    """Return the threads a model call may use so that so many workers do not fight."""
+    return max(1, available_cpus() // workers)
+
+
+def read_signature(
+    settings: BatchScoringSettings, digest: str, options: PipelineOptions
+) -> Signature:
+    """Load the model, have it answer a call, and return its signature.
+
+    Where the workers are threads of this process the loaded model is kept for them. Elsewhere it is
+    loaded in a process of its own, so that the launcher never imports TensorFlow, and a model that
+    crashes does not take the launcher along.
+
+    Raises:
+      ModelError: the model does not load or answer, or has no such signature.
+    """
+    if workers_share_process(options):
+        return shared_servable(
+            str(Path(settings.model).absolute()),
+            settings.signature,
+            digest=digest,
+            batch_rows=settings.batch_rows,
+            threads=threads_per_call(settings.workers),
+        ).signature
+    command = [sys.executable, "-m", "models.servable", settings.model, settings.signature]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return Signature.from_json(done.stdout.strip().rsplit("\n", 1)[-1])
+    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    raise ModelError(
+        lines[-1]
+        if done.returncode == 2
+        else f"Model {settings.model} crashed its process: {lines[-1]}"
+    )

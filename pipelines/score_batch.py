@@ -1,0 +1,238 @@
+"""Score partitions of a dataset with a TensorFlow model into a Delta table.
+
+    python -m pipelines.score_batch --input … --model … --keys … --output …
+
+Exit codes: 0 every row is scored and published (or nothing was left to do); 1 a partition could not
+be published, or the job failed; 2 options, dataset, model or table are wrong, found before the
+first row; 3 all is published, and some rows are dead letters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult
+from rich.console import Console
+
+from pipelines import __version__
+from pipelines.plan import Plan, make_plan
+from pipelines.progress import show_progress
+from pipelines.runners import make_runner, read_signature, runner_name
+from pipelines.settings import BadOptions, BatchScoringOptions, BatchScoringSettings
+from pipelines.summary import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_WRONG,
+    Report,
+    print_failures,
+    print_nothing_left,
+    print_plan,
+    print_report,
+)
+from transforms import metrics
+from transforms.dead_letters import StageDeadLetters
+from transforms.elements import Outcome
+from transforms.io.delta import CommitPartitions, CommitSpec, create_table
+from transforms.io.outcomes import WriteOutcomes, take_outcomes
+from transforms.io.parquet import ReadRecordBatches, StageParquet
+from transforms.io.shards import MatchShards
+from transforms.score import Score
+
+_USAGE = "python -m pipelines.score_batch --input PATH --model PATH --keys C,… --output PATH [options]"
+_MOST_REASON = 2000
+
+
+def build(
+    pipeline: beam.Pipeline, settings: BatchScoringSettings, plan: Plan, job_id: str
+) -> beam.PCollection[Outcome]:
+    """Add the steps of a batch scoring job to a pipeline, and return its outcomes.
+
+    ReadRecordBatches, Score and the two Stage steps fuse to one stage on every runner; rows are
+    never shuffled. Outcomes are also written for the launcher, under the job id.
+    """
+    assert plan.score is not None  # noqa: S101: a plan with shards has one
+    assert plan.schema is not None  # noqa: S101
+    batches = (
+        pipeline
+        | "MatchShards" >> MatchShards(shards=plan.shards)
+        | "ReadRecordBatches"
+        >> ReadRecordBatches(
+            root=settings.input,
+            columns=plan.columns,
+            dictionary_columns=plan.dictionary_columns,
+            batch_rows=plan.batch_rows,
+        )
+    )
+    scored = batches | "Score" >> Score(spec=plan.score)
+    receipts = scored.scores | "StageParquet" >> StageParquet(
+        output=settings.output,
+        schema=plan.schema,
+        statistics=settings.keys,
+        integer_key=plan.integer_key,
+    )
+    dead_receipts = scored.dead_letters | "StageDeadLetters" >> StageDeadLetters(
+        output=settings.output
+    )
+    outcomes = (
+        (receipts, dead_receipts)
+        | "MergeReceipts" >> beam.Flatten()
+        | "CommitPartitions" >> CommitPartitions(spec=_commit_spec(settings, plan, job_id))
+    )
+    _ = outcomes | "WriteOutcomes" >> WriteOutcomes(output=settings.output, job_id=job_id)
+    return outcomes
+
+
+def _commit_spec(settings: BatchScoringSettings, plan: Plan, job_id: str) -> CommitSpec:
+    paths = set(plan.scored_partitions)
+    return CommitSpec(
+        output=settings.output,
+        partition_columns=plan.partition_columns,
+        keys=settings.keys,
+        metadata={
+            "model_digest": plan.digest,
+            "signature": settings.signature,
+            "tool_version": __version__,
+            "job_id": job_id,
+        },
+        fingerprints={p.path: p.fingerprint for p in plan.selected if p.path in paths},
+        max_dead_letter_ratio=settings.max_dead_letter_ratio,
+    )
+
+
+def run(
+    settings: BatchScoringSettings, plan: Plan, options: PipelineOptions, console: Console
+) -> Report:
+    """Score what the plan says, showing progress, and return what came of it.
+
+    Raises:
+      OSError: the table cannot be created.
+      Exception: whatever the runner raises when the job as a whole fails.
+    """
+    create_table(settings.output, plan.schema, plan.partition_columns)
+    job_id = uuid.uuid4().hex
+    began = time.perf_counter()
+    pipeline = beam.Pipeline(runner=make_runner(options, settings.workers), options=options)
+    build(pipeline, settings, plan, job_id)
+    with show_progress(plan, settings.output, console):
+        result = pipeline.run()
+        result.wait_until_finish()
+    seconds = time.perf_counter() - began
+    outcomes = take_outcomes(settings.output, job_id)
+    silent = set(plan.scored_partitions) - {outcome.partition for outcome in outcomes}
+    lost = [Outcome(path, "", "failed", reason="the job ended without it") for path in silent]
+    return Report(
+        outcomes=sorted([*outcomes, *lost, *plan.failed]),
+        seconds=seconds,
+        counters=_read_counters(result),
+    )
+
+
+def _read_counters(result: PipelineResult) -> dict[str, int]:
+    counters: dict[str, int] = {}
+    query = MetricsFilter().with_namespace(metrics.NAMESPACE)
+    for counter in result.metrics().query(query)["counters"]:
+        value = counter.committed if counter.committed is not None else counter.attempted
+        counters[counter.key.metric.name] = counters.get(counter.key.metric.name, 0) + value
+    return counters
+
+
+def parse_options(argv: Sequence[str]) -> PipelineOptions:
+    """Return Beam's options for a command line; with `--help`, print our own and exit.
+
+    Raises:
+      BadOptions: a flag is known neither to us nor to Beam. Runners that have options of their own
+        (Flink, portable ones) are handed flags that we cannot know.
+    """
+    parser = argparse.ArgumentParser(
+        usage=_USAGE,
+        description=(__doc__ or "").partition("\n\n    ")[0],
+        epilog="Every Beam option works too, for example --runner=PrismRunner.",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    BatchScoringOptions._add_argparse_args(parser)  # noqa: SLF001: Beam's own hook
+    parser.parse_known_args(argv)
+    options = PipelineOptions(list(argv))
+    unknown = _find_unknown(argv)
+    if unknown and runner_name(options) in ("FnApiRunner", "PrismRunner"):
+        raise BadOptions([f"unknown option {flag}" for flag in unknown])
+    return options
+
+
+def _find_unknown(argv: Sequence[str]) -> list[str]:
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, conflict_handler="resolve")
+    parser.add_value_provider_argument = parser.add_argument  # type: ignore[attr-defined]
+    for family in PipelineOptions.__subclasses__():
+        if "_add_argparse_args" in vars(family):
+            family._add_argparse_args(parser)  # noqa: SLF001: Beam's own hook
+    _, unknown = parser.parse_known_args(list(argv))
+    return unknown
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    logging.basicConfig(level=logging.WARNING)
+    console, errors = Console(), Console(stderr=True)
+    try:
+        options = parse_options(sys.argv[1:] if argv is None else argv)
+        settings = BatchScoringSettings.from_options(options)
+        plan = make_plan(settings, lambda s, digest: read_signature(s, digest, options))
+    except BadOptions as e:
+        _print_problems(e.problems, errors)
+        return EXIT_WRONG
+    if not plan.shards:
+        if plan.committed:
+            print_nothing_left(plan, settings, console)
+        print_failures(plan.failed, errors)
+        return EXIT_FAILED if plan.failed else EXIT_OK
+    if settings.check:
+        print_plan(plan, settings, console)
+        return EXIT_FAILED if plan.failed else EXIT_OK
+    return score(settings, plan, options, console, errors)[0]
+
+
+def score(
+    settings: BatchScoringSettings,
+    plan: Plan,
+    options: PipelineOptions,
+    console: Console,
+    errors: Console,
+) -> tuple[int, Report | None]:
+    """Run a plan, print the report, and return the exit code and the report."""
+    try:
+        report = run(settings, plan, options, console)
+    except KeyboardInterrupt:
+        errors.print("Stopped. What is committed stays; run the same command to go on.")
+        return 130, None
+    except Exception as e:  # noqa: BLE001: a runner may raise anything; the exit code must tell
+        errors.print(f"The job failed: {_root_cause(e)}", highlight=False, markup=False)
+        errors.print("Partitions that are committed stay; run the same command to go on.")
+        return EXIT_FAILED, None
+    print_report(report, settings, console)
+    return report.exit_code, report
+
+
+def _print_problems(problems: Sequence[str], errors: Console) -> None:
+    if len(problems) > 1:
+        errors.print(f"{len(problems)} things are wrong:", highlight=False)
+    for problem in problems:
+        errors.print(problem, highlight=False, markup=False, soft_wrap=True)
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = f"{type(error).__name__}: {error}"
+    return text if len(text) <= _MOST_REASON else "… " + text[-_MOST_REASON:]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""The options of a batch scoring job, declared once, and the settings they make once checked."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from models.versions import DIGEST_PREFIX
+from transforms.io.partitions import PartitionSpec
+from transforms.score import DIGEST_COLUMN
+
+
+class BadOptions(ValueError):
+    """Options or input that cannot be scored; `problems` holds every sentence about them."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        """Keep the problems, without repetitions, in order."""
+        self.problems = list(dict.fromkeys(problems))
+        super().__init__("\n".join(self.problems))
+
+
+class BatchScoringOptions(PipelineOptions):
+    """The flags of `python -m pipelines.score_batch`. Values are checked by the settings."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        what = parser.add_argument_group("what is scored")
+        what.add_argument(
+            "--input",
+            metavar="PATH",
+            help="root of the dataset: PATH/<column>=<value>/…/*.parquet",
+        )
+        what.add_argument(
+            "--partitions",
+            metavar="SPEC",
+            action="append",
+            help="date=2013-11-01, date=2013-11-01..2013-12-31 or region=eu/date=2013-11-01; "
+            "repeatable; default: all. Partitions that are committed already are not scored again",
+        )
+        what.add_argument(
+            "--keys", metavar="C,…", help="columns that identify a row, copied to the output"
+        )
+        what.add_argument("--keep", metavar="C,…", help="further columns to copy to the output")
+
+        model = parser.add_argument_group("with which model")
+        model.add_argument("--model", metavar="PATH", help="SavedModel directory")
+        model.add_argument(
+            "--signature",
+            metavar="NAME",
+            default="serving_default",
+            help="signature to call (default: serving_default)",
+        )
+        model.add_argument(
+            "--columns",
+            metavar="T=C,…",
+            action="append",
+            help="input tensor T is column C, where their names differ",
+        )
+        model.add_argument(
+            "--fill",
+            metavar="T=VALUE",
+            action="append",
+            help="value for nulls of input T; repeatable. Without it a null is an error of its row",
+        )
+        model.add_argument(
+            "--outputs",
+            metavar="T[=C],…",
+            action="append",
+            help="output tensors to store, and their column names (default: all, named as they are)",
+        )
+        model.add_argument(
+            "--model_digest", metavar="sha256:…", help="refuse any model with another digest"
+        )
+
+        where = parser.add_argument_group("where scores go")
+        where.add_argument(
+            "--output", metavar="PATH", help="Delta table, partitioned like the input"
+        )
+        where.add_argument(
+            "--max_dead_letter_ratio",
+            metavar="R",
+            default="0.01",
+            help="publish no partition with a larger share of rows that failed (default: 0.01)",
+        )
+
+        how = parser.add_argument_group("how it runs")
+        how.add_argument(
+            "--batch_rows",
+            metavar="auto|N",
+            default="auto",
+            help="rows per model call (default: auto, found while scoring)",
+        )
+        how.add_argument(
+            "--workers",
+            metavar="N",
+            default=None,
+            help="parallel workers of the local runners (default: one per processor)",
+        )
+        how.add_argument(
+            "--check",
+            action="store_true",
+            help="do everything up to the first row, print the plan, score nothing",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class BatchScoringSettings:
+    """Checked settings of a batch scoring job; fields are named and explained as the options."""
+
+    input: str
+    output: str
+    model: str
+    signature: str = "serving_default"
+    keys: tuple[str, ...]
+    keep: tuple[str, ...] = ()
+    columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    fills: dict[str, str] = dataclasses.field(default_factory=dict)
+    outputs: dict[str, str] | None = None
+    partitions: tuple[PartitionSpec, ...] = ()
+    model_digest: str | None = None
+    max_dead_letter_ratio: float = 0.01
+    batch_rows: int | None = None
+    workers: int = 1
+    check: bool = False
+
+    @classmethod
+    def from_options(cls, options: PipelineOptions) -> BatchScoringSettings:
+        """Parse and check options.
+
+        Raises:
+          BadOptions: some are missing or wrong; lists all of them.
+        """
+        given = options.view_as(BatchScoringOptions)
+        read = _Reader()
+        settings = cls(
+            input=read.required("--input", given.input),
+            output=read.required("--output", given.output),
+            model=read.local("--model", read.required("--model", given.model)),
+            signature=given.signature,
+            keys=read.names("--keys", read.required("--keys", given.keys)),
+            keep=read.names("--keep", given.keep or ""),
+            columns=read.pairs("--columns", given.columns, "T=C"),
+            fills=read.fills(given.fill),
+            outputs=read.outputs(given.outputs),
+            partitions=read.specs(given.partitions),
+            model_digest=read.digest(given.model_digest),
+            max_dead_letter_ratio=read.ratio(given.max_dead_letter_ratio),
+            batch_rows=(
+                None
+                if given.batch_rows == "auto"
+                else read.positive("--batch_rows", given.batch_rows, "auto or ")
+            ),
+            workers=(
+                available_cpus()
+                if given.workers is None
+                else read.positive("--workers", given.workers, "")
+            ),
+            check=given.check,
+        )
+        read.check_collisions(settings)
+        read.check_runner(options)
+        if read.problems:
+            raise BadOptions(read.problems)
+        return settings
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The columns copied from the input: keys, then kept columns."""
+        return (*self.keys, *self.keep)
+
+
+def available_cpus() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Reader:
+    """Reads option values and gathers what is wrong with them, to say it all at once."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def required(self, flag: str, value: str | None) -> str:
+        if not value:
+            self.problems.append(f"{flag} is required")
+        return value or ""
+
+    def local(self, flag: str, value: str) -> str:
+        if "://" in value:
+            self.problems.append(f"{flag}: expected a local directory, got {value}. Copy it first")
+        return value
+
+    def names(self, flag: str, text: str) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in text.split(",")) if text else ()
+        if "" in names:
+            self.problems.append(f"{flag}: expected names with commas between, got '{text}'")
+        return names
+
+    def pairs(self, flag: str, texts: Sequence[str] | None, form: str) -> dict[str, str]:
+        pairs: dict[str, str] = {}
+        for text in (part for given in texts or () for part in given.split(",")):
+            left, equals, right = text.partition("=")
+            if not equals or not left or not right:
+                self.problems.append(f"{flag}: expected {form}, got '{text}'")
+            elif left in pairs:
+                self.problems.append(f"{flag}: {left} is given twice")
+            else:
+                pairs[left] = right
+        return pairs
+
+    def fills(self, texts: Sequence[str] | None) -> dict[str, str]:
+        fills: dict[str, str] = {}
+        for text in texts or ():
+            name, equals, value = text.partition("=")
+            if not equals or not name:
+                self.problems.append(f"--fill: expected T=VALUE, got '{text}'")
+            elif name in fills:
+                self.problems.append(f"--fill: {name} is given twice")
+            fills[name] = value
+        return fills
+
+    def outputs(self, texts: Sequence[str] | None) -> dict[str, str] | None:
+        if not texts:
+            return None
+        whole = [
+            part if "=" in part else f"{part}={part}" for text in texts for part in text.split(",")
+        ]
+        return self.pairs("--outputs", whole, "T or T=C")
+
+    def specs(self, texts: Sequence[str] | None) -> tuple[PartitionSpec, ...]:
+        specs = []
+        for text in texts or ():
+            try:
+                specs.append(PartitionSpec(text))
+            except ValueError as e:
+                self.problems.append(str(e))
+        return tuple(specs)
+
+    def digest(self, text: str | None) -> str | None:
+        digits = (text or "").removeprefix(DIGEST_PREFIX)
+        if text and (len(digits) != 64 or not text.startswith(DIGEST_PREFIX)):
+            self.problems.append(
+                f"--model_digest: expected {DIGEST_PREFIX} and 64 hex digits, got '{text}'"
+            )
+        return text
+
+    def ratio(self, text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= 1:
+            self.problems.append(
+                f"--max_dead_letter_ratio: expected a number from 0 to 1, got '{text}'"
+            )
+        return value
+
+    def positive(self, flag: str, text: str, alternative: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = 0
+        if value < 1:
+            self.problems.append(
+                f"{flag}: expected {alternative}a whole number of at least 1, got '{text}'"
+            )
+        return max(value, 1)
+
+    def check_collisions(self, settings: BatchScoringSettings) -> None:
+        names = [*settings.carried, *(settings.outputs or {}).values(), DIGEST_COLUMN]
+        for name in dict.fromkeys(n for n in names if names.count(n) > 1):
+            self.problems.append(
+                f"output column '{name}' comes from more than one of --keys, --keep, --outputs and "
+                f"{DIGEST_COLUMN}. Rename an output with --outputs T=COLUMN, or name it once"
+            )
+
+    def check_runner(self, options: PipelineOptions) -> None:
+        runner = (options.view_as(StandardOptions).runner or "").rsplit(".", 1)[-1]
+        if runner == "PrismRunner" and not options.get_all_options().get("prism_location"):
+            self.problems.append(
+                "--runner=PrismRunner: expected --prism_location=PATH of the Prism binary; without "
+                "it Beam fetches one from the web. `make prism` builds it"
+            )

@@ -1,0 +1,140 @@
+"""What a run tells the person who started it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.plan import Plan
+from pipelines.settings import BatchScoringSettings
+from transforms import metrics
+from transforms.dead_letters import dead_letters_root
+from transforms.elements import Outcome
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_WRONG = 2
+EXIT_DEAD_LETTERS = 3
+_MOST_SHOWN = 10
+_STEPS = (
+    metrics.READ_MS,
+    metrics.FEATURES_MS,
+    metrics.PREDICT_MS,
+    metrics.STAGE_MS,
+    metrics.COMMIT_MS,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """What came of a run.
+
+    Attributes:
+      outcomes: one for each partition that was to be scored.
+      seconds: wall time from the first row to the last commit.
+      counters: sums of Beam's metrics, by name.
+    """
+
+    outcomes: list[Outcome]
+    seconds: float
+    counters: Mapping[str, int]
+
+    def total(self, field: str) -> int:
+        """Return the sum of a count over the partitions that are published."""
+        return sum(getattr(outcome, field) for outcome in self.published)
+
+    @property
+    def published(self) -> list[Outcome]:
+        """The partitions whose scores are in the table, by this run or by another at once."""
+        return [o for o in self.outcomes if o.state in ("committed", "already_committed")]
+
+    @property
+    def unpublished(self) -> list[Outcome]:
+        """The partitions that failed or that another run changed."""
+        return [o for o in self.outcomes if o not in self.published]
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every row is scored, 1 when a partition failed, 3 when rows are dead letters."""
+        if self.unpublished:
+            return EXIT_FAILED
+        return EXIT_DEAD_LETTERS if self.total("rows_dead") else EXIT_OK
+
+
+def print_nothing_left(plan: Plan, settings: BatchScoringSettings, console: Console) -> None:
+    """Say that every selected partition is committed already."""
+    console.print(
+        f"Nothing is left to do: all {len(plan.committed)} partitions are committed in "
+        f"{settings.output} with this model, input and configuration.",
+        highlight=False,
+    )
+
+
+def print_plan(plan: Plan, settings: BatchScoringSettings, console: Console) -> None:
+    """Show what would be done: partitions, rows, and where every input and column comes from."""
+    assert plan.score is not None  # noqa: S101: only asked when there is work
+    assert plan.schema is not None  # noqa: S101
+    paths = plan.scored_partitions
+    size = sum(f.size_bytes for p in plan.selected if p.path in set(paths) for f in p.files)
+    facts = Table(show_header=False, box=None, pad_edge=False)
+    facts.add_row("partitions", f"{len(paths)} to score, {len(plan.committed)} committed already")
+    facts.add_row("", f"{paths[0]} … {paths[-1]}" if len(paths) > 1 else paths[0])
+    facts.add_row("rows", f"{plan.rows:,} in {len(plan.shards)} shards, {size / 1e6:,.1f} MB")
+    facts.add_row("model", f"{settings.model} ({plan.digest}), signature {settings.signature}")
+    for source in plan.score.inputs:
+        fill = "" if source.fill is None else f", null → {source.fill!r}"
+        facts.add_row(
+            "input", f"{source.tensor.name} {source.tensor} ← column {source.column}{fill}"
+        )
+    facts.add_row("output", settings.output)
+    for field in plan.schema:
+        facts.add_row("column", f"{field.name} {field.type}")
+    for column in plan.partition_columns:
+        facts.add_row("column", f"{column} string (partition)")
+    console.print(facts, highlight=False)
+    print_failures(plan.failed, console)
+
+
+def print_report(report: Report, settings: BatchScoringSettings, console: Console) -> None:
+    """Show what was done, what failed and why, and where the time went."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    states = [o.state for o in report.outcomes]
+    others = states.count("already_committed")
+    table.add_row(
+        "partitions",
+        f"{states.count('committed')} committed"
+        + (f", {others} committed by another run meanwhile" if others else "")
+        + (f", {len(report.unpublished)} NOT published" if report.unpublished else ""),
+    )
+    table.add_row("rows in", f"{report.total('rows_in'):,}")
+    table.add_row("scored", f"{report.total('rows_scored'):,}")
+    dead = report.total("rows_dead")
+    where = f" in {dead_letters_root(settings.output)}" if dead else ""
+    table.add_row("dead letters", f"{dead:,}{where}")
+    duplicates = report.total("duplicate_keys")
+    if duplicates:
+        table.add_row("duplicate keys", f"{duplicates:,} rows repeat the key of another")
+    rate = report.total("rows_in") / max(report.seconds, 1e-9)
+    table.add_row("rows/s", f"{rate:,.0f} ({report.seconds:.1f} s, {settings.workers} workers)")
+    times = [(m.name.removesuffix("_ms"), report.counters.get(m.name, 0)) for m in _STEPS]
+    whole = sum(ms for _, ms in times)
+    if whole:
+        shares = " · ".join(f"{name} {100 * ms / whole:.0f} %" for name, ms in times)
+        table.add_row("time", shares)
+    console.print(table, highlight=False)
+    if not report.total("rows_in") and not report.unpublished:
+        console.print("No rows at all: the partitions scored hold none.", highlight=False)
+    print_failures(report.unpublished, console)
+
+
+def print_failures(outcomes: list[Outcome], console: Console) -> None:
+    """Name the partitions that were not published, and why."""
+    for outcome in outcomes[:_MOST_SHOWN]:
+        console.print(
+            f"{outcome.partition} {outcome.state}: {outcome.reason}", highlight=False, markup=False
+        )
+    if len(outcomes) > _MOST_SHOWN:
+        console.print(f"… and {len(outcomes) - _MOST_SHOWN} more", highlight=False)

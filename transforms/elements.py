@@ -1,0 +1,150 @@
+"""What crosses the edges between steps, and how it is encoded.
+
+`Shard`, `Receipt` and `Outcome` are rows (`RowCoder`). Record batches are encoded as Arrow IPC:
+Beam would pickle them, and a pickled slice of 10 rows drags its whole parent along. Importing this
+module registers the coders; nothing else happens at import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+from apache_beam import coders
+
+
+class Piece(NamedTuple):
+    """A run of row groups of one file: `path` within the dataset's file system."""
+
+    path: str
+    first_row_group: int
+    row_groups: int
+    first_row: int
+    rows: int
+
+
+class Shard(NamedTuple):
+    """The unit of work: what one task reads, scores and stages as one file.
+
+    Attributes:
+      partition: the partition's hive path, `date=2013-11-01`.
+      run_id: the identity of the work on that partition.
+      base_run_id: the run id whose scores the table held when this run was planned; "" for none.
+      index: this shard's number within its partition.
+      shards: how many shards the partition has.
+      pieces: the row groups to read, in order; none when the partition is empty.
+      rows: the rows those hold.
+    """
+
+    partition: str
+    run_id: str
+    base_run_id: str
+    index: int
+    shards: int
+    pieces: Sequence[Piece]
+    rows: int
+
+
+class BatchKey(NamedTuple):
+    """Which rows a record batch holds: `rows` rows of a shard, from its row `first_row` on.
+
+    A shard's batches are numbered from 0; `last` marks the final one. A shard always has a last
+    batch, which may have no rows. `error` says, in that last batch, why the shard could not be read
+    to its end; "" when it was.
+    """
+
+    shard: Shard
+    index: int
+    first_row: int
+    rows: int
+    last: bool
+    error: str = ""
+
+
+class Receipt(NamedTuple):
+    """Proof that a shard was staged whole, or the reason why it was not.
+
+    Attributes:
+      partition, run_id, base_run_id, shard, shards: copied from the Shard.
+      path: the staged file, relative to the table's root; "" when there is none.
+      size_bytes: its size.
+      checksum: CRC32C of its bytes, 8 hex digits.
+      stats: Delta Lake's statistics of the file, JSON.
+      rows_in: rows read from the shard; 0 in receipts of dead letters.
+      rows_scored: rows in the staged file.
+      rows_dead: rows in a file of dead letters.
+      keys_increase: whether the (single, integer) key grows from each row to the next.
+      first_key, last_key: the shard's first and last key, when it has rows and `keys_increase`.
+      error: why the shard could not be read or staged; "" when it was.
+    """
+
+    partition: str
+    run_id: str
+    base_run_id: str
+    shard: int
+    shards: int
+    path: str = ""
+    size_bytes: int = 0
+    checksum: str = ""
+    stats: str = ""
+    rows_in: int = 0
+    rows_scored: int = 0
+    rows_dead: int = 0
+    keys_increase: bool = False
+    first_key: int = 0
+    last_key: int = 0
+    error: str = ""
+
+    @classmethod
+    def of(cls, shard: Shard, **fields: object) -> Receipt:
+        """Return a receipt for a shard."""
+        identity = (shard.partition, shard.run_id, shard.base_run_id, shard.index, shard.shards)
+        return cls(*identity, **fields)  # type: ignore[arg-type]
+
+
+class Outcome(NamedTuple):
+    """How a partition ended: `state` is committed, already_committed, conflict or failed."""
+
+    partition: str
+    run_id: str
+    state: str
+    version: int = -1
+    rows_in: int = 0
+    rows_scored: int = 0
+    rows_dead: int = 0
+    duplicate_keys: int = 0
+    reason: str = ""
+
+
+class RecordBatchCoder(coders.Coder):
+    """Encode a record batch as an Arrow IPC stream; a slice costs its own size."""
+
+    def encode(self, value: pa.RecordBatch) -> bytes:
+        """Return the batch's schema and rows as one IPC stream."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, value.schema) as writer:
+            writer.write_batch(value)
+        return sink.getvalue().to_pybytes()
+
+    def decode(self, encoded: bytes) -> pa.RecordBatch:
+        """Return the batch that was encoded."""
+        with pa.ipc.open_stream(encoded) as reader:
+            return reader.read_next_batch()
+
+    def estimate_size(self, value: pa.RecordBatch) -> int:
+        """Return the size in memory: Beam samples sizes, and must not encode a batch to do so."""
+        return value.nbytes
+
+    def is_deterministic(self) -> bool:
+        """Return False: equal batches may differ in the layout of their dictionaries."""
+        return False
+
+    def to_type_hint(self) -> type:
+        """Return the type this coder encodes."""
+        return pa.RecordBatch
+
+
+coders.registry.register_coder(pa.RecordBatch, RecordBatchCoder)
+for _row_type in (Piece, Shard, BatchKey, Receipt, Outcome):
+    coders.registry.register_coder(_row_type, coders.RowCoder)

@@ -1,0 +1,1 @@
+"""Where record batches come from and where scores go."""

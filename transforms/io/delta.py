@@ -1,0 +1,405 @@
+"""Publish partitions in a Delta table: one transaction for each, all of it or nothing.
+
+Protocol (https://github.com/delta-io/delta/blob/master/PROTOCOL.md): a version of the table is a
+file in `_delta_log` that appears whole or not at all. Workers write data files that no version
+names; the transaction of a partition names its new files and removes its old ones. A reader sees
+the one or the other.
+
+What is committed is told by the names of the live data files, which hold the run id. They are right
+after a rollback too. When another tool has rewritten the files (compaction), the table's record of
+application transactions tells it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.schema import Schema
+from deltalake.transaction import AddAction, create_table_with_add_actions
+from pyarrow import fs
+
+from transforms import metrics
+from transforms.dead_letters import dead_letters_root
+from transforms.elements import Outcome, Receipt
+from transforms.io.duplicates import count_duplicate_keys
+from transforms.io.filesystems import list_folder, resolve
+from transforms.io.parquet import safe_folder
+from transforms.io.partitions import parse_partition_path
+
+# What the table holds for a partition that something else wrote.
+FOREIGN_RUN = "foreign"
+_RUN_ID = re.compile(r"part-\d+-(?P<run_id>[0-9a-f]{15})-[0-9a-f]{8}\.parquet\Z")
+_MOST_ATTEMPTS = 100
+# Delta has no unsigned integers, and no times finer than a microsecond.
+_STORED_AS = {
+    "uint8": pa.int16(),
+    "uint16": pa.int32(),
+    "uint32": pa.int64(),
+    "halffloat": pa.float32(),
+    "large_string": pa.string(),
+    "string_view": pa.string(),
+    "large_binary": pa.binary(),
+    "binary_view": pa.binary(),
+    "date64[ms]": pa.date32(),
+}
+
+
+def storable_type(data_type: pa.DataType) -> pa.DataType:
+    """Return the type a column has in a Delta table: the same, or one that holds all its values.
+
+    Raises:
+      ValueError: Delta Lake has no such type.
+    """
+    if pa.types.is_dictionary(data_type):
+        return storable_type(data_type.value_type)
+    if pa.types.is_timestamp(data_type):
+        return pa.timestamp("us", "UTC" if data_type.tz else None)
+    if pa.types.is_fixed_size_list(data_type):
+        return pa.list_(storable_type(data_type.value_type), data_type.list_size)
+    stored = _STORED_AS.get(str(data_type), data_type)
+    if pa.types.is_null(stored) or pa.types.is_uint64(stored):
+        raise ValueError(f"a Delta table cannot hold {data_type}")
+    try:
+        Schema.from_arrow(pa.schema([("column", stored)]))
+    except Exception as e:  # deltalake raises bare Exception for types it does not know
+        raise ValueError(f"a Delta table cannot hold {data_type}") from e
+    return stored
+
+
+def open_table(output: str) -> DeltaTable | None:
+    """Return the table at a path, or None when nothing is there yet.
+
+    Raises:
+      ValueError: something else is there.
+    """
+    file_system, path = resolve(output)
+    info = file_system.get_file_info(path)
+    if info.type == fs.FileType.NotFound:
+        return None
+    if info.type == fs.FileType.File:
+        raise ValueError(f"--output: expected a Delta table or nothing, got {output}: a file")
+    try:
+        return DeltaTable(_table_uri(output))
+    except TableNotFoundError as e:
+        if not list_folder(file_system, path):
+            return None
+        raise ValueError(
+            f"--output: expected a Delta table or nothing, got {output}: a folder with other "
+            "content. Give another path, or empty the folder"
+        ) from e
+
+
+def table_schema(schema: pa.Schema, partition_columns: Sequence[str]) -> pa.Schema:
+    """Return the table's schema: that of its files, then the partition columns, which are text."""
+    partitions = [pa.field(column, pa.string()) for column in partition_columns]
+    return pa.schema([*schema, *partitions])
+
+
+def find_table_problems(
+    table: DeltaTable, schema: pa.Schema, partition_columns: Sequence[str]
+) -> list[str]:
+    """Return why scores of a schema cannot be committed to a table; nothing when they can."""
+    found = table.metadata().partition_columns
+    if found != list(partition_columns):
+        return [
+            f"--output: expected a table partitioned by {_names(partition_columns)}, as the "
+            f"input is, got one by {_names(found)}. Give another path"
+        ]
+    has = {field.name: field.type.to_json() for field in table.schema().fields}
+    wanted = Schema.from_arrow(table_schema(schema, partition_columns))
+    wants = {field.name: field.type.to_json() for field in wanted.fields}
+    return [
+        f"--output: expected column '{name}' as {wants.get(name, 'no column')}, the table has "
+        f"{has.get(name, 'no such column')}. Give another path, or the same columns"
+        for name in {**wants, **has}
+        if wants.get(name) != has.get(name)
+    ]
+
+
+def _names(columns: Sequence[str]) -> str:
+    return ", ".join(columns) or "no column"
+
+
+def create_table(output: str, schema: pa.Schema, partition_columns: Sequence[str]) -> None:
+    """Create the empty table; another run that is a moment faster is no error.
+
+    Raises:
+      OSError: the path cannot be written.
+    """
+    create_table_with_add_actions(
+        _table_uri(output),
+        Schema.from_arrow(table_schema(schema, partition_columns)),
+        [],
+        mode="ignore",
+        partition_by=list(partition_columns),
+    )
+
+
+def committed_runs(table: DeltaTable, partitions: Iterable[str]) -> dict[str, str]:
+    """Return the run id of what the table holds for each of some partitions, by hive path.
+
+    Partitions of which the table holds nothing are left out.
+    """
+    columns = table.metadata().partition_columns
+    files: dict[tuple[str, ...], list[str]] = {}
+    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+        values = tuple(action[f"partition.{column}"] for column in columns)
+        files.setdefault(values, []).append(action["path"])
+    runs = {}
+    for partition in partitions:
+        values = tuple(value for _, value in parse_partition_path(partition))
+        if values in files:
+            runs[partition] = _run_of(table, partition, files[values])
+    return runs
+
+
+def _committed_run(table: DeltaTable, partition: str) -> str:
+    filters = [(column, "=", value) for column, value in parse_partition_path(partition)]
+    files = table.file_uris(partition_filters=filters)
+    return _run_of(table, partition, files) if files else ""
+
+
+def _run_of(table: DeltaTable, partition: str, files: Sequence[str]) -> str:
+    matches = [_RUN_ID.search(file) for file in files]
+    run_ids = {match["run_id"] for match in matches if match}
+    if len(run_ids) == 1 and all(matches):
+        return run_ids.pop()
+    version = table.transaction_version(_application(partition))
+    return FOREIGN_RUN if run_ids or version is None else f"{version:015x}"
+
+
+def _application(partition: str) -> str:
+    return f"scoreline:{partition}"
+
+
+class CommitSpec(NamedTuple):
+    """What a commit needs besides the receipts.
+
+    Attributes:
+      output: the table's path or URI.
+      partition_columns: the table's partition columns.
+      keys: the key columns.
+      metadata: what the transaction records of the whole run, as text: model digest, signature, …
+      fingerprints: the input fingerprint of each partition.
+      max_dead_letter_ratio: the share of a partition's rows that may be dead.
+    """
+
+    output: str
+    partition_columns: Sequence[str]
+    keys: Sequence[str]
+    metadata: Mapping[str, str]
+    fingerprints: Mapping[str, str]
+    max_dead_letter_ratio: float
+
+
+class CommitConflict(ValueError):
+    """Another run committed the partition since this one was planned."""
+
+
+def commit_partition(receipts: Sequence[Receipt], spec: CommitSpec) -> Outcome:
+    """Publish a partition from the receipts of all its shards, in one Delta transaction.
+
+    The transaction overwrites exactly this partition. It is made only if every shard has a receipt,
+    rows in = rows scored + rows dead, and the table still holds what it held when the run was
+    planned. Committing the same run again changes nothing. Never raises for what concerns one
+    partition only: the outcome says why it was not published.
+    """
+    first = receipts[0]
+    rows_in, staged, dead = _sum_up(receipts)
+    counts = {
+        "rows_in": rows_in,
+        "rows_scored": sum(r.rows_scored for r in staged),
+        "rows_dead": sum(r.rows_dead for r in dead),
+    }
+    outcome = Outcome(first.partition, first.run_id, "failed", **counts)
+    problem = _find_receipt_problem(receipts, staged, counts, spec)
+    if problem:
+        return outcome._replace(reason=problem)
+    try:
+        duplicates = count_duplicate_keys(spec.output, spec.keys, staged)
+        _publish_dead_letters(spec.output, first, dead)
+        outcome = _commit(outcome._replace(duplicate_keys=duplicates), first, staged, spec)
+        if outcome.state == "committed":
+            _remove_other_dead_letters(spec.output, first)
+    except CommitConflict as e:
+        return outcome._replace(state="conflict", reason=str(e))
+    except (OSError, DeltaError, pa.ArrowException) as e:
+        return outcome._replace(reason=f"cannot commit: {type(e).__name__}: {e}")
+    return outcome
+
+
+def _sum_up(receipts: Sequence[Receipt]) -> tuple[int, list[Receipt], list[Receipt]]:
+    """Return rows in, and one receipt per shard of scores and of dead letters.
+
+    A runner may deliver a shard twice (at least once); either receipt is as good.
+    """
+    scores = {r.shard: r for r in sorted(receipts) if r.rows_in or not r.rows_dead}
+    dead = {r.shard: r for r in sorted(receipts) if r.rows_dead}
+    return sum(r.rows_in for r in scores.values()), list(scores.values()), list(dead.values())
+
+
+def _find_receipt_problem(
+    receipts: Sequence[Receipt],
+    staged: Sequence[Receipt],
+    counts: Mapping[str, int],
+    spec: CommitSpec,
+) -> str:
+    errors = sorted({r.error for r in receipts if r.error})
+    if errors:
+        return "; ".join(errors)
+    missing = sorted(set(range(receipts[0].shards)) - {r.shard for r in staged})
+    if missing:
+        return f"expected {receipts[0].shards} staged shards, got none for {missing}"
+    rows_in, scored, dead = counts["rows_in"], counts["rows_scored"], counts["rows_dead"]
+    if rows_in != scored + dead:
+        return f"expected rows in = scored + dead, got {rows_in} = {scored} + {dead}"
+    if rows_in and dead / rows_in > spec.max_dead_letter_ratio:
+        return (
+            f"{dead} of {rows_in} rows are dead letters, more than --max_dead_letter_ratio "
+            f"{spec.max_dead_letter_ratio} allows; see {dead_letters_root(spec.output)}"
+        )
+    return ""
+
+
+def _commit(
+    outcome: Outcome, receipt: Receipt, staged: Sequence[Receipt], spec: CommitSpec
+) -> Outcome:
+    partition, run_id = receipt.partition, receipt.run_id
+    values = parse_partition_path(partition)
+    table = DeltaTable(_table_uri(spec.output))
+    for attempt in range(_MOST_ATTEMPTS):
+        current = _committed_run(table, partition)
+        if current == run_id:
+            return outcome._replace(state="already_committed", version=table.version())
+        if current != receipt.base_run_id:
+            raise CommitConflict(_describe_conflict(table, partition, current))
+        try:
+            table.create_write_transaction(
+                [_add_action(r, values) for r in staged],
+                mode="overwrite",
+                schema=table.schema(),
+                partition_by=list(spec.partition_columns),
+                partition_filters=[(column, "=", value) for column, value in values],
+                commit_properties=_commit_properties(outcome, receipt, spec),
+            )
+        except CommitFailedError:
+            # Somebody else committed first, to this partition or to another: look again.
+            time.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311: no secret
+            table = DeltaTable(_table_uri(spec.output))
+            continue
+        return outcome._replace(state="committed", version=table.version())
+    raise CommitConflict(f"other runs committed {_MOST_ATTEMPTS} times in between. Run it again")
+
+
+def _describe_conflict(table: DeltaTable, partition: str, current: str) -> str:
+    who = current or "a rollback"
+    for commit in table.history(_MOST_ATTEMPTS):
+        if commit.get("scoreline.partition") == partition:
+            who = (
+                f"run {commit['scoreline.run_id']} with model {commit['scoreline.model_digest']} "
+                f"in version {commit['version']}"
+            )
+            break
+    return f"since this run was planned, the partition was changed by {who}. Nothing was written"
+
+
+def _add_action(receipt: Receipt, values: Sequence[tuple[str, str]]) -> AddAction:
+    return AddAction(
+        path=receipt.path,
+        size=receipt.size_bytes,
+        partition_values=dict(values),
+        modification_time=int(time.time() * 1000),
+        data_change=True,
+        stats=receipt.stats,
+    )
+
+
+def _commit_properties(outcome: Outcome, receipt: Receipt, spec: CommitSpec) -> CommitProperties:
+    details = {
+        **spec.metadata,
+        "partition": receipt.partition,
+        "run_id": receipt.run_id,
+        "input_fingerprint": spec.fingerprints[receipt.partition],
+        "rows_in": str(outcome.rows_in),
+        "rows_scored": str(outcome.rows_scored),
+        "rows_dead": str(outcome.rows_dead),
+        "duplicate_keys": str(outcome.duplicate_keys),
+    }
+    return CommitProperties(
+        custom_metadata={f"scoreline.{name}": value for name, value in details.items()},
+        # Two first commits of a partition remove nothing, so nothing but this makes them conflict.
+        app_transactions=[Transaction(_application(receipt.partition), int(receipt.run_id, 16))],
+    )
+
+
+def _publish_dead_letters(output: str, receipt: Receipt, dead: Sequence[Receipt]) -> None:
+    """Move staged dead letters into their partition's folder; repeating it is harmless."""
+    file_system, root = resolve(dead_letters_root(output))
+    folder = f"{root}/{safe_folder(receipt.partition)}"
+    for staged in dead:
+        source = f"{root}/{staged.path}"
+        if file_system.get_file_info(source).type == fs.FileType.File:
+            file_system.create_dir(folder, recursive=True)
+            file_system.move(source, f"{folder}/{source.rsplit('/', 1)[-1]}")
+
+
+def _remove_other_dead_letters(output: str, receipt: Receipt) -> None:
+    """Remove the dead letters of runs that this one replaced."""
+    file_system, root = resolve(dead_letters_root(output))
+    for info in list_folder(file_system, f"{root}/{safe_folder(receipt.partition)}"):
+        match = _RUN_ID.search(info.base_name)
+        if match and match["run_id"] == receipt.base_run_id:
+            file_system.delete_file(info.path)
+
+
+def _table_uri(output: str) -> str:
+    return output if "://" in output else resolve(output)[1]
+
+
+class _CommitDoFn(beam.DoFn):
+    def __init__(self, spec: CommitSpec) -> None:
+        self._spec = spec
+
+    def setup(self) -> None:
+        self._metrics = metrics.BundleMetrics()
+
+    def process(self, element: tuple[str, Iterable[Receipt]]) -> Iterator[Outcome]:
+        _, receipts = element
+        with self._metrics.timed(metrics.COMMIT_MS):
+            outcome = commit_partition(list(receipts), self._spec)
+        yield outcome
+
+    def finish_bundle(self) -> None:
+        self._metrics.flush()
+
+
+def _by_partition(receipt: Receipt) -> tuple[str, Receipt]:
+    return receipt.partition, receipt
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class CommitPartitions(beam.PTransform):
+    """Publish each partition when the receipts of all its shards are there.
+
+    Gives an Outcome for each partition. A bundle that is retried commits nothing twice.
+    """
+
+    spec: CommitSpec
+
+    def expand(self, receipts: beam.PCollection[Receipt]) -> beam.PCollection[Outcome]:
+        """Gather receipts by partition and commit."""
+        return (
+            receipts
+            | "KeyByPartition" >> beam.Map(_by_partition).with_output_types(tuple[str, Receipt])
+            | "GatherReceipts" >> beam.GroupByKey()
+            | "CommitPartition" >> beam.ParDo(_CommitDoFn(self.spec)).with_output_types(Outcome)
+        )

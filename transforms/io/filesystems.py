@@ -1,0 +1,28 @@
+"""Paths and URIs → file systems, the same way everywhere."""
+
+from __future__ import annotations
+
+import os
+
+from pyarrow import fs
+
+
+def resolve(path: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of a local path or a URI (`gs://…`), and the path within it.
+
+    Raises:
+      ValueError: the URI's scheme is unknown.
+    """
+    if "://" not in path:
+        return fs.LocalFileSystem(), os.path.abspath(path)
+    try:
+        file_system, within = fs.FileSystem.from_uri(path)
+    except (ValueError, NotImplementedError) as e:
+        raise ValueError(f"Expected a local path or a URI such as gs://bucket/path, got {path}") from e
+    return file_system, within.rstrip("/")
+
+
+def list_folder(file_system: fs.FileSystem, path: str) -> list[fs.FileInfo]:
+    """Return what a folder holds, sorted by name; nothing when there is no such folder."""
+    found = file_system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return sorted(found, key=lambda info: info.path)

@@ -1,0 +1,331 @@
+"""Shard → record batches, and scored record batches → staged Parquet files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from transforms import metrics
+from transforms.elements import BatchKey, Receipt, Shard
+from transforms.io.filesystems import resolve
+from transforms.io.staged_file import StagedFile
+
+# What reading Parquet raises when a file is missing, damaged, or not what its footer said.
+READ_ERRORS = (OSError, pa.ArrowException, ValueError, KeyError)
+
+
+class CorruptFile(ValueError):
+    """A file that cannot be read; the message names it."""
+
+
+def read_record_batches(
+    file_system: fs.FileSystem,
+    shard: Shard,
+    columns: Sequence[str],
+    *,
+    dictionary_columns: Sequence[str] = (),
+    batch_rows: int,
+) -> Iterator[pa.RecordBatch]:
+    """Yield a shard's rows in order, in record batches of at most `batch_rows` rows.
+
+    Only the named columns are read, in the given order. Small row groups and files are joined to
+    batches as far as their types agree. No batch is empty.
+
+    Args:
+      file_system: where the shard's paths are.
+      shard: the row groups to read.
+      columns: top-level columns to read.
+      dictionary_columns: string columns to read as dictionaries, without decoding each value.
+      batch_rows: most rows of a batch.
+
+    Raises:
+      CorruptFile: a file cannot be opened or decoded, or holds another number of rows than its
+        footer promised when the shard was made.
+    """
+    waiting: list[pa.RecordBatch] = []
+    for piece in shard.pieces:
+        rows = 0
+        try:
+            with file_system.open_input_file(piece.path) as source:
+                file = pq.ParquetFile(source, read_dictionary=list(dictionary_columns))
+                for batch in file.iter_batches(
+                    batch_rows,
+                    row_groups=range(piece.first_row_group, piece.first_row_group + piece.row_groups),
+                    columns=list(columns),
+                    use_threads=False,
+                ):
+                    rows += batch.num_rows
+                    batch = batch.select(columns)
+                    if not _joins(waiting, batch, batch_rows):
+                        yield from _join(waiting)
+                        waiting = []
+                    waiting.append(batch)
+        except READ_ERRORS as e:
+            raise CorruptFile(f"file {piece.path} cannot be read: {e}") from e
+        if rows != piece.rows:
+            raise CorruptFile(
+                f"file {piece.path} changed while it was read: expected {piece.rows} rows, got {rows}"
+            )
+    yield from _join(waiting)
+
+
+def _joins(waiting: list[pa.RecordBatch], batch: pa.RecordBatch, batch_rows: int) -> bool:
+    rows = sum(b.num_rows for b in waiting) + batch.num_rows
+    return rows <= batch_rows and all(b.schema.equals(batch.schema) for b in waiting)
+
+
+def _join(batches: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    if len(batches) > 1:
+        table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+        yield from (batch for batch in table.to_batches() if batch.num_rows)
+    else:
+        yield from (batch for batch in batches if batch.num_rows)
+
+
+class _ReadDoFn(beam.DoFn):
+    def __init__(self, read: ReadRecordBatches) -> None:
+        self._read = read
+
+    def setup(self) -> None:
+        self._fs, _ = resolve(self._read.root)
+        self._metrics = metrics.BundleMetrics()
+
+    def process(self, shard: Shard) -> Iterator[tuple[BatchKey, pa.RecordBatch]]:
+        batches = read_record_batches(
+            self._fs,
+            shard,
+            self._read.columns,
+            dictionary_columns=self._read.dictionary_columns,
+            batch_rows=self._read.batch_rows,
+        )
+        index = first_row = 0
+        error = ""
+        while True:
+            try:
+                with self._metrics.timed(metrics.READ_MS):
+                    batch = next(batches, None)
+            except CorruptFile as e:
+                batch, error = None, str(e)
+            if batch is None:
+                break
+            self._count(batch)
+            yield BatchKey(shard, index, first_row, batch.num_rows, last=False), batch
+            index, first_row = index + 1, first_row + batch.num_rows
+        yield BatchKey(shard, index, first_row, 0, last=True, error=error), _NO_ROWS
+
+    def finish_bundle(self) -> None:
+        self._metrics.flush()
+
+    def _count(self, batch: pa.RecordBatch) -> None:
+        self._metrics.count(metrics.ROWS_READ, batch.num_rows)
+        self._metrics.count(metrics.BYTES_READ, batch.nbytes)
+        self._metrics.observe(metrics.BATCH_ROWS, batch.num_rows)
+
+
+_NO_ROWS = pa.RecordBatch.from_arrays([], [])
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class ReadRecordBatches(beam.PTransform):
+    """Read shards as keyed record batches: only the columns needed, in the shard's row order.
+
+    Each shard ends with a batch marked `last`, which has no rows; when a file cannot be read its
+    key carries the error, so that the partition fails and the others go on.
+
+    Attributes:
+      root: the dataset; only its file system matters here.
+      columns: the columns to read.
+      dictionary_columns: those of them to read as dictionaries.
+      batch_rows: most rows of a record batch.
+    """
+
+    root: str
+    columns: tuple[str, ...]
+    dictionary_columns: tuple[str, ...]
+    batch_rows: int
+
+    def expand(
+        self, shards: beam.PCollection[Shard]
+    ) -> beam.PCollection[tuple[BatchKey, pa.RecordBatch]]:
+        """Read each shard within one element, so that its batches stay together and in order."""
+        return shards | "ReadParquet" >> beam.ParDo(_ReadDoFn(self)).with_output_types(
+            tuple[BatchKey, pa.RecordBatch]
+        )
+
+
+class ShardWriter:
+    """Stages the scored batches of one shard, and watches whether its key increases."""
+
+    def __init__(self, file: StagedFile, shard: Shard, integer_key: str | None) -> None:
+        """Write to a file; `integer_key` names the key column when it is one of integers."""
+        self._file, self._shard, self._key = file, shard, integer_key
+        self._next_batch = 0
+        self._rows_in = 0
+        self._keys: list[int] | None = [] if integer_key else None
+
+    def write(self, key: BatchKey, batch: pa.RecordBatch) -> None:
+        """Add the next batch.
+
+        Raises:
+          ValueError: it is not the next: a runner that reorders or splits a shard's batches would
+            lose rows, so this must never pass.
+        """
+        if key.index != self._next_batch:
+            raise ValueError(
+                f"Expected batch {self._next_batch} of shard {self._shard.index} of "
+                f"{self._shard.partition}, got batch {key.index}: the runner must keep the steps "
+                "ReadRecordBatches, Score and StageParquet fused"
+            )
+        self._next_batch += 1
+        self._rows_in += key.rows
+        if batch.num_rows:
+            self._watch_keys(batch)
+            self._file.write(batch)
+
+    def _watch_keys(self, batch: pa.RecordBatch) -> None:
+        if self._keys is None:
+            return
+        column = batch.column(self._key)
+        if column.null_count:
+            self._keys = None
+            return
+        keys = column.to_numpy()
+        follows = not self._keys or int(keys[0]) > self._keys[1]
+        if not follows or not np.all(keys[1:] > keys[:-1]):
+            self._keys = None
+            return
+        self._keys = [self._keys[0] if self._keys else int(keys[0]), int(keys[-1])]
+
+    def close(self) -> Receipt:
+        """Finish the file and return the shard's receipt."""
+        staged = self._file.close()
+        first, last = self._keys or (0, 0)
+        return Receipt.of(
+            self._shard,
+            path=staged.path,
+            size_bytes=staged.size_bytes,
+            checksum=staged.checksum,
+            stats=staged.stats,
+            rows_in=self._rows_in,
+            rows_scored=staged.rows,
+            keys_increase=self._keys is not None,
+            first_key=first,
+            last_key=last,
+        )
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        self._file.abandon()
+
+
+class _StageDoFn(beam.DoFn):
+    def __init__(self, stage: StageParquet) -> None:
+        self._stage = stage
+
+    def setup(self) -> None:
+        self._fs, self._root = resolve(self._stage.output)
+        self._metrics = metrics.BundleMetrics()
+        self._open: dict[tuple[str, int], ShardWriter] = {}
+        self._failed: dict[tuple[str, int], str] = {}
+
+    def start_bundle(self) -> None:
+        self.teardown()  # what a failed bundle left open
+
+    def process(self, element: tuple[BatchKey, pa.RecordBatch]) -> Iterator[Receipt]:
+        key, batch = element
+        at = (key.shard.partition, key.shard.index)
+        with self._metrics.timed(metrics.STAGE_MS):
+            try:
+                receipt = self._write(at, key, batch)
+            except (OSError, pa.ArrowException) as e:
+                self._fail(at, f"cannot write to {self._stage.output}: {e}")
+                receipt = None
+        if key.last:
+            error = key.error or self._failed.pop(at, "")
+            yield receipt or Receipt.of(key.shard, error=error)
+
+    def _write(
+        self, at: tuple[str, int], key: BatchKey, batch: pa.RecordBatch
+    ) -> Receipt | None:
+        if key.error:
+            self._fail(at, key.error)
+        if at in self._failed:
+            return None
+        if at not in self._open:
+            self._open[at] = self._open_writer(key.shard)
+        self._open[at].write(key, batch)
+        if not key.last:
+            return None
+        receipt = self._open[at].close()
+        del self._open[at]
+        self._metrics.count(metrics.BYTES_STAGED, receipt.size_bytes)
+        return receipt
+
+    def _open_writer(self, shard: Shard) -> ShardWriter:
+        folder = safe_folder(shard.partition)
+        statistics = self._stage.statistics
+        file = StagedFile(
+            self._fs, self._root, folder, shard, self._stage.schema, statistics=statistics
+        )
+        return ShardWriter(file, shard, self._stage.integer_key)
+
+    def _fail(self, at: tuple[str, int], reason: str) -> None:
+        if at in self._open:
+            self._open.pop(at).abandon()
+        self._failed[at] = reason
+
+    def finish_bundle(self) -> None:
+        self._metrics.flush()
+        if self._open:
+            unfinished = sorted(f"{partition} shard {index}" for partition, index in self._open)
+            raise ValueError(
+                f"Expected every shard to end within its bundle, got no end of {unfinished}: the "
+                "runner must keep the steps ReadRecordBatches, Score and StageParquet fused"
+            )
+
+    def teardown(self) -> None:
+        for writer in self._open.values():
+            writer.abandon()
+        self._open.clear()
+        self._failed.clear()
+
+
+def safe_folder(partition: str) -> str:
+    """Return the folder of a partition's files in the table.
+
+    The hive path, with `_` for what it escapes: Delta Lake takes partition values from its log, so
+    the folder's name is for people only, and two partitions may share it.
+    """
+    return partition.replace("%", "_")
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class StageParquet(beam.PTransform):
+    """Write each shard's scores to one Parquet file of the table, which no reader sees yet.
+
+    Gives a Receipt for each shard. It says that the file is whole, or why there is none. Staging
+    the same shard twice leaves the same file, or a second one beside it; a commit takes one.
+
+    Attributes:
+      output: the table's root.
+      schema: columns and types of the files.
+      statistics: columns that Delta Lake may skip files by.
+      integer_key: the key column, when there is one only and it holds integers.
+    """
+
+    output: str
+    schema: pa.Schema
+    statistics: tuple[str, ...]
+    integer_key: str | None
+
+    def expand(
+        self, scores: beam.PCollection[tuple[BatchKey, pa.RecordBatch]]
+    ) -> beam.PCollection[Receipt]:
+        """Write within the bundle that holds a shard's batches."""
+        return scores | "WriteParquet" >> beam.ParDo(_StageDoFn(self)).with_output_types(Receipt)
