@@ -9,8 +9,6 @@ TensorFlow is imported when a model is loaded, never when this module is.
 from __future__ import annotations
 
 import functools
-import importlib
-import os
 import sys
 import threading
 import time
@@ -22,6 +20,7 @@ import pyarrow as pa
 
 from models.call_size import CallSize
 from models.signature import Signature, TensorSpec
+from models.tensorflow_runtime import import_tensorflow, limit_threads
 from models.tensors import output_type, to_column, to_tensor, to_values, zeros
 from models.versions import digest_model
 
@@ -130,7 +129,7 @@ def load_servable(
         raise ModelError(f"--model_digest: expected {digest}, got {found} for {path}. Refused")
     tf = import_tensorflow()
     if threads is not None:
-        _limit_threads(tf, threads)
+        limit_threads(threads)
     try:
         loaded = tf.saved_model.load(path)
     except Exception as e:  # any failure of foreign code is the model's
@@ -143,7 +142,7 @@ def load_servable(
         )
     function = loaded.signatures[signature_name]
     # The function refers to the model's variables weakly; whoever holds it must hold the model.
-    function._scoreline_model = loaded  # noqa: SLF001
+    function._scoreline_model = loaded
     servable = Servable(function, _read_signature(function, signature_name), found, batch_rows)
     servable.warm_up()
     servable.load_ms = round((time.perf_counter() - began) * 1000)
@@ -159,31 +158,6 @@ def shared_servable(path: str, signature_name: str, **options: Any) -> Servable:
     """Return `load_servable(…)`, loaded once for all threads of this process."""
     with _load_lock:
         return _load_once(path, signature_name, tuple(sorted(options.items())))
-
-
-def import_tensorflow() -> Any:
-    """Import TensorFlow without Keras, and return it.
-
-    TensorFlow imports Keras eagerly when it finds it, and Keras brings scikit-learn, SciPy and
-    pandas: 6 of the 15 CPU s of `import tensorflow` (TensorFlow 2.21), for nothing that loading a
-    SavedModel needs. TensorFlow is made to work without Keras, so Keras is hidden from it for the
-    time of the import; it can be imported afterwards as ever.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if "tensorflow" in sys.modules or "keras" in sys.modules:
-        return importlib.import_module("tensorflow")
-    sys.modules["keras"] = None  # type: ignore[assignment]
-    try:
-        return importlib.import_module("tensorflow")
-    finally:
-        del sys.modules["keras"]
-
-
-def _limit_threads(tf: Any, threads: int) -> None:
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-    except RuntimeError:  # TensorFlow is already running in this process: its setting stands
-        return
 
 
 def _read_signature(function: Any, name: str) -> Signature:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -84,7 +84,7 @@ class Signature(NamedTuple):
         """Return the signature that `to_json` wrote."""
         name, inputs, outputs = json.loads(text)
 
-        def specs(rows: list[list]) -> tuple[TensorSpec, ...]:
+        def specs(rows: list[list[Any]]) -> tuple[TensorSpec, ...]:
             return tuple(
                 TensorSpec(n, dtype, None if shape is None else tuple(shape))
                 for n, dtype, shape in rows

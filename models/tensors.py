@@ -22,7 +22,7 @@ _ARROW_NAMES = {"float16": "halffloat", "float32": "float", "float64": "double"}
 
 
 class StringCodes(NamedTuple):
-    """A string column: `values` are the distinct strings, a tensor; `codes` say which row has which."""
+    """A string column: its distinct strings as a tensor, and the code of each row's string."""
 
     values: tf.Tensor
     codes: np.ndarray

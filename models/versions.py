@@ -41,5 +41,6 @@ def _describe_missing(root: Path) -> str:
         return f"{expected}, which is a file. Give the directory"
     below = sorted(p.parent.name for p in root.glob("*/saved_model.pb"))
     if below:
-        return f"{expected}, which holds model versions {', '.join(below)}. Give one: {root / below[-1]}"
+        versions = ", ".join(below)
+        return f"{expected}, which holds model versions {versions}. Give one: {root / below[-1]}"
     return f"{expected}, where there is none"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from models.signature import (
     InputColumn,
@@ -42,33 +43,24 @@ SignatureReader = Callable[[BatchScoringSettings, str], Signature]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The work of a run.
+class Work:
+    """What to do about the partitions that are to be scored.
 
     Attributes:
-      digest: the model's.
-      partition_columns: of input and output, outermost first.
-      selected: all partitions that are meant.
-      committed: those of them whose scores the table holds already.
-      failed: outcomes of partitions that cannot even be started.
-      score, schema, shards: what to do about the others; None and empty when nothing is left.
-      batch_rows: rows of a record batch.
+      score: what to score with.
+      schema: columns and types of the staged files.
+      shards: what to read.
+      batch_rows: most rows of a record batch.
       dictionary_columns: columns to read as dictionaries.
       integer_key: the key, when there is one only and it holds integers.
     """
 
-    digest: str
-    partition_columns: tuple[str, ...]
-    selected: list[Partition]
-    committed: list[Partition]
-    failed: list[Outcome]
-    signature: Signature | None = None
-    score: ScoreSpec | None = None
-    schema: pa.Schema | None = None
-    shards: list[Shard] = dataclasses.field(default_factory=list)
-    batch_rows: int = _MOST_BATCH_ROWS
-    dictionary_columns: tuple[str, ...] = ()
-    integer_key: str | None = None
+    score: ScoreSpec
+    schema: pa.Schema
+    shards: list[Shard]
+    batch_rows: int
+    dictionary_columns: tuple[str, ...]
+    integer_key: str | None
 
     @property
     def rows(self) -> int:
@@ -76,16 +68,36 @@ class Plan:
         return sum(shard.rows for shard in self.shards)
 
     @property
-    def scored_partitions(self) -> list[str]:
+    def partitions(self) -> list[str]:
         """The partitions to score, by path."""
         return list(dict.fromkeys(shard.partition for shard in self.shards))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns to read."""
-        assert self.score is not None  # noqa: S101: only asked when there is work
         inputs = (source.column for source in self.score.inputs)
         return tuple(dict.fromkeys((*self.score.carried, *inputs)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run finds before its first row.
+
+    Attributes:
+      digest: the model's.
+      partition_columns: of input and output, outermost first.
+      selected: all partitions that are meant.
+      committed: those of them whose scores the table holds already.
+      failed: outcomes of partitions that cannot even be started.
+      work: what to do about the others; None when nothing is left.
+    """
+
+    digest: str
+    partition_columns: tuple[str, ...]
+    selected: list[Partition]
+    committed: list[Partition]
+    failed: list[Outcome]
+    work: Work | None = None
 
 
 def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -> Plan:
@@ -109,20 +121,7 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
     if problems:
         raise BadOptions(problems)
 
-    columns = partitions[0].columns
-    runs = {p.path: run_id_of(p, _configuration(settings, digest)) for p in partitions}
-    held = committed_runs(table, runs) if table else {}
-    committed = [p for p in partitions if held.get(p.path) == runs[p.path]]
-    broken = [p for p in partitions if p.problems]
-    failed = [Outcome(p.path, runs[p.path], "failed", reason="; ".join(p.problems)) for p in broken]
-    todo = [p for p in partitions if p not in committed and p not in broken]
-    plan = Plan(
-        digest=digest,
-        partition_columns=columns,
-        selected=partitions,
-        committed=committed,
-        failed=failed,
-    )
+    plan, todo, runs, held = _sort_partitions(settings, partitions, digest, table)
     if not todo:
         return plan
     try:
@@ -134,28 +133,26 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
         errors = [f.error for f in footers[partition.path] if f.error]
         if errors:
             outcome = Outcome(partition.path, runs[partition.path], "failed")
-            failed.append(outcome._replace(reason="; ".join(errors)))
-    unreadable = {outcome.partition for outcome in failed}
+            plan.failed.append(outcome._replace(reason="; ".join(errors)))
+    unreadable = {outcome.partition for outcome in plan.failed}
     readable = [p for p in todo if p.path not in unreadable]
+
+    schemas = _gather_schemas(readable, footers)
+    columns = plan.partition_columns
     inputs = _choose_inputs(settings, signature, problems)
     outputs = _choose_outputs(settings, signature, columns, problems)
-    schemas = _gather_schemas(readable, footers)
     problems += _find_schema_problems(settings, signature, inputs, columns, schemas)
+    problems += _find_write_problems(settings.output)
     if problems:
         raise BadOptions(problems)
     if not readable:
         return plan
-
-    schema = _file_schema(settings, outputs, schemas, table)
+    schema = _file_schema(settings, outputs, schemas)
     if table:
         problems += find_table_problems(table, schema, columns)
-    problems += _find_write_problems(settings.output)
     if problems:
         raise BadOptions(problems)
-    return dataclasses.replace(
-        plan,
-        signature=signature,
-        schema=schema,
+    work = Work(
         score=ScoreSpec(
             model=os.path.abspath(settings.model),
             digest=digest,
@@ -164,7 +161,9 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
             outputs=tuple((spec.name, column) for spec, column in outputs),
             carried=settings.carried,
             batch_rows=settings.batch_rows,
+            threads=settings.threads_per_call,
         ),
+        schema=schema,
         shards=[
             shard
             for p in readable
@@ -174,6 +173,32 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
         dictionary_columns=_dictionary_columns(inputs, schemas),
         integer_key=_integer_key(settings, schema),
     )
+    return dataclasses.replace(plan, work=work)
+
+
+def _sort_partitions(
+    settings: BatchScoringSettings,
+    partitions: list[Partition],
+    digest: str,
+    table: DeltaTable | None,
+) -> tuple[Plan, list[Partition], dict[str, str], dict[str, str]]:
+    """Return a plan without work, what is to be scored, run ids, and what the table holds."""
+    configuration = _configuration(settings, digest)
+    runs = {p.path: run_id_of(p, configuration) for p in partitions}
+    held = committed_runs(table, runs) if table else {}
+    committed = [p for p in partitions if held.get(p.path) == runs[p.path]]
+    broken = [p for p in partitions if p.problems]
+    todo = [p for p in partitions if p not in committed and p not in broken]
+    plan = Plan(
+        digest=digest,
+        partition_columns=partitions[0].columns,
+        selected=partitions,
+        committed=committed,
+        failed=[
+            Outcome(p.path, runs[p.path], "failed", reason="; ".join(p.problems)) for p in broken
+        ],
+    )
+    return plan, todo, runs, held
 
 
 def _select_partitions(settings: BatchScoringSettings, problems: list[str]) -> list[Partition]:
@@ -368,7 +393,6 @@ def _file_schema(
     settings: BatchScoringSettings,
     outputs: Sequence[tuple[TensorSpec, str]],
     schemas: dict[pa.Schema, list[str]],
-    table: object,
 ) -> pa.Schema:
     if not schemas:
         raise BadOptions(

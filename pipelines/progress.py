@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pipelines.plan import Plan
+from pipelines.plan import Work
 from transforms.io.filesystems import list_folder, resolve
 from transforms.io.parquet import safe_folder
 
@@ -18,12 +18,12 @@ _LOG_SECONDS = 30.0
 
 
 @contextmanager
-def show_progress(plan: Plan, output: str, console: Console) -> Iterator[None]:
+def show_progress(work: Work, output: str, console: Console) -> Iterator[None]:
     """Show how many rows are staged, until the with block ends.
 
     What is done is read off the staged files, so it works the same for every runner.
     """
-    seen = _StagedRows(plan, output)
+    seen = _StagedRows(work, output)
     stop = threading.Event()
     if not console.is_terminal:
         watcher = threading.Thread(target=_log, args=(seen, stop, console), daemon=True)
@@ -45,7 +45,7 @@ def show_progress(plan: Plan, output: str, console: Console) -> Iterator[None]:
         console=console,
         transient=True,
     ) as bar:
-        task = bar.add_task("scoring", total=max(plan.rows, 1))
+        task = bar.add_task("scoring", total=max(work.rows, 1))
 
         def watch() -> None:
             while not stop.wait(_TERMINAL_SECONDS):
@@ -69,12 +69,12 @@ def _log(seen: _StagedRows, stop: threading.Event, console: Console) -> None:
 class _StagedRows:
     """Counts the rows of the shards whose files are there."""
 
-    def __init__(self, plan: Plan, output: str) -> None:
-        self.total = plan.rows
+    def __init__(self, work: Work, output: str) -> None:
+        self.total = work.rows
         self._fs, self._root = resolve(output)
         self._missing: dict[str, dict[str, int]] = {}
-        for shard in plan.shards:
-            prefix = f"part-{shard.index:05d}-{shard.run_id}-"
+        for shard in work.shards:
+            prefix = f"part-{shard.number:05d}-{shard.run_id}-"
             self._missing.setdefault(safe_folder(shard.partition), {})[prefix] = shard.rows
         self._rows = 0
 

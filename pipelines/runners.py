@@ -1,4 +1,4 @@
-"""Which runner executes a pipeline, and where its workers live. The only file that knows runners."""
+"""Which runner executes a pipeline, and where its workers live; no other file knows runners."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from models.servable import ModelError, shared_servable
 from models.signature import Signature
-from pipelines.settings import BatchScoringSettings, available_cpus
+from pipelines.settings import BatchScoringSettings
 
 _IN_PROCESS = ("FnApiRunner", "DirectRunner")
 
@@ -57,11 +57,6 @@ def workers_share_process(options: PipelineOptions) -> bool:
     return (environment or default) == "LOOPBACK"
 
 
-def threads_per_call(workers: int) -> int:
-    """Return the threads a model call may use so that so many workers do not fight."""
-    return max(1, available_cpus() // workers)
-
-
 def read_signature(
     settings: BatchScoringSettings, digest: str, options: PipelineOptions
 ) -> Signature:
@@ -80,7 +75,7 @@ def read_signature(
             settings.signature,
             digest=digest,
             batch_rows=settings.batch_rows,
-            threads=threads_per_call(settings.workers),
+            threads=settings.threads_per_call,
         ).signature
     command = [sys.executable, "-m", "models.servable", settings.model, settings.signature]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -18,12 +18,12 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 from apache_beam.runners.runner import PipelineResult
 from rich.console import Console
 
 from pipelines import __version__
-from pipelines.plan import Plan, make_plan
+from pipelines.plan import Plan, Work, make_plan
 from pipelines.progress import show_progress
 from pipelines.runners import make_runner, read_signature, runner_name
 from pipelines.settings import BadOptions, BatchScoringOptions, BatchScoringSettings
@@ -46,37 +46,37 @@ from transforms.io.parquet import ReadRecordBatches, StageParquet
 from transforms.io.shards import MatchShards
 from transforms.score import Score
 
-_USAGE = "python -m pipelines.score_batch --input PATH --model PATH --keys C,… --output PATH [options]"
+_USAGE = (
+    "python -m pipelines.score_batch --input PATH --model PATH --keys C,… --output PATH [options]"
+)
 _MOST_REASON = 2000
 
 
 def build(
-    pipeline: beam.Pipeline, settings: BatchScoringSettings, plan: Plan, job_id: str
+    pipeline: beam.Pipeline, settings: BatchScoringSettings, plan: Plan, work: Work, job_id: str
 ) -> beam.PCollection[Outcome]:
     """Add the steps of a batch scoring job to a pipeline, and return its outcomes.
 
     ReadRecordBatches, Score and the two Stage steps fuse to one stage on every runner; rows are
     never shuffled. Outcomes are also written for the launcher, under the job id.
     """
-    assert plan.score is not None  # noqa: S101: a plan with shards has one
-    assert plan.schema is not None  # noqa: S101
     batches = (
         pipeline
-        | "MatchShards" >> MatchShards(shards=plan.shards)
+        | "MatchShards" >> MatchShards(shards=work.shards)
         | "ReadRecordBatches"
         >> ReadRecordBatches(
             root=settings.input,
-            columns=plan.columns,
-            dictionary_columns=plan.dictionary_columns,
-            batch_rows=plan.batch_rows,
+            columns=work.columns,
+            dictionary_columns=work.dictionary_columns,
+            batch_rows=work.batch_rows,
         )
     )
-    scored = batches | "Score" >> Score(spec=plan.score)
+    scored = batches | "Score" >> Score(spec=work.score)
     receipts = scored.scores | "StageParquet" >> StageParquet(
         output=settings.output,
-        schema=plan.schema,
+        schema=work.schema,
         statistics=settings.keys,
-        integer_key=plan.integer_key,
+        integer_key=work.integer_key,
     )
     dead_receipts = scored.dead_letters | "StageDeadLetters" >> StageDeadLetters(
         output=settings.output
@@ -84,14 +84,14 @@ def build(
     outcomes = (
         (receipts, dead_receipts)
         | "MergeReceipts" >> beam.Flatten()
-        | "CommitPartitions" >> CommitPartitions(spec=_commit_spec(settings, plan, job_id))
+        | "CommitPartitions" >> CommitPartitions(spec=_commit_spec(settings, plan, work, job_id))
     )
     _ = outcomes | "WriteOutcomes" >> WriteOutcomes(output=settings.output, job_id=job_id)
     return outcomes
 
 
-def _commit_spec(settings: BatchScoringSettings, plan: Plan, job_id: str) -> CommitSpec:
-    paths = set(plan.scored_partitions)
+def _commit_spec(settings: BatchScoringSettings, plan: Plan, work: Work, job_id: str) -> CommitSpec:
+    paths = set(work.partitions)
     return CommitSpec(
         output=settings.output,
         partition_columns=plan.partition_columns,
@@ -108,7 +108,11 @@ def _commit_spec(settings: BatchScoringSettings, plan: Plan, job_id: str) -> Com
 
 
 def run(
-    settings: BatchScoringSettings, plan: Plan, options: PipelineOptions, console: Console
+    settings: BatchScoringSettings,
+    plan: Plan,
+    work: Work,
+    options: PipelineOptions,
+    console: Console,
 ) -> Report:
     """Score what the plan says, showing progress, and return what came of it.
 
@@ -116,17 +120,17 @@ def run(
       OSError: the table cannot be created.
       Exception: whatever the runner raises when the job as a whole fails.
     """
-    create_table(settings.output, plan.schema, plan.partition_columns)
+    create_table(settings.output, work.schema, plan.partition_columns)
     job_id = uuid.uuid4().hex
     began = time.perf_counter()
     pipeline = beam.Pipeline(runner=make_runner(options, settings.workers), options=options)
-    build(pipeline, settings, plan, job_id)
-    with show_progress(plan, settings.output, console):
+    build(pipeline, settings, plan, work, job_id)
+    with show_progress(work, settings.output, console):
         result = pipeline.run()
         result.wait_until_finish()
     seconds = time.perf_counter() - began
     outcomes = take_outcomes(settings.output, job_id)
-    silent = set(plan.scored_partitions) - {outcome.partition for outcome in outcomes}
+    silent = set(work.partitions) - {outcome.partition for outcome in outcomes}
     lost = [Outcome(path, "", "failed", reason="the job ended without it") for path in silent]
     return Report(
         outcomes=sorted([*outcomes, *lost, *plan.failed]),
@@ -145,12 +149,7 @@ def _read_counters(result: PipelineResult) -> dict[str, int]:
 
 
 def parse_options(argv: Sequence[str]) -> PipelineOptions:
-    """Return Beam's options for a command line; with `--help`, print our own and exit.
-
-    Raises:
-      BadOptions: a flag is known neither to us nor to Beam. Runners that have options of their own
-        (Flink, portable ones) are handed flags that we cannot know.
-    """
+    """Return Beam's options for a command line; with `--help`, print our own and exit."""
     parser = argparse.ArgumentParser(
         usage=_USAGE,
         description=(__doc__ or "").partition("\n\n    ")[0],
@@ -158,61 +157,64 @@ def parse_options(argv: Sequence[str]) -> PipelineOptions:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    BatchScoringOptions._add_argparse_args(parser)  # noqa: SLF001: Beam's own hook
+    BatchScoringOptions.add_to(parser)
     parser.parse_known_args(argv)
-    options = PipelineOptions(list(argv))
-    unknown = _find_unknown(argv)
-    if unknown and runner_name(options) in ("FnApiRunner", "PrismRunner"):
-        raise BadOptions([f"unknown option {flag}" for flag in unknown])
-    return options
+    return PipelineOptions(list(argv))
 
 
-def _find_unknown(argv: Sequence[str]) -> list[str]:
-    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, conflict_handler="resolve")
-    parser.add_value_provider_argument = parser.add_argument  # type: ignore[attr-defined]
+def find_unknown_options(argv: Sequence[str], options: PipelineOptions) -> list[str]:
+    """Return a sentence for each flag that is known neither to us nor to Beam.
+
+    Runners with options of their own (Flink, portable ones) are handed flags that we cannot know.
+    """
+    if runner_name(options) not in ("FnApiRunner", "PrismRunner"):
+        return []
+    parser = _BeamArgumentParser(allow_abbrev=False, add_help=False, conflict_handler="resolve")
     for family in PipelineOptions.__subclasses__():
         if "_add_argparse_args" in vars(family):
-            family._add_argparse_args(parser)  # noqa: SLF001: Beam's own hook
+            family._add_argparse_args(parser)
     _, unknown = parser.parse_known_args(list(argv))
-    return unknown
+    return [f"unknown option {flag}" for flag in unknown if flag.startswith("-")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(level=logging.WARNING)
     console, errors = Console(), Console(stderr=True)
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        options = parse_options(sys.argv[1:] if argv is None else argv)
-        settings = BatchScoringSettings.from_options(options)
+        options = parse_options(argv)
+        settings = BatchScoringSettings.from_options(options, find_unknown_options(argv, options))
         plan = make_plan(settings, lambda s, digest: read_signature(s, digest, options))
     except BadOptions as e:
         _print_problems(e.problems, errors)
         return EXIT_WRONG
-    if not plan.shards:
+    if plan.work is None:
         if plan.committed:
             print_nothing_left(plan, settings, console)
         print_failures(plan.failed, errors)
         return EXIT_FAILED if plan.failed else EXIT_OK
     if settings.check:
-        print_plan(plan, settings, console)
+        print_plan(plan, plan.work, settings, console)
         return EXIT_FAILED if plan.failed else EXIT_OK
-    return score(settings, plan, options, console, errors)[0]
+    return score(settings, plan, plan.work, options, console, errors)[0]
 
 
 def score(
     settings: BatchScoringSettings,
     plan: Plan,
+    work: Work,
     options: PipelineOptions,
     console: Console,
     errors: Console,
 ) -> tuple[int, Report | None]:
     """Run a plan, print the report, and return the exit code and the report."""
     try:
-        report = run(settings, plan, options, console)
+        report = run(settings, plan, work, options, console)
     except KeyboardInterrupt:
         errors.print("Stopped. What is committed stays; run the same command to go on.")
         return 130, None
-    except Exception as e:  # noqa: BLE001: a runner may raise anything; the exit code must tell
+    except Exception as e:  # noqa: BLE001  a runner may raise anything; the exit code must tell
         errors.print(f"The job failed: {_root_cause(e)}", highlight=False, markup=False)
         errors.print("Partitions that are committed stay; run the same command to go on.")
         return EXIT_FAILED, None

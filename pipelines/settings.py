@@ -28,6 +28,11 @@ class BatchScoringOptions(PipelineOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        cls.add_to(parser)
+
+    @classmethod
+    def add_to(cls, parser: argparse.ArgumentParser) -> None:
+        """Declare the flags, in groups."""
         what = parser.add_argument_group("what is scored")
         what.add_argument(
             "--input",
@@ -70,7 +75,7 @@ class BatchScoringOptions(PipelineOptions):
             "--outputs",
             metavar="T[=C],…",
             action="append",
-            help="output tensors to store, and their column names (default: all, named as they are)",
+            help="output tensors to store, and their columns (default: all, named as they are)",
         )
         model.add_argument(
             "--model_digest", metavar="sha256:…", help="refuse any model with another digest"
@@ -128,14 +133,20 @@ class BatchScoringSettings:
     check: bool = False
 
     @classmethod
-    def from_options(cls, options: PipelineOptions) -> BatchScoringSettings:
+    def from_options(
+        cls, options: PipelineOptions, problems: Sequence[str] = ()
+    ) -> BatchScoringSettings:
         """Parse and check options.
+
+        Args:
+          options: the whole command line.
+          problems: what is known to be wrong with it already.
 
         Raises:
           BadOptions: some are missing or wrong; lists all of them.
         """
         given = options.view_as(BatchScoringOptions)
-        read = _Reader()
+        read = _Reader(problems)
         settings = cls(
             input=read.required("--input", given.input),
             output=read.required("--output", given.output),
@@ -172,6 +183,11 @@ class BatchScoringSettings:
         """The columns copied from the input: keys, then kept columns."""
         return (*self.keys, *self.keep)
 
+    @property
+    def threads_per_call(self) -> int:
+        """The threads a model call may use so that the workers of a machine do not fight."""
+        return max(1, available_cpus() // self.workers)
+
 
 def available_cpus() -> int:
     """Return how many processors this process may use."""
@@ -181,8 +197,8 @@ def available_cpus() -> int:
 class _Reader:
     """Reads option values and gathers what is wrong with them, to say it all at once."""
 
-    def __init__(self) -> None:
-        self.problems: list[str] = []
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
 
     def required(self, flag: str, value: str | None) -> str:
         if not value:

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from pipelines.plan import Plan
+from pipelines.plan import Plan, Work
 from pipelines.settings import BatchScoringSettings
 from transforms import metrics
 from transforms.dead_letters import dead_letters_root
@@ -73,34 +74,40 @@ def print_nothing_left(plan: Plan, settings: BatchScoringSettings, console: Cons
     )
 
 
-def print_plan(plan: Plan, settings: BatchScoringSettings, console: Console) -> None:
+def print_plan(plan: Plan, work: Work, settings: BatchScoringSettings, console: Console) -> None:
     """Show what would be done: partitions, rows, and where every input and column comes from."""
-    assert plan.score is not None  # noqa: S101: only asked when there is work
-    assert plan.schema is not None  # noqa: S101
-    paths = plan.scored_partitions
+    paths = work.partitions
     size = sum(f.size_bytes for p in plan.selected if p.path in set(paths) for f in p.files)
-    facts = Table(show_header=False, box=None, pad_edge=False)
+    facts = _two_columns()
     facts.add_row("partitions", f"{len(paths)} to score, {len(plan.committed)} committed already")
     facts.add_row("", f"{paths[0]} … {paths[-1]}" if len(paths) > 1 else paths[0])
-    facts.add_row("rows", f"{plan.rows:,} in {len(plan.shards)} shards, {size / 1e6:,.1f} MB")
-    facts.add_row("model", f"{settings.model} ({plan.digest}), signature {settings.signature}")
-    for source in plan.score.inputs:
+    facts.add_row("rows", f"{work.rows:,} in {len(work.shards)} shards, {size / 1e6:,.1f} MB")
+    facts.add_row("model", f"{settings.model}, signature {settings.signature}")
+    facts.add_row("", plan.digest)
+    for source in work.score.inputs:
         fill = "" if source.fill is None else f", null → {source.fill!r}"
         facts.add_row(
-            "input", f"{source.tensor.name} {source.tensor} ← column {source.column}{fill}"
+            "input", escape(f"{source.tensor.name} {source.tensor} ← {source.column}{fill}")
         )
     facts.add_row("output", settings.output)
-    for field in plan.schema:
-        facts.add_row("column", f"{field.name} {field.type}")
+    for field in work.schema:
+        facts.add_row("column", escape(f"{field.name} {field.type}"))
     for column in plan.partition_columns:
-        facts.add_row("column", f"{column} string (partition)")
+        facts.add_row("column", escape(f"{column} string (partition)"))
     console.print(facts, highlight=False)
     print_failures(plan.failed, console)
 
 
+def _two_columns() -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
 def print_report(report: Report, settings: BatchScoringSettings, console: Console) -> None:
     """Show what was done, what failed and why, and where the time went."""
-    table = Table(show_header=False, box=None, pad_edge=False)
+    table = _two_columns()
     states = [o.state for o in report.outcomes]
     others = states.count("already_committed")
     table.add_row(

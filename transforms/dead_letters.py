@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
@@ -25,7 +25,7 @@ REASON_COLUMNS = ("_step", "_reason", "_file", "_file_row", "_shard", "_model_di
 
 
 def dead_letters_root(output: str) -> str:
-    """Return where the dead letters of a table are: the folder `<output>_dead_letters` beside it."""
+    """Return where a table's dead letters are: the folder `<output>_dead_letters` beside it."""
     return output.rstrip("/") + "_dead_letters"
 
 
@@ -43,7 +43,7 @@ def to_dead_letters(
         "_reason": pa.array(list(dead.reasons), pa.string()),
         "_file": pa.array([path for path, _ in places], pa.string()),
         "_file_row": pa.array([row for _, row in places], pa.int64()),
-        "_shard": pa.array([key.shard.index] * len(rows), pa.int32()),
+        "_shard": pa.array([key.shard.number] * len(rows), pa.int32()),
         "_model_digest": pa.array([digest] * len(rows)),
         "_run_id": pa.array([key.shard.run_id] * len(rows)),
     }
@@ -52,12 +52,10 @@ def to_dead_letters(
         column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
         for column in own.columns
     ]
-    return pa.RecordBatch.from_arrays(
-        [*columns, *why.values()], [*batch.schema.names, *why.keys()]
-    )
+    return pa.RecordBatch.from_arrays([*columns, *why.values()], [*batch.schema.names, *why.keys()])
 
 
-def locate_row(pieces: list[Piece], row: int) -> tuple[str, int]:
+def locate_row(pieces: Sequence[Piece], row: int) -> tuple[str, int]:
     """Return the file, and the row in it, of a shard's row."""
     for piece in pieces:
         if row < piece.rows:
@@ -80,7 +78,7 @@ class _StageDeadLettersDoFn(beam.DoFn):
     def process(self, element: tuple[BatchKey, pa.RecordBatch]) -> None:
         key, letters = element
         shard = key.shard
-        at = (shard.partition, shard.index)
+        at = (shard.partition, shard.number)
         if at not in self._open:
             file = StagedFile(self._fs, self._root, STAGED_FOLDER, shard, letters.schema)
             self._open[at] = (shard, file)

@@ -31,7 +31,7 @@ class Shard(NamedTuple):
       partition: the partition's hive path, `date=2013-11-01`.
       run_id: the identity of the work on that partition.
       base_run_id: the run id whose scores the table held when this run was planned; "" for none.
-      index: this shard's number within its partition.
+      number: this shard's number within its partition, from 0.
       shards: how many shards the partition has.
       pieces: the row groups to read, in order; none when the partition is empty.
       rows: the rows those hold.
@@ -40,7 +40,7 @@ class Shard(NamedTuple):
     partition: str
     run_id: str
     base_run_id: str
-    index: int
+    number: int
     shards: int
     pieces: Sequence[Piece]
     rows: int
@@ -55,7 +55,7 @@ class BatchKey(NamedTuple):
     """
 
     shard: Shard
-    index: int
+    number: int
     first_row: int
     rows: int
     last: bool
@@ -99,7 +99,7 @@ class Receipt(NamedTuple):
     @classmethod
     def of(cls, shard: Shard, **fields: object) -> Receipt:
         """Return a receipt for a shard."""
-        identity = (shard.partition, shard.run_id, shard.base_run_id, shard.index, shard.shards)
+        identity = (shard.partition, shard.run_id, shard.base_run_id, shard.number, shard.shards)
         return cls(*identity, **fields)  # type: ignore[arg-type]
 
 

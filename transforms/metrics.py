@@ -86,7 +86,7 @@ class BundleMetrics:
             self.count(metric, (time.perf_counter() - began) * 1000)
 
     def flush(self) -> None:
-        """Hand everything to Beam and start again; fractions below 1 ms wait for the next bundle."""
+        """Hand everything to Beam and start again; fractions of 1 ms wait for the next bundle."""
         for name, amount in self._counts.items():
             Metrics.counter(NAMESPACE, name).inc(int(amount))
             self._counts[name] = amount - int(amount)

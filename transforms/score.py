@@ -83,7 +83,7 @@ def score_batch(
     try:
         with timers.timed(metrics.PREDICT_MS):
             outputs = servable.predict(features.columns, scorable.num_rows, names)
-    except Exception as e:  # noqa: BLE001: whatever the model raises costs rows, not the job
+    except Exception as e:  # noqa: BLE001  whatever the model raises costs rows, not the job
         positions = range(batch.num_rows) if features.positions is None else features.positions
         reason = f"{type(e).__name__}: {first_lines(e)}"
         dead.append(DeadRows(positions, [reason] * len(positions), "Predict"))
@@ -157,5 +157,3 @@ class Score(beam.PTransform):
         return batches | "Predict" >> beam.ParDo(_ScoreDoFn(self.spec)).with_outputs(
             DEAD_LETTERS, main="scores"
         ).with_output_types(element)
-
-

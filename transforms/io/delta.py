@@ -215,13 +215,15 @@ def commit_partition(receipts: Sequence[Receipt], spec: CommitSpec) -> Outcome:
     """
     first = receipts[0]
     rows_in, staged, dead = _sum_up(receipts)
-    counts = {
-        "rows_in": rows_in,
-        "rows_scored": sum(r.rows_scored for r in staged),
-        "rows_dead": sum(r.rows_dead for r in dead),
-    }
-    outcome = Outcome(first.partition, first.run_id, "failed", **counts)
-    problem = _find_receipt_problem(receipts, staged, counts, spec)
+    outcome = Outcome(
+        first.partition,
+        first.run_id,
+        "failed",
+        rows_in=rows_in,
+        rows_scored=sum(r.rows_scored for r in staged),
+        rows_dead=sum(r.rows_dead for r in dead),
+    )
+    problem = _find_receipt_problem(receipts, staged, outcome, spec)
     if problem:
         return outcome._replace(reason=problem)
     try:
@@ -250,7 +252,7 @@ def _sum_up(receipts: Sequence[Receipt]) -> tuple[int, list[Receipt], list[Recei
 def _find_receipt_problem(
     receipts: Sequence[Receipt],
     staged: Sequence[Receipt],
-    counts: Mapping[str, int],
+    outcome: Outcome,
     spec: CommitSpec,
 ) -> str:
     errors = sorted({r.error for r in receipts if r.error})
@@ -259,7 +261,7 @@ def _find_receipt_problem(
     missing = sorted(set(range(receipts[0].shards)) - {r.shard for r in staged})
     if missing:
         return f"expected {receipts[0].shards} staged shards, got none for {missing}"
-    rows_in, scored, dead = counts["rows_in"], counts["rows_scored"], counts["rows_dead"]
+    rows_in, scored, dead = outcome.rows_in, outcome.rows_scored, outcome.rows_dead
     if rows_in != scored + dead:
         return f"expected rows in = scored + dead, got {rows_in} = {scored} + {dead}"
     if rows_in and dead / rows_in > spec.max_dead_letter_ratio:
@@ -293,7 +295,7 @@ def _commit(
             )
         except CommitFailedError:
             # Somebody else committed first, to this partition or to another: look again.
-            time.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311: no secret
+            time.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311  no secret
             table = DeltaTable(_table_uri(spec.output))
             continue
         return outcome._replace(state="committed", version=table.version())

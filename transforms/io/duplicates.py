@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -34,4 +35,4 @@ def _are_distinct(receipts: Sequence[Receipt]) -> bool:
     if not all(r.keys_increase for r in with_rows):
         return False
     ordered = sorted(with_rows, key=lambda r: r.first_key)
-    return all(a.last_key < b.first_key for a, b in zip(ordered, ordered[1:], strict=False))
+    return all(a.last_key < b.first_key for a, b in itertools.pairwise(ordered))

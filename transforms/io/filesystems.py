@@ -18,7 +18,9 @@ def resolve(path: str) -> tuple[fs.FileSystem, str]:
     try:
         file_system, within = fs.FileSystem.from_uri(path)
     except (ValueError, NotImplementedError) as e:
-        raise ValueError(f"Expected a local path or a URI such as gs://bucket/path, got {path}") from e
+        raise ValueError(
+            f"Expected a local path or a URI such as gs://bucket/path, got {path}"
+        ) from e
     return file_system, within.rstrip("/")
 
 

@@ -56,7 +56,9 @@ def read_record_batches(
                 file = pq.ParquetFile(source, read_dictionary=list(dictionary_columns))
                 for batch in file.iter_batches(
                     batch_rows,
-                    row_groups=range(piece.first_row_group, piece.first_row_group + piece.row_groups),
+                    row_groups=range(
+                        piece.first_row_group, piece.first_row_group + piece.row_groups
+                    ),
                     columns=list(columns),
                     use_threads=False,
                 ):
@@ -70,7 +72,8 @@ def read_record_batches(
             raise CorruptFile(f"file {piece.path} cannot be read: {e}") from e
         if rows != piece.rows:
             raise CorruptFile(
-                f"file {piece.path} changed while it was read: expected {piece.rows} rows, got {rows}"
+                f"file {piece.path} changed while it was read: expected {piece.rows} rows, "
+                f"got {rows}"
             )
     yield from _join(waiting)
 
@@ -104,7 +107,7 @@ class _ReadDoFn(beam.DoFn):
             dictionary_columns=self._read.dictionary_columns,
             batch_rows=self._read.batch_rows,
         )
-        index = first_row = 0
+        number = first_row = 0
         error = ""
         while True:
             try:
@@ -115,9 +118,9 @@ class _ReadDoFn(beam.DoFn):
             if batch is None:
                 break
             self._count(batch)
-            yield BatchKey(shard, index, first_row, batch.num_rows, last=False), batch
-            index, first_row = index + 1, first_row + batch.num_rows
-        yield BatchKey(shard, index, first_row, 0, last=True, error=error), _NO_ROWS
+            yield BatchKey(shard, number, first_row, batch.num_rows, last=False), batch
+            number, first_row = number + 1, first_row + batch.num_rows
+        yield BatchKey(shard, number, first_row, 0, last=True, error=error), _NO_ROWS
 
     def finish_bundle(self) -> None:
         self._metrics.flush()
@@ -176,10 +179,10 @@ class ShardWriter:
           ValueError: it is not the next: a runner that reorders or splits a shard's batches would
             lose rows, so this must never pass.
         """
-        if key.index != self._next_batch:
+        if key.number != self._next_batch:
             raise ValueError(
-                f"Expected batch {self._next_batch} of shard {self._shard.index} of "
-                f"{self._shard.partition}, got batch {key.index}: the runner must keep the steps "
+                f"Expected batch {self._next_batch} of shard {self._shard.number} of "
+                f"{self._shard.partition}, got batch {key.number}: the runner must keep the steps "
                 "ReadRecordBatches, Score and StageParquet fused"
             )
         self._next_batch += 1
@@ -239,7 +242,7 @@ class _StageDoFn(beam.DoFn):
 
     def process(self, element: tuple[BatchKey, pa.RecordBatch]) -> Iterator[Receipt]:
         key, batch = element
-        at = (key.shard.partition, key.shard.index)
+        at = (key.shard.partition, key.shard.number)
         with self._metrics.timed(metrics.STAGE_MS):
             try:
                 receipt = self._write(at, key, batch)
@@ -250,9 +253,7 @@ class _StageDoFn(beam.DoFn):
             error = key.error or self._failed.pop(at, "")
             yield receipt or Receipt.of(key.shard, error=error)
 
-    def _write(
-        self, at: tuple[str, int], key: BatchKey, batch: pa.RecordBatch
-    ) -> Receipt | None:
+    def _write(self, at: tuple[str, int], key: BatchKey, batch: pa.RecordBatch) -> Receipt | None:
         if key.error:
             self._fail(at, key.error)
         if at in self._failed:

@@ -22,6 +22,8 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _INTEGER = re.compile(r"-?\d+\Z")
 _LISTING_THREADS = 16
 
+_Values = tuple[tuple[str, str], ...]
+
 
 class DataFile(NamedTuple):
     """A file of a partition: path within the file system, size, and time of its last change."""
@@ -95,11 +97,11 @@ def parse_folder(name: str) -> tuple[str, str]:
 
 
 class PartitionSpec:
-    """Which partitions are meant: `date=2013-11-01`, `date=2013-11-01..2013-12-31`, or several
-    columns as in a path, `region=eu/date=2013-11-01`.
+    """Which partitions are meant, by value, by interval or by several columns as in a path.
 
-    An interval holds both its ends. It is one of numbers when both ends are whole numbers, else one
-    of text, which is right for ISO dates.
+    `date=2013-11-01`, `date=2013-11-01..2013-12-31`, `region=eu/date=2013-11-01`. An
+    interval holds both its ends. It is one of numbers when both ends are whole numbers, else one of
+    text, which is right for ISO dates.
     """
 
     def __init__(self, text: str) -> None:
@@ -167,13 +169,15 @@ def list_partitions(
     """
     infos = list_folder(file_system, root)
     if file_system.get_file_info(root).type != fs.FileType.Directory:
-        return Listing([], [f"--input: expected a folder of partitions, got {root}: no such folder"])
+        return Listing(
+            [], [f"--input: expected a folder of partitions, got {root}: no such folder"]
+        )
     if any(info.base_name == "_delta_log" for info in infos):
         return Listing([], [f"--input: {root} is a Delta table; expected plain Parquet folders"])
     found: list[Partition] = []
     problems: list[str] = []
     with ThreadPoolExecutor(_LISTING_THREADS) as pool:
-        level = [((), infos)]
+        level: list[tuple[_Values, list[fs.FileInfo]]] = [((), infos)]
         while level:
             folders = []
             for values, entries in level:
@@ -182,12 +186,11 @@ def list_partitions(
                 if partition is not None:
                     found.append(partition)
             listed = pool.map(lambda folder: list_folder(file_system, folder[1]), folders)
-            level = [(values, entries) for (values, _), entries in zip(folders, listed, strict=True)]
+            level = [
+                (values, entries) for (values, _), entries in zip(folders, listed, strict=True)
+            ]
     problems += _find_shape_problems(root, found)
     return Listing(sorted(found), problems)
-
-
-_Values = tuple[tuple[str, str], ...]
 
 
 def _sort_entries(

@@ -96,13 +96,10 @@ class StagedFile:
           OSError: it could not be written, for example because the disk is full.
         """
         self._flush()
-        if self._writer is None:
-            self._open_writer(_written_schema(self._schema, None))
-        assert self._writer is not None  # noqa: S101: for the type checker
-        self._writer.close()
+        (self._writer or self._open_writer(self._schema)).close()
         self._sink.close()
         shard, checksum = self._shard, self._sink.checksum
-        path = f"{self._folder}/part-{shard.index:05d}-{shard.run_id}-{checksum}.parquet"
+        path = f"{self._folder}/part-{shard.number:05d}-{shard.run_id}-{checksum}.parquet"
         self._fs.move(self.path, f"{self._root}/{path}")
         stats = _delta_stats(self._rows, self._metadata[0], self._statistics)
         return Staged(path, self._sink.size_bytes, checksum, self._rows, stats)
@@ -116,14 +113,13 @@ class StagedFile:
     def _flush(self) -> None:
         if not self._pending:
             return
-        if self._writer is None:
-            self._open_writer(_written_schema(self._schema, self._pending[0].schema))
-        assert self._writer is not None  # noqa: S101: for the type checker
-        batches = [_conform(batch, self._writer.schema) for batch in self._pending]
-        self._writer.write_table(pa.Table.from_batches(batches), row_group_size=_ROW_GROUP_ROWS)
+        first = self._pending[0].schema
+        writer = self._writer or self._open_writer(_written_schema(self._schema, first))
+        batches = [_conform(batch, writer.schema) for batch in self._pending]
+        writer.write_table(pa.Table.from_batches(batches), row_group_size=_ROW_GROUP_ROWS)
         self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
 
-    def _open_writer(self, schema: pa.Schema) -> None:
+    def _open_writer(self, schema: pa.Schema) -> pq.ParquetWriter:
         # Dictionary encoding pays for strings only: on floats it is four times the cost of plain.
         strings = [field.name for field in schema if _is_text(field.type)]
         self._writer = pq.ParquetWriter(
@@ -135,6 +131,7 @@ class StagedFile:
             store_schema=False,
             metadata_collector=self._metadata,
         )
+        return self._writer
 
 
 class _ChecksummedSink:
@@ -173,12 +170,11 @@ def _is_text(data_type: pa.DataType) -> bool:
     return str(data_type) in ("string", "large_string", "binary", "large_binary")
 
 
-def _written_schema(schema: pa.Schema, first: pa.Schema | None) -> pa.Schema:
+def _written_schema(schema: pa.Schema, first: pa.Schema) -> pa.Schema:
     """Return the schema to write: dictionary columns of the first batch may stay encoded."""
     fields = [
         pa.field(field.name, first.field(i).type)
-        if first is not None
-        and pa.types.is_dictionary(first.field(i).type)
+        if pa.types.is_dictionary(first.field(i).type)
         and first.field(i).type.value_type == field.type
         else field
         for i, field in enumerate(schema)

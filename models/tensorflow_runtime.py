@@ -1,0 +1,67 @@
+"""Import TensorFlow as cheaply and as quietly as it can be had."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+# What TensorFlow 2.21 writes to standard error on every machine without a GPU.
+_NOISE = (
+    b"before absl::InitializeLog()",
+    b"cudart_stub",
+    b"cuda_platform",
+    b"cpu_feature_guard",
+    b"To enable the following instructions",
+)
+
+
+def import_tensorflow() -> Any:
+    """Import TensorFlow without Keras, and return it.
+
+    TensorFlow imports Keras eagerly when it finds it, and Keras brings scikit-learn, SciPy and
+    pandas: 6 of the 15 CPU s of `import tensorflow` (TensorFlow 2.21), for nothing that loading a
+    SavedModel needs. TensorFlow is made to work without Keras, so Keras is hidden from it for the
+    time of the import; it can be imported afterwards as ever.
+    """
+    if "tensorflow" in sys.modules or "keras" in sys.modules:
+        return importlib.import_module("tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.modules["keras"] = None  # type: ignore[assignment]
+    try:
+        with _without_noise():
+            tf = importlib.import_module("tensorflow")
+            tf.config.list_physical_devices("GPU")  # says now what it has to say about CUDA
+        return tf
+    finally:
+        del sys.modules["keras"]
+
+
+def limit_threads(threads: int) -> None:
+    """Let one TensorFlow call use so many threads; the first caller in a process decides."""
+    tf = import_tensorflow()
+    with contextlib.suppress(RuntimeError):  # already running in this process: its setting stands
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+
+
+@contextlib.contextmanager
+def _without_noise() -> Iterator[None]:
+    """Hold back standard error, of C++ code too, and let through all but the known noise."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            for line in held:
+                if not any(noise in line for noise in _NOISE):
+                    os.write(2, line)
