@@ -7,21 +7,21 @@ import threading
 # Each size is timed this often, and its fastest call counts: noise only ever adds time.
 _TIMED_CALLS = 3
 # A larger call must be this much cheaper per row to be worth its memory.
-_WORTHWHILE = 0.97
+_WORTHWHILE = 0.985
 
 
 class CallSize:
     """The number of rows to give one call of a servable; safe to share between threads.
 
     With a fixed size this is just that number. Otherwise sizes double from `smallest` on real
-    calls until a doubling no longer makes a row at least 3 % cheaper; the cheapest size so far,
+    calls until a doubling no longer makes a row at least 1.5 % cheaper; the cheapest size so far,
     ties to the smaller, is then kept. Calibration costs no extra call: it times calls whose scores
     are used. Record batches smaller than the size under test are scored in one call, untimed, so
     on small data nothing is calibrated.
     """
 
     def __init__(
-        self, fixed_rows: int | None = None, *, smallest: int = 2048, largest: int = 65536
+        self, fixed_rows: int | None = None, *, smallest: int = 4096, largest: int = 65536
     ) -> None:
         """Fix the size, or let it be found between smallest and largest (powers of two apart)."""
         self.rows = fixed_rows or smallest

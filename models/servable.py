@@ -67,6 +67,8 @@ class Servable:
           tf.errors.OpError: the model itself failed.
         """
         specs = [s for s in self.signature.outputs if outputs is None or s.name in outputs]
+        if not rows:
+            return {spec.name: pa.nulls(0, output_type(spec)) for spec in specs}
         values = [(spec, to_values(features[spec.name], spec)) for spec in self.signature.inputs]
         results: dict[str, list[np.ndarray]] = {spec.name: [] for spec in specs}
         start = 0
@@ -79,8 +81,6 @@ class Servable:
                 gathered.append(called[name].numpy())
             self.call_size.record(stop - start, time.perf_counter() - began)
             start = stop
-        if not rows:
-            return {spec.name: pa.nulls(0, output_type(spec)) for spec in specs}
         return {spec.name: to_column(results[spec.name], spec, rows) for spec in specs}
 
     def warm_up(self) -> None:

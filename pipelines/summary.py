@@ -141,7 +141,10 @@ def print_failures(outcomes: list[Outcome], console: Console) -> None:
     """Name the partitions that were not published, and why."""
     for outcome in outcomes[:_MOST_SHOWN]:
         console.print(
-            f"{outcome.partition} {outcome.state}: {outcome.reason}", highlight=False, markup=False
+            f"{outcome.partition} {outcome.state}: {outcome.reason}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
     if len(outcomes) > _MOST_SHOWN:
         console.print(f"… and {len(outcomes) - _MOST_SHOWN} more", highlight=False)

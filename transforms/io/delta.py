@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.schema import Schema
@@ -164,7 +165,7 @@ def committed_runs(table: DeltaTable, partitions: Iterable[str]) -> dict[str, st
 
 def _committed_run(table: DeltaTable, partition: str) -> str:
     filters = [(column, "=", value) for column, value in parse_partition_path(partition)]
-    files = table.file_uris(partition_filters=filters)
+    files = table.file_uris(file_pruning_predicate=filters)
     return _run_of(table, partition, files) if files else ""
 
 
@@ -223,10 +224,12 @@ def commit_partition(receipts: Sequence[Receipt], spec: CommitSpec) -> Outcome:
         rows_scored=sum(r.rows_scored for r in staged),
         rows_dead=sum(r.rows_dead for r in dead),
     )
-    problem = _find_receipt_problem(receipts, staged, outcome, spec)
+    problem = _find_receipt_problem(receipts, staged, outcome)
     if problem:
         return outcome._replace(reason=problem)
     try:
+        if rows_in and outcome.rows_dead / rows_in > spec.max_dead_letter_ratio:
+            return outcome._replace(reason=_describe_dead(outcome, dead[0], spec))
         duplicates = count_duplicate_keys(spec.output, spec.keys, staged)
         _publish_dead_letters(spec.output, first, dead)
         outcome = _commit(outcome._replace(duplicate_keys=duplicates), first, staged, spec)
@@ -253,7 +256,6 @@ def _find_receipt_problem(
     receipts: Sequence[Receipt],
     staged: Sequence[Receipt],
     outcome: Outcome,
-    spec: CommitSpec,
 ) -> str:
     errors = sorted({r.error for r in receipts if r.error})
     if errors:
@@ -264,12 +266,18 @@ def _find_receipt_problem(
     rows_in, scored, dead = outcome.rows_in, outcome.rows_scored, outcome.rows_dead
     if rows_in != scored + dead:
         return f"expected rows in = scored + dead, got {rows_in} = {scored} + {dead}"
-    if rows_in and dead / rows_in > spec.max_dead_letter_ratio:
-        return (
-            f"{dead} of {rows_in} rows are dead letters, more than --max_dead_letter_ratio "
-            f"{spec.max_dead_letter_ratio} allows; see {dead_letters_root(spec.output)}"
-        )
     return ""
+
+
+def _describe_dead(outcome: Outcome, receipt: Receipt, spec: CommitSpec) -> str:
+    file_system, root = resolve(dead_letters_root(spec.output))
+    with file_system.open_input_file(f"{root}/{receipt.path}") as source:
+        reason = pq.read_table(source, columns=["_reason"])["_reason"][0].as_py()
+    return (
+        f"{outcome.rows_dead} of {outcome.rows_in} rows are dead letters, more than "
+        f"--max_dead_letter_ratio {spec.max_dead_letter_ratio} allows; for example: {reason}; "
+        f"see {root}/{receipt.path}"
+    )
 
 
 def _commit(

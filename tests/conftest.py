@@ -1,0 +1,36 @@
+"""Fixtures: a model and a lake, made once; a command that runs in this process."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines import score_batch
+from tests.fakes import Ended, save_model, write_lake
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("model") / "linear")
+
+
+@pytest.fixture(scope="session")
+def lake(tmp_path_factory):
+    """Three days of 300 rows in two files each; nobody may change it."""
+    return write_lake(tmp_path_factory.mktemp("lake") / "rows")
+
+
+@pytest.fixture
+def score(capsys, monkeypatch, tmp_path, model, lake):
+    """Run score_batch in this process, on the shared lake and model unless told otherwise."""
+    monkeypatch.setenv("COLUMNS", "400")
+
+    def run(*args: str, **options: object) -> Ended:
+        given = {"input": lake, "model": model, "keys": "id", "output": tmp_path / "scores"}
+        given.update(options)
+        flags = [f"--{name}={value}" for name, value in given.items() if value is not None]
+        capsys.readouterr()
+        code = score_batch.main([*flags, *args])
+        captured = capsys.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return run

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.servable import ModelError, load_servable, shared_servable
+from models.signature import Signature, TensorSpec
+from models.tensorflow_runtime import import_tensorflow
+from models.versions import digest_model
+from tests.fakes import expected_scores, make_rows, run_command
+
+
+def columns_of(rows):
+    return {name: rows[name].combine_chunks() for name in ("x", "n", "s")}
+
+
+def test_signature_has_names_dtypes_and_shapes(model):
+    assert load_servable(model).signature == Signature(
+        "serving_default",
+        (
+            TensorSpec("n", "int64", (None,)),
+            TensorSpec("s", "string", (None,)),
+            TensorSpec("x", "float32", (None,)),
+        ),
+        (TensorSpec("pair", "float32", (None, 2)), TensorSpec("score", "float32", (None,))),
+    )
+
+
+@settings(max_examples=20)
+@given(rows=st.integers(1, 300), size=st.integers(1, 100))
+def test_calls_of_any_size_give_the_same_scores(model, rows, size):
+    table = make_rows(1, rows)
+    servable = shared_servable(model, "serving_default")
+    servable.call_size.rows, servable.call_size.settled = size, True
+    scores = servable.predict(columns_of(table), rows, ["score"])
+    assert list(scores) == ["score"]
+    wanted = expected_scores(table)
+    np.testing.assert_allclose(scores["score"].to_pylist(), list(wanted.values()), rtol=1e-6)
+
+
+def test_no_rows_give_empty_columns_without_a_call(model):
+    outputs = load_servable(model).predict({}, 0)
+    assert outputs == {
+        "pair": pa.array([], pa.list_(pa.float32(), 2)),
+        "score": pa.array([], pa.float32()),
+    }
+
+
+def test_model_is_loaded_once_for_all_threads_of_a_process(model):
+    assert shared_servable(model, "serving_default") is shared_servable(model, "serving_default")
+
+
+def test_other_digest_is_refused_before_the_model_runs(model):
+    with pytest.raises(ModelError, match=r"--model_digest: expected sha256:00, got sha256:.* Refused"):
+        load_servable(model, digest="sha256:00")
+    assert load_servable(model, digest=digest_model(model)).digest == digest_model(model)
+
+
+def test_unknown_signature_names_those_there_are(model):
+    with pytest.raises(ModelError, match="has no signature 'score'; it has serving_default"):
+        load_servable(model, "score")
+
+
+def test_broken_model_says_that_it_does_not_load(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"no protocol buffer")
+    with pytest.raises(ModelError, match=r"Model .* does not load: \w+: "):
+        load_servable(str(tmp_path))
+
+
+def test_model_that_cannot_answer_is_found_when_it_is_loaded(tmp_path):
+    tf = import_tensorflow()
+
+    class Failing(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def serve(self, x):
+            with tf.control_dependencies([tf.debugging.assert_positive(x)]):
+                return {"y": tf.identity(x)}
+
+    module = Failing()
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.serve})
+    with pytest.raises(ModelError, match="loads, but fails on a call of 2 rows of zeros"):
+        load_servable(str(tmp_path))
+
+
+def test_output_that_is_not_one_entry_for_each_row_is_found_when_it_is_loaded(tmp_path):
+    tf = import_tensorflow()
+
+    class Mean(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def serve(self, x):
+            return {"y": tf.reduce_mean(x, keepdims=True)}
+
+    module = Mean()
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.serve})
+    with pytest.raises(ModelError, match=r"Output 'y' has shape \[1\] for 2 rows"):
+        load_servable(str(tmp_path))
+
+
+def test_inspecting_prints_the_signature_and_never_imports_keras(model):
+    ended = run_command("models.servable", model, "serving_default")
+    assert ended.code == 0, ended.err
+    assert Signature.from_json(ended.out) == load_servable(model).signature
+    refused = run_command("models.servable", model, "other")
+    assert refused.code == 2
+    assert "has no signature 'other'" in refused.err
+
+
+def test_tensorflow_is_imported_without_keras_and_keras_still_imports_afterwards():
+    code = (
+        "import sys, json\n"
+        "from models.tensorflow_runtime import import_tensorflow\n"
+        "import models.servable\n"
+        "before = 'tensorflow' in sys.modules\n"
+        "tf = import_tensorflow()\n"
+        "during = 'keras.src' in sys.modules\n"
+        "import keras\n"
+        "print(json.dumps([before, during, keras.ops.add(1, 2).numpy().item()]))\n"
+    )
+    import subprocess
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [False, False, 3]

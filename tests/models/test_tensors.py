@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.signature import InputColumn, TensorSpec
+from models.tensors import (
+    StringCodes,
+    fill_nulls,
+    output_type,
+    to_column,
+    to_tensor,
+    to_values,
+)
+from tests.strategies import number_columns, text_columns
+
+TEXT = TensorSpec("s", "string", (None,))
+
+
+def as_bytes(array):
+    return [None if v is None else v.encode() if isinstance(v, str) else v for v in array.to_pylist()]
+
+
+@given(text_columns(nulls=False), st.data())
+def test_text_becomes_the_same_strings_for_any_slice(column, data):
+    start = data.draw(st.integers(0, len(column)))
+    stop = data.draw(st.integers(start, len(column)))
+    for part, first, last in (
+        (column, start, stop),
+        (column.slice(start, stop - start), 0, stop - start),
+    ):
+        tensor = to_tensor(to_values(part, TEXT), TEXT, first, last)
+        assert tensor.numpy().tolist() == as_bytes(column)[start:stop]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "bool"])
+def test_numbers_become_the_same_numbers_for_any_slice(dtype):
+    spec = TensorSpec("x", dtype, (None, 1))
+
+    @given(number_columns(dtype, nulls=False), st.integers(0, 5))
+    def check(column, start):
+        part = column.slice(start)
+        tensor = to_tensor(to_values(part, spec), spec, 0, len(part))
+        assert tensor.shape == (len(part), 1)
+        assert tensor.dtype.name == dtype
+        np.testing.assert_array_equal(
+            tensor.numpy().reshape(-1), np.array(part.to_pylist(), dtype), strict=True
+        )
+
+    check()
+
+
+@given(text_columns())
+def test_filled_text_has_the_fill_where_nulls_were(column):
+    filled = fill_nulls(column, InputColumn(TEXT, "s", "fü".encode()))
+
+    assert filled.null_count == 0
+    assert as_bytes(filled) == ["fü".encode() if v is None else v for v in as_bytes(column)]
+    assert to_tensor(to_values(filled, TEXT), TEXT, 0, len(filled)).numpy().tolist() == as_bytes(filled)
+
+
+@given(number_columns("int64"))
+def test_filled_numbers_hold_a_fill_wider_than_the_column(column):
+    source = InputColumn(TensorSpec("n", "int64", (None,)), "n", 2**40)
+    assert fill_nulls(column, source).to_pylist() == [
+        2**40 if v is None else v for v in column.to_pylist()
+    ]
+
+
+def test_column_of_nulls_only_is_filled():
+    source = InputColumn(TensorSpec("x", "float32", (None,)), "x", 1.5)
+    assert fill_nulls(pa.nulls(3), source).to_pylist() == [1.5] * 3
+
+
+@given(text_columns() | number_columns("float32"))
+def test_without_a_fill_nulls_stay(column):
+    source = InputColumn(TEXT, "s")
+    assert fill_nulls(column, source).to_pylist().count(None) == column.to_pylist().count(None)
+
+
+def test_nulls_are_never_converted():
+    with pytest.raises(ValueError, match="Input 's': expected no nulls, got 1"):
+        to_values(pa.array(["a", None]), TEXT)
+
+
+def test_numbers_that_fit_are_not_copied():
+    column = pa.array(np.arange(1000, dtype=np.float32))
+    values = to_values(column.slice(10), TensorSpec("x", "float32", (None,)))
+    assert values.ctypes.data == column.buffers()[1].address + 40
+
+
+def test_dictionary_text_keeps_its_codes():
+    column = pa.array(["a", "b", "a"]).dictionary_encode()
+    values = to_values(column, TEXT)
+    assert isinstance(values, StringCodes)
+    assert values.values.numpy().tolist() == [b"a", b"b"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "array", "column"),
+    [
+        ((None,), np.array([1.0, 2.0], np.float32), pa.array([1, 2], pa.float32())),
+        ((None, 1), np.array([[1.0], [2.0]], np.float32), pa.array([1, 2], pa.float32())),
+        (
+            (None, 2),
+            np.array([[1, 2], [3, 4]], np.float32),
+            pa.array([[1, 2], [3, 4]], pa.list_(pa.float32(), 2)),
+        ),
+    ],
+)
+def test_outputs_become_columns_of_the_announced_type(shape, array, column):
+    spec = TensorSpec("score", "float32", shape)
+    got = to_column([array[:1], array[1:]], spec, 2)
+    assert got == column
+    assert got.type == output_type(spec)
+
+
+def test_text_outputs_become_strings():
+    spec = TensorSpec("label", "string", (None,))
+    assert to_column([np.array([b"a", "ü".encode()], object)], spec, 2).to_pylist() == ["a", "ü"]
+    with pytest.raises(ValueError, match="Output 'label': expected UTF-8 text"):
+        to_column([np.array([b"\xff"], object)], spec, 1)
+
+
+@pytest.mark.parametrize("array", [np.float32(1), np.zeros(3, np.float32)])
+def test_output_without_one_entry_for_each_row_is_an_error(array):
+    with pytest.raises(ValueError, match="Output 'score' has shape .* for 2 rows"):
+        to_column([np.asarray(array)], TensorSpec("score", "float32", (None,)), 2)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.servable import shared_servable
+from models.signature import InputColumn
+from models.versions import digest_model
+from tests.fakes import expected_scores, make_rows, save_model
+from tests.strategies import record_batches
+from transforms.dead_letters import locate_row
+from transforms.elements import BatchKey, Piece, Shard
+from transforms.metrics import BundleMetrics
+from transforms.score import Score, ScoreSpec, score_batch
+
+
+def spec_of(model, **changes):
+    servable = shared_servable(model, "serving_default")
+    fields = {
+        "model": model,
+        "digest": digest_model(model),
+        "signature_name": "serving_default",
+        "inputs": tuple(InputColumn(s, s.name) for s in servable.signature.inputs),
+        "outputs": (("score", "late"),),
+        "carried": ("id",),
+    }
+    return servable, ScoreSpec(**{**fields, **changes})
+
+
+def batch_of(table):
+    return table.combine_chunks().to_batches()[0]
+
+
+@settings(max_examples=30)
+@given(cuts=st.lists(st.integers(0, 200), max_size=5))
+def test_batch_boundaries_do_not_change_scores(model, cuts):
+    servable, spec = spec_of(model)
+    table = make_rows(0, 200)
+    batch = batch_of(table)
+    edges = [0, *sorted(cuts), 200]
+    got = {}
+    for start, stop in zip(edges, edges[1:], strict=False):
+        scored, dead = score_batch(batch.slice(start, stop - start), servable, spec, BundleMetrics())
+        assert not dead
+        got.update(zip(scored["id"].to_pylist(), scored["late"].to_pylist(), strict=True))
+    wanted = expected_scores(table)
+    assert got.keys() == wanted.keys()
+    np.testing.assert_allclose([got[i] for i in wanted], list(wanted.values()), rtol=1e-6)
+
+
+@settings(max_examples=50)
+@given(batch=record_batches())
+def test_rows_in_are_rows_scored_and_rows_dead(model, batch):
+    servable, spec = spec_of(model, carried=("b",))
+    scored, dead = score_batch(batch, servable, spec, BundleMetrics())
+    assert scored.num_rows + sum(len(d.rows) for d in dead) == batch.num_rows
+    assert scored.schema.names == ["b", "late", "model_digest"]
+
+
+def test_rows_that_are_null_and_rows_of_a_failing_call_leave_apart(tmp_path):
+    servable, spec = spec_of(save_model(tmp_path / "strict", limit=10.0))
+    table = make_rows(0, 4).set_column(1, "x", pa.array([1, None, 99, 2], pa.float32()))
+    scored, dead = score_batch(batch_of(table), servable, spec, BundleMetrics())
+    assert scored.num_rows == 0
+    assert [(list(d.rows), d.step) for d in dead] == [([1], "BuildFeatures"), ([0, 2, 3], "Predict")]
+    assert dead[1].reasons[0].startswith("InvalidArgumentError: ")
+
+
+def test_score_gives_one_batch_for_each_and_dead_letters_beside(model):
+    _, spec = spec_of(model)
+    shard = Shard("date=1", "0" * 15, "", 3, 4, [Piece("f.parquet", 0, 1, 50, 10)], 10)
+    table = make_rows(0, 10).set_column(1, "x", pa.array([None, *range(9)], pa.float32()))
+    key = BatchKey(shard, 0, 0, 10, last=False)
+    seen = {}
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        out = pipeline | beam.Create([(key, batch_of(table))]) | Score(spec=spec)
+        seen["scores"] = out.scores | "Scores" >> beam.Map(_check_scores)
+        seen["dead"] = out.dead_letters | "Dead" >> beam.Map(_check_dead)
+
+
+def _check_scores(element):
+    key, batch = element
+    assert (key.rows, batch.num_rows) == (10, 9)
+
+
+def _check_dead(element):
+    _, batch = element
+    letter = batch.to_pylist()[0]
+    assert (letter["id"], letter["_file"], letter["_file_row"]) == (0, "f.parquet", 50)
+    assert (letter["_shard"], letter["_step"]) == (3, "BuildFeatures")
+
+
+def test_row_of_a_shard_is_found_in_its_file():
+    pieces = [Piece("a", 2, 1, 20, 5), Piece("b", 0, 1, 0, 5)]
+    assert [locate_row(pieces, row) for row in (0, 4, 5, 9)] == [
+        ("a", 20),
+        ("a", 24),
+        ("b", 0),
+        ("b", 4),
+    ]
+    with pytest.raises(ValueError, match="one 1 rows behind its end"):
+        locate_row(pieces, 11)
