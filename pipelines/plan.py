@@ -382,10 +382,11 @@ def _find_schema_problems(
 
 
 def _name(paths: Sequence[str], total: int) -> str:
-    if len(paths) == total:
-        return paths[0] if total == 1 else f"all {total} partitions"
-    names = ", ".join(sorted(paths)[:_MOST_NAMED])
-    more = len(paths) - _MOST_NAMED
+    distinct = sorted(set(paths))
+    if len(distinct) == total:
+        return distinct[0] if total == 1 else f"all {total} partitions"
+    names = ", ".join(distinct[:_MOST_NAMED])
+    more = len(distinct) - _MOST_NAMED
     return f"{names} and {more} more" if more > 0 else names
 
 

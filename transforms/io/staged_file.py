@@ -106,6 +106,8 @@ class StagedFile:
 
     def abandon(self) -> None:
         """Stop writing and remove the hidden file, as far as the file system still lets us."""
+        if self._writer is not None:
+            self._writer.is_open = False  # else it would try to write its footer when collected
         for step in (self._sink.close, lambda: self._fs.delete_file(self.path)):
             with contextlib.suppress(OSError, pa.ArrowException):
                 step()
