@@ -108,9 +108,7 @@ def _to_tensor(tf: Any, array: pa.Array, fill: Any) -> Any:
 def _to_scored(
     batch: pa.RecordBatch, outputs: dict[str, Any], carried: Sequence[str], digest: str
 ) -> pa.RecordBatch:
-    digests = pa.DictionaryArray.from_arrays(
-        np.zeros(batch.num_rows, np.int32), pa.array([digest])
-    )
+    digests = pa.DictionaryArray.from_arrays(np.zeros(batch.num_rows, np.int32), pa.array([digest]))
     scores = [pa.array(tensor.numpy().reshape(-1)) for tensor in outputs.values()]
     return pa.RecordBatch.from_arrays(
         [*(batch.column(name) for name in carried), *scores, digests],

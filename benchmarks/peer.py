@@ -82,7 +82,9 @@ def _schema(args: argparse.Namespace, outputs: dict[str, str]) -> pa.Schema:
     read = pq.read_schema(glob.glob(f"{args.input}/*/*.parquet")[0])
     scores = [(name, pa.from_numpy_dtype(np.dtype(_NUMPY[kind]))) for name, kind in outputs.items()]
     carried = [read.field(name) for name in args.carried]
-    return pa.schema([*carried, *map(lambda s: pa.field(*s), scores), ("model_digest", pa.string())])
+    return pa.schema(
+        [*carried, *map(lambda s: pa.field(*s), scores), ("model_digest", pa.string())]
+    )
 
 
 _NUMPY = {"float": "float32", "double": "float64"}

@@ -32,7 +32,6 @@ from models.flights_features import lagged_columns, schedule_columns
 KEY = "flight_id"
 PARTITION_COLUMN = "date"
 PARTITIONS = 365
-ROWS = 336_776
 # Names that start with _ are no data to readers of partitioned data sets.
 MANIFEST = "_flights.json"
 # Changes when the same source would be written in another way.
@@ -45,20 +44,24 @@ _SHA256 = {
     "weather.csv": "5d1ea2548a3941eac0b4a9ca70805daa9fa49bbb711a0c7557b2bba0bd7c3f64",
 }
 _TIME_HOUR = {"time_hour": pa.timestamp("us", "UTC")}
+# fmt: off
 _FLIGHT_TYPES = {
     name: pa.int32()
     for name in (
-        "year month day dep_time sched_dep_time dep_delay arr_time sched_arr_time arr_delay flight "
-        "air_time distance hour minute"
-    ).split()
+        "year", "month", "day", "dep_time", "sched_dep_time", "dep_delay", "arr_time",
+        "sched_arr_time", "arr_delay", "flight", "air_time", "distance", "hour", "minute",
+    )
 } | {name: pa.string() for name in ("carrier", "tailnum", "origin", "dest")}
 _PLANE_TYPES = {
     name: pa.string() for name in ("tailnum", "type", "manufacturer", "model", "engine")
 } | {name: pa.int32() for name in ("year", "engines", "seats", "speed")}
 _WEATHER_TYPES = {
     name: pa.float32()
-    for name in "temp dewp humid wind_speed wind_gust precip pressure visib".split()
+    for name in (
+        "temp", "dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib",
+    )
 } | {"origin": pa.string(), "wind_dir": pa.int32()}
+# fmt: on
 
 
 class PreparedFlights(NamedTuple):
@@ -180,6 +183,8 @@ def write_directory(output: str, write: Callable[[Path], None]) -> None:
             final.rename(old)
         partial.rename(final)
     finally:
+        if old.exists() and not final.exists():
+            old.rename(final)
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
@@ -220,9 +225,7 @@ def _read_flights(source: Path) -> tuple[np.ndarray, pa.Table]:
     at = pc.index_in(flights["tailnum"], planes["tailnum"])
     columns |= {f"plane_{n}": planes[n].take(at) for n in planes.column_names if n != "tailnum"}
     at = pc.index_in(_airport_hours(flights), _airport_hours(weather))
-    columns |= {
-        f"weather_{n}": weather[n].take(at) for n in _WEATHER_TYPES if n not in ("origin", "year")
-    }
+    columns |= {f"weather_{n}": weather[n].take(at) for n in _WEATHER_TYPES if n != "origin"}
     columns |= schedule_columns(flights, days)
     columns |= lagged_columns(flights, days)
     return days, pa.table(columns)
@@ -231,7 +234,7 @@ def _read_flights(source: Path) -> tuple[np.ndarray, pa.Table]:
 def _read_csv(content: bytes, types: dict[str, pa.DataType]) -> pa.Table:
     """Parse the columns named, `NA` being null in all of them."""
     options = pyarrow.csv.ConvertOptions(
-        column_types=types, include_columns=None, null_values=["NA"], strings_can_be_null=True
+        column_types=types, null_values=["NA"], strings_can_be_null=True
     )
     return pyarrow.csv.read_csv(pa.BufferReader(content), convert_options=options).combine_chunks()
 

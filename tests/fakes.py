@@ -31,7 +31,9 @@ def save_model(path: Path, *, weight: float = 2.0, limit: float = 1e30) -> str:
         def __init__(self):
             self.weight = tf.Variable(weight)
             self.table = tf.lookup.StaticHashTable(
-                tf.lookup.KeyValueTensorInitializer(tf.constant(["a", "b"]), tf.constant([1.0, 2.0])),
+                tf.lookup.KeyValueTensorInitializer(
+                    tf.constant(["a", "b"]), tf.constant([1.0, 2.0])
+                ),
                 0.0,
             )
 
@@ -74,14 +76,20 @@ def write_file(root: Path, partition: str, name: str, table: pa.Table, **options
     return folder / name
 
 
-def write_lake(root: Path, days: int = 3, rows: int = 300, files: int = 2, **options: object) -> str:
+def write_lake(
+    root: Path, days: int = 3, rows: int = 300, files: int = 2, **options: object
+) -> str:
     """Write days 2024-01-01 … of so many rows in so many files, with ids that go on."""
     first_id = 0
     for day in range(1, days + 1):
         for file in range(files):
             count = rows // files
             write_file(
-                root, f"date=2024-01-{day:02d}", f"{file}.parquet", make_rows(first_id, count), **options
+                root,
+                f"date=2024-01-{day:02d}",
+                f"{file}.parquet",
+                make_rows(first_id, count),
+                **options,
             )
             first_id += count
     return str(root)
@@ -96,7 +104,9 @@ def expected_scores(rows: pa.Table, weight: float = 2.0) -> dict[int, float]:
     """Return the score of `save_model` by id, computed with NumPy."""
     word = {"a": 1.0, "b": 2.0}
     return {
-        row["id"]: np.float32(row["x"]) * np.float32(weight) + 3.0 * row["n"] + word.get(row["s"], 0.0)
+        row["id"]: np.float32(row["x"]) * np.float32(weight)
+        + 3.0 * row["n"]
+        + word.get(row["s"], 0.0)
         for row in rows.to_pylist()
     }
 

@@ -44,7 +44,9 @@ def number_columns(
     narrow = {"int64": ["int8", "int32", "int64", "uint32"], "float64": ["int32", "uint32"]}[dtype]
     data_type = pa.type_for_alias(draw(st.sampled_from(narrow)))
     bits = data_type.bit_width
-    low, high = (0, 2**bits - 1) if "u" in str(data_type) else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    low, high = (
+        (0, 2**bits - 1) if "u" in str(data_type) else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    )
     return draw(_arrays(st.integers(low, high), data_type, nulls, rows))
 
 

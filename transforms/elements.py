@@ -104,7 +104,10 @@ class Receipt(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a partition ended: `state` is committed, already_committed, conflict or failed."""
+    """How a partition ended: `state` is committed, already_committed, conflict or failed.
+
+    `version` is a version of the table that holds the partition; -1 when none does.
+    """
 
     partition: str
     run_id: str

@@ -18,9 +18,7 @@ def test_fixed_size_is_kept():
     assert (size.rows, size.settled) == (100, True)
 
 
-@pytest.mark.parametrize(
-    ("overhead", "best"), [(0.0, 4096), (1e-3, 65536), (2e-5, 8192)]
-)
+@pytest.mark.parametrize(("overhead", "best"), [(0.0, 4096), (1e-3, 65536), (2e-5, 8192)])
 def test_size_doubles_while_it_pays(overhead, best):
     assert settle(CallSize(), lambda rows: 1e-7 + overhead / rows) == best
 

@@ -57,7 +57,9 @@ def test_model_is_loaded_once_for_all_threads_of_a_process(model):
 
 
 def test_other_digest_is_refused_before_the_model_runs(model):
-    with pytest.raises(ModelError, match=r"--model_digest: expected sha256:00, got sha256:.* Refused"):
+    with pytest.raises(
+        ModelError, match=r"--model_digest: expected sha256:00, got sha256:.* Refused"
+    ):
         load_servable(model, digest="sha256:00")
     assert load_servable(model, digest=digest_model(model)).digest == digest_model(model)
 

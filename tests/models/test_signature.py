@@ -65,7 +65,9 @@ def test_mismatches_say_expected_got_and_what_to_do():
         "int64"
     }
     missing = find_mismatches(SIGNATURE, [InputColumn(X, "y")], schema)["x"]
-    assert "the table has no column 'y'. Add the column, or name another with --columns x=" in missing
+    assert (
+        "the table has no column 'y'. Add the column, or name another with --columns x=" in missing
+    )
     twice = pa.schema([("x", pa.float32()), ("x", pa.float32())])
     assert "2 columns named 'x'" in find_mismatches(SIGNATURE, [InputColumn(X, "x")], twice)["x"]
 

@@ -21,7 +21,9 @@ TEXT = TensorSpec("s", "string", (None,))
 
 
 def as_bytes(array):
-    return [None if v is None else v.encode() if isinstance(v, str) else v for v in array.to_pylist()]
+    return [
+        None if v is None else v.encode() if isinstance(v, str) else v for v in array.to_pylist()
+    ]
 
 
 @given(text_columns(nulls=False), st.data())
@@ -59,7 +61,9 @@ def test_filled_text_has_the_fill_where_nulls_were(column):
 
     assert filled.null_count == 0
     assert as_bytes(filled) == ["fü".encode() if v is None else v for v in as_bytes(column)]
-    assert to_tensor(to_values(filled, TEXT), TEXT, 0, len(filled)).numpy().tolist() == as_bytes(filled)
+    assert to_tensor(to_values(filled, TEXT), TEXT, 0, len(filled)).numpy().tolist() == as_bytes(
+        filled
+    )
 
 
 @given(number_columns("int64"))

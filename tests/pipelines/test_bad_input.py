@@ -154,7 +154,9 @@ def test_signature_input_without_a_column(score):
 def test_other_model_digest_is_refused(score):
     digest = "sha256:" + "0" * 64
     ended = score(f"--model_digest={digest}")
-    assert_refused(ended, f"--model_digest: expected {digest}, got sha256:", "Nothing of it was run")
+    assert_refused(
+        ended, f"--model_digest: expected {digest}, got sha256:", "Nothing of it was run"
+    )
 
 
 def test_output_names_do_not_collide(score, tmp_path):
@@ -169,7 +171,9 @@ def test_output_names_do_not_collide(score, tmp_path):
 
 
 def test_model_path_without_a_saved_model(score, tmp_path):
-    assert_refused(score(model=tmp_path), "--model: expected a SavedModel directory", "there is none")
+    assert_refused(
+        score(model=tmp_path), "--model: expected a SavedModel directory", "there is none"
+    )
 
 
 def test_output_that_is_no_delta_table_is_left_alone(score, tmp_path):
@@ -207,7 +211,12 @@ def corrupt_page(path):
 
 @pytest.mark.parametrize(
     "spoil",
-    [truncate, corrupt_page, lambda path: path.write_bytes(b""), lambda path: path.write_text("csv")],
+    [
+        truncate,
+        corrupt_page,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text("csv"),
+    ],
     ids=["truncated", "corrupt page", "zero bytes", "no Parquet"],
 )
 def test_damaged_file_fails_its_partition_and_names_itself(score, tmp_path, spoil):
@@ -280,7 +289,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_full_disk_while_staging_publishes_what_fits_and_fails_the_rest(score, tmp_path, small_disk):
+def test_full_disk_while_staging_publishes_what_fits_and_fails_the_rest(
+    score, tmp_path, small_disk
+):
     rng = np.random.default_rng(0)
     for day, rows in (("1", 100), ("2", 300_000)):
         table = make_rows(0, rows).set_column(0, "id", pa.array(rng.integers(0, 2**60, rows)))

@@ -47,9 +47,7 @@ def test_pipeline_equals_one_direct_call_by_key(tmp_path, score, model, monkeypa
     got = by_id(scores)
     wanted = dict(zip(rows["id"].to_pylist(), direct["score"].to_pylist(), strict=True))
     assert got.keys() == wanted.keys()
-    np.testing.assert_allclose(
-        [got[i] for i in wanted], list(wanted.values()), rtol=1e-6
-    )
+    np.testing.assert_allclose([got[i] for i in wanted], list(wanted.values()), rtol=1e-6)
     pairs = by_id(scores, "pair")
     assert all(pairs[i][0] == got[i] for i in got)
 
@@ -97,7 +95,9 @@ def test_another_model_overwrites_exactly_the_partitions_asked_for(score, tmp_pa
     assert ended.code == 0, ended
     scores = read_scores(tmp_path / "scores")
     digests = {
-        date: scores.filter(pa.compute.equal(scores["date"], date))["model_digest"].unique().to_pylist()
+        date: scores.filter(pa.compute.equal(scores["date"], date))["model_digest"]
+        .unique()
+        .to_pylist()
         for date in ("2024-01-01", "2024-01-02", "2024-01-03")
     }
     assert digests["2024-01-01"] != digests["2024-01-02"] == digests["2024-01-03"]

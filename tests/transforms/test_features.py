@@ -17,9 +17,7 @@ INPUTS = [
 
 def missing(batch):
     """Return the rows that have a null where no fill value is given, from Python values."""
-    return [
-        i for i, row in enumerate(batch.to_pylist()) if None in (row["x"], row["n"], row["s"])
-    ]
+    return [i for i, row in enumerate(batch.to_pylist()) if None in (row["x"], row["n"], row["s"])]
 
 
 @given(record_batches())
@@ -32,7 +30,9 @@ def test_every_row_has_features_or_is_dead_with_a_reason(batch):
     assert sorted(good + dead) == list(range(batch.num_rows))
     assert all(len(column) == len(good) for column in features.columns.values())
     assert all(column.null_count == 0 for column in features.columns.values())
-    assert str(features.batch.to_pylist()) == str(batch.take(pa.array(good, pa.int64())).to_pylist())
+    assert str(features.batch.to_pylist()) == str(
+        batch.take(pa.array(good, pa.int64())).to_pylist()
+    )
     flags = batch.column("b").to_pylist()
     assert features.columns["flag"].to_pylist() == [bool(flags[i]) for i in good]
 

@@ -44,7 +44,9 @@ def test_batch_boundaries_do_not_change_scores(model, cuts):
     edges = [0, *sorted(cuts), 200]
     got = {}
     for start, stop in zip(edges, edges[1:], strict=False):
-        scored, dead = score_batch(batch.slice(start, stop - start), servable, spec, BundleMetrics())
+        scored, dead = score_batch(
+            batch.slice(start, stop - start), servable, spec, BundleMetrics()
+        )
         assert not dead
         got.update(zip(scored["id"].to_pylist(), scored["late"].to_pylist(), strict=True))
     wanted = expected_scores(table)
@@ -66,7 +68,10 @@ def test_rows_that_are_null_and_rows_of_a_failing_call_leave_apart(tmp_path):
     table = make_rows(0, 4).set_column(1, "x", pa.array([1, None, 99, 2], pa.float32()))
     scored, dead = score_batch(batch_of(table), servable, spec, BundleMetrics())
     assert scored.num_rows == 0
-    assert [(list(d.rows), d.step) for d in dead] == [([1], "BuildFeatures"), ([0, 2, 3], "Predict")]
+    assert [(list(d.rows), d.step) for d in dead] == [
+        ([1], "BuildFeatures"),
+        ([0, 2, 3], "Predict"),
+    ]
     assert dead[1].reasons[0].startswith("InvalidArgumentError: ")
 
 

@@ -17,7 +17,7 @@ import random
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
@@ -40,6 +40,7 @@ from transforms.io.partitions import parse_partition_path
 FOREIGN_RUN = "foreign"
 _RUN_ID = re.compile(r"part-\d+-(?P<run_id>[0-9a-f]{15})-[0-9a-f]{8}\.parquet\Z")
 _MOST_ATTEMPTS = 100
+_MOST_HISTORY = 1000
 # Delta has no unsigned integers, and no times finer than a microsecond.
 _STORED_AS = {
     "uint8": pa.int16(),
@@ -289,7 +290,10 @@ def _commit(
     for attempt in range(_MOST_ATTEMPTS):
         current = _committed_run(table, partition)
         if current == run_id:
-            return outcome._replace(state="already_committed", version=table.version())
+            last = _last_commit(table, partition)
+            ours = last.get("scoreline.job_id") == spec.metadata["job_id"]
+            state = "committed" if ours else "already_committed"
+            return outcome._replace(state=state, version=last.get("version", table.version()))
         if current != receipt.base_run_id:
             raise CommitConflict(_describe_conflict(table, partition, current))
         try:
@@ -306,20 +310,26 @@ def _commit(
             time.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311  no secret
             table = DeltaTable(_table_uri(spec.output))
             continue
+        table.update_incremental()
         return outcome._replace(state="committed", version=table.version())
     raise CommitConflict(f"other runs committed {_MOST_ATTEMPTS} times in between. Run it again")
 
 
 def _describe_conflict(table: DeltaTable, partition: str, current: str) -> str:
-    who = current or "a rollback"
-    for commit in table.history(_MOST_ATTEMPTS):
-        if commit.get("scoreline.partition") == partition:
-            who = (
-                f"run {commit['scoreline.run_id']} with model {commit['scoreline.model_digest']} "
-                f"in version {commit['version']}"
-            )
-            break
+    last = _last_commit(table, partition)
+    who = "something else"
+    if last.get("scoreline.run_id") == current:
+        who = (
+            f"run {current} with model {last['scoreline.model_digest']} "
+            f"in version {last['version']}"
+        )
     return f"since this run was planned, the partition was changed by {who}. Nothing was written"
+
+
+def _last_commit(table: DeltaTable, partition: str) -> dict[str, Any]:
+    """Return the history entry of our last commit of a partition; empty when it is long ago."""
+    commits = table.history(_MOST_HISTORY)
+    return next((c for c in commits if c.get("scoreline.partition") == partition), {})
 
 
 def _add_action(receipt: Receipt, values: Sequence[tuple[str, str]]) -> AddAction:

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import apache_beam as beam
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import fs
+
+from tests.fakes import make_rows, write_file
+from transforms.io import shards
+from transforms.io.partitions import Partition
+from transforms.io.shards import Footer, MatchShards, plan_shards, read_footer
+
+PARTITION = Partition("date=1", (("date", "1"),))
+GROUPS = st.lists(st.integers(0, 40), max_size=6)
+
+
+@given(files=st.lists(GROUPS, max_size=5))
+def test_shards_hold_every_row_group_once_in_order_and_no_more_than_they_may(files):
+    footers = [
+        Footer(f"{i}.parquet", None, tuple(groups), tuple(groups)) for i, groups in enumerate(files)
+    ]
+    before = shards.SHARD_ROWS
+    shards.SHARD_ROWS = 50
+    try:
+        planned = plan_shards(PARTITION, footers, "run", "")
+    finally:
+        shards.SHARD_ROWS = before
+
+    rows = [
+        (piece.path, row)
+        for shard in planned
+        for piece in shard.pieces
+        for row in range(piece.first_row, piece.first_row + piece.rows)
+    ]
+    assert rows == [(f.path, row) for f in footers for row in range(f.rows)]
+    assert [s.number for s in planned] == list(range(len(planned)))
+    assert {s.shards for s in planned} == {len(planned)}
+    assert all(s.rows == sum(p.rows for p in s.pieces) for s in planned)
+    assert all(s.rows <= 50 or sum(p.row_groups for p in s.pieces) == 1 for s in planned)
+    assert len(planned) == 1 or all(s.pieces for s in planned)
+
+
+def test_wide_rows_make_shards_of_fewer_rows(monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 100)
+    footer = Footer("a", None, (1, 1, 1), (60, 30, 60))
+    assert [s.rows for s in plan_shards(PARTITION, [footer], "run", "")] == [2, 1]
+
+
+def test_footer_tells_row_groups_and_a_damaged_file_tells_its_name(tmp_path):
+    path = write_file(tmp_path, "d=1", "0.parquet", make_rows(0, 25), row_group_size=10)
+    footer = read_footer(fs.LocalFileSystem(), str(path))
+    assert footer.group_rows == (10, 10, 5)
+    assert footer.schema.names[0] == "id"
+    path.write_bytes(b"PAR1")
+    assert read_footer(fs.LocalFileSystem(), str(path)).error.startswith(
+        f"file {path} cannot be read: "
+    )
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_match_shards_gives_each_shard_once(count):
+    footers = [Footer(f"{i}.parquet", None, (shards.SHARD_ROWS,), (1,)) for i in range(count)]
+    planned = plan_shards(PARTITION, footers, "run", "base")
+    assert len(planned) == count
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        found = pipeline | MatchShards(shards=planned) | beam.Map(lambda s: (s.number, s.rows))
+        assert_that(found, equal_to([(s.number, s.rows) for s in planned]))
