@@ -4,7 +4,7 @@
 
 Exit codes: 0 every row is scored and published (or nothing was left to do); 1 a partition could not
 be published, or the job failed; 2 options, dataset, model or table are wrong, found before the
-first row; 3 all is published, and some rows are dead letters.
+first row; 3 all is published, and some rows are dead letters; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
@@ -30,6 +31,7 @@ from pipelines.settings import BadOptions, BatchScoringOptions, BatchScoringSett
 from pipelines.summary import (
     EXIT_FAILED,
     EXIT_OK,
+    EXIT_STOPPED,
     EXIT_WRONG,
     Report,
     print_failures,
@@ -177,49 +179,47 @@ def find_unknown_options(argv: Sequence[str], options: PipelineOptions) -> list[
     return [f"unknown option {flag}" for flag in unknown if flag.startswith("-")]
 
 
+class Ended(NamedTuple):
+    """How a command ended: its exit code, and the report when anything was scored."""
+
+    exit_code: int
+    report: Report | None = None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(level=logging.WARNING)
-    console, errors = Console(), Console(stderr=True)
-    argv = sys.argv[1:] if argv is None else argv
+    given = sys.argv[1:] if argv is None else argv
+    return execute(given, Console(), Console(stderr=True)).exit_code
+
+
+def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:
+    """Check, plan, score and report, as the command line says."""
     try:
         options = parse_options(argv)
         settings = BatchScoringSettings.from_options(options, find_unknown_options(argv, options))
         plan = make_plan(settings, lambda s, digest: read_signature(s, digest, options))
     except BadOptions as e:
         _print_problems(e.problems, errors)
-        return EXIT_WRONG
-    if plan.work is None:
-        if plan.committed:
+        return Ended(EXIT_WRONG)
+    if plan.work is None or settings.check:
+        if plan.work is not None:
+            print_plan(plan, plan.work, settings, console)
+        elif plan.committed:
             print_nothing_left(plan, settings, console)
         print_failures(plan.failed, errors)
-        return EXIT_FAILED if plan.failed else EXIT_OK
-    if settings.check:
-        print_plan(plan, plan.work, settings, console)
-        return EXIT_FAILED if plan.failed else EXIT_OK
-    return score(settings, plan, plan.work, options, console, errors)[0]
-
-
-def score(
-    settings: BatchScoringSettings,
-    plan: Plan,
-    work: Work,
-    options: PipelineOptions,
-    console: Console,
-    errors: Console,
-) -> tuple[int, Report | None]:
-    """Run a plan, print the report, and return the exit code and the report."""
+        return Ended(EXIT_FAILED if plan.failed else EXIT_OK)
     try:
-        report = run(settings, plan, work, options, console)
+        report = run(settings, plan, plan.work, options, console)
     except KeyboardInterrupt:
         errors.print("Stopped. What is committed stays; run the same command to go on.")
-        return 130, None
+        return Ended(EXIT_STOPPED)
     except Exception as e:  # noqa: BLE001  a runner may raise anything; the exit code must tell
         errors.print(f"The job failed: {_root_cause(e)}", highlight=False, markup=False)
         errors.print("Partitions that are committed stay; run the same command to go on.")
-        return EXIT_FAILED, None
+        return Ended(EXIT_FAILED)
     print_report(report, settings, console)
-    return report.exit_code, report
+    return Ended(report.exit_code, report)
 
 
 def _print_problems(problems: Sequence[str], errors: Console) -> None:

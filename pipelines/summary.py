@@ -19,6 +19,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_WRONG = 2
 EXIT_DEAD_LETTERS = 3
+EXIT_STOPPED = 130
 _MOST_SHOWN = 10
 _STEPS = (
     metrics.READ_MS,
@@ -95,7 +96,6 @@ def print_plan(plan: Plan, work: Work, settings: BatchScoringSettings, console: 
     for column in plan.partition_columns:
         facts.add_row("column", escape(f"{column} string (partition)"))
     console.print(facts, highlight=False)
-    print_failures(plan.failed, console)
 
 
 def _two_columns() -> Table:

@@ -207,13 +207,20 @@ class CommitConflict(ValueError):
     """Another run committed the partition since this one was planned."""
 
 
-def commit_partition(receipts: Sequence[Receipt], spec: CommitSpec) -> Outcome:
+def commit_partition(
+    receipts: Sequence[Receipt], spec: CommitSpec, table: DeltaTable | None = None
+) -> Outcome:
     """Publish a partition from the receipts of all its shards, in one Delta transaction.
 
     The transaction overwrites exactly this partition. It is made only if every shard has a receipt,
     rows in = rows scored + rows dead, and the table still holds what it held when the run was
     planned. Committing the same run again changes nothing. Never raises for what concerns one
     partition only: the outcome says why it was not published.
+
+    Args:
+      receipts: all there are of one partition, in any order; a shard may have several.
+      spec: what else the commit needs.
+      table: the table, at any version; opening it anew would read its log from the start.
     """
     first = receipts[0]
     rows_in, staged, dead = _sum_up(receipts)
@@ -233,7 +240,8 @@ def commit_partition(receipts: Sequence[Receipt], spec: CommitSpec) -> Outcome:
             return outcome._replace(reason=_describe_dead(outcome, dead[0], spec))
         duplicates = count_duplicate_keys(spec.output, spec.keys, staged)
         _publish_dead_letters(spec.output, first, dead)
-        outcome = _commit(outcome._replace(duplicate_keys=duplicates), first, staged, spec)
+        outcome = outcome._replace(duplicate_keys=duplicates)
+        outcome = _commit(outcome, first, staged, spec, table)
         if outcome.state == "committed":
             _remove_other_dead_letters(spec.output, first)
     except CommitConflict as e:
@@ -282,12 +290,17 @@ def _describe_dead(outcome: Outcome, receipt: Receipt, spec: CommitSpec) -> str:
 
 
 def _commit(
-    outcome: Outcome, receipt: Receipt, staged: Sequence[Receipt], spec: CommitSpec
+    outcome: Outcome,
+    receipt: Receipt,
+    staged: Sequence[Receipt],
+    spec: CommitSpec,
+    table: DeltaTable | None,
 ) -> Outcome:
     partition, run_id = receipt.partition, receipt.run_id
     values = parse_partition_path(partition)
-    table = DeltaTable(_table_uri(spec.output))
+    table = table or DeltaTable(_table_uri(spec.output))
     for attempt in range(_MOST_ATTEMPTS):
+        table.update_incremental()
         current = _committed_run(table, partition)
         if current == run_id:
             last = _last_commit(table, partition)
@@ -308,7 +321,6 @@ def _commit(
         except CommitFailedError:
             # Somebody else committed first, to this partition or to another: look again.
             time.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311  no secret
-            table = DeltaTable(_table_uri(spec.output))
             continue
         table.update_incremental()
         return outcome._replace(state="committed", version=table.version())
@@ -391,11 +403,12 @@ class _CommitDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._metrics = metrics.BundleMetrics()
+        self._table = DeltaTable(_table_uri(self._spec.output))
 
     def process(self, element: tuple[str, Iterable[Receipt]]) -> Iterator[Outcome]:
         _, receipts = element
         with self._metrics.timed(metrics.COMMIT_MS):
-            outcome = commit_partition(list(receipts), self._spec)
+            outcome = commit_partition(list(receipts), self._spec, self._table)
         yield outcome
 
     def finish_bundle(self) -> None:
