@@ -6,7 +6,6 @@ are imported when a network is built, never when this module is.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,27 +21,27 @@ SIGNATURE = "serving_default"
 
 # Text inputs and the size of their embedding.
 TEXTS: Mapping[str, int] = {"carrier": 4, "origin": 2, "dest": 6, "plane_manufacturer": 2}
-# Number inputs: dtype, and the bounds to which values are clipped.
-NUMBERS: Mapping[str, tuple[str, float, float]] = {
-    "sched_dep_minute": ("int32", 0, 1439),
-    "sched_clock_minutes": ("int32", 0, 600),
-    "distance": ("int32", 0, 5000),
-    "plane_year": ("int32", 1980, 2013),
-    "origin_flights_in_day": ("int32", 100, 500),
-    "origin_evening_late_rate_prev_day": ("float32", 0, 1),
-    "origin_late_rate_7d": ("float32", 0, 1),
-    "carrier_late_rate_7d": ("float32", 0, 1),
-    "flight_late_rate_28d": ("float32", 0, 1),
-    "origin_hour_late_rate_28d": ("float32", 0, 1),
-    "route_gain_28d": ("float32", -60, 60),
-    "dest_gain_prev_day": ("float32", -60, 60),
+# Number inputs and their dtypes.
+NUMBERS: Mapping[str, str] = {
+    "sched_dep_minute": "int32",
+    "sched_clock_minutes": "int32",
+    "distance": "int32",
+    "plane_year": "int32",
+    "origin_flights_in_day": "int32",
+    "origin_evening_late_rate_prev_day": "float32",
+    "origin_late_rate_7d": "float32",
+    "carrier_late_rate_7d": "float32",
+    "flight_late_rate_28d": "float32",
+    "origin_hour_late_rate_28d": "float32",
+    "route_gain_28d": "float32",
+    "dest_gain_prev_day": "float32",
 }
 _WEEKDAY = "weekday"
-_WEEKDAY_SIZE, _HOUR_SIZE = 3, 4
+_HOURS, _HOURS_SIZE = 7 * 24, 6  # the hours of a week, each with an embedding
+# A plane of unknown year, filled with 0, counts as this old; a handful are older.
+_OLDEST_PLANE_YEAR = 1980
 INPUT_COLUMNS: Mapping[str, str] = (
-    dict.fromkeys(TEXTS, "string")
-    | {_WEEKDAY: "int32"}
-    | {name: dtype for name, (dtype, _, _) in NUMBERS.items()}
+    dict.fromkeys(TEXTS, "string") | {_WEEKDAY: "int32"} | dict(NUMBERS)
 )
 # A text seen less often in training shares one embedding with all texts never seen.
 _MIN_TEXT_ROWS = 50
@@ -73,7 +72,7 @@ class Examples(NamedTuple):
 
     Attributes:
       numbers: float32 [rows, numbers], in the order of `NUMBERS`.
-      codes: int32 [rows, texts + 1]: texts in the order of `TEXTS`, then the weekday.
+      codes: int32 [rows, texts + 1]: texts in the order of `TEXTS`, then the hour of the week.
       vocabulary: the known values of each text input; their code is their place plus 1.
     """
 
@@ -86,25 +85,25 @@ def find_vocabulary(columns: pa.Table) -> dict[str, list[str]]:
     """Return the values of each text column that are frequent enough to learn from, sorted."""
     vocabulary = {}
     for name in TEXTS:
-        counts = collections.Counter(
-            {v["values"].as_py(): v["counts"].as_py() for v in pc.value_counts(columns[name])}
-        )
-        vocabulary[name] = sorted(text for text, n in counts.items() if n >= _MIN_TEXT_ROWS)
+        counts = pc.value_counts(columns[name])
+        is_frequent = pc.greater_equal(counts.field("counts"), _MIN_TEXT_ROWS)
+        vocabulary[name] = sorted(counts.field("values").filter(is_frequent).to_pylist())
     return vocabulary
 
 
 def to_examples(columns: pa.Table, vocabulary: Mapping[str, Sequence[str]]) -> Examples:
     """Return a table that holds the inputs, without nulls, in the form the network trains on."""
-    codes = [
-        pc.fill_null(
-            pc.index_in(columns[name], pa.array(vocabulary[name], pa.string())), -1
-        ).to_numpy()
-        + 1
-        for name in TEXTS
-    ]
-    codes.append(columns[_WEEKDAY].to_numpy())
-    numbers = [columns[name].to_numpy().astype(np.float32) for name in NUMBERS]
-    return Examples(np.stack(numbers, axis=1), np.stack(codes, axis=1).astype(np.int32), vocabulary)
+    codes = []
+    for name in TEXTS:
+        found = pc.index_in(columns[name], pa.array(vocabulary[name], pa.string()))
+        codes.append(pc.fill_null(found, -1).to_numpy() + 1)
+    minute = columns["sched_dep_minute"].to_numpy()
+    codes.append(columns[_WEEKDAY].to_numpy() * 24 + minute // 60)
+    numbers = {name: columns[name].to_numpy().astype(np.float32) for name in NUMBERS}
+    numbers["plane_year"] = np.maximum(numbers["plane_year"], _OLDEST_PLANE_YEAR)
+    return Examples(
+        np.stack([*numbers.values()], axis=1), np.stack(codes, axis=1).astype(np.int32), vocabulary
+    )
 
 
 class Network:
@@ -126,13 +125,9 @@ class Network:
             name: layers.Embedding(len(examples.vocabulary[name]) + 1, size, name=f"embed_{name}")
             for name, size in TEXTS.items()
         }
-        self._embed_weekday = layers.Embedding(7, _WEEKDAY_SIZE, name="embed_weekday")
-        self._embed_hour = layers.Embedding(24, _HOUR_SIZE, name="embed_hour")
-        clipped = np.clip(examples.numbers, *_bounds())
+        self._embed_hour = layers.Embedding(_HOURS, _HOURS_SIZE, name="embed_hour_of_week")
         self._normalize = layers.Normalization(
-            mean=clipped.mean(axis=0),
-            variance=np.maximum(clipped.var(axis=0), 1e-6),
-            name="normalize",
+            mean=examples.numbers.mean(axis=0), variance=examples.numbers.var(axis=0) + 1e-6
         )
         self._hidden = [_hidden_layers(units, at) for at, units in enumerate(shape.widths)]
         self._output = layers.Dense(1, activation="sigmoid", name="output")
@@ -145,12 +140,10 @@ class Network:
         """Return the probability [rows] of numbers [rows, numbers] and codes [rows] each."""
         from keras import ops
 
-        low, high = _bounds()
-        *texts, weekday = codes
-        hour = ops.floor_divide(ops.cast(numbers[:, _place("sched_dep_minute")], "int32"), 60)
-        parts = [self._normalize(ops.minimum(ops.maximum(numbers, low), high))]
+        *texts, hour_of_week = codes
+        parts = [self._normalize(numbers)]
         parts += [embed(text) for embed, text in zip(self._embed.values(), texts, strict=True)]
-        parts += [self._embed_weekday(weekday), self._embed_hour(hour)]
+        parts.append(self._embed_hour(hour_of_week))
         hidden = ops.concatenate(parts, axis=-1)
         for layers in self._hidden:
             for layer in layers:
@@ -209,8 +202,12 @@ class Network:
             )
             for name in TEXTS
         ]
-        numbers = ops.stack([ops.cast(inputs[name], "float32") for name in NUMBERS], axis=-1)
-        return keras.Model(inputs, self._connect(numbers, [*codes, inputs[_WEEKDAY]]))
+        codes.append(inputs[_WEEKDAY] * 24 + inputs["sched_dep_minute"] // 60)
+        columns: dict[str, Any] = {name: inputs[name] for name in NUMBERS}
+        columns["plane_year"] = ops.maximum(columns["plane_year"], _OLDEST_PLANE_YEAR)
+        # Stacked as rows and transposed: a third cheaper than stacked as columns.
+        rows = ops.stack([ops.cast(column, "float32") for column in columns.values()])
+        return keras.Model(inputs, self._connect(ops.transpose(rows), codes))
 
 
 def _hidden_layers(units: int, at: int) -> list[Any]:
@@ -223,13 +220,3 @@ def _hidden_layers(units: int, at: int) -> list[Any]:
         layers.ReLU(name=f"relu_{at}"),
         layers.Dropout(_DROPOUT, name=f"drop_{at}"),
     ]
-
-
-def _place(number: str) -> int:
-    return list(NUMBERS).index(number)
-
-
-def _bounds() -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and the highest value of each number."""
-    bounds = np.array([bound for _, *bound in NUMBERS.values()], np.float32)
-    return bounds[:, 0], bounds[:, 1]

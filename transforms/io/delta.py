@@ -300,7 +300,7 @@ def _commit(
     values = parse_partition_path(partition)
     table = table or DeltaTable(_table_uri(spec.output))
     for attempt in range(_MOST_ATTEMPTS):
-        table.update_incremental()
+        # The table may be behind: a commit made since then makes the transaction fail.
         current = _committed_run(table, partition)
         if current == run_id:
             last = _last_commit(table, partition)
@@ -321,6 +321,7 @@ def _commit(
         except CommitFailedError:
             # Somebody else committed first, to this partition or to another: look again.
             time.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311  no secret
+            table.update_incremental()
             continue
         table.update_incremental()
         return outcome._replace(state="committed", version=table.version())

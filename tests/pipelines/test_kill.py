@@ -1,0 +1,123 @@
+"""Real processes, killed or racing: the table is right afterwards, and readers never saw half a day."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from tests.fakes import ROOT, expected_scores, read_lake, read_scores, run_command, write_lake
+
+# Runs the command with one function replaced; the process then dies by SIGKILL at that point.
+DIES = """
+import os, signal, sys
+from pipelines import score_batch
+from transforms.io import delta, parquet, staged_file
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+calls = 0
+def die_at_second(real):
+    def call(*args, **kwargs):
+        global calls
+        calls += 1
+        return die() if calls == 2 else real(*args, **kwargs)
+    return call
+
+{replace}
+sys.exit(score_batch.main(sys.argv[1:]))
+"""
+POINTS = {
+    "while staging": "parquet.ShardWriter.close = die_at_second(parquet.ShardWriter.close)",
+    "between stage and commit": "delta.commit_partition = die",
+    "after the first commit": "delta.commit_partition = die_at_second(delta.commit_partition)",
+    "before outcomes are read": "score_batch.take_outcomes = die",
+}
+
+
+def arguments(lake, model, output):
+    return [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={output}"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_run_published_whole_partitions_only_and_a_rerun_completes_the_table(
+    tmp_path, model, point
+):
+    lake = write_lake(tmp_path / "lake", days=3)
+    output = tmp_path / "scores"
+    script = tmp_path / "dies.py"
+    script.write_text(DIES.format(replace=POINTS[point]))
+    killed = subprocess.run(
+        [sys.executable, script, *arguments(lake, model, output), "--workers=1"],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        timeout=150,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    half = read_scores(output)
+    committed = {"while staging": 0, "between stage and commit": 0, "after the first commit": 1}
+    assert half.num_rows == 300 * committed.get(point, 3)
+    assert half["date"].value_counts().field("counts").to_pylist() == [300] * (half.num_rows // 300)
+
+    again = run_command("pipelines.score_batch", *arguments(lake, model, output))
+
+    assert again.code == 0, again.err
+    scores = read_scores(output)
+    wanted = expected_scores(read_lake(lake))
+    assert sorted(scores["id"].to_pylist()) == sorted(wanted)
+    assert all(abs(r["score"] - wanted[r["id"]]) < 1e-4 for r in scores.to_pylist())
+    commits = DeltaTable(str(output)).history()
+    partitions = [c["scoreline.partition"] for c in commits if "scoreline.partition" in c]
+    assert sorted(partitions) == [f"date=2024-01-0{day}" for day in (1, 2, 3)]
+
+
+def test_two_runs_at_once_commit_each_partition_once_and_the_other_says_so(tmp_path, model):
+    lake = write_lake(tmp_path / "lake", days=3)
+    output = tmp_path / "scores"
+    meet = tmp_path / "meet"
+    meet.mkdir()
+    script = tmp_path / "meets.py"
+    # Both wait, after planning, until the other has planned too: then they race to commit.
+    script.write_text(
+        "import os, pathlib, sys, time\n"
+        "from pipelines import score_batch\n"
+        "real = score_batch.create_table\n"
+        "def meet(*args):\n"
+        f"    folder = pathlib.Path({str(meet)!r})\n"
+        "    (folder / str(os.getpid())).touch()\n"
+        "    while len(list(folder.iterdir())) < 2:\n"
+        "        time.sleep(0.01)\n"
+        "    real(*args)\n"
+        "score_batch.create_table = meet\n"
+        "sys.exit(score_batch.main(sys.argv[1:]))\n"
+    )
+    runs = [
+        subprocess.Popen(
+            [sys.executable, script, *arguments(lake, model, output)],
+            cwd=ROOT,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "COLUMNS": "400"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    ended = [run.communicate(timeout=150) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], ended
+    committed = others = 0
+    for out, _ in ended:
+        line = next(line for line in out.splitlines() if line.startswith("partitions"))
+        committed += int(line.split()[1])
+        if "committed by another run" in line:
+            others += int(line.split(",")[1].split()[0])
+    assert (committed, others) == (3, 3)
+    assert read_scores(output).num_rows == 900
+    assert DeltaTable(str(output)).version() == 3
+    assert not list(Path(output).rglob("*.tmp"))

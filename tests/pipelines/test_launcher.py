@@ -1,0 +1,134 @@
+"""What the launcher is and is not: light, explicit about runners, stable in its labels."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.pipeline import PipelineVisitor
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from pipelines.plan import make_plan
+from pipelines.runners import make_runner, read_signature, workers_share_process
+from pipelines.score_batch import build
+from pipelines.settings import BatchScoringSettings
+from tests.fakes import ROOT, run_command
+
+LABELS = [
+    "CommitPartitions",
+    "CommitPartitions/CommitPartition",
+    "CommitPartitions/GatherReceipts",
+    "CommitPartitions/KeyByPartition",
+    "MatchShards",
+    "MatchShards/CreateShards",
+    "MatchShards/SpreadShards",
+    "MergeReceipts",
+    "ReadRecordBatches",
+    "ReadRecordBatches/ReadParquet",
+    "Score",
+    "Score/Predict",
+    "StageDeadLetters",
+    "StageDeadLetters/WriteDeadLetters",
+    "StageParquet",
+    "StageParquet/WriteParquet",
+    "WriteOutcomes",
+    "WriteOutcomes/WriteOutcome",
+]
+
+
+def test_labels_are_frozen_because_runners_key_state_by_them(tmp_path, lake, model):
+    options = PipelineOptions(
+        [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={tmp_path / 's'}"]
+    )
+    settings = BatchScoringSettings.from_options(options)
+    plan = make_plan(settings, lambda s, digest: read_signature(s, digest, options))
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    build(pipeline, settings, plan, plan.work, "job")
+    ours = {label for label in _labels_of(pipeline) if label.count("/") < 2}
+    assert {label for label in ours if not _is_beams(label)} == set(LABELS)
+
+
+def _is_beams(label):
+    return label.startswith("MatchShards/CreateShards/") or label.startswith("MatchShards/Spread/")
+
+
+def _labels_of(pipeline):
+    labels = []
+
+    class Visitor(PipelineVisitor):
+        def enter_composite_transform(self, node):
+            labels.append(node.full_label)
+
+        def visit_transform(self, node):
+            labels.append(node.full_label)
+
+    pipeline.visit(Visitor())
+    return [label for label in labels if label]
+
+
+def test_importing_the_command_imports_neither_tensorflow_nor_keras():
+    code = (
+        "import sys, pipelines.score_batch, pipelines.run_local\n"
+        "print([m for m in ('tensorflow', 'keras', 'tfx_bsl', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_launcher_of_remote_workers_reads_the_signature_in_another_process(lake, model):
+    code = f"""
+import sys
+from apache_beam.options.pipeline_options import PipelineOptions
+from pipelines.runners import read_signature
+from pipelines.settings import BatchScoringSettings
+options = PipelineOptions(["--input={lake}", "--model={model}", "--keys=id", "--output=o",
+    "--runner=FlinkRunner", "--environment_type=EXTERNAL"])
+settings = BatchScoringSettings.from_options(options)
+print([spec.name for spec in read_signature(settings, "", options).inputs], "tensorflow" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "['n', 's', 'x'] False"
+
+
+@pytest.mark.parametrize("flags", [[], ["--runner=DirectRunner"], ["--runner=FnApiRunner"]])
+def test_local_runners_run_in_this_process_and_fetch_nothing(flags):
+    options = PipelineOptions(flags)
+    assert isinstance(make_runner(options, 3), FnApiRunner)
+    assert workers_share_process(options)
+    direct = options.view_as(DirectOptions)
+    assert (direct.direct_num_workers, direct.direct_running_mode) == (3, "multi_threading")
+
+
+def test_prism_without_its_binary_is_refused(score):
+    ended = score("--runner=PrismRunner")
+    assert ended.code == 2
+    assert "--runner=PrismRunner: expected --prism_location=PATH" in ended.err
+
+
+def test_worker_processes_give_the_same_rows(tmp_path, lake, model):
+    ended = run_command(
+        "pipelines.score_batch",
+        f"--input={lake}",
+        f"--model={model}",
+        "--keys=id",
+        f"--output={tmp_path / 'scores'}",
+        "--workers=2",
+        "--direct_running_mode=multi_processing",
+    )
+    assert ended.code == 0, ended.err
+    assert "900" in ended.out
+
+
+def test_help_is_grouped_and_short():
+    ended = run_command("pipelines.score_batch", "--help")
+    assert ended.code == 0
+    for group in ("what is scored:", "with which model:", "where scores go:", "how it runs:"):
+        assert group in ended.out
+    assert len(ended.out.splitlines()) < 60

@@ -1,0 +1,82 @@
+"""What is shipped to workers, and that versions agree wherever they stand."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+from importlib import metadata
+
+import pytest
+
+from pipelines import __version__
+from tests.fakes import ROOT
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    """The archive that Beam builds from --setup_file ./setup.py, as it builds it."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", folder, ROOT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (archive,) = folder.glob("*.tar.gz")
+    return archive
+
+
+def test_sdist_holds_the_three_rooms_and_nothing_of_tests(sdist):
+    with tarfile.open(sdist) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+    tops = {name.split("/")[0] for name in names}
+    assert {"models", "transforms", "pipelines", "setup.py"} <= tops
+    assert not {"tests", "benchmarks", "docs", "deploy", "build"} & tops
+    assert "transforms/io/delta.py" in names
+
+
+def test_sdist_installs_without_build_isolation_as_on_a_worker(sdist, tmp_path):
+    target = tmp_path / "site"
+    uv_or_pip = [sys.executable, "-m", "pip"]
+    if subprocess.run([*uv_or_pip, "--version"], capture_output=True, check=False).returncode:
+        uv_or_pip = ["uv", "pip"]
+    command = [
+        *uv_or_pip,
+        "install",
+        "--no-build-isolation",
+        "--no-deps",
+        "--target",
+        target,
+        sdist,
+    ]
+    if uv_or_pip[0] == "uv":
+        command += ["--python", sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    code = "import models, transforms.io.delta, pipelines.score_batch as s; print(s.__file__)"
+    where = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(target)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert where.stdout.startswith(str(target))
+
+
+def test_versions_agree_wherever_they_stand():
+    constraints = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line
+    )
+    beam = re.search(r"^BEAM_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.M)
+    assert beam is not None
+    assert beam[1] == constraints["apache-beam"] == metadata.version("apache-beam")
+    for package in ("tensorflow", "pyarrow", "deltalake", "tfx-bsl"):
+        assert metadata.version(package) == constraints[package], "run `make install`"
+    setup = (ROOT / "setup.py").read_text()
+    assert f'version="{__version__}"' in setup
+    assert __version__ in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_pyproject_has_no_project_table():
+    assert not re.search(r"^\[project\]", (ROOT / "pyproject.toml").read_text(), re.M)
