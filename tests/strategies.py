@@ -52,7 +52,7 @@ def number_columns(
 
 @st.composite
 def record_batches(draw: st.DrawFn, nulls: bool = True) -> pa.RecordBatch:
-    """Draw a batch with x (float32), n (int64), s (text), b (bool), often a slice of a larger one."""
+    """Draw a batch with x (float32), n (int64), s (text), b (bool), often a slice of another."""
     rows = draw(st.integers(0, 20))
     batch = pa.RecordBatch.from_arrays(
         [

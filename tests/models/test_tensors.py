@@ -131,5 +131,5 @@ def test_text_outputs_become_strings():
 
 @pytest.mark.parametrize("array", [np.float32(1), np.zeros(3, np.float32)])
 def test_output_without_one_entry_for_each_row_is_an_error(array):
-    with pytest.raises(ValueError, match="Output 'score' has shape .* for 2 rows"):
+    with pytest.raises(ValueError, match=r"Output 'score' has shape .* for 2 rows"):
         to_column([np.asarray(array)], TensorSpec("score", "float32", (None,)), 2)

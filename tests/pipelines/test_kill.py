@@ -1,4 +1,4 @@
-"""Real processes, killed or racing: the table is right afterwards, and readers never saw half a day."""
+"""Real processes, killed or racing: the table is right, and readers never see half a day."""
 
 from __future__ import annotations
 

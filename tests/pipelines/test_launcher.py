@@ -89,7 +89,8 @@ from pipelines.settings import BatchScoringSettings
 options = PipelineOptions(["--input={lake}", "--model={model}", "--keys=id", "--output=o",
     "--runner=FlinkRunner", "--environment_type=EXTERNAL"])
 settings = BatchScoringSettings.from_options(options)
-print([spec.name for spec in read_signature(settings, "", options).inputs], "tensorflow" in sys.modules)
+signature = read_signature(settings, "", options)
+print([spec.name for spec in signature.inputs], "tensorflow" in sys.modules)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

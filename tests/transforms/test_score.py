@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
@@ -43,7 +45,7 @@ def test_batch_boundaries_do_not_change_scores(model, cuts):
     batch = batch_of(table)
     edges = [0, *sorted(cuts), 200]
     got = {}
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         scored, dead = score_batch(
             batch.slice(start, stop - start), servable, spec, BundleMetrics()
         )
