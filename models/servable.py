@@ -107,7 +107,7 @@ def load_servable(
     *,
     digest: str | None = None,
     batch_rows: int | None = None,
-    threads: int | None = None,
+    concurrent_calls: int | None = None,
 ) -> Servable:
     """Load a signature of a SavedModel and warm it up.
 
@@ -116,8 +116,8 @@ def load_servable(
       signature_name: the signature's key.
       digest: `sha256:…` the model must have; checked before any of its code runs.
       batch_rows: rows per call; None finds a good size on the first calls.
-      threads: threads a single call may use; None leaves TensorFlow's own setting. The first
-        model loaded in a process decides.
+      concurrent_calls: how many calls this process will make at once, one thread each; None
+        leaves TensorFlow's own setting. The first model loaded in a process decides.
 
     Raises:
       FileNotFoundError: there is no SavedModel.
@@ -128,8 +128,8 @@ def load_servable(
     if digest is not None and digest != found:
         raise ModelError(f"--model_digest: expected {digest}, got {found} for {path}. Refused")
     tf = import_tensorflow()
-    if threads is not None:
-        limit_threads(threads)
+    if concurrent_calls is not None:
+        limit_threads(concurrent_calls)
     try:
         loaded = tf.saved_model.load(path)
     except Exception as e:  # any failure of foreign code is the model's

@@ -41,11 +41,16 @@ def import_tensorflow() -> Any:
         del sys.modules["keras"]
 
 
-def limit_threads(threads: int) -> None:
-    """Let one TensorFlow call use so many threads; the first caller in a process decides."""
+def limit_threads(concurrent_calls: int) -> None:
+    """Give TensorFlow one thread for each of so many calls at once, and none for within a call.
+
+    Workers are the parallelism: threads within a call would fight with those of other workers. The
+    first caller in a process decides.
+    """
     tf = import_tensorflow()
     with contextlib.suppress(RuntimeError):  # already running in this process: its setting stands
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(concurrent_calls)
 
 
 @contextlib.contextmanager

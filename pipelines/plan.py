@@ -161,7 +161,7 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
             outputs=tuple((spec.name, column) for spec, column in outputs),
             carried=settings.carried,
             batch_rows=settings.batch_rows,
-            threads=settings.threads_per_call,
+            concurrent_calls=settings.workers,
         ),
         schema=schema,
         shards=[

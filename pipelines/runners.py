@@ -75,7 +75,7 @@ def read_signature(
             settings.signature,
             digest=digest,
             batch_rows=settings.batch_rows,
-            threads=settings.threads_per_call,
+            concurrent_calls=settings.workers,
         ).signature
     command = [sys.executable, "-m", "models.servable", settings.model, settings.signature]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -183,11 +183,6 @@ class BatchScoringSettings:
         """The columns copied from the input: keys, then kept columns."""
         return (*self.keys, *self.keep)
 
-    @property
-    def threads_per_call(self) -> int:
-        """The threads a model call may use so that the workers of a machine do not fight."""
-        return max(1, available_cpus() // self.workers)
-
 
 def available_cpus() -> int:
     """Return how many processors this process may use."""

@@ -33,7 +33,7 @@ class ScoreSpec:
       outputs: pairs of output tensor and its column.
       carried: columns copied to the output before the outputs: keys, then kept columns.
       batch_rows: rows per model call; None finds a good size.
-      threads: threads one model call may use.
+      concurrent_calls: how many workers share a process.
     """
 
     model: str
@@ -43,7 +43,7 @@ class ScoreSpec:
     outputs: tuple[tuple[str, str], ...]
     carried: tuple[str, ...]
     batch_rows: int | None = None
-    threads: int = 1
+    concurrent_calls: int = 1
 
     def load(self) -> Servable:
         """Return the servable, loaded once for all threads of this process."""
@@ -52,7 +52,7 @@ class ScoreSpec:
             self.signature_name,
             digest=self.digest,
             batch_rows=self.batch_rows,
-            threads=self.threads,
+            concurrent_calls=self.concurrent_calls,
         )
 
 
