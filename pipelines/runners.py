@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 from apache_beam.options.pipeline_options import (
     DirectOptions,
@@ -71,7 +71,7 @@ def read_signature(
     """
     if workers_share_process(options):
         return shared_servable(
-            str(Path(settings.model).absolute()),
+            os.path.abspath(settings.model),
             settings.signature,
             digest=digest,
             batch_rows=settings.batch_rows,
