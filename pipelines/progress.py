@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -24,15 +24,13 @@ def show_progress(work: Work, output: str, console: Console) -> Iterator[None]:
     What is done is read off the staged files, so it works the same for every runner.
     """
     seen = _StagedRows(work, output)
-    stop = threading.Event()
     if not console.is_terminal:
-        watcher = threading.Thread(target=_log, args=(seen, stop, console), daemon=True)
-        watcher.start()
-        try:
+
+        def log() -> None:
+            console.print(f"staged {seen.count():,} of {seen.total:,} rows", highlight=False)
+
+        with _repeated(log, _LOG_SECONDS):
             yield
-        finally:
-            stop.set()
-            watcher.join()
         return
     with Progress(
         TextColumn("scoring"),
@@ -46,24 +44,26 @@ def show_progress(work: Work, output: str, console: Console) -> Iterator[None]:
         transient=True,
     ) as bar:
         task = bar.add_task("scoring", total=max(work.rows, 1))
-
-        def watch() -> None:
-            while not stop.wait(_TERMINAL_SECONDS):
-                bar.update(task, completed=seen.count())
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
+        with _repeated(lambda: bar.update(task, completed=seen.count()), _TERMINAL_SECONDS):
             yield
-        finally:
-            stop.set()
-            watcher.join()
 
 
-def _log(seen: _StagedRows, stop: threading.Event, console: Console) -> None:
-    while not stop.wait(_LOG_SECONDS):
-        rows = seen.count()
-        console.print(f"staged {rows:,} of {seen.total:,} rows", highlight=False)
+@contextmanager
+def _repeated(show: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Call a function every so many seconds, in a thread, until the with block ends."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(seconds):
+            show()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
 
 
 class _StagedRows:

@@ -42,7 +42,8 @@ from pipelines.summary import (
 from transforms import metrics
 from transforms.dead_letters import StageDeadLetters
 from transforms.elements import Outcome
-from transforms.io.delta import CommitPartitions, CommitSpec, create_table
+from transforms.io.commit import CommitPartitions, CommitSpec
+from transforms.io.delta import create_table
 from transforms.io.outcomes import WriteOutcomes, take_outcomes
 from transforms.io.parquet import ReadRecordBatches, StageParquet
 from transforms.io.shards import MatchShards

@@ -16,7 +16,7 @@ from tests.fakes import ROOT, expected_scores, read_lake, read_scores, run_comma
 DIES = """
 import os, signal, sys
 from pipelines import score_batch
-from transforms.io import delta, parquet, staged_file
+from transforms.io import commit, parquet
 
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -34,8 +34,8 @@ sys.exit(score_batch.main(sys.argv[1:]))
 """
 POINTS = {
     "while staging": "parquet.ShardWriter.close = die_at_second(parquet.ShardWriter.close)",
-    "between stage and commit": "delta.commit_partition = die",
-    "after the first commit": "delta.commit_partition = die_at_second(delta.commit_partition)",
+    "between stage and commit": "commit.commit_partition = die",
+    "after the first commit": "commit.commit_partition = die_at_second(commit.commit_partition)",
     "before outcomes are read": "score_batch.take_outcomes = die",
 }
 

@@ -10,10 +10,9 @@ from deltalake import DeltaTable, write_deltalake
 from pyarrow import fs
 
 from transforms.elements import Receipt, Shard
-from transforms.io import delta
+from transforms.io import commit, delta
+from transforms.io.commit import CommitSpec, commit_partition
 from transforms.io.delta import (
-    CommitSpec,
-    commit_partition,
     committed_runs,
     create_table,
     open_table,
@@ -185,7 +184,7 @@ def test_log_that_cannot_be_written_fails_the_partition_only(output, monkeypatch
     def fail(*_args, **_kwargs):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(delta.DeltaTable, "create_write_transaction", fail)
+    monkeypatch.setattr(commit.DeltaTable, "create_write_transaction", fail)
     outcome = commit_partition([receipt], spec_of(output))
     assert outcome.state == "failed"
     assert outcome.reason == "cannot commit: OSError: No space left on device"
