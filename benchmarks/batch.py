@@ -1,0 +1,136 @@
+"""Measure batch scoring side by side: a bare loop, Scoreline, Beam RunInference, tfx-bsl.
+
+    python -m benchmarks.batch --rows 5000000
+
+Every run is a process of its own, and designs take turns within a repeat. A run on 1,000 rows
+tells what starting up costs; the cost of a row is that of the further rows. Row-wise designs cost a
+hundred times as much, so they get fewer rows. The outputs of all designs are compared, key by key,
+before any number is printed. Writes build/bench/batch.json and build/bench/batch.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from benchmarks.compare import Mismatch, check, check_equal
+from benchmarks.data import KEY, Workload, demo_workload, tile
+from benchmarks.designs import (
+    DESIGNS,
+    START_UP_ROWS,
+    TFX_BSL,
+    Case,
+    choose_cases,
+    command_of,
+    export_examples_model,
+)
+from benchmarks.measure import RunFailed, Usage, measure
+from benchmarks.report import summarize, write_report
+
+_BUILD = Path("build")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark and return its exit code: 1 when a design failed or gave other scores."""
+    args = _parse_args(argv)
+    folder = _BUILD / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    workload = demo_workload(_BUILD)
+    try:
+        samples = run(workload, folder, args)
+    except (Mismatch, RunFailed) as e:
+        sys.stderr.write(f"\n{e}\n")
+        return 1
+    print(write_report(summarize(samples), folder))
+    return 0
+
+
+def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--rows", type=int, default=5_000_000, help="rows of the fast designs")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--models", default="small,large", help="with commas between")
+    parser.add_argument("--designs", default=",".join(DESIGNS), help="with commas between")
+    args = parser.parse_args(argv)
+    args.models = args.models.split(",")
+    args.designs = args.designs.split(",")
+    unknown = [name for name in args.designs if name not in DESIGNS]
+    if unknown or args.rows < 10 * START_UP_ROWS or args.repeats < 1:
+        parser.error(
+            f"expected designs of {','.join(DESIGNS)}, at least {10 * START_UP_ROWS} rows and one "
+            f"repeat, got {args.designs}, {args.rows} and {args.repeats}"
+        )
+    return args
+
+
+def run(workload: Workload, folder: Path, args: argparse.Namespace) -> dict[Case, list[Usage]]:
+    """Run every case in turn, as often as asked, checking what each wrote.
+
+    Raises:
+      RunFailed: a design exited with an error.
+      Mismatch: a design gave other rows or scores than the bare loop.
+    """
+    cases = [case for model in args.models for case in choose_cases(model, args.designs, args.rows)]
+    datasets = tile(workload.flights, folder, sorted({case.rows for case in cases}))
+    output, logs = folder / "scores", folder / "logs"
+    logs.mkdir(exist_ok=True)
+    for case in cases:
+        if case.design == TFX_BSL:
+            export_examples_model(case, workload, datasets[case.rows], output)
+    samples: dict[Case, list[Usage]] = {case: [] for case in cases}
+    references: dict[str, pa.Table] = {}
+    progress = _Progress(len(cases) * args.repeats)
+    for repeat in range(args.repeats):
+        for case in cases:
+            progress.begin(f"repeat {repeat + 1}: {case}")
+            shutil.rmtree(output, ignore_errors=True)
+            command = command_of(case, workload, datasets[case.rows], output)
+            usage = measure(command, logs / f"{case.slug}.log")
+            samples[case].append(usage)
+            progress.end(usage)
+            _check(case, datasets[case.rows], output, workload.keep, references)
+    shutil.rmtree(output, ignore_errors=True)
+    return samples
+
+
+def _check(
+    case: Case,
+    dataset: Path,
+    output: Path,
+    keep: Sequence[str],
+    references: dict[str, pa.Table],
+) -> None:
+    """Compare what a case wrote with its input and, per model, with the first (largest) case."""
+    scores = check(str(case), dataset, output, KEY, keep)
+    reference = references.setdefault(case.model, scores)
+    check_equal(str(case), scores, reference, KEY)
+
+
+class _Progress:
+    """One line on standard error for each run."""
+
+    def __init__(self, runs: int) -> None:
+        self._runs, self._done = runs, 0
+        self._began = time.monotonic()
+
+    def begin(self, what: str) -> None:
+        sys.stderr.write(f"[{self._done + 1}/{self._runs}] {what} … ")
+        sys.stderr.flush()
+
+    def end(self, usage: Usage) -> None:
+        self._done += 1
+        left = (time.monotonic() - self._began) / self._done * (self._runs - self._done)
+        sys.stderr.write(
+            f"{usage.cpu_s:.1f} CPU s, {usage.wall_s:.1f} s, {usage.peak_rss_mb:.0f} MB "
+            f"(about {left / 60:.0f} min left)\n"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
