@@ -22,14 +22,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# Strings are read as dictionaries and decoded by TensorFlow; record batches are as large as caches
-# like, and row groups as large as readers like.
-_BATCH_ROWS = 65_536
+# Rows of a record batch, of which each gives several model calls, and of a row group written.
+_BATCH_ROWS = 131_072
 _ROW_GROUP_ROWS = 262_144
 
 
-def main() -> None:
-    args = _parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = _parse_args(argv)
     tf = _import_tensorflow(args.hide_keras)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -53,7 +52,7 @@ def main() -> None:
         _write(output / "scores.parquet", score(batches))
 
 
-def _parse_args() -> argparse.Namespace:
+def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--input", required=True)
     parser.add_argument("--model", required=True)
@@ -61,9 +60,9 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--carried", required=True, help="columns to copy, with commas between")
     parser.add_argument("--fill", action="append", default=[], help="T=VALUE for nulls; repeatable")
     parser.add_argument("--model_digest", default="", help="value of the column of that name")
-    parser.add_argument("--call_rows", type=int, default=16_384, help="rows per model call")
+    parser.add_argument("--call_rows", type=int, default=32_768, help="rows per model call")
     parser.add_argument("--hide_keras", action="store_true", help="import TensorFlow without Keras")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def _import_tensorflow(hide_keras: bool) -> Any:

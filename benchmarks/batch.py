@@ -3,18 +3,20 @@
     python -m benchmarks.batch --rows 5000000
 
 Every run is a process of its own, and designs take turns within a repeat. A run on 1,000 rows
-tells what starting up costs; the cost of a row is that of the further rows. Row-wise designs cost a
-hundred times as much, so they get fewer rows. The outputs of all designs are compared, key by key,
-before any number is printed. Writes build/bench/batch.json and build/bench/batch.md.
+tells what starting up costs; what rows cost beyond that is taken within one process
+(`benchmarks.steady`). Row-wise designs cost a hundred times as much, so they get fewer rows. The
+outputs of all designs are compared, key by key, before any number is printed. Writes
+build/bench/batch.json and build/bench/batch.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,9 +31,11 @@ from benchmarks.designs import (
     choose_cases,
     command_of,
     export_examples_model,
+    steady_command_of,
 )
-from benchmarks.measure import RunFailed, Usage, measure
-from benchmarks.report import summarize, write_report
+from benchmarks.measure import RunFailed, measure
+from benchmarks.report import Sample, summarize, write_report
+from benchmarks.steady import Cost
 
 _BUILD = Path("build")
 
@@ -69,7 +73,7 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def run(workload: Workload, folder: Path, args: argparse.Namespace) -> dict[Case, list[Usage]]:
+def run(workload: Workload, folder: Path, args: argparse.Namespace) -> dict[Case, list[Sample]]:
     """Run every case in turn, as often as asked, checking what each wrote.
 
     Raises:
@@ -78,25 +82,34 @@ def run(workload: Workload, folder: Path, args: argparse.Namespace) -> dict[Case
     """
     cases = [case for model in args.models for case in choose_cases(model, args.designs, args.rows)]
     datasets = tile(workload.flights, folder, sorted({case.rows for case in cases}))
-    output, logs = folder / "scores", folder / "logs"
-    logs.mkdir(exist_ok=True)
+    output = folder / "scores"
+    (folder / "logs").mkdir(exist_ok=True)
     for case in cases:
         if case.design == TFX_BSL:
             export_examples_model(case, workload, datasets[case.rows], output)
-    samples: dict[Case, list[Usage]] = {case: [] for case in cases}
+    samples: dict[Case, list[Sample]] = {case: [] for case in cases}
     references: dict[str, pa.Table] = {}
     progress = _Progress(len(cases) * args.repeats)
     for repeat in range(args.repeats):
         for case in cases:
             progress.begin(f"repeat {repeat + 1}: {case}")
-            shutil.rmtree(output, ignore_errors=True)
-            command = command_of(case, workload, datasets[case.rows], output)
-            usage = measure(command, logs / f"{case.slug}.log")
-            samples[case].append(usage)
-            progress.end(usage)
+            for left in folder.glob(f"{output.name}*"):
+                shutil.rmtree(left)
+            sample = _run_case(case, workload, datasets, output)
+            samples[case].append(sample)
+            progress.end(sample)
             _check(case, datasets[case.rows], output, workload.keep, references)
-    shutil.rmtree(output, ignore_errors=True)
     return samples
+
+
+def _run_case(case: Case, workload: Workload, datasets: Mapping[int, Path], output: Path) -> Sample:
+    command = command_of(case, workload, datasets[case.rows], output)
+    log = output.parent / "logs" / f"{case.slug}.log"
+    if case.rows == START_UP_ROWS:
+        return Sample(measure(command, log), None)
+    result = output.parent / "steady.json"
+    usage = measure(steady_command_of(command, result, datasets[START_UP_ROWS]), log)
+    return Sample(usage, Cost(*json.loads(result.read_text())))
 
 
 def _check(
@@ -123,11 +136,13 @@ class _Progress:
         sys.stderr.write(f"[{self._done + 1}/{self._runs}] {what} … ")
         sys.stderr.flush()
 
-    def end(self, usage: Usage) -> None:
+    def end(self, sample: Sample) -> None:
         self._done += 1
         left = (time.monotonic() - self._began) / self._done * (self._runs - self._done)
+        usage, rows = sample
+        what = f"; {rows.cpu_s:.2f} CPU s, {rows.wall_s:.2f} s for the rows" if rows else ""
         sys.stderr.write(
-            f"{usage.cpu_s:.1f} CPU s, {usage.wall_s:.1f} s, {usage.peak_rss_mb:.0f} MB "
+            f"{usage.cpu_s:.1f} CPU s, {usage.wall_s:.1f} s, {usage.peak_rss_mb:.0f} MB{what} "
             f"(about {left / 60:.0f} min left)\n"
         )
 

@@ -56,8 +56,9 @@ class RowHandler(ModelHandler[peer.Row, PredictionResult, Any]):
             yield PredictionResult(row, {name: values[i] for name, values in outputs.items()})
 
 
-def main() -> None:
-    args = peer.parse_args(argparse.ArgumentParser(description=__doc__.partition("\n")[0]))
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    args = peer.parse_args(parser, argv)
     inputs, outputs = peer.read_signature(args.model)
     fills = {name: peer.parse_fill(inputs[name], text) for name, text in args.fill.items()}
     handler = RowHandler(args.model, inputs, fills)

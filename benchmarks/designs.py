@@ -14,12 +14,14 @@ from models.versions import digest_model
 BARE_LOOP, SCORELINE = "bare_loop", "scoreline"
 BEAM, TFX_BSL = "beam_runinference", "tfx_bsl"
 DESIGNS = (BARE_LOOP, SCORELINE, BEAM, TFX_BSL)
+# The bare loop with TensorFlow imported without Keras, as Scoreline does; only its start-up counts.
+BARE_LOOP_WITHOUT_KERAS = "bare_loop_without_keras"
 # A run on so few rows costs what starting up costs.
 START_UP_ROWS = 1_000
 # The most rows for designs that handle rows one by one.
 _PEER_ROWS = 50_000
 # What the bare loop is fastest with.
-_CALL_ROWS = {"small": 65_536, "large": 8_192}
+_CALL_ROWS = {"small": 32_768, "large": 16_384}
 
 
 class Case(NamedTuple):
@@ -51,6 +53,8 @@ def choose_cases(model: str, designs: Sequence[str], rows: int) -> list[Case]:
         for workers in (1, 2) if design == SCORELINE else (1,):
             if design in designs:
                 cases += [Case(design, model, workers, n) for n in (rows, START_UP_ROWS)]
+    if BARE_LOOP in designs:
+        cases.append(Case(BARE_LOOP_WITHOUT_KERAS, model, 1, START_UP_ROWS))
     if SCORELINE in designs:
         cases.append(Case(SCORELINE, model, 1, rows // 10))
     for design in (BEAM, TFX_BSL):
@@ -70,13 +74,20 @@ def command_of(case: Case, workload: Workload, dataset: Path, output: Path) -> l
         return [sys.executable, "-m", "pipelines.score_batch", *common, *options]
     digest = digest_model(str(model))
     common += [f"--carried={','.join([KEY, *workload.keep])}", f"--model_digest={digest}"]
-    if case.design == BARE_LOOP:
-        calls = f"--call_rows={_CALL_ROWS[case.model]}"
-        return [sys.executable, "-m", "benchmarks.bare_loop", *common, calls]
+    if case.design in (BARE_LOOP, BARE_LOOP_WITHOUT_KERAS):
+        common += [f"--call_rows={_CALL_ROWS[case.model]}"]
+        common += ["--hide_keras"] if case.design == BARE_LOOP_WITHOUT_KERAS else []
+        return [sys.executable, "-m", "benchmarks.bare_loop", *common]
     if case.design == BEAM:
         return [sys.executable, "-m", "benchmarks.beam_runinference", *common]
     examples = f"--examples_model={examples_model(model, output.parent)}"
     return [sys.executable, "-m", "benchmarks.tfx_bsl_runinference", *common, examples]
+
+
+def steady_command_of(command: Sequence[str], result: Path, small: Path) -> list[str]:
+    """Return the command that tells what rows cost beyond those of a small data set."""
+    python, minus_m, module, *options = command
+    return [python, minus_m, "benchmarks.steady", str(result), str(small), module, *options]
 
 
 def examples_model(model: Path, cache: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 _NUMPY = {"float": "float32", "double": "float64", "int32": "int32", "int64": "int64"}
 
 
-def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
+def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Return what to score; fills are texts by input name, carried columns a list."""
     parser.add_argument("--input", required=True)
     parser.add_argument("--model", required=True)
@@ -26,7 +26,7 @@ def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
     parser.add_argument("--carried", required=True)
     parser.add_argument("--fill", action="append", default=[])
     parser.add_argument("--model_digest", default="")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     args.carried = args.carried.split(",")
     args.fill = dict(fill.split("=", 1) for fill in args.fill)
     return args

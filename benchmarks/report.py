@@ -7,90 +7,128 @@ import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
-from benchmarks.designs import BARE_LOOP, SCORELINE, START_UP_ROWS, Case
+from benchmarks.designs import (
+    BARE_LOOP,
+    BARE_LOOP_WITHOUT_KERAS,
+    SCORELINE,
+    START_UP_ROWS,
+    Case,
+)
 from benchmarks.measure import Usage
+from benchmarks.steady import Cost
 
 Result = dict[str, Any]
 _TITLES = {
     "bare_loop": "bare loop",
     "scoreline": "Scoreline",
-    "beam_runinference": "Beam RunInference, per row",
+    "beam_runinference": "Beam RunInference per row",
     "tfx_bsl": "tfx-bsl RunInference",
 }
 
 
-def summarize(samples: Mapping[Case, Sequence[Usage]]) -> list[Result]:
+class Sample(NamedTuple):
+    """One run of a case: what the whole process cost, and in it the rows beyond start-up.
+
+    `rows` is None in a run that tells what starting up costs.
+    """
+
+    usage: Usage
+    rows: Cost | None
+
+
+def summarize(samples: Mapping[Case, Sequence[Sample]]) -> list[Result]:
     """Return one object for each design, model and number of workers.
 
-    All are medians over the repeats. The CPU and wall time of a row are those of the rows beyond
-    the 1,000 of the start-up run. Ratios are against the bare loop of the same model; None where it
-    was not run.
+    All are medians over the repeats; ratios of rows are medians of the ratios within each repeat,
+    for the machine's speed drifts. Ratios are against the bare loop of the same model; None where
+    it was not run.
     """
-    results = [_summarize_case(case, samples) for case in _main_cases(samples)]
-    for result in results:
-        bare = _find(results, BARE_LOOP, result["model"], 1)
-        single = _find(results, result["design"], result["model"], 1)
-        result["cpu_ratio_to_bare_loop"] = _ratio(result, bare, "cpu_us_per_row")
-        result["startup_cpu_ratio_to_bare_loop"] = _ratio(result, bare, "startup_cpu_s")
-        result["speedup"] = _ratio(result, single, "rows_per_s")
-        tenth = Case(result["design"], result["model"], result["workers"], result["rows"] // 10)
-        result["rss_ratio_10x"] = (
-            _round(result["peak_rss_mb"] / _median(samples[tenth], "peak_rss_mb"))
-            if tenth in samples
-            else None
-        )
-    return results
+    return [_summarize_case(case, samples) for case in _main_cases(samples)]
 
 
-def _main_cases(samples: Mapping[Case, Sequence[Usage]]) -> list[Case]:
+def _main_cases(samples: Mapping[Case, Sequence[Sample]]) -> list[Case]:
     """Return the largest case of each design, model and number of workers."""
     largest: dict[tuple[str, str, int], Case] = {}
     for case in samples:
         at = case[:3]
+        if case.design == BARE_LOOP_WITHOUT_KERAS:
+            continue
         if at not in largest or case.rows > largest[at].rows:
             largest[at] = case
     return list(largest.values())
 
 
-def _summarize_case(case: Case, samples: Mapping[Case, Sequence[Usage]]) -> Result:
-    whole, start_up = samples[case], samples[case._replace(rows=START_UP_ROWS)]
-    rows = case.rows - START_UP_ROWS
-    cpu = (_median(whole, "cpu_s") - _median(start_up, "cpu_s")) / rows
-    wall = (_median(whole, "wall_s") - _median(start_up, "wall_s")) / rows
+def _summarize_case(case: Case, samples: Mapping[Case, Sequence[Sample]]) -> Result:
+    cpu, wall = _per_row(case, samples, "cpu_s"), _per_row(case, samples, "wall_s")
+    start_up = [s.usage.cpu_s for s in samples[_start_up(case)]]
     return {
         **case._asdict(),
-        "cpu_us_per_row": _round(cpu * 1e6),
-        "rows_per_s": round(1 / wall) if wall > 0 else None,
-        "startup_cpu_s": _round(_median(start_up, "cpu_s")),
-        "startup_wall_s": _round(_median(start_up, "wall_s")),
-        "peak_rss_mb": round(_median(whole, "peak_rss_mb")),
-        "repeats": len(whole),
-        "samples": {
-            str(rows): [[round(value, 3) for value in usage] for usage in usages]
-            for rows, usages in ((case.rows, whole), (START_UP_ROWS, start_up))
-        },
+        "cpu_us_per_row": _round(statistics.median(cpu) * 1e6),
+        "rows_per_s": round(1 / statistics.median(wall)),
+        "startup_cpu_s": _round(statistics.median(start_up)),
+        "peak_rss_mb": round(_peak(samples[case])),
+        **_ratios(case, samples),
+        "repeats": len(samples[case]),
+        "cpu_us_per_row_each": [_round(each * 1e6) for each in cpu],
+        "startup_cpu_s_each": [_round(each) for each in start_up],
     }
 
 
-def _median(usages: Sequence[Usage], field: str) -> float:
-    return statistics.median(getattr(usage, field) for usage in usages)
+def _ratios(case: Case, samples: Mapping[Case, Sequence[Sample]]) -> dict[str, float | None]:
+    """Return what a case costs beside others; None where the other was not run."""
+    cases = {other[:3]: other for other in _main_cases(samples)}
+    bare = cases.get((BARE_LOOP, case.model, 1))
+    ours = cases.get((SCORELINE, case.model, 1))
+    single = cases.get((case.design, case.model, 1))
+    tenth = case._replace(rows=case.rows // 10)
+
+    def rows(of: Case | None, other: Case | None, field: str) -> float | None:
+        if of is None or other is None:
+            return None
+        pairs = zip(_per_row(of, samples, field), _per_row(other, samples, field), strict=True)
+        return _round(statistics.median(a / b for a, b in pairs))
+
+    def start_up(other: Case) -> float | None:
+        if other not in samples:
+            return None
+        return _round(_cpu(samples[_start_up(case)]) / _cpu(samples[other]))
+
+    return {
+        "cpu_ratio_to_bare_loop": rows(case, bare, "cpu_s"),
+        "cpu_ratio_to_scoreline": rows(case, ours, "cpu_s"),
+        "startup_cpu_ratio_to_bare_loop": start_up(
+            Case(BARE_LOOP, case.model, 1, START_UP_ROWS),
+        ),
+        "startup_cpu_ratio_to_bare_loop_without_keras": start_up(
+            Case(BARE_LOOP_WITHOUT_KERAS, case.model, 1, START_UP_ROWS),
+        ),
+        "speedup": rows(single, case, "wall_s"),
+        "rss_ratio_10x": (
+            _round(_peak(samples[case]) / _peak(samples[tenth])) if tenth in samples else None
+        ),
+    }
 
 
-def _find(results: Sequence[Result], design: str, model: str, workers: int) -> Result | None:
-    for result in results:
-        if (result["design"], result["model"], result["workers"]) == (design, model, workers):
-            return result
-    return None
+def _cpu(samples: Sequence[Sample]) -> float:
+    return statistics.median(sample.usage.cpu_s for sample in samples)
 
 
-def _ratio(result: Result, other: Result | None, field: str) -> float | None:
-    if other is None or not other[field] or result[field] is None:
-        return None
-    return _round(result[field] / other[field])
+def _peak(samples: Sequence[Sample]) -> float:
+    return statistics.median(sample.usage.peak_rss_mb for sample in samples)
+
+
+def _start_up(case: Case) -> Case:
+    return case._replace(rows=START_UP_ROWS)
+
+
+def _per_row(case: Case, samples: Mapping[Case, Sequence[Sample]], field: str) -> list[float]:
+    """Return seconds per row beyond start-up, one for each repeat."""
+    rows = case.rows - START_UP_ROWS
+    return [getattr(sample.rows, field) / rows for sample in samples[case]]
 
 
 def _round(value: float) -> float:
@@ -154,16 +192,26 @@ def _show(value: float | None, form: str = "") -> str:
 def _findings(results: Sequence[Result]) -> list[str]:
     lines = []
     for result in results:
-        if result["design"] != SCORELINE:
-            continue
+        model, title = result["model"], _TITLES[result["design"]]
         if result["workers"] > 1:
             lines.append(
-                f"- {result['model']}: {result['workers']} workers score "
-                f"{_show(result['speedup'])} × the rows/s of 1, after start-up"
+                f"{model}: {result['workers']} workers score {_show(result['speedup'])} × the "
+                "rows/s of 1, after start-up"
             )
-        else:
+        elif result["design"] == SCORELINE:
             lines.append(
-                f"- {result['model']}: at {result['rows']:,} rows the peak is "
+                f"{model}: at {result['rows']:,} rows {title}'s peak memory is "
                 f"{_show(result['rss_ratio_10x'])} × that at {result['rows'] // 10:,}"
             )
-    return ["\n".join(lines)] if lines else []
+            lines.append(
+                f"{model}: 1,000 rows cost {_show(result['startup_cpu_ratio_to_bare_loop'])} × the "
+                "CPU of a bare loop, and "
+                f"{_show(result['startup_cpu_ratio_to_bare_loop_without_keras'])} × that of one "
+                "that keeps Keras out of TensorFlow's import, as Scoreline does"
+            )
+        elif result["design"] != BARE_LOOP and result["cpu_ratio_to_scoreline"]:
+            lines.append(
+                f"{model}: {title} costs {_show(result['cpu_ratio_to_scoreline'])} × Scoreline's "
+                "CPU for a row"
+            )
+    return ["\n".join(f"- {line}" for line in lines)] if lines else []

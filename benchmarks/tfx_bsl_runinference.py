@@ -7,6 +7,7 @@ a one, which takes no part in the measurement.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -69,13 +70,13 @@ def to_row(kept: peer.Row, log: Any, outputs: dict[str, str], digest: str) -> pe
     return {**kept, **scores, "model_digest": digest}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--examples_model", required=True, help="the model that takes examples")
     parser.add_argument(
         "--export", action="store_true", help="make that model, and do nothing else"
     )
-    args = peer.parse_args(parser)
+    args = peer.parse_args(parser, argv)
     if args.export:
         export(args.model, args.examples_model, args.fill)
     else:
