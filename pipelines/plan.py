@@ -190,7 +190,7 @@ def _sort_partitions(
     held = committed_runs(table, runs) if table else {}
     committed = [p for p in partitions if held.get(p.path) == runs[p.path]]
     broken = [p for p in partitions if p.problems]
-    todo = [p for p in partitions if p not in committed and p not in broken]
+    todo = [p for p in partitions if held.get(p.path) != runs[p.path] and not p.problems]
     plan = Plan(
         digest=digest,
         partition_columns=partitions[0].columns,
@@ -217,15 +217,15 @@ def _select_partitions(settings: BatchScoringSettings, problems: list[str]) -> l
             f"--input: no partition in {settings.input}; expected folders column=value with "
             "*.parquet files"
         )
-    chosen: list[Partition] = []
+    chosen: dict[str, Partition] = {}
     for spec in settings.partitions:
         matched = [
             p for p in found if set(spec.columns) <= set(p.columns) and spec.matches(p.values)
         ]
         if not matched and not listing.problems:
             problems.append(_describe_no_match(settings, spec.text))
-        chosen += [p for p in matched if p not in chosen]
-    return sorted(chosen) if settings.partitions else found
+        chosen |= {p.path: p for p in matched}
+    return sorted(chosen.values()) if settings.partitions else found
 
 
 def _describe_no_match(settings: BatchScoringSettings, spec: str) -> str:

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from models.flights import FILLS, OUTPUT, auc, train_flights
 from models.flights_data import KEY, PARTITION_COLUMN, prepare_flights
-from models.flights_features import LATE_MINUTES
+from models.flights_features import is_late
 from pipelines.score_batch import execute
 from pipelines.summary import Report
 
@@ -54,7 +54,7 @@ def measure_auc(scores: pa.Table, outcomes: pa.Table) -> tuple[float, int]:
     """
     joined = scores.join(outcomes, KEY, join_type="inner")
     arrived = joined.filter(pc.is_valid(joined["arr_delay"]))
-    late = pc.greater(arrived["arr_delay"], LATE_MINUTES).to_numpy()
+    late = is_late(arrived["arr_delay"]).to_numpy()
     return auc(late, arrived[OUTPUT].to_numpy()), arrived.num_rows
 
 

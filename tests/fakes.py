@@ -117,6 +117,14 @@ def read_scores(output: str | Path) -> pa.Table:
     return pa.table(table.to_pyarrow_table())
 
 
+def assert_scored_whole(lake: str, output: str | Path) -> None:
+    """Check that a table holds the right score for each row of a lake, once."""
+    wanted = expected_scores(read_lake(lake))
+    rows = read_scores(output).to_pylist()
+    assert sorted(row["id"] for row in rows) == sorted(wanted)
+    assert all(abs(row["score"] - wanted[row["id"]]) < 1e-4 for row in rows)
+
+
 class Ended(NamedTuple):
     """How a command ended."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import ROOT, expected_scores, read_lake, read_scores, run_command, write_lake
+from tests.fakes import ROOT, assert_scored_whole, run_command, write_lake
 
 pytestmark = pytest.mark.prism
 
@@ -38,8 +38,4 @@ def test_prism_gives_the_same_rows(tmp_path, prism, model):
     )
     assert ended.code == 0, ended.err
     assert re.search(r"partitions +3 committed", ended.out)
-    wanted = expected_scores(read_lake(lake))
-    scores = read_scores(tmp_path / "scores")
-    got = dict(zip(scores["id"].to_pylist(), scores["score"].to_pylist(), strict=True))
-    assert got.keys() == wanted.keys()
-    assert all(abs(got[i] - wanted[i]) < 1e-4 for i in wanted)
+    assert_scored_whole(lake, tmp_path / "scores")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from tests.fakes import ROOT, expected_scores, read_lake, read_scores, run_command, write_lake
+from tests.fakes import ROOT, assert_scored_whole, read_scores, run_command, write_lake
 
 # Runs the command with one function replaced; the process then dies by SIGKILL at that point.
 DIES = """
@@ -69,10 +69,7 @@ def test_killed_run_published_whole_partitions_only_and_a_rerun_completes_the_ta
     again = run_command("pipelines.score_batch", *arguments(lake, model, output))
 
     assert again.code == 0, again.err
-    scores = read_scores(output)
-    wanted = expected_scores(read_lake(lake))
-    assert sorted(scores["id"].to_pylist()) == sorted(wanted)
-    assert all(abs(r["score"] - wanted[r["id"]]) < 1e-4 for r in scores.to_pylist())
+    assert_scored_whole(lake, output)
     commits = DeltaTable(str(output)).history()
     partitions = [c["scoreline.partition"] for c in commits if "scoreline.partition" in c]
     assert sorted(partitions) == [f"date=2024-01-0{day}" for day in (1, 2, 3)]

@@ -15,7 +15,7 @@ from pipelines.plan import make_plan
 from pipelines.runners import make_runner, read_signature, workers_share_process
 from pipelines.score_batch import build
 from pipelines.settings import BatchScoringSettings
-from tests.fakes import ROOT, run_command
+from tests.fakes import ROOT, assert_scored_whole, run_command
 
 LABELS = [
     "CommitPartitions",
@@ -125,6 +125,7 @@ def test_worker_processes_give_the_same_rows(tmp_path, lake, model):
     )
     assert ended.code == 0, ended.err
     assert "900" in ended.out
+    assert_scored_whole(lake, tmp_path / "scores")
 
 
 def test_help_is_grouped_and_short():

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
+from models import servable
 from models.servable import load_servable
 from tests.fakes import (
     expected_scores,
@@ -40,9 +41,9 @@ def test_pipeline_equals_one_direct_call_by_key(tmp_path, score, model, monkeypa
     assert len(set(scores["date"].to_pylist())) == 3
     assert len(files) == 3 * 5
     assert rows.num_rows // len(files) // 64 >= 3
-    servable = load_servable(model)
+    loaded = load_servable(model)
     columns = {name: rows[name].combine_chunks() for name in ("x", "n", "s")}
-    direct = servable.predict(columns, rows.num_rows)
+    direct = loaded.predict(columns, rows.num_rows)
     assert scores.num_rows == rows.num_rows
     got = by_id(scores)
     wanted = dict(zip(rows["id"].to_pylist(), direct["score"].to_pylist(), strict=True))
@@ -231,6 +232,20 @@ def test_several_partition_columns_and_odd_values(score, tmp_path):
     assert "Nothing is left to do: all 4" in score(input=tmp_path / "lake").out
     ended = score("--partitions=region=a%2Fb/date=1", input=tmp_path / "lake")
     assert "Nothing is left to do: all 1 " in ended.out
+
+
+def test_model_that_was_checked_is_the_one_that_scores(score, monkeypatch):
+    loads = []
+    real = servable.load_servable
+
+    def load(*args, **options):
+        loads.append(args)
+        return real(*args, **options)
+
+    servable._load_once.cache_clear()
+    monkeypatch.setattr(servable, "load_servable", load)
+    assert score(workers=2).code == 0
+    assert len(loads) == 1
 
 
 def test_check_prints_the_plan_and_scores_nothing(score, tmp_path):

@@ -6,6 +6,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
+from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,23 +83,19 @@ def test_score_gives_one_batch_for_each_and_dead_letters_beside(model):
     shard = Shard("date=1", "0" * 15, "", 3, 4, [Piece("f.parquet", 0, 1, 50, 10)], 10)
     table = make_rows(0, 10).set_column(1, "x", pa.array([None, *range(9)], pa.float32()))
     key = BatchKey(shard, 0, 0, 10, last=False)
-    seen = {}
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         out = pipeline | beam.Create([(key, batch_of(table))]) | Score(spec=spec)
-        seen["scores"] = out.scores | "Scores" >> beam.Map(_check_scores)
-        seen["dead"] = out.dead_letters | "Dead" >> beam.Map(_check_dead)
+        scores = out.scores | "Scores" >> beam.MapTuple(lambda k, b: (k.rows, b.num_rows))
+        letters = out.dead_letters | "Dead" >> beam.FlatMapTuple(lambda _, b: _places(b))
+        assert_that(scores, equal_to([(10, 9)]), label="CheckScores")
+        assert_that(
+            letters, equal_to([(0, "f.parquet", 50, 3, "BuildFeatures")]), label="CheckLetters"
+        )
 
 
-def _check_scores(element):
-    key, batch = element
-    assert (key.rows, batch.num_rows) == (10, 9)
-
-
-def _check_dead(element):
-    _, batch = element
-    letter = batch.to_pylist()[0]
-    assert (letter["id"], letter["_file"], letter["_file_row"]) == (0, "f.parquet", 50)
-    assert (letter["_shard"], letter["_step"]) == (3, "BuildFeatures")
+def _places(letters):
+    names = ("id", "_file", "_file_row", "_shard", "_step")
+    return [tuple(row[name] for name in names) for row in letters.to_pylist()]
 
 
 def test_row_of_a_shard_is_found_in_its_file():

@@ -250,8 +250,7 @@ class _StageDoFn(beam.DoFn):
                 self._fail(at, f"cannot write to {self._stage.output}: {e}")
                 receipt = None
         if key.last:
-            error = key.error or self._failed.pop(at, "")
-            yield receipt or Receipt.of(key.shard, error=error)
+            yield receipt or Receipt.of(key.shard, error=self._failed.pop(at, ""))
 
     def _write(self, at: tuple[str, int], key: BatchKey, batch: pa.RecordBatch) -> Receipt | None:
         if key.error:
