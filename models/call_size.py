@@ -5,29 +5,33 @@ from __future__ import annotations
 import threading
 
 # Each size is timed this often, and its fastest call counts: noise only ever adds time.
-_TIMED_CALLS = 3
-# A larger call must be this much cheaper per row to be worth its memory.
-_WORTHWHILE = 0.985
+_TIMED_CALLS = 2
+# A call this long has no overhead left to save, and a larger one would only take memory.
+_LONG_CALL_SECONDS = 0.1
+# Of sizes that cost the same, the smallest is kept.
+_SAME_COST = 1.005
 
 
 class CallSize:
     """The number of rows to give one call of a servable; safe to share between threads.
 
     With a fixed size this is just that number. Otherwise sizes double from `smallest` on real
-    calls until a doubling no longer makes a row at least 1.5 % cheaper; the cheapest size so far,
-    ties to the smaller, is then kept. Calibration costs no extra call: it times calls whose scores
-    are used. Record batches smaller than the size under test are scored in one call, untimed, so
-    on small data nothing is calibrated.
+    calls, until one call takes more than 0.1 s or `largest` is reached; the cheapest per row is
+    then kept. No size is skipped because the one before it was slow: the cost of a row is not
+    monotonic in the size (caches, allocators), and one disturbed reading would decide for the
+    whole job. Calibration costs no extra call: it times calls whose scores are used. Record
+    batches smaller than the size under test are scored in one call, untimed, so on small data
+    nothing is calibrated.
     """
 
     def __init__(
-        self, fixed_rows: int | None = None, *, smallest: int = 4096, largest: int = 65536
+        self, fixed_rows: int | None = None, *, smallest: int = 8192, largest: int = 65536
     ) -> None:
         """Fix the size, or let it be found between smallest and largest (powers of two apart)."""
         self.rows = fixed_rows or smallest
         self.settled = fixed_rows is not None
         self._largest = largest
-        self._best = (float("inf"), self.rows)
+        self._costs: dict[int, float] = {}
         self._seconds: list[float] = []
         self._lock = threading.Lock()
 
@@ -40,16 +44,14 @@ class CallSize:
                 return
             self._seconds.append(seconds)
             if len(self._seconds) == _TIMED_CALLS:
-                self._advance(min(self._seconds) / rows)
+                self._advance(min(self._seconds))
                 self._seconds = []
 
-    def _advance(self, seconds_per_row: float) -> None:
-        best_seconds, best_rows = self._best
-        if seconds_per_row >= best_seconds * _WORTHWHILE:
-            self.rows, self.settled = best_rows, True
-            return
-        self._best = (seconds_per_row, self.rows)
-        if self.rows * 2 > self._largest:
-            self.settled = True
-        else:
+    def _advance(self, seconds: float) -> None:
+        self._costs[self.rows] = seconds / self.rows
+        if seconds < _LONG_CALL_SECONDS and self.rows * 2 <= self._largest:
             self.rows *= 2
+            return
+        enough = min(self._costs.values()) * _SAME_COST
+        self.rows = min(rows for rows, cost in self._costs.items() if cost <= enough)
+        self.settled = True

