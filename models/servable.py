@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from models.call_size import CallSize
 from models.signature import Signature, TensorSpec
-from models.tensorflow_runtime import import_tensorflow, limit_threads
+from models.tensorflow_runtime import import_tensorflow, keep_freed_memory, limit_threads
 from models.tensors import output_type, to_column, to_tensor, to_values, zeros
 from models.versions import digest_model
 
@@ -127,6 +127,7 @@ def load_servable(
     found = digest_model(path)
     if digest is not None and digest != found:
         raise ModelError(f"--model_digest: expected {digest}, got {found} for {path}. Refused")
+    keep_freed_memory()
     tf = import_tensorflow()
     if concurrent_calls is not None:
         limit_threads(concurrent_calls)

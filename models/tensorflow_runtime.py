@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import os
 import sys
@@ -18,6 +19,11 @@ _NOISE = (
     b"cpu_feature_guard",
     b"To enable the following instructions",
 )
+
+# Parameters of glibc's mallopt(3), and the largest mmap threshold it takes on 64 bits.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGEST_MMAP_THRESHOLD_BYTES = 32 << 20
+_KEPT_BYTES = 1 << 30
 
 
 def import_tensorflow() -> Any:
@@ -51,6 +57,25 @@ def limit_threads(concurrent_calls: int) -> None:
     with contextlib.suppress(RuntimeError):  # already running in this process: its setting stands
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(concurrent_calls)
+
+
+def keep_freed_memory() -> bool:
+    """Make glibc's malloc keep up to 1 GiB that was freed for the next call; say whether it does.
+
+    A call's tensors are megabytes each. By default they are given back to the kernel after each
+    call and faulted in again, page by page, for the next: a quarter of a small model's time, and
+    threads wait for each other in the kernel meanwhile. Whoever sets MALLOC_… themselves is left
+    alone; other C libraries have no such setting.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ:
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        and mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD_BYTES)
+    )
 
 
 @contextlib.contextmanager
