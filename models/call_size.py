@@ -47,6 +47,12 @@ class CallSize:
                 self._advance(min(self._seconds))
                 self._seconds = []
 
+    def shrink(self, rows: int) -> None:
+        """Make calls half as large as one of so many rows, which ran out of memory, and keep it."""
+        with self._lock:
+            self.rows = min(self.rows, max(1, rows // 2))
+            self.settled = True
+
     def _advance(self, seconds: float) -> None:
         self._costs[self.rows] = seconds / self.rows
         if seconds < _LONG_CALL_SECONDS and self.rows * 2 <= self._largest:

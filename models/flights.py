@@ -35,7 +35,8 @@ from models.flights_network import (
     find_vocabulary,
     to_examples,
 )
-from models.versions import digest_model, is_saved_model
+from models.formats import SAVED_MODEL, format_of
+from models.versions import digest_model
 
 __all__ = [
     "FILLS",
@@ -134,7 +135,7 @@ def train_flights(dataset: str, output: str, *, recipe: Recipe = SMALL) -> Train
     cached = _read_cached(output, key)
     if cached is not None:
         return cached
-    if Path(output).exists() and not is_saved_model(output) and any(Path(output).iterdir()):
+    if Path(output).exists() and format_of(output) != SAVED_MODEL and any(Path(output).iterdir()):
         raise FileExistsError(
             f"Expected {output} to be missing, empty or a SavedModel, got a folder with other "
             "files. Remove it, or name another folder."

@@ -1,6 +1,6 @@
-"""Load a SavedModel, warm it up, and call one of its signatures on Arrow columns.
+"""Load a model of any format, warm it up, and call one of its signatures on Arrow columns.
 
-TensorFlow is imported when a model is loaded, never when this module is.
+A framework is imported when a model that needs it is loaded, never when this module is.
 
     servable = load_servable("build/models/flights", "serving_default")
     scores = servable.predict({"carrier": pa.array(["UA"]), …}, rows=1)
@@ -9,27 +9,57 @@ TensorFlow is imported when a model is loaded, never when this module is.
 from __future__ import annotations
 
 import functools
+import json
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from models.call_size import CallSize
-from models.signature import Signature, TensorSpec
-from models.tensorflow_runtime import import_tensorflow, keep_freed_memory, limit_threads
-from models.tensors import output_type, to_column, to_tensor, to_values, zeros
+from models.examples import Examples
+from models.formats import DEFAULT_SIGNATURE, load_model
+from models.model_error import ModelError, first_lines
+from models.signature import InputColumn, Signature, TensorSpec
+from models.tensorflow_runtime import keep_freed_memory
+from models.tensors import (
+    StringCodes,
+    Value,
+    Values,
+    blank_column,
+    output_type,
+    to_column,
+    to_values,
+)
 from models.versions import digest_model
 
-_WARM_UP_ROWS = 2
+# Batches of the warm-up: an output that is no row's own has the same size for all of them.
+_WARM_UP_ROWS = (1, 2, 3)
+# What the warm-up tries for dimensions of free size: an image of one pixel is too small for most.
+_FREE_SIZES = (1, 32, 256)
 _load_lock = threading.Lock()
 
 
-class ModelError(ValueError):
-    """A model that cannot be loaded or called; the message says why and what to do."""
+class Model(Protocol):
+    """A loaded model of some format: what each format's module gives.
+
+    Attributes:
+      signature: the inputs and outputs of what is called.
+    """
+
+    signature: Signature
+
+    def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the named outputs for some rows; safe to call from several threads at once."""
+
+    def is_about_inputs(self, error: Exception) -> bool:
+        """Return whether a failed call may be the fault of what it was given."""
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Return whether a failed call was too large for the memory there is."""
 
 
 class Servable:
@@ -42,85 +72,209 @@ class Servable:
       call_size: how many rows one call gets.
     """
 
-    def __init__(
-        self, function: Any, signature: Signature, digest: str, batch_rows: int | None = None
-    ) -> None:
-        """Wrap a concrete TensorFlow function that takes and gives named tensors."""
-        self._function = function
-        self.signature = signature
+    def __init__(self, model: Model, digest: str, batch_rows: int | None = None) -> None:
+        """Wrap a loaded model."""
+        self._model = model
+        self.signature = model.signature
         self.digest = digest
         self.load_ms = 0
-        self.call_size = CallSize(batch_rows)
+        self.call_size = CallSize(self.signature.batch_rows or batch_rows)
 
     def predict(
-        self, features: Mapping[str, pa.Array], rows: int, outputs: Sequence[str] | None = None
+        self,
+        features: Mapping[str, pa.Array],
+        rows: int,
+        outputs: Sequence[str] | None = None,
+        *,
+        sources: Sequence[InputColumn] = (),
+        conversions: Mapping[str, str] | None = None,
     ) -> dict[str, pa.Array]:
         """Return the outputs for some rows, as columns of as many rows, in the same order.
 
         Args:
-          features: a column without nulls for each input of the signature, of a type that fits.
+          features: a column for each input of the signature, as `prepare` gives it, of a type and
+            shape that fit; without nulls, but for optional inputs. Where the signature takes
+            tf.Examples, a column of these, serialized, under the name of that input will do.
           rows: the number of rows each column holds; without rows the model is not called.
           outputs: the names of the outputs to return; all of them by default.
+          sources: what was asked for about inputs: padding, truncation, ragged components.
+          conversions: `binary` for string outputs whose bytes are to be kept as they are.
 
         Raises:
-          ValueError: a column holds nulls, or an output does not hold one entry for each row.
-          tf.errors.OpError: the model itself failed.
+          ValueError: a column holds nulls or lists that do not fill the input's shape, or an
+            output does not hold one entry for each row.
+          Exception: whatever the model raised. A call that runs out of memory is made again with
+            half the rows, and so are all after it; only one of a single row raises.
         """
         specs = [s for s in self.signature.outputs if outputs is None or s.name in outputs]
+        kept = conversions or {}
         if not rows:
-            return {spec.name: pa.nulls(0, output_type(spec)) for spec in specs}
-        values = [(spec, to_values(features[spec.name], spec)) for spec in self.signature.inputs]
-        results: dict[str, list[np.ndarray]] = {spec.name: [] for spec in specs}
+            return {s.name: pa.array([], output_type(s, kept.get(s.name, ""))) for s in specs}
+        values = self._to_values(features, sources)
+        names = [spec.name for spec in specs]
+        results: dict[str, list[pa.Array]] = {name: [] for name in names}
         start = 0
         while start < rows:
             stop = min(start + self.call_size.rows, rows)
+            stop = min(column.limit(start, stop) for column in values.values())
             began = time.perf_counter()
-            tensors = {spec.name: to_tensor(value, spec, start, stop) for spec, value in values}
-            called = self._function(**tensors)
-            for name, gathered in results.items():
-                gathered.append(called[name].numpy())
+            try:
+                inputs = {name: column.rows(start, stop) for name, column in values.items()}
+                called = self._call(inputs, names, stop - start)
+            except Exception as e:
+                if stop - start == 1 or not self._has_no_memory(e):
+                    raise
+                self.call_size.shrink(stop - start)
+                continue
+            for spec in specs:
+                column = to_column(called[spec.name], spec, stop - start, kept.get(spec.name, ""))
+                results[spec.name].append(column)
             self.call_size.record(stop - start, time.perf_counter() - began)
             start = stop
-        return {spec.name: to_column(results[spec.name], spec, rows) for spec in specs}
+        return {
+            name: columns[0] if len(columns) == 1 else pa.concat_arrays(columns)
+            for name, columns in results.items()
+        }
 
-    def warm_up(self) -> None:
-        """Call the model once on rows of zeros and empty strings, so that it is known to answer.
+    def _to_values(
+        self, features: Mapping[str, pa.Array], sources: Sequence[InputColumn]
+    ) -> dict[str, Values]:
+        example_input = self.signature.example_input
+        if example_input in features:
+            spec = TensorSpec(example_input, "string", (None,))
+            return {example_input: to_values(features[example_input], InputColumn(spec, ""))}
+        if example_input:
+            return {example_input: Examples(features, self.signature.inputs)}
+        known = {source.tensor.name: source for source in sources}
+        return {
+            spec.name: to_values(
+                features[spec.name], known.get(spec.name, InputColumn(spec, spec.name))
+            )
+            for spec in self.signature.inputs
+        }
 
-        Loading proves little: an old model may load and have no kernel for its first call.
+    def _has_no_memory(self, error: Exception) -> bool:
+        """Return whether a smaller call may do; a fixed batch cannot be smaller."""
+        if self.signature.batch_rows is not None:
+            return False
+        return isinstance(error, MemoryError) or self._model.is_out_of_memory(error)
+
+    def _call(
+        self, inputs: dict[str, Value], names: Sequence[str], rows: int
+    ) -> dict[str, np.ndarray]:
+        """Call the model; a fixed batch is filled up, and what that gives is cut off."""
+        fixed = self.signature.batch_rows
+        if fixed is None or fixed == rows:
+            return self._model.call(inputs, names)
+        filled = {name: _repeat_last(value, fixed - rows) for name, value in inputs.items()}
+        called = self._model.call(filled, names)
+        return {
+            # Anything but one entry for each row is left as it is, for to_column to refuse.
+            name: value[:rows] if value.ndim and value.shape[0] == fixed else value
+            for name, value in called.items()
+        }
+
+    def warm_up(
+        self, outputs: Sequence[str] | None = None, ragged: Mapping[str, str] | None = None
+    ) -> None:
+        """Call the model on 1, 2 and 3 blank rows, so that it is known to answer.
+
+        Loading proves little: an old model may load and have no kernel for its first call. Blank
+        rows (zeros, false, empty strings) may be no valid input: a model that refuses them for
+        what they hold is not refused. An output of unknown rank gets the one it is seen to have.
+
+        Args:
+          outputs: those that will be asked for; all of them by default.
+          ragged: the inputs that are components of ragged tensors: `values` or `row_splits`.
 
         Raises:
-          ModelError: the call failed, or gave outputs that do not match the signature.
+          ModelError: a call failed for another reason, or an output is not one entry for each row.
         """
-        blank = {spec.name: zeros(spec, _WARM_UP_ROWS) for spec in self.signature.inputs}
-        try:
-            self.predict(blank, _WARM_UP_ROWS)
-        except Exception as e:  # any failure of foreign code is the model's
-            raise ModelError(
-                f"Signature '{self.signature.name}' loads, but fails on a call of {_WARM_UP_ROWS} "
-                f"rows of zeros and empty strings: {type(e).__name__}: {first_lines(e)}"
-            ) from e
+        known = [spec.name for spec in self.signature.outputs]
+        names = [name for name in known if outputs is None or name in outputs]
+        fixed = self.signature.batch_rows
+        seen: Mapping[str, np.ndarray] = {}
+        for rows in _WARM_UP_ROWS if fixed is None else (fixed,):
+            called = self._call_blank(rows, names, ragged or {})
+            if called is None:
+                return
+            seen = called
+            for name, value in called.items():
+                if value.shape[:1] != (rows,):
+                    raise ModelError(
+                        f"Signature '{self.signature.name}' gives output '{name}' in shape "
+                        f"{list(value.shape)} for {rows} rows; expected its first dimension to be "
+                        "the number of rows. Export the model with one entry for each row, or "
+                        "leave the output out with --outputs"
+                    )
+        self.signature = self.signature._replace(
+            outputs=tuple(_with_seen_rank(spec, seen) for spec in self.signature.outputs)
+        )
+
+    def _call_blank(
+        self, rows: int, names: Sequence[str], ragged: Mapping[str, str]
+    ) -> dict[str, np.ndarray] | None:
+        """Return outputs for blank rows, or None when the model will not have such rows."""
+        sources = [InputColumn(s, "", 0, ragged.get(s.name, "")) for s in self.signature.inputs]
+        error: Exception | None = None
+        is_free = any(None in spec.row_shape for spec in self.signature.inputs)
+        for size in _FREE_SIZES if is_free else _FREE_SIZES[:1]:
+            blank = {s.tensor.name: blank_column(s, rows, size) for s in sources}
+            try:
+                values = self._to_values(blank, sources)
+                inputs = {name: column.rows(0, rows) for name, column in values.items()}
+                return self._call(inputs, names, rows)
+            except Exception as e:  # noqa: BLE001  any failure of foreign code is the model's
+                error = e
+        if error is None or self._model.is_about_inputs(error):
+            return None
+        raise ModelError(
+            f"Signature '{self.signature.name}' loads, but fails on a call of {rows} rows of zeros "
+            f"and empty strings: {type(error).__name__}: {first_lines(error)}"
+        ) from error
+
+
+def _repeat_last(value: Value, times: int) -> Value:
+    if isinstance(value, StringCodes):
+        return value._replace(
+            codes=np.concatenate([value.codes, value.codes[-1:].repeat(times, 0)])
+        )
+    return np.concatenate([value, value[-1:].repeat(times, 0)])
+
+
+def _with_seen_rank(spec: TensorSpec, called: Mapping[str, np.ndarray]) -> TensorSpec:
+    if spec.shape is not None or spec.name not in called:
+        return spec
+    inner = (1 if size == 1 else None for size in called[spec.name].shape[1:])
+    return spec._replace(shape=(None, *inner))
 
 
 def load_servable(
     path: str,
-    signature_name: str = "serving_default",
+    signature_name: str = DEFAULT_SIGNATURE,
     *,
     digest: str | None = None,
     batch_rows: int | None = None,
     concurrent_calls: int | None = None,
+    op_libraries: Sequence[str] = (),
+    outputs: Sequence[str] | None = None,
+    ragged: Sequence[tuple[str, str]] = (),
 ) -> Servable:
-    """Load a signature of a SavedModel and warm it up.
+    """Load a signature of a model and warm it up.
 
     Args:
-      path: the SavedModel directory.
+      path: a SavedModel directory, a `.keras` or a `.tflite` file.
       signature_name: the signature's key.
       digest: `sha256:…` the model must have; checked before any of its code runs.
       batch_rows: rows per call; None finds a good size on the first calls.
       concurrent_calls: how many calls this process will make at once, one thread each; None
         leaves TensorFlow's own setting. The first model loaded in a process decides.
+      op_libraries: shared libraries with custom ops, loaded before the model.
+      outputs: those that will be asked for; all of them by default.
+      ragged: pairs of an input and the component of a ragged tensor it is: values, row_splits.
 
     Raises:
-      FileNotFoundError: there is no SavedModel.
+      FileNotFoundError: there is no model.
       ModelError: another digest, no such signature, or a model that does not load or answer.
     """
     began = time.perf_counter()
@@ -128,24 +282,9 @@ def load_servable(
     if digest is not None and digest != found:
         raise ModelError(f"--model_digest: expected {digest}, got {found} for {path}. Refused")
     keep_freed_memory()
-    tf = import_tensorflow()
-    if concurrent_calls is not None:
-        limit_threads(concurrent_calls)
-    try:
-        loaded = tf.saved_model.load(path)
-    except Exception as e:  # any failure of foreign code is the model's
-        raise ModelError(f"Model {path} does not load: {type(e).__name__}: {first_lines(e)}") from e
-    known = sorted(name for name in loaded.signatures if not name.startswith("__"))
-    if signature_name not in known:
-        raise ModelError(
-            f"--signature: model {path} has no signature '{signature_name}'; "
-            f"it has {', '.join(known) or 'none: export it with signatures='}"
-        )
-    function = loaded.signatures[signature_name]
-    # The function refers to the model's variables weakly; whoever holds it must hold the model.
-    function._scoreline_model = loaded
-    servable = Servable(function, _read_signature(function, signature_name), found, batch_rows)
-    servable.warm_up()
+    model = load_model(path, signature_name, concurrent_calls, op_libraries)
+    servable = Servable(model, found, batch_rows)
+    servable.warm_up(outputs, dict(ragged))
     servable.load_ms = round((time.perf_counter() - began) * 1000)
     return servable
 
@@ -161,40 +300,20 @@ def shared_servable(path: str, signature_name: str, **options: Any) -> Servable:
         return _load_once(path, signature_name, tuple(sorted(options.items())))
 
 
-def _read_signature(function: Any, name: str) -> Signature:
-    _, inputs = function.structured_input_signature
-    return Signature(name, _read_specs(inputs), _read_specs(function.structured_outputs))
-
-
-def _read_specs(specs: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
-    return tuple(
-        TensorSpec(
-            name,
-            spec.dtype.name,
-            None if spec.shape.rank is None else tuple(spec.shape.as_list()),
-        )
-        for name, spec in sorted(specs.items())
-    )
-
-
-def first_lines(error: BaseException, limit: int = 500) -> str:
-    """Return the start of an error's message: TensorFlow's end in a graph dump."""
-    text = str(error).strip()
-    return text if len(text) <= limit else text[:limit] + " …"
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the signature of a model as JSON: `python -m models.servable PATH SIGNATURE`.
+    """Print the signature of a model as JSON: `python -m models.servable PATH SIGNATURE OPTIONS`.
 
-    A launcher that must not import TensorFlow runs this in a process of its own. A model that is
-    refused prints its reason as one line on standard error, and exits 2.
+    OPTIONS is a JSON object of `load_servable`'s. A launcher that must not import TensorFlow runs
+    this in a process of its own. A model that is refused prints its reason as one line on standard
+    error, and exits 2.
     """
-    path, signature_name = sys.argv[1:3] if argv is None else argv
+    path, signature_name, options = sys.argv[1:4] if argv is None else argv
     try:
-        print(load_servable(path, signature_name).signature.to_json())  # noqa: T201
+        servable = load_servable(path, signature_name, **json.loads(options))
     except (FileNotFoundError, ModelError) as e:
         sys.stderr.write(f"{e}\n")
         return 2
+    print(servable.signature.to_json())  # noqa: T201
     return 0
 
 

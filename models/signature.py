@@ -1,4 +1,4 @@
-"""Named, typed inputs and outputs of a serving signature, and what fits them.
+"""Named, typed inputs and outputs of a serving signature, and what they can be fed and stored as.
 
 This module imports neither TensorFlow nor Beam: a launcher checks a dataset against a signature
 without paying for either.
@@ -7,7 +7,8 @@ without paying for either.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,8 @@ _INTEGERS_WITHIN = {
     "uint16": ["uint8", "uint16"],
     "uint32": ["uint8", "uint16", "uint32"],
     "uint64": ["uint8", "uint16", "uint32", "uint64"],
+    "bfloat16": ["int8", "uint8"],
+    "float16": ["int8", "uint8"],
     "float32": ["int8", "int16", "uint8", "uint16"],
     "float64": ["int8", "int16", "int32", "uint8", "uint16", "uint32"],
 }
@@ -31,24 +34,25 @@ _FLOATS_WITHIN = {
     "float32": ["halffloat", "float"],
     "float64": ["halffloat", "float", "double"],
 }
+_TEXTS = ["string", "large_string", "string_view", "binary", "large_binary", "binary_view"]
 FITTING_TYPES: Mapping[str, frozenset[str]] = {
     dtype: frozenset(_INTEGERS_WITHIN.get(dtype, []) + _FLOATS_WITHIN.get(dtype, []))
     for dtype in {*_INTEGERS_WITHIN, *_FLOATS_WITHIN}
-} | {
-    "bool": frozenset({"bool"}),
-    "string": frozenset({"string", "large_string", "binary", "large_binary"}),
-}
+} | {"bool": frozenset({"bool"}), "string": frozenset(_TEXTS)}
 
 
 class TensorSpec(NamedTuple):
     """One input or output: its name, dtype (TensorFlow's name) and shape, batch dimension first.
 
-    `shape` is None when the rank is unknown; a dimension is None when its size is.
+    `shape` is None when the rank is unknown; a dimension is None when its size is. `optional` is
+    true of an input that a row may lack: a feature of a tf.Example that has a default value or any
+    length.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...] | None
+    optional: bool = False
 
     def __str__(self) -> str:
         if self.shape is None:
@@ -56,24 +60,39 @@ class TensorSpec(NamedTuple):
         return f"{self.dtype} [{', '.join(str(size) for size in self.shape)}]"
 
     @property
-    def is_scalar_per_row(self) -> bool:
-        """Whether a row holds one value: shape [None], [None, 1] or unknown."""
-        return self.shape is None or (self.shape[:1] == (None,) and self.shape[1:] in ((), (1,)))
+    def row_shape(self) -> tuple[int | None, ...]:
+        """The shape of one row's value; () when the rank is unknown."""
+        return () if self.shape is None else self.shape[1:]
 
     @property
-    def row_size(self) -> int | None:
-        """Values per row when a row is a vector of fixed size, shape [None, k]; else None."""
-        if self.shape is not None and len(self.shape) == 2 and self.shape[0] is None:
-            return self.shape[1]
-        return None
+    def is_one_value(self) -> bool:
+        """Whether a row holds one value: shape [None], [None, 1] or unknown."""
+        return self.row_shape in ((), (1,))
+
+    @property
+    def row_values(self) -> int | None:
+        """How many values a row holds; None when that is not fixed."""
+        sizes = [size for size in self.row_shape if size is not None]
+        return math.prod(sizes) if len(sizes) == len(self.row_shape) else None
 
 
 class Signature(NamedTuple):
-    """A serving signature: its key in the SavedModel, inputs and outputs, each sorted by name."""
+    """A serving signature: its key in the model, inputs and outputs, each sorted by name.
+
+    `example_input` names the string input that takes serialized tf.Examples; the inputs are then
+    the features that the model parses out of them. It is "" for a signature of plain tensors.
+    """
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    example_input: str = ""
+
+    @property
+    def batch_rows(self) -> int | None:
+        """The rows every call must have, for a model with a fixed batch dimension; else None."""
+        sizes = {spec.shape[0] for spec in self.inputs if spec.shape}
+        return sizes.pop() if len(sizes) == 1 else None
 
     def to_json(self) -> str:
         """Return this signature as one line of JSON."""
@@ -82,30 +101,45 @@ class Signature(NamedTuple):
     @classmethod
     def from_json(cls, text: str) -> Signature:
         """Return the signature that `to_json` wrote."""
-        name, inputs, outputs = json.loads(text)
+        name, inputs, outputs, example_input = json.loads(text)
 
         def specs(rows: list[list[Any]]) -> tuple[TensorSpec, ...]:
             return tuple(
-                TensorSpec(n, dtype, None if shape is None else tuple(shape))
-                for n, dtype, shape in rows
+                TensorSpec(n, dtype, None if shape is None else tuple(shape), optional)
+                for n, dtype, shape, optional in rows
             )
 
-        return cls(name, specs(inputs), specs(outputs))
+        return cls(name, specs(inputs), specs(outputs), example_input)
 
 
 class InputColumn(NamedTuple):
-    """Where an input tensor gets its values: a column, and what stands in for a null there."""
+    """Where an input tensor gets its values, and what is done to them on the way.
+
+    Attributes:
+      tensor: the input.
+      column: a column of the table, or a field of a struct column as `parent.child`.
+      fill: what stands in for a null, of the row or within its list.
+      conversion: the name of one of `models.conversions`; "" for none.
+      pad: what a list that is too short is padded with, to the fixed size or the call's longest.
+      truncate: whether the end of a list that is too long is cut off.
+      is_feature: whether the input is a feature of a tf.Example, whose lists may be of any length
+        where its shape is free.
+    """
 
     tensor: TensorSpec
     column: str
     fill: bool | int | float | bytes | None = None
+    conversion: str = ""
+    pad: bool | int | float | bytes | None = None
+    truncate: bool = False
+    is_feature: bool = False
 
 
 def fits(data_type: pa.DataType, dtype: str) -> bool:
     """Return whether every value of an Arrow type is exactly a value of a tensor dtype.
 
     A dictionary fits when its values do; a column of Arrow's null type fits anything (each of its
-    rows is a null).
+    rows is a null). Lists are not looked into: see `models.shapes`.
     """
     if pa.types.is_dictionary(data_type):
         data_type = data_type.value_type
@@ -115,60 +149,47 @@ def fits(data_type: pa.DataType, dtype: str) -> bool:
 
 
 def find_unsupported(signature: Signature) -> list[str]:
-    """Return a sentence for each input or output that tabular scoring cannot feed or store."""
+    """Return a sentence for each input or output that cannot be fed from rows or stored as rows."""
     problems = []
+    wants = f"Signature '{signature.name}' wants input"
     for spec in signature.inputs:
-        if spec.dtype not in FITTING_TYPES or not spec.is_scalar_per_row:
+        if spec.dtype not in FITTING_TYPES:
             problems.append(
-                f"Signature '{signature.name}' wants input '{spec.name}' as {spec}; expected one "
-                f"value for each row, shape [None] or [None, 1], of dtype "
+                f"{wants} '{spec.name}' as {spec}; expected a dtype of "
                 f"{', '.join(sorted(FITTING_TYPES))}. Export the model with such an input."
             )
-    for spec in signature.outputs:
-        storable = spec.dtype in FITTING_TYPES and (
-            spec.is_scalar_per_row or (spec.row_size is not None and spec.dtype != "string")
-        )
-        if not storable:
+        elif spec.shape == ():
             problems.append(
-                f"Signature '{signature.name}' gives output '{spec.name}' as {spec}; expected one "
-                "value or one vector of fixed size for each row, shape [None] or [None, k]. "
-                "Export the model with such an output, or leave it out with --outputs."
+                f"{wants} '{spec.name}' as one value for the whole call ({spec}); expected a batch "
+                "dimension. Export the model with this value fixed, or with one for each row."
+            )
+    sizes = {spec.shape[0] for spec in signature.inputs if spec.shape}
+    if len(sizes) > 1:
+        found = ", ".join(f"'{s.name}' {s}" for s in signature.inputs if s.shape)
+        problems.append(
+            f"Signature '{signature.name}' has inputs that do not line up with rows: {found}; "
+            "expected the same first dimension for all, None or a fixed batch size. Components of "
+            "a sparse tensor cannot be fed from columns: export the model with a dense, ragged or "
+            "tf.Example input."
+        )
+    for spec in signature.outputs:
+        gives = f"Signature '{signature.name}' gives output '{spec.name}' as {spec}"
+        if spec.dtype not in FITTING_TYPES:
+            problems.append(
+                f"{gives}; expected a dtype of {', '.join(sorted(FITTING_TYPES))}. Export the "
+                "model with such an output, or leave it out with --outputs."
+            )
+        elif spec.shape == ():
+            problems.append(
+                f"{gives}: one value for the whole call, not one for each row. Leave it out with "
+                "--outputs, or export the model with it repeated for each row: "
+                "tf.fill([tf.shape(x)[0]], value)."
             )
     return problems
 
 
-def find_mismatches(
-    signature: Signature, inputs: Sequence[InputColumn], schema: pa.Schema
-) -> dict[str, str]:
-    """Return, for each input that a table of this schema cannot feed, what is wrong.
-
-    Keys are input names; values read on from "Signature '…'" and leave out the place, so that a
-    caller can say one sentence for all partitions with the same problem.
-    """
-    problems: dict[str, str] = {}
-    for tensor, column, _ in inputs:
-        wanted = f"Signature '{signature.name}' wants input '{tensor.name}' as {tensor}"
-        at = schema.get_all_field_indices(column)
-        if not at:
-            problems[tensor.name] = (
-                f"{wanted}; the table has no column '{column}'. "
-                f"Add the column, or name another with --columns {tensor.name}=COLUMN"
-            )
-        elif len(at) > 1:
-            problems[tensor.name] = (
-                f"{wanted}; the table has {len(at)} columns named '{column}'. Rename all but one"
-            )
-        elif not fits(schema.field(at[0]).type, tensor.dtype):
-            kind = schema.field(at[0]).type
-            problems[tensor.name] = (
-                f"{wanted}; the table has column '{column}' as {kind}. Cast it in the table, "
-                f"or export the model with an input that holds every {kind}"
-            )
-    return problems
-
-
-def parse_fill(tensor: TensorSpec, text: str) -> bool | int | float | bytes:
-    """Return a `--fill` value as the tensor's dtype holds it.
+def parse_value(flag: str, tensor: TensorSpec, text: str) -> bool | int | float | bytes:
+    """Return the value of an option such as `--fill T=text` as the tensor's dtype holds it.
 
     Raises:
       ValueError: the text is no value of that dtype, or not exactly one.
@@ -178,10 +199,10 @@ def parse_fill(tensor: TensorSpec, text: str) -> bool | int | float | bytes:
             return text.encode()
         if tensor.dtype == "bool":
             return {"true": True, "false": False}[text.lower()]
-        if tensor.dtype.startswith("float"):
+        if "float" in tensor.dtype:
             return float(text)
         value = int(text)
         np.dtype(tensor.dtype).type(value)  # OverflowError when it does not fit
     except (KeyError, ValueError, OverflowError) as e:
-        raise ValueError(f"--fill {tensor.name}={text}: expected a {tensor.dtype}") from e
+        raise ValueError(f"{flag} {tensor.name}={text}: expected a {tensor.dtype}") from e
     return value

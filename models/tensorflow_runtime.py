@@ -8,8 +8,11 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
+
+from models.model_error import ModelError, first_lines
 
 # What TensorFlow 2.21 writes to standard error on every machine without a GPU.
 _NOISE = (
@@ -45,6 +48,27 @@ def import_tensorflow() -> Any:
         return tf
     finally:
         del sys.modules["keras"]
+
+
+def prepare_tensorflow(
+    concurrent_calls: int | None = None, op_libraries: Sequence[str] = ()
+) -> Any:
+    """Import TensorFlow, set its threads, load libraries of custom ops, and return it.
+
+    Raises:
+      ModelError: a library does not load.
+    """
+    tf = import_tensorflow()
+    if concurrent_calls is not None:
+        limit_threads(concurrent_calls)
+    for library in op_libraries:
+        try:
+            tf.load_op_library(str(Path(library).absolute()))
+        except Exception as e:  # any failure of foreign code is the library's
+            raise ModelError(
+                f"--load_op_library {library}: {type(e).__name__}: {first_lines(e)}"
+            ) from e
+    return tf
 
 
 def limit_threads(concurrent_calls: int) -> None:

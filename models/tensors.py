@@ -1,4 +1,4 @@
-"""Arrow ↔ TensorFlow: the only code that turns columns into tensors and tensors into columns.
+"""Arrow ↔ arrays: the only code that turns columns into tensors' values and those into columns.
 
 Numbers cross without a copy where Arrow's memory allows it. Strings cross as their distinct values
 plus codes, and TensorFlow gathers the one by the other: building a Python object for each row would
@@ -7,37 +7,197 @@ cost more than a small model.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import math
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.conversions import RAGGED, convert
+from models.shapes import (
+    find_bad_rows,
+    is_list,
+    list_type,
+    longest,
+    map_values,
+    match_levels,
+    to_dense,
+    to_lists,
+    without_null_lists,
+)
 from models.signature import InputColumn, TensorSpec
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
 _ARROW_NAMES = {"float16": "halffloat", "float32": "float", "float64": "double"}
+# Lists padded to the longest of a call must not make one call hold more than this.
+_MOST_PADDED_VALUES = 1 << 25
+# So many strings tell whether a column of them has repetitions.
+_FEW = 256
+
+
+class Strings:
+    """Distinct strings, shared by all slices of a column.
+
+    `tensor` is for the framework that calls the model, to keep its copy of them.
+    """
+
+    def __init__(self, values: list[bytes]) -> None:
+        """Hold the strings, in the order of their codes."""
+        self.values = values
+        self.tensor: Any = None
 
 
 class StringCodes(NamedTuple):
-    """A string column: its distinct strings as a tensor, and the code of each row's string."""
+    """Strings of any shape, rows first: the distinct ones, and the code of each."""
 
-    values: tf.Tensor
+    strings: Strings
     codes: np.ndarray
+
+    def to_objects(self) -> np.ndarray:
+        """Return an array of bytes objects."""
+        return np.array(self.strings.values, object)[self.codes]
+
+
+Value = np.ndarray | StringCodes
+
+
+class Values(Protocol):
+    """A column ready to be called with."""
+
+    def rows(self, start: int, stop: int) -> Value:
+        """Return what the model takes for rows start to stop."""
+
+    def limit(self, start: int, stop: int) -> int:
+        """Return the last row, up to stop, that one call from start on may hold."""
+
+
+class _Dense(NamedTuple):
+    """One array of all rows."""
+
+    array: np.ndarray
+    strings: Strings | None = None
+
+    def rows(self, start: int, stop: int) -> Value:
+        part = self.array[start:stop]
+        return part if self.strings is None else StringCodes(self.strings, part)
+
+    def limit(self, start: int, stop: int) -> int:
+        return stop
+
+
+class _Padded(NamedTuple):
+    """Lists that are padded to the longest of each call."""
+
+    array: pa.Array
+    spec: TensorSpec
+    pad: Any
+    sizes: np.ndarray
+    strings: Strings | None = None
+
+    def rows(self, start: int, stop: int) -> Value:
+        lists = self.array.slice(start, stop - start)
+        part = to_dense(lists, self.spec, _reader(self.spec), self.pad)
+        return part if self.strings is None else StringCodes(self.strings, part)
+
+    def limit(self, start: int, stop: int) -> int:
+        held = np.maximum.accumulate(self.sizes[start:stop]) * np.arange(1, stop - start + 1)
+        return start + max(1, int(np.searchsorted(held, _MOST_PADDED_VALUES, side="right")))
+
+
+class _Objects(NamedTuple):
+    """Strings that hardly repeat: looking for distinct ones would cost more than it saves."""
+
+    array: pa.Array
+    row_shape: tuple[int, ...]
+
+    def rows(self, start: int, stop: int) -> Value:
+        part = self.array.slice(start, stop - start).cast(pa.large_binary())
+        return np.array(part.to_pylist(), object).reshape(-1, *self.row_shape)
+
+    def limit(self, start: int, stop: int) -> int:
+        return stop
+
+
+class _RaggedValues(NamedTuple):
+    """The values of all lists of a call."""
+
+    offsets: np.ndarray
+    array: np.ndarray
+    strings: Strings | None = None
+
+    def rows(self, start: int, stop: int) -> Value:
+        part = self.array[self.offsets[start] : self.offsets[stop]]
+        return part if self.strings is None else StringCodes(self.strings, part)
+
+    def limit(self, start: int, stop: int) -> int:
+        return stop
+
+
+class _RowSplits(NamedTuple):
+    """Where each list of a call begins among the values, and where the last one ends."""
+
+    offsets: np.ndarray
+
+    def rows(self, start: int, stop: int) -> Value:
+        return self.offsets[start : stop + 1] - self.offsets[start]
+
+    def limit(self, start: int, stop: int) -> int:
+        return stop
 
 
 def arrow_type(dtype: str) -> pa.DataType:
-    """Return the Arrow type of the values of a tensor dtype; strings are binary."""
-    return pa.binary() if dtype == "string" else pa.type_for_alias(_ARROW_NAMES.get(dtype, dtype))
+    """Return the Arrow type of the values of a tensor dtype; strings are binary.
+
+    Arrow has no bfloat16; its values are stored as float32, which holds them all.
+    """
+    if dtype == "string":
+        return pa.binary()
+    if dtype == "bfloat16":
+        return pa.float32()
+    return pa.type_for_alias(_ARROW_NAMES.get(dtype, dtype))
+
+
+def numpy_type(dtype: str) -> np.dtype:
+    """Return the NumPy type of a tensor dtype."""
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(object if dtype == "string" else dtype)
+
+
+def prepare(array: pa.Array, source: InputColumn) -> pa.Array:
+    """Return a column converted, and its nulls filled, as the input wants; types must fit.
+
+    Without a fill value nulls stay: they are errors of their rows. A null list is an empty one
+    where lists are padded. Dictionary-encoded columns stay so.
+    """
+    if isinstance(array.type, pa.ExtensionType):
+        array = array.storage
+    if is_list(array.type):
+        if array.null_count and source.pad is not None:
+            array = without_null_lists(array)
+        if not source.conversion and source.fill is None and not _is_view(array.type):
+            return array
+        return map_values(array, lambda values: _prepare_values(values, source))
+    return _prepare_values(array, source)
+
+
+def _is_view(data_type: pa.DataType) -> bool:
+    return "_view" in str(data_type)
+
+
+def _prepare_values(array: pa.Array, source: InputColumn) -> pa.Array:
+    if _is_view(array.type):
+        is_text = pa.types.is_string_view(array.type)
+        array = array.cast(pa.large_string() if is_text else pa.large_binary())
+    return fill_nulls(convert(source.conversion, array), source)
 
 
 def fill_nulls(array: pa.Array, source: InputColumn) -> pa.Array:
-    """Return the column with its nulls replaced by the input's fill value, if it has one.
+    """Return plain values with their nulls replaced by the input's fill value, if it has one.
 
-    Without a fill value nulls stay: they are errors of their rows. Dictionary-encoded columns stay
-    dictionary-encoded, and a null may stand among a dictionary's values as well as its indices.
+    A null may stand among a dictionary's values as well as its indices.
     """
     if pa.types.is_dictionary(array.type) and array.dictionary.null_count:
         array = array.dictionary_decode()
@@ -59,91 +219,153 @@ def fill_nulls(array: pa.Array, source: InputColumn) -> pa.Array:
     return pc.fill_null(wide, pa.scalar(source.fill, wide.type))
 
 
-def to_values(array: pa.Array, spec: TensorSpec) -> np.ndarray | StringCodes:
-    """Return a column without nulls in the form that `to_tensor` slices and converts.
+def to_values(array: pa.Array, source: InputColumn) -> Values:
+    """Return a prepared column, all of whose rows can be called with, ready to be sliced.
 
     Raises:
-      ValueError: the column holds nulls.
+      ValueError: a row is null, or its lists do not fill the input's shape.
     """
+    spec = source.tensor
     if array.null_count:
         raise ValueError(f"Input '{spec.name}': expected no nulls, got {array.null_count}")
+    if not is_list(array.type):
+        return _to_dense_values(array, source)
+    if source.conversion in RAGGED:
+        return _to_ragged(array, source)
+    bad = find_bad_rows(array, source)
+    if bad:
+        row, problem = min(bad.items())
+        raise ValueError(f"Input '{spec.name}': row {row} {problem}")
+    return _to_dense_values(array, source)
+
+
+def _to_dense_values(array: pa.Array, source: InputColumn) -> Values:
+    spec, pad, strings = source.tensor, source.pad, None
+    if spec.dtype == "string" and _is_distinct(array):
+        return _Objects(array, tuple(1 for _ in spec.row_shape))
     if spec.dtype == "string":
-        return _to_codes(array)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    return array.to_numpy(zero_copy_only=False).astype(spec.dtype, copy=False)
+        array, strings = _encode_strings(array, source.pad)
+        pad = len(strings.values) - 1
+    if pad is None:
+        pad = 0  # nothing is padded
+    if source.pad is not None and None in (match_levels(array.type, spec) or ()):
+        return _Padded(array, spec, pad, longest(array), strings)
+    return _Dense(to_dense(array, spec, _reader(spec), pad), strings)
 
 
-def _to_codes(array: pa.Array) -> StringCodes:
-    import tensorflow as tf
-
-    if not pa.types.is_dictionary(array.type):
-        array = array.dictionary_encode()
-    values = array.dictionary.cast(pa.large_binary())
-    return StringCodes(
-        tf.constant(values.to_pylist(), tf.string, shape=[len(values)]), array.indices.to_numpy()
-    )
+def _is_distinct(array: pa.Array) -> bool:
+    """Return whether plain strings hardly repeat, as far as the first few tell."""
+    if is_list(array.type) or pa.types.is_dictionary(array.type) or len(array) < _FEW:
+        return False
+    return 2 * len(array.slice(0, _FEW).unique()) > _FEW
 
 
-def to_tensor(
-    values: np.ndarray | StringCodes, spec: TensorSpec, start: int, stop: int
-) -> tf.Tensor:
-    """Return rows start to stop as a tensor of the shape the signature wants."""
-    import tensorflow as tf
-
-    if isinstance(values, StringCodes):
-        tensor = tf.raw_ops.GatherV2(  # tf.gather's checks cost six times the call
-            params=values.values, indices=values.codes[start:stop], axis=0
-        )
-    else:
-        tensor = tf.constant(values[start:stop])
-    if spec.shape is not None and len(spec.shape) == 2:
-        return tf.reshape(tensor, [stop - start, 1])
-    return tensor
+def _to_ragged(array: pa.Array, source: InputColumn) -> Values:
+    lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    if source.conversion == "row_splits":
+        return _RowSplits(offsets.astype(numpy_type(source.tensor.dtype)))
+    strings = None
+    if source.tensor.dtype == "string":
+        array, strings = _encode_strings(array, None)
+    return _RaggedValues(offsets, _reader(source.tensor)(array.flatten()), strings)
 
 
-def to_column(values: list[np.ndarray], spec: TensorSpec, rows: int) -> pa.Array:
-    """Return what the calls for one record batch gave for one output, as one column.
+def _reader(spec: TensorSpec) -> Any:
+    """Return the function that gives plain values as a NumPy array; codes for strings."""
+    if spec.dtype == "string":
+        return lambda values: values.indices.to_numpy(zero_copy_only=False)
+    dtype = numpy_type(spec.dtype)
+
+    def read(values: pa.Array) -> np.ndarray:
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        return values.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+
+    return read
+
+
+def _encode_strings(array: pa.Array, pad: Any) -> tuple[pa.Array, Strings]:
+    """Return a column of dictionary values, and the dictionary, with the padding as its last."""
+    found: list[list[bytes]] = []
+
+    def encode(values: pa.Array) -> pa.Array:
+        if not pa.types.is_dictionary(values.type):
+            values = values.dictionary_encode()
+        found.append(values.dictionary.cast(pa.large_binary()).to_pylist())
+        return values
+
+    encoded = map_values(array, encode)
+    return encoded, Strings(found[0] if pad is None else [*found[0], pad])
+
+
+def to_column(value: np.ndarray, spec: TensorSpec, rows: int, conversion: str = "") -> pa.Array:
+    """Return what one call gave for one output as a column.
 
     Args:
-      values: the output of each call, in row order, batch dimension first.
-      spec: the output; shape [None] or [None, 1] gives scalars, [None, k] fixed-size lists of k.
-      rows: the number of rows those calls were given in total.
+      value: the output, batch dimension first.
+      spec: the output; one value for each row gives plain values, else nested lists.
+      rows: the number of rows the call was given.
+      conversion: `binary` keeps a string output's bytes, which need not be UTF-8 then.
 
     Raises:
-      ValueError: the outputs do not hold one entry for each row.
+      ValueError: the output does not hold one entry for each row, or is not UTF-8 text.
     """
-    whole = values[0] if len(values) == 1 else np.concatenate(values)
-    if whole.ndim == 0 or whole.shape[0] != rows:
+    if value.ndim == 0 or value.shape[0] != rows:
         raise ValueError(
-            f"Output '{spec.name}' has shape {list(whole.shape)} for {rows} rows; expected its "
+            f"Output '{spec.name}' has shape {list(value.shape)} for {rows} rows; expected its "
             "first dimension to be the number of rows"
         )
-    size = int(np.prod(whole.shape[1:], dtype=np.int64))
-    flat = _to_flat(whole.reshape(-1), spec)
-    is_vector = whole.ndim > 1 and (size != 1 or spec.row_size not in (None, 1))
-    return pa.FixedSizeListArray.from_arrays(flat, size) if is_vector else flat
+    shape = value.shape[1:]
+    flat = _to_flat(value.reshape(-1), spec, conversion)
+    if spec.is_one_value and shape in ((), (1,)):
+        return flat
+    promised = spec.row_shape
+    fits = len(promised) == len(shape) and all(
+        size in (None, found) for size, found in zip(promised, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"Output '{spec.name}' has shape {list(value.shape)}; the signature promises {spec}"
+        )
+    return to_lists(flat, rows, shape, promised)
 
 
-def _to_flat(values: np.ndarray, spec: TensorSpec) -> pa.Array:
+def _to_flat(values: np.ndarray, spec: TensorSpec, conversion: str) -> pa.Array:
+    if spec.dtype == "bfloat16":
+        return pa.array(values.astype(np.float32))
     if values.dtype != object:
         return pa.array(values)
     as_bytes = pa.array(values, pa.binary())
+    if conversion == "binary":
+        return as_bytes
     try:
         return as_bytes.cast(pa.string())
     except pa.ArrowInvalid as e:
-        raise ValueError(f"Output '{spec.name}': expected UTF-8 text, got other bytes") from e
+        raise ValueError(
+            f"Output '{spec.name}': expected UTF-8 text, got other bytes; store them as they are "
+            f"with --outputs '{spec.name}=binary({spec.name})'"
+        ) from e
 
 
-def output_type(spec: TensorSpec) -> pa.DataType:
+def output_type(spec: TensorSpec, conversion: str = "") -> pa.DataType:
     """Return the Arrow type of the column that `to_column` makes of an output."""
-    scalar = pa.string() if spec.dtype == "string" else arrow_type(spec.dtype)
-    if spec.row_size is not None and spec.row_size != 1:
-        return pa.list_(scalar, spec.row_size)
-    return scalar
+    leaf = arrow_type(spec.dtype)
+    if spec.dtype == "string" and conversion != "binary":
+        leaf = pa.string()
+    return leaf if spec.is_one_value else list_type(leaf, spec.row_shape)
 
 
-def zeros(spec: TensorSpec, rows: int) -> Any:
-    """Return a column of zeros, false or empty strings: input for a warm-up call."""
+def blank_column(source: InputColumn, rows: int, free_size: int = 1) -> pa.Array:
+    """Return a column of zeros, false or empty strings: input for a warm-up call.
+
+    Dimensions of free size get `free_size` values; components of a ragged tensor come from lists
+    of one value.
+    """
+    spec = source.tensor
+    is_ragged = source.conversion in RAGGED
+    shape = [1] if is_ragged else [free_size if s is None else s for s in spec.row_shape]
+    count = rows * math.prod(shape)
     blank = {"string": b"", "bool": False}.get(spec.dtype, 0)
-    return pa.repeat(pa.scalar(blank, arrow_type(spec.dtype)), rows)
+    values = pa.repeat(pa.scalar(blank, arrow_type(spec.dtype)), count)
+    return values if spec.is_one_value and not is_ragged else to_lists(values, rows, shape, shape)

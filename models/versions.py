@@ -1,44 +1,53 @@
-"""Identity of a model on disk: the digest of a SavedModel directory."""
+"""Identity of a model on disk: the digest of its files."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
+from models.formats import format_of
+
 DIGEST_PREFIX = "sha256:"
 
 
-def is_saved_model(path: str) -> bool:
-    """Return whether a directory holds a SavedModel."""
-    return any((Path(path) / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
-
-
 def digest_model(path: str) -> str:
-    """Return `sha256:…` over the names and bytes of all files of a SavedModel directory.
+    """Return `sha256:…` over the names and bytes of all files of a model.
 
-    Two directories have the same digest if and only if they hold the same files at the same
-    relative paths. File times and modes do not count.
+    Two SavedModel directories have the same digest if and only if they hold the same files at the
+    same relative paths; two model files, if they have the same bytes. File times and modes do not
+    count.
 
     Raises:
-      FileNotFoundError: the directory holds no SavedModel; says what is there instead.
+      FileNotFoundError: there is no model; says what is there instead.
     """
     root = Path(path)
-    if not is_saved_model(path):
+    found = format_of(path)
+    if found is None:
         raise FileNotFoundError(_describe_missing(root))
+    if root.is_file():
+        return DIGEST_PREFIX + _digest_file(root)
     total = hashlib.sha256()
     for file in sorted(p for p in root.rglob("*") if p.is_file()):
-        with file.open("rb") as f:
-            content = hashlib.file_digest(f, "sha256")
-        total.update(f"{file.relative_to(root).as_posix()}\0{content.hexdigest()}\n".encode())
+        total.update(f"{file.relative_to(root).as_posix()}\0{_digest_file(file)}\n".encode())
     return DIGEST_PREFIX + total.hexdigest()
 
 
+def _digest_file(file: Path) -> str:
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
 def _describe_missing(root: Path) -> str:
-    expected = f"--model: expected a SavedModel directory (with saved_model.pb), got {root}"
+    expected = (
+        "--model: expected a SavedModel directory (with saved_model.pb), a .keras or a .tflite "
+        f"file, got {root}"
+    )
     if not root.exists():
         return f"{expected}, which does not exist"
     if root.is_file():
-        return f"{expected}, which is a file. Give the directory"
+        if root.name in ("saved_model.pb", "saved_model.pbtxt"):
+            return f"{expected}. Give its directory: {root.parent}"
+        return f"{expected}, which is another file"
     below = sorted(p.parent.name for p in root.glob("*/saved_model.pb"))
     if below:
         versions = ", ".join(below)

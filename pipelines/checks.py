@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from models.columns import find_field, find_mismatches
+from models.conversions import parse_conversion
 from models.signature import (
     InputColumn,
     Signature,
     TensorSpec,
-    find_mismatches,
     find_unsupported,
-    parse_fill,
+    parse_value,
 )
 from pipelines.settings import BatchScoringSettings
 from transforms.io.delta import storable_type
@@ -31,22 +32,42 @@ def choose_inputs(
     """Return where each input gets its values; adds what is wrong with that to the problems."""
     problems += find_unsupported(_stored(signature, settings))
     names = [spec.name for spec in signature.inputs]
-    for flag, given in (("--columns", settings.columns), ("--fill", settings.fills)):
-        for name in given.keys() - names:
-            problems.append(
-                f"{flag} {name}=…: signature '{signature.name}' has no input '{name}'; "
-                f"it has {', '.join(names)}"
-            )
-    inputs = []
-    for spec in signature.inputs:
-        fill = None
-        if spec.name in settings.fills:
+    given = {
+        "--columns": settings.columns,
+        "--fill": settings.fills,
+        "--pad": settings.pads,
+        "--truncate": settings.truncate,
+    }
+    for flag, tensors in given.items():
+        for name in tensors:
+            if name not in names:
+                problems.append(
+                    f"{flag} {name}: signature '{signature.name}' has no input '{name}'; "
+                    f"it has {', '.join(names)}"
+                )
+    return [_choose_input(settings, signature, spec, problems) for spec in signature.inputs]
+
+
+def _choose_input(
+    settings: BatchScoringSettings, signature: Signature, spec: TensorSpec, problems: list[str]
+) -> InputColumn:
+    values = {}
+    for flag, texts in (("--fill", settings.fills), ("--pad", settings.pads)):
+        if spec.name in texts:
             try:
-                fill = parse_fill(spec, settings.fills[spec.name])
+                values[flag] = parse_value(flag, spec, texts[spec.name])
             except ValueError as e:
                 problems.append(str(e))
-        inputs.append(InputColumn(spec, settings.columns.get(spec.name, spec.name), fill))
-    return inputs
+    conversion, column = parse_conversion(settings.columns.get(spec.name, spec.name))
+    return InputColumn(
+        spec,
+        column,
+        values.get("--fill"),
+        conversion,
+        values.get("--pad"),
+        spec.name in settings.truncate,
+        bool(signature.example_input),
+    )
 
 
 def _stored(signature: Signature, settings: BatchScoringSettings) -> Signature:
@@ -61,10 +82,15 @@ def choose_outputs(
     signature: Signature,
     partition_columns: Sequence[str],
     problems: list[str],
-) -> list[tuple[TensorSpec, str]]:
-    """Return the outputs to store and their columns; adds what is wrong to the problems."""
+) -> list[tuple[TensorSpec, str, str]]:
+    """Return the outputs to store, their columns, and `binary` for strings that are kept as bytes.
+
+    Adds what is wrong to the problems.
+    """
     specs = {spec.name: spec for spec in signature.outputs}
-    wanted = settings.outputs or {name: name for name in specs}
+    asked = settings.outputs or specs
+    kept = {name: settings.output_column(name) for name in asked}
+    wanted = {name: column for name, (column, _) in kept.items()}
     for name in wanted.keys() - specs.keys():
         problems.append(
             f"--outputs {name}: signature '{signature.name}' has no output '{name}'; "
@@ -83,7 +109,10 @@ def choose_outputs(
                 f"output column '{column}' is a partition column, which the output has anyway. "
                 "Leave it out of --keys and --keep, or rename the output with --outputs T=COLUMN"
             )
-    return [(specs[name], column) for name, column in wanted.items() if name in specs]
+    for name, (_, conversion) in kept.items():
+        if conversion and name in specs and specs[name].dtype != "string":
+            problems.append(f"--outputs {name}: binary(…) is for strings; it is {specs[name]}")
+    return [(specs[name], *column) for name, column in kept.items() if name in specs]
 
 
 def gather_schemas(
@@ -118,7 +147,7 @@ def find_schema_problems(
             where.setdefault(problem, []).extend(paths)
         for flag, columns in (("--keys", settings.keys), ("--keep", settings.keep)):
             for column in columns:
-                at = schema.get_all_field_indices(column)
+                at = find_field(schema, column)
                 if len(at) != 1:
                     count = "no column" if not at else f"{len(at)} columns"
                     note = f"{flag}: the table has {count} '{column}'"
@@ -126,7 +155,7 @@ def find_schema_problems(
                         where.setdefault(note, []).extend(paths)
                     continue
                 try:
-                    kind = str(storable_type(schema.field(at[0]).type))
+                    kind = str(storable_type(at[0]))
                     stored.setdefault(column, {}).setdefault(kind, []).extend(paths)
                 except ValueError as e:
                     where.setdefault(f"{flag}: column '{column}': {e}", []).extend(paths)

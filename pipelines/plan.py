@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from models.columns import find_field
 from models.signature import (
     InputColumn,
     Signature,
@@ -24,7 +25,7 @@ from pipelines.checks import (
     gather_schemas,
 )
 from pipelines.settings import BadOptions, BatchScoringSettings
-from transforms.elements import Outcome, Shard
+from transforms.elements import Outcome, Receipt, Shard
 from transforms.io.delta import (
     committed_runs,
     find_table_problems,
@@ -33,6 +34,7 @@ from transforms.io.delta import (
 )
 from transforms.io.filesystems import resolve
 from transforms.io.partitions import Partition, list_partitions, run_id_of
+from transforms.io.receipts import split_staged
 from transforms.io.shards import Footer, plan_shards, read_footers
 from transforms.score import DIGEST_COLUMN, ScoreSpec
 
@@ -52,6 +54,8 @@ class Work:
       score: what to score with.
       schema: columns and types of the staged files.
       shards: what to read.
+      staged: shards that an earlier run staged whole, with their receipts; they are checked, and
+        read only if their files are not what the receipts say.
       batch_rows: most rows of a record batch.
       dictionary_columns: columns to read as dictionaries.
       integer_key: the key, when there is one only and it holds integers.
@@ -60,6 +64,7 @@ class Work:
     score: ScoreSpec
     schema: pa.Schema
     shards: list[Shard]
+    staged: list[tuple[Shard, list[Receipt]]]
     batch_rows: int
     dictionary_columns: tuple[str, ...]
     integer_key: str | None
@@ -70,9 +75,14 @@ class Work:
         return sum(shard.rows for shard in self.shards)
 
     @property
+    def all_shards(self) -> list[Shard]:
+        """Shards to score, and those that are staged already."""
+        return [*self.shards, *(shard for shard, _ in self.staged)]
+
+    @property
     def partitions(self) -> list[str]:
         """The partitions to score, by path."""
-        return list(dict.fromkeys(shard.partition for shard in self.shards))
+        return sorted({shard.partition for shard in self.all_shards})
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -91,6 +101,7 @@ class Plan:
       selected: all partitions that are meant.
       committed: those of them whose scores the table holds already.
       failed: outcomes of partitions that cannot even be started.
+      has_table: whether the table is there already.
       work: what to do about the others; None when nothing is left.
     """
 
@@ -99,6 +110,7 @@ class Plan:
     selected: list[Partition]
     committed: list[Partition]
     failed: list[Outcome]
+    has_table: bool = False
     work: Work | None = None
 
 
@@ -154,23 +166,30 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
         problems += find_table_problems(table, schema, columns)
     if problems:
         raise BadOptions(problems)
+    shards, staged = split_staged(
+        settings.output,
+        [
+            shard
+            for p in readable
+            for shard in plan_shards(p, footers[p.path], runs[p.path], held.get(p.path, ""))
+        ],
+    )
     work = Work(
         score=ScoreSpec(
             model=os.path.abspath(settings.model),
             digest=digest,
             signature_name=settings.signature,
             inputs=tuple(inputs),
-            outputs=tuple((spec.name, column) for spec, column in outputs),
+            outputs=tuple((spec.name, column, kept) for spec, column, kept in outputs),
             carried=settings.carried,
             batch_rows=settings.batch_rows,
             concurrent_calls=settings.workers,
+            op_libraries=settings.op_libraries,
+            asked_outputs=None if settings.outputs is None else tuple(settings.outputs),
         ),
         schema=schema,
-        shards=[
-            shard
-            for p in readable
-            for shard in plan_shards(p, footers[p.path], runs[p.path], held.get(p.path, ""))
-        ],
+        shards=shards,
+        staged=staged,
         batch_rows=_batch_rows(settings, footers),
         dictionary_columns=_dictionary_columns(inputs, schemas),
         integer_key=_integer_key(settings, schema),
@@ -199,6 +218,7 @@ def _sort_partitions(
         failed=[
             Outcome(p.path, runs[p.path], "failed", reason="; ".join(p.problems)) for p in broken
         ],
+        has_table=table is not None,
     )
     return plan, todo, runs, held
 
@@ -255,6 +275,7 @@ def _digest_model(settings: BatchScoringSettings, problems: list[str]) -> str:
 
 def _configuration(settings: BatchScoringSettings, digest: str) -> dict[str, object]:
     """Return all that changes values; what only changes speed must not be in here."""
+    since_first = {"pads": settings.pads, "truncate": settings.truncate}
     return {
         "format": _RUN_FORMAT,
         "model_digest": digest,
@@ -264,6 +285,8 @@ def _configuration(settings: BatchScoringSettings, digest: str) -> dict[str, obj
         "columns": settings.columns,
         "fills": settings.fills,
         "outputs": settings.outputs,
+        # Options that came later count only where they are used: the others keep their run ids.
+        **{name: value for name, value in since_first.items() if value},
     }
 
 
@@ -277,7 +300,7 @@ def _read_footers(
 
 def _file_schema(
     settings: BatchScoringSettings,
-    outputs: Sequence[tuple[TensorSpec, str]],
+    outputs: Sequence[tuple[TensorSpec, str, str]],
     schemas: dict[pa.Schema, list[str]],
 ) -> pa.Schema:
     if not schemas:
@@ -290,8 +313,8 @@ def _file_schema(
     first = next(iter(schemas))
     return pa.schema(
         [
-            *((name, storable_type(first.field(name).type)) for name in settings.carried),
-            *((column, storable_type(output_type(spec))) for spec, column in outputs),
+            *((name, storable_type(find_field(first, name)[0])) for name in settings.carried),
+            *((column, storable_type(output_type(spec, kept))) for spec, column, kept in outputs),
             (DIGEST_COLUMN, pa.string()),
         ]
     )
@@ -320,9 +343,13 @@ def _dictionary_columns(
         sorted(
             column
             for column in texts
-            if not any(pa.types.is_null(schema.field(column).type) for schema in schemas)
+            if all(column in s.names and _is_text(s.field(column).type) for s in schemas)
         )
     )
+
+
+def _is_text(data_type: pa.DataType) -> bool:
+    return any(test(data_type) for test in (pa.types.is_string, pa.types.is_binary))
 
 
 def _integer_key(settings: BatchScoringSettings, schema: pa.Schema) -> str | None:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from pipelines.plan import Work
 from transforms.io.filesystems import list_folder, resolve
-from transforms.io.parquet import safe_folder
+from transforms.io.layout import safe_folder
 
 _TERMINAL_SECONDS = 0.5
 _LOG_SECONDS = 30.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
-from models.servable import ModelError, shared_servable
+from models.model_error import ModelError
+from models.servable import shared_servable
 from models.signature import Signature
 from pipelines.settings import BatchScoringSettings
 
@@ -69,15 +71,19 @@ def read_signature(
     Raises:
       ModelError: the model does not load or answer, or has no such signature.
     """
+    load = {
+        "digest": digest or None,
+        "batch_rows": settings.batch_rows,
+        "concurrent_calls": settings.workers,
+        "op_libraries": settings.op_libraries,
+        "outputs": None if settings.outputs is None else tuple(settings.outputs),
+        "ragged": settings.ragged,
+    }
+    model = os.path.abspath(settings.model)
     if workers_share_process(options):
-        return shared_servable(
-            os.path.abspath(settings.model),
-            settings.signature,
-            digest=digest,
-            batch_rows=settings.batch_rows,
-            concurrent_calls=settings.workers,
-        ).signature
-    command = [sys.executable, "-m", "models.servable", settings.model, settings.signature]
+        return shared_servable(model, settings.signature, **load).signature
+    command = [sys.executable, "-m", "models.servable", model, settings.signature]
+    command.append(json.dumps(load))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return Signature.from_json(done.stdout.strip().rsplit("\n", 1)[-1])

@@ -44,8 +44,10 @@ from transforms.dead_letters import StageDeadLetters
 from transforms.elements import Outcome
 from transforms.io.commit import CommitPartitions, CommitSpec
 from transforms.io.delta import create_table
+from transforms.io.failures import record_outcomes
 from transforms.io.outcomes import WriteOutcomes, take_outcomes
 from transforms.io.parquet import ReadRecordBatches, StageParquet
+from transforms.io.receipts import ReuseStaged
 from transforms.io.shards import MatchShards
 from transforms.score import Score
 
@@ -63,8 +65,11 @@ def build(
     ReadRecordBatches, Score and the two Stage steps fuse to one stage on every runner; rows are
     never shuffled. Outcomes are also written for the launcher, under the job id.
     """
+    reused = None
+    if work.staged:
+        reused = pipeline | "ReuseStaged" >> ReuseStaged(output=settings.output, staged=work.staged)
     batches = (
-        pipeline
+        (pipeline if reused is None else reused.shards)
         | "MatchShards" >> MatchShards(shards=work.shards)
         | "ReadRecordBatches"
         >> ReadRecordBatches(
@@ -84,8 +89,9 @@ def build(
     dead_receipts = scored.dead_letters | "StageDeadLetters" >> StageDeadLetters(
         output=settings.output
     )
+    earlier = () if reused is None else (reused.receipts,)
     outcomes = (
-        (receipts, dead_receipts)
+        (receipts, dead_receipts, *earlier)
         | "MergeReceipts" >> beam.Flatten()
         | "CommitPartitions" >> CommitPartitions(spec=_commit_spec(settings, plan, work, job_id))
     )
@@ -135,6 +141,7 @@ def run(
     outcomes = take_outcomes(settings.output, job_id)
     silent = set(work.partitions) - {outcome.partition for outcome in outcomes}
     lost = [Outcome(path, "", "failed", reason="the job ended without it") for path in silent]
+    record_outcomes(settings.output, [*outcomes, *lost, *plan.failed])
     return Report(
         outcomes=sorted([*outcomes, *lost, *plan.failed]),
         seconds=seconds,
@@ -209,6 +216,8 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:
         elif plan.committed:
             print_nothing_left(plan, settings, console)
         print_failures(plan.failed, errors)
+        if plan.failed and plan.has_table and not settings.check:
+            record_outcomes(settings.output, plan.failed)
         return Ended(EXIT_FAILED if plan.failed else EXIT_OK)
     try:
         report = run(settings, plan, plan.work, options, console)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
+from models.conversions import CONVERSIONS, RAGGED, parse_conversion
 from models.versions import DIGEST_PREFIX
 from transforms.io.partitions import PartitionSpec
 from transforms.score import DIGEST_COLUMN
@@ -52,7 +53,9 @@ class BatchScoringOptions(PipelineOptions):
         what.add_argument("--keep", metavar="C,…", help="further columns to copy to the output")
 
         model = parser.add_argument_group("with which model")
-        model.add_argument("--model", metavar="PATH", help="SavedModel directory")
+        model.add_argument(
+            "--model", metavar="PATH", help="SavedModel directory, .keras file or .tflite file"
+        )
         model.add_argument(
             "--signature",
             metavar="NAME",
@@ -63,7 +66,9 @@ class BatchScoringOptions(PipelineOptions):
             "--columns",
             metavar="T=C,…",
             action="append",
-            help="input tensor T is column C, where their names differ",
+            help="input tensor T is column C, where their names differ; parent.child is a field of "
+            f"a struct, and T=f(C) converts it, where f is one of {', '.join(CONVERSIONS)}; "
+            f"{' and '.join(RAGGED)} make the components of a ragged tensor",
         )
         model.add_argument(
             "--fill",
@@ -72,10 +77,29 @@ class BatchScoringOptions(PipelineOptions):
             help="value for nulls of input T; repeatable. Without it a null is an error of its row",
         )
         model.add_argument(
+            "--pad",
+            metavar="T=VALUE",
+            action="append",
+            help="pad lists of input T that are too short, to its fixed size or to the longest of "
+            "a call; repeatable",
+        )
+        model.add_argument(
+            "--truncate",
+            metavar="T,…",
+            help="cut off lists of input T that are too long. Without it they are errors of rows",
+        )
+        model.add_argument(
             "--outputs",
             metavar="T[=C],…",
             action="append",
-            help="output tensors to store, and their columns (default: all, named as they are)",
+            help="output tensors to store, and their columns (default: all, named as they are); "
+            "T=binary(C) stores the bytes of a string output, which need not be text",
+        )
+        model.add_argument(
+            "--load_op_library",
+            metavar="PATH",
+            action="append",
+            help="shared library with custom ops, loaded before the model; repeatable",
         )
         model.add_argument(
             "--model_digest", metavar="sha256:…", help="refuse any model with another digest"
@@ -124,7 +148,10 @@ class BatchScoringSettings:
     keep: tuple[str, ...] = ()
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     fills: dict[str, str] = dataclasses.field(default_factory=dict)
+    pads: dict[str, str] = dataclasses.field(default_factory=dict)
+    truncate: tuple[str, ...] = ()
     outputs: dict[str, str] | None = None
+    op_libraries: tuple[str, ...] = ()
     partitions: tuple[PartitionSpec, ...] = ()
     model_digest: str | None = None
     max_dead_letter_ratio: float = 0.01
@@ -155,8 +182,11 @@ class BatchScoringSettings:
             keys=read.names("--keys", read.required("--keys", given.keys)),
             keep=read.names("--keep", given.keep or ""),
             columns=read.pairs("--columns", given.columns, "T=C"),
-            fills=read.fills(given.fill),
+            fills=read.values("--fill", given.fill),
+            pads=read.values("--pad", given.pad),
+            truncate=read.names("--truncate", given.truncate or ""),
             outputs=read.outputs(given.outputs),
+            op_libraries=read.files("--load_op_library", given.load_op_library),
             partitions=read.specs(given.partitions),
             model_digest=read.digest(given.model_digest),
             max_dead_letter_ratio=read.ratio(given.max_dead_letter_ratio),
@@ -172,6 +202,7 @@ class BatchScoringSettings:
             ),
             check=given.check,
         )
+        read.conversions(settings)
         read.check_collisions(settings)
         read.check_runner(options)
         if read.problems:
@@ -182,6 +213,19 @@ class BatchScoringSettings:
     def carried(self) -> tuple[str, ...]:
         """The columns copied from the input: keys, then kept columns."""
         return (*self.keys, *self.keep)
+
+    @property
+    def ragged(self) -> tuple[tuple[str, str], ...]:
+        """The inputs that are components of ragged tensors, and which."""
+        asked = ((name, parse_conversion(text)[0]) for name, text in sorted(self.columns.items()))
+        return tuple((name, conversion) for name, conversion in asked if conversion in RAGGED)
+
+    def output_column(self, name: str) -> tuple[str, str]:
+        """Return the column of an output, and `binary` when its bytes are stored, else ""."""
+        column = (self.outputs or {}).get(name, name)
+        if column.startswith("binary(") and column.endswith(")"):
+            return column.removeprefix("binary(")[:-1], "binary"
+        return column, ""
 
 
 def available_cpus() -> int:
@@ -202,7 +246,7 @@ class _Reader:
 
     def local(self, flag: str, value: str) -> str:
         if "://" in value:
-            self.problems.append(f"{flag}: expected a local directory, got {value}. Copy it first")
+            self.problems.append(f"{flag}: expected a local path, got {value}. Copy it first")
         return value
 
     def names(self, flag: str, text: str) -> tuple[str, ...]:
@@ -223,16 +267,29 @@ class _Reader:
                 pairs[left] = right
         return pairs
 
-    def fills(self, texts: Sequence[str] | None) -> dict[str, str]:
-        fills: dict[str, str] = {}
+    def values(self, flag: str, texts: Sequence[str] | None) -> dict[str, str]:
+        values: dict[str, str] = {}
         for text in texts or ():
             name, equals, value = text.partition("=")
             if not equals or not name:
-                self.problems.append(f"--fill: expected T=VALUE, got '{text}'")
-            elif name in fills:
-                self.problems.append(f"--fill: {name} is given twice")
-            fills[name] = value
-        return fills
+                self.problems.append(f"{flag}: expected T=VALUE, got '{text}'")
+            elif name in values:
+                self.problems.append(f"{flag}: {name} is given twice")
+            values[name] = value
+        return values
+
+    def files(self, flag: str, paths: Sequence[str] | None) -> tuple[str, ...]:
+        for path in paths or ():
+            if not os.path.isfile(path):
+                self.problems.append(f"{flag}: expected a file, got {path}")
+        return tuple(os.path.abspath(path) for path in paths or ())
+
+    def conversions(self, settings: BatchScoringSettings) -> None:
+        for text in settings.columns.values():
+            try:
+                parse_conversion(text)
+            except ValueError as e:
+                self.problems.append(f"--columns: {e}")
 
     def outputs(self, texts: Sequence[str] | None) -> dict[str, str] | None:
         if not texts:
@@ -282,7 +339,8 @@ class _Reader:
         return max(value, 1)
 
     def check_collisions(self, settings: BatchScoringSettings) -> None:
-        names = [*settings.carried, *(settings.outputs or {}).values(), DIGEST_COLUMN]
+        columns = [settings.output_column(name)[0] for name in settings.outputs or ()]
+        names = [*settings.carried, *columns, DIGEST_COLUMN]
         for name in dict.fromkeys(n for n in names if names.count(n) > 1):
             self.problems.append(
                 f"output column '{name}' comes from more than one of --keys, --keep, --outputs and "

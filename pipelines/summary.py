@@ -12,8 +12,8 @@ from rich.table import Table
 from pipelines.plan import Plan, Work
 from pipelines.settings import BatchScoringSettings
 from transforms import metrics
-from transforms.dead_letters import dead_letters_root
 from transforms.elements import Outcome
+from transforms.io.layout import dead_letters_root
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -83,6 +83,9 @@ def print_plan(plan: Plan, work: Work, settings: BatchScoringSettings, console: 
     facts.add_row("partitions", f"{len(paths)} to score, {len(plan.committed)} committed already")
     facts.add_row("", f"{paths[0]} … {paths[-1]}" if len(paths) > 1 else paths[0])
     facts.add_row("rows", f"{work.rows:,} in {len(work.shards)} shards, {size / 1e6:,.1f} MB")
+    if work.staged:
+        rows = sum(shard.rows for shard, _ in work.staged)
+        facts.add_row("", f"{rows:,} more in {len(work.staged)} shards are staged already")
     facts.add_row("model", f"{settings.model}, signature {settings.signature}")
     facts.add_row("", plan.digest)
     for source in work.score.inputs:

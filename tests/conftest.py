@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 
 from pipelines import score_batch
 from tests.fakes import Ended, save_model, write_lake
+
+# The first example of a test may import TensorFlow: how long it takes says nothing.
+hypothesis.settings.register_profile("scoreline", deadline=None)
+hypothesis.settings.load_profile("scoreline")
 
 
 @pytest.fixture(scope="session")

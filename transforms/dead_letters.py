@@ -13,20 +13,15 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.elements import BatchKey, Piece, Receipt, Shard
 from transforms.io.filesystems import resolve
+from transforms.io.layout import STAGED_FOLDER, dead_letters_root
+from transforms.io.receipts import write_receipt
 from transforms.io.staged_file import StagedFile
 
 if TYPE_CHECKING:
     from transforms.features import DeadRows
 
-# Where dead letters wait for their partition's commit; readers of hive folders skip "_" names.
-STAGED_FOLDER = "_staged"
 # Columns that say why, after the row's own; the underscore keeps them apart from the row's.
 REASON_COLUMNS = ("_step", "_reason", "_file", "_file_row", "_shard", "_model_digest", "_run_id")
-
-
-def dead_letters_root(output: str) -> str:
-    """Return where a table's dead letters are: the folder `<output>_dead_letters` beside it."""
-    return output.rstrip("/") + "_dead_letters"
 
 
 def to_dead_letters(
@@ -71,6 +66,7 @@ class _StageDeadLettersDoFn(beam.DoFn):
     def setup(self) -> None:
         self._fs, self._root = resolve(dead_letters_root(self._output))
         self._open: dict[tuple[str, int], tuple[Shard, StagedFile]] = {}
+        self._failed: dict[tuple[str, int], tuple[Shard, str]] = {}
 
     def start_bundle(self) -> None:
         self.teardown()  # what a failed bundle left open
@@ -79,35 +75,48 @@ class _StageDeadLettersDoFn(beam.DoFn):
         key, letters = element
         shard = key.shard
         at = (shard.partition, shard.number)
-        if at not in self._open:
-            file = StagedFile(self._fs, self._root, STAGED_FOLDER, shard, letters.schema)
-            self._open[at] = (shard, file)
-        self._open[at][1].write(letters)
+        if at in self._failed:
+            return
+        try:
+            if at not in self._open:
+                file = StagedFile(self._fs, self._root, STAGED_FOLDER, shard, letters.schema)
+                self._open[at] = (shard, file)
+            self._open[at][1].write(letters)
+        except (OSError, pa.ArrowException) as e:
+            if at in self._open:
+                self._open.pop(at)[1].abandon()
+            self._failed[at] = (shard, f"dead letters cannot be written to {self._root}: {e}")
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for shard, file in self._open.values():
-            yield GlobalWindows.windowed_value(_close(shard, file))
+            yield GlobalWindows.windowed_value(_close(shard, file, self._output))
+        for shard, error in self._failed.values():
+            yield GlobalWindows.windowed_value(Receipt.of(shard, error=error))
         self._open.clear()
+        self._failed.clear()
 
     def teardown(self) -> None:
         for _, file in self._open.values():
             file.abandon()
         self._open.clear()
+        self._failed.clear()
 
 
-def _close(shard: Shard, file: StagedFile) -> Receipt:
+def _close(shard: Shard, file: StagedFile, output: str) -> Receipt:
     try:
         staged = file.close()
+        receipt = Receipt.of(
+            shard,
+            path=staged.path,
+            size_bytes=staged.size_bytes,
+            checksum=staged.checksum,
+            rows_dead=staged.rows,
+        )
+        write_receipt(output, receipt)
     except (OSError, pa.ArrowException) as e:
         file.abandon()
         return Receipt.of(shard, error=f"dead letters of {file.path} cannot be written: {e}")
-    return Receipt.of(
-        shard,
-        path=staged.path,
-        size_bytes=staged.size_bytes,
-        checksum=staged.checksum,
-        rows_dead=staged.rows,
-    )
+    return receipt
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

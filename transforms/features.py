@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.columns import select_column
+from models.conversions import RAGGED
+from models.shapes import find_bad_rows, is_list
 from models.signature import InputColumn
-from models.tensors import fill_nulls
+from models.tensors import prepare
 
 
 class DeadRows(NamedTuple):
@@ -30,7 +34,7 @@ class Features(NamedTuple):
     """What goes into the model.
 
     Attributes:
-      columns: a column without nulls for each input, by the input's name.
+      columns: a column for each input, by its name; without nulls, unless the input is optional.
       batch: the record batch's rows that have features; the whole batch when all have.
       positions: where those rows stood in the record batch; None when all have features.
       dead: the other rows.
@@ -43,34 +47,44 @@ class Features(NamedTuple):
 
 
 def build_features(batch: pa.RecordBatch, inputs: Sequence[InputColumn]) -> Features:
-    """Return the features of a record batch, nulls filled where the input has a fill value.
+    """Return the features of a record batch: selected, converted, nulls filled.
 
-    A row with a null in an input without a fill value is dead; its neighbours are not touched. No
-    column is copied when no null is found.
+    A row is dead when an input without a fill value is null there, or its lists do not fill the
+    input's shape; its neighbours are not touched. No column is copied when all rows are good.
     """
     columns = {
-        source.tensor.name: fill_nulls(batch.column(source.column), source) for source in inputs
+        source.tensor.name: prepare(select_column(batch, source.column), source)
+        for source in inputs
     }
-    with_nulls = [source for source in inputs if columns[source.tensor.name].null_count]
-    if not with_nulls:
+    bad: dict[int, list[str]] = {}
+    for source in inputs:
+        column = columns[source.tensor.name]
+        if column.null_count and not source.tensor.optional:
+            for row in pc.indices_nonzero(pc.is_null(column)).to_pylist():
+                bad.setdefault(row, []).append(f"null for {_name(source)}{_advice(column, source)}")
+        if is_list(column.type) and source.conversion not in RAGGED:
+            for row, problem in find_bad_rows(column, source).items():
+                bad.setdefault(row, []).append(f"{_name(source)} {problem}")
+    if not bad:
         return Features(columns, batch, None, None)
-    valid = pc.is_valid(columns[with_nulls[0].tensor.name])
-    for source in with_nulls[1:]:
-        valid = pc.and_(valid, pc.is_valid(columns[source.tensor.name]))
-    good = pc.indices_nonzero(valid)
-    dead = pc.indices_nonzero(pc.invert(valid)).to_pylist()
-    reasons = [_reason(row, with_nulls, columns) for row in dead]
+    dead = sorted(bad)
+    keep = np.ones(batch.num_rows, bool)
+    keep[dead] = False
+    good = pa.array(np.flatnonzero(keep))
     return Features(
         {name: column.take(good) for name, column in columns.items()},
         batch.take(good),
         good.to_pylist(),
-        DeadRows(dead, reasons, "BuildFeatures"),
+        DeadRows(dead, ["; ".join(bad[row]) for row in dead], "BuildFeatures"),
     )
 
 
-def _reason(row: int, sources: Sequence[InputColumn], columns: dict[str, pa.Array]) -> str:
-    missing = [source for source in sources if not columns[source.tensor.name][row].is_valid]
-    names = ", ".join(f"'{source.tensor.name}' (column '{source.column}')" for source in missing)
-    return (
-        f"null for input {names}; give a value for nulls with --fill {missing[0].tensor.name}=VALUE"
-    )
+def _name(source: InputColumn) -> str:
+    return f"input '{source.tensor.name}' (column '{source.column}')"
+
+
+def _advice(column: pa.Array, source: InputColumn) -> str:
+    name = source.tensor.name
+    if is_list(column.type):
+        return f"; take nulls for empty lists with --pad {name}=VALUE"
+    return f"; give a value for nulls with --fill {name}=VALUE"

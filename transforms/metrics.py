@@ -35,6 +35,7 @@ FEATURES_MS = Metric("features_ms", "ms", "picking, filling and checking input c
 PREDICT_MS = Metric("predict_ms", "ms", "inside model calls, conversion to tensors included")
 STAGE_MS = Metric("stage_ms", "ms", "encoding and writing Parquet")
 COMMIT_MS = Metric("commit_ms", "ms", "checking receipts and committing to the table")
+ISOLATION_CALLS = Metric("isolation_calls", "calls", "model calls that told bad rows from good")
 MODEL_LOAD_MS = Metric("model_load_ms", "ms", "loading and warming up a model", "distribution")
 BATCH_ROWS = Metric("batch_rows", "rows", "rows of each record batch", "distribution")
 CALL_ROWS = Metric("call_rows", "rows", "rows per model call in use", "distribution")
@@ -50,6 +51,7 @@ ALL = (
     PREDICT_MS,
     STAGE_MS,
     COMMIT_MS,
+    ISOLATION_CALLS,
     MODEL_LOAD_MS,
     BATCH_ROWS,
     CALL_ROWS,

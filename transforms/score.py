@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from models.servable import Servable, first_lines, shared_servable
+from models.columns import select_column
+from models.conversions import RAGGED
+from models.model_error import first_lines
+from models.servable import Servable, shared_servable
 from models.signature import InputColumn
 from transforms import metrics
 from transforms.dead_letters import to_dead_letters
 from transforms.elements import BatchKey
 from transforms.features import DeadRows, build_features
+from transforms.isolate import EveryRowFails, Isolated, isolate
 
 DIGEST_COLUMN = "model_digest"
 DEAD_LETTERS = "dead_letters"
@@ -26,24 +30,29 @@ class ScoreSpec:
     """What to score with, and what a scored row holds.
 
     Attributes:
-      model: the SavedModel directory, as a worker sees it.
+      model: the model's directory or file, as a worker sees it.
       digest: the digest it must have there.
       signature_name: the signature's key.
       inputs: where each input tensor gets its values.
-      outputs: pairs of output tensor and its column.
+      outputs: triples of output tensor, its column, and `binary` to keep a string's bytes or "".
       carried: columns copied to the output before the outputs: keys, then kept columns.
       batch_rows: rows per model call; None finds a good size.
       concurrent_calls: how many workers share a process.
+      op_libraries: shared libraries with custom ops, as a worker sees them.
+      asked_outputs: the outputs that were asked for by name; None when all are stored. The model is
+        loaded and checked for these.
     """
 
     model: str
     digest: str
     signature_name: str
     inputs: tuple[InputColumn, ...]
-    outputs: tuple[tuple[str, str], ...]
+    outputs: tuple[tuple[str, str, str], ...]
     carried: tuple[str, ...]
     batch_rows: int | None = None
     concurrent_calls: int = 1
+    op_libraries: tuple[str, ...] = ()
+    asked_outputs: tuple[str, ...] | None = None
 
     def load(self) -> Servable:
         """Return the servable, loaded once for all threads of this process."""
@@ -53,7 +62,19 @@ class ScoreSpec:
             digest=self.digest,
             batch_rows=self.batch_rows,
             concurrent_calls=self.concurrent_calls,
+            op_libraries=self.op_libraries,
+            outputs=self.asked_outputs,
+            ragged=ragged_of(self.inputs),
         )
+
+
+def ragged_of(inputs: Iterable[InputColumn]) -> tuple[tuple[str, str], ...]:
+    """Return the inputs that are components of ragged tensors, and which."""
+    return tuple((s.tensor.name, s.conversion) for s in inputs if s.conversion in RAGGED)
+
+
+class ModelFails(RuntimeError):
+    """The model fails on everything, so that going on is pointless; the message says why."""
 
 
 class Scored(NamedTuple):
@@ -72,24 +93,70 @@ def score_batch(
     """Score a record batch: one row out for each row in, but for the rows that are dead.
 
     Columns of the result: carried columns, outputs, `model_digest`; rows keep their order. A row
-    with a null in an input without a fill value is dead alone; when a call of the model fails, all
-    rows of the batch are.
+    that lacks a feature is dead alone; when a call of the model fails, the batch is taken apart
+    until the rows that fail stand alone.
+
+    Raises:
+      EveryRowFails: rows spread over the batch all fail alone, for the same reason.
     """
     with timers.timed(metrics.FEATURES_MS):
         features = build_features(batch, spec.inputs)
     dead = [features.dead] if features.dead else []
     scorable = features.batch
-    names = [name for name, _ in spec.outputs]
-    try:
-        with timers.timed(metrics.PREDICT_MS):
-            outputs = servable.predict(features.columns, scorable.num_rows, names)
-    except Exception as e:  # noqa: BLE001  whatever the model raises costs rows, not the job
-        positions = range(batch.num_rows) if features.positions is None else features.positions
-        reason = f"{type(e).__name__}: {first_lines(e)}"
-        dead.append(DeadRows(positions, [reason] * len(positions), "Predict"))
-        scorable = scorable.slice(0, 0)
-        outputs = servable.predict({}, 0, names)
+    with timers.timed(metrics.PREDICT_MS):
+        try:
+            outputs = _predict(servable, features.columns, scorable.num_rows, spec)
+        except Exception:  # noqa: BLE001  whatever the model raises costs rows, not the job
+            outputs, failed = _predict_apart(servable, features.columns, scorable.num_rows, spec)
+            timers.count(metrics.ISOLATION_CALLS, failed.calls)
+            scorable = _without(scorable, failed.dead)
+            if failed.dead:
+                dead.append(_place(failed.dead, features.positions))
     return Scored(attach_keys(scorable, outputs, spec), dead)
+
+
+def _predict_apart(
+    servable: Servable, features: dict[str, pa.Array], rows: int, spec: ScoreSpec
+) -> tuple[dict[str, pa.Array], Isolated[dict[str, pa.Array]]]:
+    """Return the outputs of the rows that can be scored, and what became of the others."""
+
+    def call(start: int, stop: int) -> dict[str, pa.Array]:
+        part = {name: column.slice(start, stop - start) for name, column in features.items()}
+        return _predict(servable, part, stop - start, spec)
+
+    isolated = isolate(call, rows, lambda e: f"{type(e).__name__}: {first_lines(e)}")
+    whole = _predict(servable, {}, 0, spec)
+    parts = [outputs for _, _, outputs in isolated.parts]
+    joined = {
+        name: pa.concat_arrays([empty, *(part[name] for part in parts)])
+        for name, empty in whole.items()
+    }
+    return joined, isolated
+
+
+def _without(batch: pa.RecordBatch, dead: Mapping[int, str]) -> pa.RecordBatch:
+    keep = np.ones(batch.num_rows, bool)
+    keep[list(dead)] = False
+    return batch.filter(pa.array(keep))
+
+
+def _place(dead: Mapping[int, str], positions: Sequence[int] | None) -> DeadRows:
+    """Return rows that failed in the model at their positions in the record batch."""
+    rows = sorted(dead)
+    at = rows if positions is None else [positions[row] for row in rows]
+    return DeadRows(at, [dead[row] for row in rows], "Predict")
+
+
+def _predict(
+    servable: Servable, features: dict[str, pa.Array], rows: int, spec: ScoreSpec
+) -> dict[str, pa.Array]:
+    return servable.predict(
+        features,
+        rows,
+        [name for name, _, _ in spec.outputs],
+        sources=spec.inputs,
+        conversions={name: conversion for name, _, conversion in spec.outputs},
+    )
 
 
 def attach_keys(
@@ -101,11 +168,11 @@ def attach_keys(
     )
     return pa.RecordBatch.from_arrays(
         [
-            *(batch.column(name) for name in spec.carried),
-            *(outputs[name] for name, _ in spec.outputs),
+            *(select_column(batch, name) for name in spec.carried),
+            *(outputs[name] for name, _, _ in spec.outputs),
             digest,
         ],
-        [*spec.carried, *(column for _, column in spec.outputs), DIGEST_COLUMN],
+        [*spec.carried, *(column for _, column, _ in spec.outputs), DIGEST_COLUMN],
     )
 
 
@@ -117,6 +184,9 @@ class _ScoreDoFn(beam.DoFn):
         self._servable = self._spec.load()
         self._metrics = metrics.BundleMetrics()
         self._metrics.observe(metrics.MODEL_LOAD_MS, self._servable.load_ms)
+        self._has_scored = False
+        self._failure = ""
+        self._given_up: tuple[str, int] | None = None
 
     def process(
         self, element: tuple[BatchKey, pa.RecordBatch]
@@ -125,13 +195,34 @@ class _ScoreDoFn(beam.DoFn):
         if not batch.num_rows:  # the end of an empty shard, or of one that could not be read
             yield element
             return
-        scored, dead = score_batch(batch, self._servable, self._spec, self._metrics)
+        shard = (key.shard.partition, key.shard.number)
+        if shard == self._given_up:
+            yield key, batch.slice(0, 0)
+            return
+        try:
+            scored, dead = score_batch(batch, self._servable, self._spec, self._metrics)
+        except EveryRowFails as e:
+            self._give_up(str(e))
+            self._given_up = shard
+            yield key._replace(error=f"the model fails: {e}"), batch.slice(0, 0)
+            return
+        self._has_scored = self._has_scored or scored.num_rows > 0
         self._metrics.count(metrics.ROWS_SCORED, scored.num_rows)
         for rows in dead:
             self._metrics.count(metrics.ROWS_DEAD, len(rows.rows))
             letters = to_dead_letters(key, batch, rows, self._spec.digest)
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, (key, letters))
         yield key, scored
+
+    def _give_up(self, failure: str) -> None:
+        """Fail the job when two batches failed whole, for one reason, and no row was ever scored.
+
+        A single batch costs its partition only: it may be that partition's data.
+        """
+        reason = failure.partition(": ")[2]
+        if not self._has_scored and reason == self._failure:
+            raise ModelFails(f"The model fails on every row of two batches: {reason}")
+        self._failure = reason
 
     def finish_bundle(self) -> None:
         self._metrics.observe(metrics.CALL_ROWS, self._servable.call_size.rows)

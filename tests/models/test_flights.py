@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from models.columns import find_mismatches
 from models.flights import (
     FILLS,
     INPUT_COLUMNS,
@@ -25,7 +26,7 @@ from models.flights import (
 from models.flights_data import prepare_flights, write_directory
 from models.flights_network import NUMBERS, TEXTS
 from models.servable import load_servable
-from models.signature import InputColumn, find_mismatches, parse_fill
+from models.signature import InputColumn, parse_value
 from models.tensors import fill_nulls
 from models.versions import digest_model
 
@@ -60,7 +61,7 @@ def predict(servable, rows):
     """Score rows as the pipeline does, with the fills as a user gives them: text."""
     columns = {}
     for spec in servable.signature.inputs:
-        fill = parse_fill(spec, str(FILLS[spec.name])) if spec.name in FILLS else None
+        fill = parse_value("--fill", spec, str(FILLS[spec.name])) if spec.name in FILLS else None
         array = rows[spec.name].combine_chunks()
         columns[spec.name] = fill_nulls(array, InputColumn(spec, spec.name, fill))
     return servable.predict(columns, rows.num_rows)["late_probability"].to_numpy()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.servable import ModelError, load_servable, shared_servable
+from models.model_error import ModelError
+from models.servable import load_servable, shared_servable
 from models.signature import Signature, TensorSpec
 from models.tensorflow_runtime import import_tensorflow
 from models.versions import digest_model
@@ -75,19 +76,41 @@ def test_broken_model_says_that_it_does_not_load(tmp_path):
         load_servable(str(tmp_path))
 
 
-def test_model_that_cannot_answer_is_found_when_it_is_loaded(tmp_path):
+def save_function(path, function, *specs):
+    """Save a function of named tensors as the one signature of a model."""
+    tf = import_tensorflow()
+    module = tf.Module()
+    module.serve = tf.function(function, input_signature=specs)
+    tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
+    return str(path)
+
+
+def test_model_that_cannot_run_is_found_when_it_is_loaded(tmp_path):
     tf = import_tensorflow()
 
-    class Failing(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
-        def serve(self, x):
-            with tf.control_dependencies([tf.debugging.assert_positive(x)]):
-                return {"y": tf.identity(x)}
+    def serve(x):  # this op has a kernel for GPUs only
+        return {
+            "y": tf.raw_ops.CudnnRNNParamsSize(
+                num_layers=1, num_units=tf.size(x), input_size=1, T=tf.float32, S=tf.int32
+            )[None]
+            + tf.cast(x, tf.int32)
+        }
 
-    module = Failing()
-    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.serve})
-    with pytest.raises(ModelError, match="loads, but fails on a call of 2 rows of zeros"):
-        load_servable(str(tmp_path))
+    path = save_function(tmp_path, serve, tf.TensorSpec([None], tf.float32, name="x"))
+    with pytest.raises(ModelError, match="loads, but fails on a call of 1 rows of zeros"):
+        load_servable(path)
+
+
+def test_model_that_refuses_blank_rows_for_what_they_hold_is_not_refused(tmp_path):
+    tf = import_tensorflow()
+
+    def serve(x):
+        with tf.control_dependencies([tf.debugging.assert_positive(x)]):
+            return {"y": tf.identity(x)}
+
+    path = save_function(tmp_path, serve, tf.TensorSpec([None], tf.float32, name="x"))
+    scores = load_servable(path).predict({"x": pa.array([1.0], pa.float32())}, 1)
+    assert scores["y"].to_pylist() == [1.0]
 
 
 def test_output_that_is_not_one_entry_for_each_row_is_found_when_it_is_loaded(tmp_path):
@@ -100,15 +123,15 @@ def test_output_that_is_not_one_entry_for_each_row_is_found_when_it_is_loaded(tm
 
     module = Mean()
     tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.serve})
-    with pytest.raises(ModelError, match=r"Output 'y' has shape \[1\] for 2 rows"):
+    with pytest.raises(ModelError, match=r"gives output 'y' in shape \[1\] for 2 rows"):
         load_servable(str(tmp_path))
 
 
 def test_inspecting_prints_the_signature_and_never_imports_keras(model):
-    ended = run_command("models.servable", model, "serving_default")
+    ended = run_command("models.servable", model, "serving_default", "{}")
     assert ended.code == 0, ended.err
     assert Signature.from_json(ended.out) == load_servable(model).signature
-    refused = run_command("models.servable", model, "other")
+    refused = run_command("models.servable", model, "other", "{}")
     assert refused.code == 2
     assert "has no signature 'other'" in refused.err
 

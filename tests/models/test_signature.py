@@ -3,15 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from models.signature import (
-    InputColumn,
-    Signature,
-    TensorSpec,
-    find_mismatches,
-    find_unsupported,
-    fits,
-    parse_fill,
-)
+from models.signature import Signature, TensorSpec, find_unsupported, fits, parse_value
 
 X = TensorSpec("x", "float32", (None,))
 SIGNATURE = Signature("serving_default", (X,), (TensorSpec("score", "float32", (None, 1)),))
@@ -57,37 +49,40 @@ def test_types_that_can_lose_do_not_fit(data_type, dtype):
     assert not fits(data_type, dtype)
 
 
-def test_mismatches_say_expected_got_and_what_to_do():
-    schema = pa.schema([("x", pa.int64())])
-    assert find_mismatches(SIGNATURE, [InputColumn(X, "x")], schema) == {
-        "x": "Signature 'serving_default' wants input 'x' as float32 [None]; the table has column "
-        "'x' as int64. Cast it in the table, or export the model with an input that holds every "
-        "int64"
-    }
-    missing = find_mismatches(SIGNATURE, [InputColumn(X, "y")], schema)["x"]
-    assert (
-        "the table has no column 'y'. Add the column, or name another with --columns x=" in missing
-    )
-    twice = pa.schema([("x", pa.float32()), ("x", pa.float32())])
-    assert "2 columns named 'x'" in find_mismatches(SIGNATURE, [InputColumn(X, "x")], twice)["x"]
-
-
 def test_signature_survives_json():
     odd = SIGNATURE._replace(inputs=(X, TensorSpec("y", "string", None)))
     assert Signature.from_json(odd.to_json()) == odd
 
 
-def test_what_tabular_scoring_cannot_feed_or_store_is_named():
+def test_what_cannot_be_fed_from_rows_or_stored_as_rows_is_named():
     signature = Signature(
         "s",
-        (TensorSpec("image", "float32", (None, 48, 48, 3)), TensorSpec("h", "bfloat16", (None,))),
-        (TensorSpec("mask", "float32", (None, None)), TensorSpec("ok", "float32", (None, 3))),
+        (TensorSpec("z", "complex64", (None,)), TensorSpec("training", "bool", ())),
+        (TensorSpec("mean", "float32", ()), TensorSpec("ok", "float32", (None, None))),
     )
     problems = find_unsupported(signature)
     assert len(problems) == 3
-    assert "input 'image' as float32 [None, 48, 48, 3]" in problems[0]
-    assert "input 'h' as bfloat16 [None]" in problems[1]
-    assert "output 'mask' as float32 [None, None]" in problems[2]
+    assert "wants input 'z' as complex64 [None]; expected a dtype of bfloat16, bool" in problems[0]
+    assert "input 'training' as one value for the whole call (bool [])" in problems[1]
+    assert "output 'mean' as float32 []: one value for the whole call" in problems[2]
+    assert "export the model with it repeated for each row: tf.fill" in problems[2]
+
+
+def test_components_of_a_sparse_tensor_do_not_line_up_with_rows():
+    inputs = (
+        TensorSpec("x/indices", "int64", (None, 2)),
+        TensorSpec("x/shape", "int64", (2,)),
+        TensorSpec("x/values", "float32", (None,)),
+    )
+    (problem,) = find_unsupported(Signature("s", inputs, ()))
+    assert "has inputs that do not line up with rows: 'x/indices' int64 [None, 2]" in problem
+    assert "export the model with a dense, ragged or tf.Example input" in problem
+
+
+@pytest.mark.parametrize(("sizes", "rows"), [((None, None), None), ((32, 32), 32), ((), None)])
+def test_fixed_batch_is_that_of_all_inputs(sizes, rows):
+    inputs = tuple(TensorSpec(f"x{i}", "float32", (size, 4)) for i, size in enumerate(sizes))
+    assert Signature("s", inputs, ()).batch_rows == rows
 
 
 @pytest.mark.parametrize(
@@ -95,7 +90,7 @@ def test_what_tabular_scoring_cannot_feed_or_store_is_named():
     [("float32", "1.5", 1.5), ("int64", "-3", -3), ("string", "", b""), ("bool", "True", True)],
 )
 def test_fill_has_the_type_of_its_input(dtype, text, value):
-    assert parse_fill(TensorSpec("t", dtype, (None,)), text) == value
+    assert parse_value("--fill", TensorSpec("t", dtype, (None,)), text) == value
 
 
 @pytest.mark.parametrize(
@@ -103,4 +98,4 @@ def test_fill_has_the_type_of_its_input(dtype, text, value):
 )
 def test_wrong_fill_is_refused(dtype, text):
     with pytest.raises(ValueError, match=f"--fill t={text}: expected a {dtype}"):
-        parse_fill(TensorSpec("t", dtype, (None,)), text)
+        parse_value("--fill", TensorSpec("t", dtype, (None,)), text)

@@ -6,18 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.saved_model import to_tensor
 from models.signature import InputColumn, TensorSpec
-from models.tensors import (
-    StringCodes,
-    fill_nulls,
-    output_type,
-    to_column,
-    to_tensor,
-    to_values,
-)
+from models.tensors import StringCodes, fill_nulls, output_type, prepare, to_column, to_values
 from tests.strategies import number_columns, text_columns
 
-TEXT = TensorSpec("s", "string", (None,))
+TEXT = InputColumn(TensorSpec("s", "string", (None,)), "s")
 
 
 def as_bytes(array):
@@ -34,7 +28,7 @@ def test_text_becomes_the_same_strings_for_any_slice(column, data):
         (column, start, stop),
         (column.slice(start, stop - start), 0, stop - start),
     ):
-        tensor = to_tensor(to_values(part, TEXT), TEXT, first, last)
+        tensor = to_tensor(to_values(part, TEXT).rows(first, last))
         assert tensor.numpy().tolist() == as_bytes(column)[start:stop]
 
 
@@ -45,7 +39,7 @@ def test_numbers_become_the_same_numbers_for_any_slice(dtype):
     @given(number_columns(dtype, nulls=False), st.integers(0, 5))
     def check(column, start):
         part = column.slice(start)
-        tensor = to_tensor(to_values(part, spec), spec, 0, len(part))
+        tensor = to_tensor(to_values(part, InputColumn(spec, "x")).rows(0, len(part)))
         assert tensor.shape == (len(part), 1)
         assert tensor.dtype.name == dtype
         np.testing.assert_array_equal(
@@ -57,13 +51,12 @@ def test_numbers_become_the_same_numbers_for_any_slice(dtype):
 
 @given(text_columns())
 def test_filled_text_has_the_fill_where_nulls_were(column):
-    filled = fill_nulls(column, InputColumn(TEXT, "s", "fü".encode()))
+    filled = fill_nulls(column, TEXT._replace(fill="fü".encode()))
 
     assert filled.null_count == 0
     assert as_bytes(filled) == ["fü".encode() if v is None else v for v in as_bytes(column)]
-    assert to_tensor(to_values(filled, TEXT), TEXT, 0, len(filled)).numpy().tolist() == as_bytes(
-        filled
-    )
+    tensor = to_tensor(to_values(filled, TEXT).rows(0, len(filled)))
+    assert tensor.numpy().tolist() == as_bytes(filled)
 
 
 @given(number_columns("int64"))
@@ -81,8 +74,7 @@ def test_column_of_nulls_only_is_filled():
 
 @given(text_columns() | number_columns("float32"))
 def test_without_a_fill_nulls_stay(column):
-    source = InputColumn(TEXT, "s")
-    assert fill_nulls(column, source).to_pylist().count(None) == column.to_pylist().count(None)
+    assert fill_nulls(column, TEXT).to_pylist().count(None) == column.to_pylist().count(None)
 
 
 def test_nulls_are_never_converted():
@@ -92,15 +84,17 @@ def test_nulls_are_never_converted():
 
 def test_numbers_that_fit_are_not_copied():
     column = pa.array(np.arange(1000, dtype=np.float32))
-    values = to_values(column.slice(10), TensorSpec("x", "float32", (None,)))
+    source = InputColumn(TensorSpec("x", "float32", (None,)), "x")
+    values = to_values(column.slice(10), source).rows(0, 990)
     assert values.ctypes.data == column.buffers()[1].address + 40
 
 
 def test_dictionary_text_keeps_its_codes():
     column = pa.array(["a", "b", "a"]).dictionary_encode()
-    values = to_values(column, TEXT)
+    values = to_values(column, TEXT).rows(0, 3)
     assert isinstance(values, StringCodes)
-    assert values.values.numpy().tolist() == [b"a", b"b"]
+    assert values.strings.values == [b"a", b"b"]
+    assert values.to_objects().tolist() == [b"a", b"b", b"a"]
 
 
 @pytest.mark.parametrize(
@@ -113,23 +107,74 @@ def test_dictionary_text_keeps_its_codes():
             np.array([[1, 2], [3, 4]], np.float32),
             pa.array([[1, 2], [3, 4]], pa.list_(pa.float32(), 2)),
         ),
+        (
+            (None, 2, 1),
+            np.array([[[1], [2]], [[3], [4]]], np.float32),
+            pa.array([[[1], [2]], [[3], [4]]], pa.list_(pa.list_(pa.float32(), 1), 2)),
+        ),
+        (
+            (None, None),
+            np.array([[1, 2], [3, 4]], np.float32),
+            pa.array([[1, 2], [3, 4]], pa.list_(pa.float32())),
+        ),
+        (
+            (None, None, 2),
+            np.zeros((2, 0, 2), np.float32),
+            pa.array([[], []], pa.list_(pa.list_(pa.float32(), 2))),
+        ),
     ],
 )
 def test_outputs_become_columns_of_the_announced_type(shape, array, column):
     spec = TensorSpec("score", "float32", shape)
-    got = to_column([array[:1], array[1:]], spec, 2)
+    got = to_column(array, spec, 2)
     assert got == column
     assert got.type == output_type(spec)
 
 
 def test_text_outputs_become_strings():
     spec = TensorSpec("label", "string", (None,))
-    assert to_column([np.array([b"a", "ü".encode()], object)], spec, 2).to_pylist() == ["a", "ü"]
-    with pytest.raises(ValueError, match="Output 'label': expected UTF-8 text"):
-        to_column([np.array([b"\xff"], object)], spec, 1)
+    assert to_column(np.array([b"a", "ü".encode()], object), spec, 2).to_pylist() == ["a", "ü"]
+    raw = np.array([b"\xff"], object)
+    with pytest.raises(ValueError, match=r"expected UTF-8 text, .* 'label=binary\(label\)'"):
+        to_column(raw, spec, 1)
+    kept = to_column(raw, spec, 1, "binary")
+    assert kept == pa.array([b"\xff"])
+    assert kept.type == output_type(spec, "binary")
 
 
 @pytest.mark.parametrize("array", [np.float32(1), np.zeros(3, np.float32)])
 def test_output_without_one_entry_for_each_row_is_an_error(array):
     with pytest.raises(ValueError, match=r"Output 'score' has shape .* for 2 rows"):
-        to_column([np.asarray(array)], TensorSpec("score", "float32", (None,)), 2)
+        to_column(np.asarray(array), TensorSpec("score", "float32", (None,)), 2)
+
+
+def test_output_of_another_shape_than_promised_is_an_error():
+    spec = TensorSpec("score", "float32", (None, 3))
+    with pytest.raises(ValueError, match=r"has shape \[2, 2\]; the signature promises float32"):
+        to_column(np.zeros((2, 2), np.float32), spec, 2)
+
+
+def test_integers_above_2_to_the_53_are_exact():
+    column = pa.array([2**53 + 1, -(2**63), None], pa.int64())
+    source = InputColumn(TensorSpec("n", "int64", (None,)), "n", 2**62 + 1)
+    tensor = to_tensor(to_values(prepare(column, source), source).rows(0, 3))
+    assert tensor.numpy().tolist() == [2**53 + 1, -(2**63), 2**62 + 1]
+
+
+@pytest.mark.parametrize("view", [pa.string_view(), pa.binary_view()])
+def test_views_become_plain_strings(view):
+    column = pa.array(["a", "a string too long to be inlined", ""], pa.string()).cast(view)
+    values = to_values(prepare(column, TEXT), TEXT).rows(0, 3)
+    assert values.to_objects().tolist() == as_bytes(column)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_floats_cross_both_ways(dtype):
+    spec = TensorSpec("x", dtype, (None,))
+    column = pa.array([1.5, -2.25, 0.0], pa.float16())
+    source = InputColumn(spec, "x", conversion=dtype)
+    tensor = to_tensor(to_values(prepare(column, source), source).rows(0, 3))
+    assert tensor.dtype.name == dtype
+    stored = to_column(tensor.numpy(), spec, 3)
+    assert stored.type == output_type(spec)
+    assert stored.to_pylist() == [1.5, -2.25, 0.0]

@@ -103,8 +103,9 @@ def test_wrong_type_in_one_partition_says_what_to_do(score, tmp_path):
     assert_refused(
         ended,
         "Signature 'serving_default' wants input 'x' as float32 [None]; the table has column 'x' "
-        "as double. Cast it in the table, or export the model with an input that holds every "
-        "double (in date=2024-01-02).",
+        "as double. Cast it in the table, ask for the nearest value with --columns "
+        "'x=float32(x)', or export the model with an input that holds every double "
+        "(in date=2024-01-02).",
     )
 
 
@@ -140,8 +141,8 @@ def test_unknown_names_of_signature_inputs_and_outputs(score):
     ended = score("--columns=y=x", "--fill=z=1", "--fill=n=x", "--outputs=label")
     assert_refused(
         ended,
-        "--columns y=…: signature 'serving_default' has no input 'y'; it has n, s, x",
-        "--fill z=…: signature 'serving_default' has no input 'z'",
+        "--columns y: signature 'serving_default' has no input 'y'; it has n, s, x",
+        "--fill z: signature 'serving_default' has no input 'z'",
         "--fill n=x: expected a int64",
         "--outputs label: signature 'serving_default' has no output 'label'; it has pair, score",
     )

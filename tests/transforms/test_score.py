@@ -28,10 +28,15 @@ def spec_of(model, **changes):
         "digest": digest_model(model),
         "signature_name": "serving_default",
         "inputs": tuple(InputColumn(s, s.name) for s in servable.signature.inputs),
-        "outputs": (("score", "late"),),
+        "outputs": (("score", "late", ""),),
         "carried": ("id",),
     }
     return servable, ScoreSpec(**{**fields, **changes})
+
+
+@pytest.fixture(scope="module")
+def strict_model(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("strict") / "model", limit=10.0)
 
 
 def batch_of(table):
@@ -70,12 +75,27 @@ def test_rows_that_are_null_and_rows_of_a_failing_call_leave_apart(tmp_path):
     servable, spec = spec_of(save_model(tmp_path / "strict", limit=10.0))
     table = make_rows(0, 4).set_column(1, "x", pa.array([1, None, 99, 2], pa.float32()))
     scored, dead = score_batch(batch_of(table), servable, spec, BundleMetrics())
-    assert scored.num_rows == 0
-    assert [(list(d.rows), d.step) for d in dead] == [
-        ([1], "BuildFeatures"),
-        ([0, 2, 3], "Predict"),
-    ]
+    assert scored["id"].to_pylist() == [0, 3]
+    assert [(list(d.rows), d.step) for d in dead] == [([1], "BuildFeatures"), ([2], "Predict")]
     assert dead[1].reasons[0].startswith("InvalidArgumentError: ")
+
+
+@settings(max_examples=20)
+@given(bad=st.sets(st.integers(0, 99), min_size=1), missing=st.sets(st.integers(0, 99)))
+def test_neighbours_of_rows_that_fail_get_the_scores_of_a_clean_run(strict_model, bad, missing):
+    servable, spec = spec_of(strict_model)
+    clean = make_rows(0, 100)
+    x = [
+        None if i in missing else 99.0 if i in bad else v
+        for i, v in enumerate(clean["x"].to_pylist())
+    ]
+    table = clean.set_column(1, "x", pa.array(x, pa.float32()))
+    scored, dead = score_batch(batch_of(table), servable, spec, BundleMetrics())
+    assert {row for d in dead for row in d.rows} == bad | missing
+    wanted = expected_scores(clean)
+    assert scored["id"].to_pylist() == [i for i in wanted if i not in bad | missing]
+    got = scored["late"].to_pylist()
+    np.testing.assert_allclose(got, [wanted[i] for i in scored["id"].to_pylist()], rtol=1e-6)
 
 
 def test_score_gives_one_batch_for_each_and_dead_letters_beside(model):

@@ -23,13 +23,13 @@ from deltalake.transaction import AddAction
 from pyarrow import fs
 
 from transforms import metrics
-from transforms.dead_letters import dead_letters_root
 from transforms.elements import Outcome, Receipt
-from transforms.io.delta import application_of, committed_run, run_id_in, table_uri
+from transforms.io.delta import application_of, committed_run, table_uri
 from transforms.io.duplicates import count_duplicate_keys
 from transforms.io.filesystems import list_folder, resolve
-from transforms.io.parquet import safe_folder
+from transforms.io.layout import REPLACED_FOLDER, dead_letters_root, run_id_in, safe_folder
 from transforms.io.partitions import parse_partition_path
+from transforms.io.receipts import remove_receipts
 
 _MOST_ATTEMPTS = 100
 _MOST_HISTORY = 1000
@@ -95,8 +95,10 @@ def commit_partition(
         outcome = outcome._replace(duplicate_keys=duplicates)
         outcome = _commit(outcome, first, staged, spec, table)
         if outcome.state == "committed":
-            _remove_other_dead_letters(spec.output, first)
+            _put_away_dead_letters(spec.output, first.partition, first.base_run_id)
+            remove_receipts(spec.output, first.run_id)
     except CommitConflict as e:
+        _put_away_dead_letters(spec.output, first.partition, first.run_id)
         return outcome._replace(state="conflict", reason=str(e))
     except (OSError, DeltaError, pa.ArrowException) as e:
         return outcome._replace(reason=f"cannot commit: {type(e).__name__}: {e}")
@@ -237,12 +239,13 @@ def _publish_dead_letters(output: str, receipt: Receipt, dead: Sequence[Receipt]
             file_system.move(source, f"{folder}/{source.rsplit('/', 1)[-1]}")
 
 
-def _remove_other_dead_letters(output: str, receipt: Receipt) -> None:
-    """Remove the dead letters of runs that this one replaced."""
+def _put_away_dead_letters(output: str, partition: str, run_id: str) -> None:
+    """Put away the dead letters of a run whose scores the partition no longer holds."""
     file_system, root = resolve(dead_letters_root(output))
-    for info in list_folder(file_system, f"{root}/{safe_folder(receipt.partition)}"):
-        if run_id_in(info.base_name) == receipt.base_run_id:
-            file_system.delete_file(info.path)
+    for info in list_folder(file_system, f"{root}/{safe_folder(partition)}"):
+        if run_id and run_id_in(info.base_name) == run_id:
+            file_system.create_dir(f"{root}/{REPLACED_FOLDER}", recursive=True)
+            file_system.move(info.path, f"{root}/{REPLACED_FOLDER}/{info.base_name}")
 
 
 class _CommitDoFn(beam.DoFn):

@@ -7,7 +7,6 @@ application transactions tells it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
@@ -18,11 +17,11 @@ from deltalake.transaction import create_table_with_add_actions
 from pyarrow import fs
 
 from transforms.io.filesystems import list_folder, resolve
+from transforms.io.layout import run_id_in
 from transforms.io.partitions import parse_partition_path
 
 # What the table holds for a partition that something else wrote.
 FOREIGN_RUN = "foreign"
-_RUN_ID = re.compile(r"part-\d+-(?P<run_id>[0-9a-f]{15})-[0-9a-f]{8}\.parquet\Z")
 # Delta has no unsigned integers, and no times finer than a microsecond.
 _STORED_AS = {
     "uint8": pa.int16(),
@@ -159,12 +158,6 @@ def _run_of(table: DeltaTable, partition: str, files: Sequence[str]) -> str:
         return run_ids.pop()
     version = table.transaction_version(application_of(partition))
     return FOREIGN_RUN if run_ids != {""} or version is None else f"{version:015x}"
-
-
-def run_id_in(file: str) -> str:
-    """Return the run id in the name of a data file; "" when it is none of ours."""
-    match = _RUN_ID.search(file)
-    return match["run_id"] if match else ""
 
 
 def application_of(partition: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 
 from pyarrow import fs
 
@@ -22,6 +23,16 @@ def resolve(path: str) -> tuple[fs.FileSystem, str]:
             f"Expected a local path or a URI such as gs://bucket/path, got {path}"
         ) from e
     return file_system, within.rstrip("/")
+
+
+def write_whole(file_system: fs.FileSystem, path: str, content: bytes) -> None:
+    """Write a small file that appears whole or not at all, replacing one of the same name."""
+    folder, _, name = path.rpartition("/")
+    file_system.create_dir(folder, recursive=True)
+    hidden = f"{folder}/.{uuid.uuid4().hex}-{name}.tmp"
+    with file_system.open_output_stream(hidden) as stream:
+        stream.write(content)
+    file_system.move(hidden, path)
 
 
 def list_folder(file_system: fs.FileSystem, path: str) -> list[fs.FileInfo]:

@@ -11,17 +11,17 @@ from pyarrow import fs
 
 from transforms.elements import Outcome
 from transforms.io.filesystems import list_folder, resolve
+from transforms.io.layout import outcomes_folder
 
 
-def outcomes_folder(output: str, job_id: str) -> tuple[fs.FileSystem, str]:
-    """Return where a job's outcomes are; readers and vacuum skip folders that begin with `_`."""
+def _locate(output: str, job_id: str) -> tuple[fs.FileSystem, str]:
     file_system, root = resolve(output)
-    return file_system, f"{root}/_scoreline/{job_id}"
+    return file_system, outcomes_folder(root, job_id)
 
 
 def write_outcome(output: str, job_id: str, outcome: Outcome) -> None:
     """Write a partition's outcome; a retry overwrites the same file."""
-    file_system, folder = outcomes_folder(output, job_id)
+    file_system, folder = _locate(output, job_id)
     file_system.create_dir(folder, recursive=True)
     name = hashlib.sha256(outcome.partition.encode()).hexdigest()[:24]
     with file_system.open_output_stream(f"{folder}/{name}.json") as stream:
@@ -30,7 +30,7 @@ def write_outcome(output: str, job_id: str, outcome: Outcome) -> None:
 
 def take_outcomes(output: str, job_id: str) -> list[Outcome]:
     """Return a job's outcomes, sorted by partition, and remove their files."""
-    file_system, folder = outcomes_folder(output, job_id)
+    file_system, folder = _locate(output, job_id)
     outcomes = []
     for info in list_folder(file_system, folder):
         with file_system.open_input_stream(info.path) as stream:

@@ -11,9 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from models.columns import column_of
 from transforms import metrics
 from transforms.elements import BatchKey, Receipt, Shard
 from transforms.io.filesystems import resolve
+from transforms.io.layout import safe_folder
+from transforms.io.receipts import write_receipt
 from transforms.io.staged_file import StagedFile
 
 # What reading Parquet raises when a file is missing, damaged, or not what its footer said.
@@ -40,7 +43,7 @@ def read_record_batches(
     Args:
       file_system: where the shard's paths are.
       shard: the row groups to read.
-      columns: top-level columns to read.
+      columns: columns to read; `parent.child` reads that field of a struct column.
       dictionary_columns: string columns to read as dictionaries, without decoding each value.
       batch_rows: most rows of a batch.
 
@@ -63,7 +66,7 @@ def read_record_batches(
                     use_threads=False,
                 ):
                     rows += batch.num_rows
-                    batch = batch.select(columns)
+                    batch = batch.select(_tops(file.schema_arrow, columns))
                     if not _joins(waiting, batch, batch_rows):
                         yield from _join(waiting)
                         waiting = []
@@ -76,6 +79,10 @@ def read_record_batches(
                 f"got {rows}"
             )
     yield from _join(waiting)
+
+
+def _tops(schema: pa.Schema, columns: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(column_of(schema, column) for column in columns))
 
 
 def _joins(waiting: list[pa.RecordBatch], batch: pa.RecordBatch, batch_rows: int) -> bool:
@@ -264,6 +271,7 @@ class _StageDoFn(beam.DoFn):
             return None
         receipt = self._open[at].close()
         del self._open[at]
+        write_receipt(self._stage.output, receipt)
         self._metrics.count(metrics.BYTES_STAGED, receipt.size_bytes)
         return receipt
 
@@ -294,15 +302,6 @@ class _StageDoFn(beam.DoFn):
             writer.abandon()
         self._open.clear()
         self._failed.clear()
-
-
-def safe_folder(partition: str) -> str:
-    """Return the folder of a partition's files in the table.
-
-    The hive path, with `_` for what it escapes: Delta Lake takes partition values from its log, so
-    the folder's name is for people only, and two partitions may share it.
-    """
-    return partition.replace("%", "_")
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

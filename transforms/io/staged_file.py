@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from transforms.elements import Shard
+from transforms.io.layout import staged_name
 
 # Record batches are gathered into row groups of about this size before they are encoded.
 _ROW_GROUP_ROWS = 262_144
@@ -99,7 +100,7 @@ class StagedFile:
         (self._writer or self._open_writer(self._schema)).close()
         self._sink.close()
         shard, checksum = self._shard, self._sink.checksum
-        path = f"{self._folder}/part-{shard.number:05d}-{shard.run_id}-{checksum}.parquet"
+        path = staged_name(self._folder, shard.number, shard.run_id, checksum)
         self._fs.move(self.path, f"{self._root}/{path}")
         stats = _delta_stats(self._rows, self._metadata[0], self._statistics)
         return Staged(path, self._sink.size_bytes, checksum, self._rows, stats)

@@ -18,7 +18,7 @@ from transforms.io.delta import (
     open_table,
     storable_type,
 )
-from transforms.io.parquet import safe_folder
+from transforms.io.layout import safe_folder
 from transforms.io.staged_file import StagedFile
 
 SCHEMA = pa.schema([("id", pa.int64()), ("score", pa.float32())])

@@ -1,0 +1,140 @@
+"""Conversions a user can ask for by name: `--columns T=epoch_s(departed_at)`.
+
+Nothing that can lose is done unasked. These are all there are; whatever else a column needs belongs
+in the table or in the model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_CALL = re.compile(r"(?P<conversion>[a-z_0-9]+)\((?P<column>.+)\)\Z", re.DOTALL)
+_TICKS_PER_DAY = {"d": 1, "s": 86_400, "ms": 86_400_000, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
+_UNIT_NAMES = {"d": "days", "s": "seconds", "ms": "milliseconds", "us": "microseconds"}
+
+
+class Conversion(NamedTuple):
+    """One conversion of the values of a column.
+
+    Attributes:
+      meaning: what it does, for people.
+      takes: the types it takes, for people.
+      accepts: whether it takes an Arrow type.
+      result: the Arrow type of what it gives.
+      apply: does it to a column of plain values, nulls staying nulls.
+    """
+
+    meaning: str
+    takes: str
+    accepts: Callable[[pa.DataType], bool]
+    result: pa.DataType
+    apply: Callable[[pa.Array], pa.Array]
+
+
+def _is_number(data_type: pa.DataType) -> bool:
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
+    return any(test(data_type) for test in tests)
+
+
+def _is_time(data_type: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(data_type) or pa.types.is_date(data_type))
+
+
+def _to_float(result: pa.DataType) -> Conversion:
+    def apply(array: pa.Array) -> pa.Array:
+        if pa.types.is_boolean(array.type):
+            array = array.cast(pa.int8())
+        # By way of float64: Arrow has no direct cast of decimals and booleans to every float.
+        return array.cast(pa.float64(), safe=False).cast(result, safe=False)
+
+    meaning = f"the nearest {result}"
+    return Conversion(meaning, "integers, floats, decimals, bool", _is_number, result, apply)
+
+
+def _to_epoch(unit: str) -> Conversion:
+    def apply(array: pa.Array) -> pa.Array:
+        # The instant is counted in UTC, whatever zone it is shown in.
+        ticks = array.view(f"int{array.type.bit_width}").cast(pa.int64())
+        return _rescale(ticks, _ticks_per_day(array.type), _TICKS_PER_DAY[unit])
+
+    meaning = f"whole {_UNIT_NAMES[unit]} since 1970 (UTC), rounded down"
+    return Conversion(meaning, "timestamps, dates", _is_time, pa.int64(), apply)
+
+
+def _ticks_per_day(data_type: pa.DataType) -> int:
+    if pa.types.is_date(data_type):
+        return 1 if pa.types.is_date32(data_type) else _TICKS_PER_DAY["ms"]
+    return _TICKS_PER_DAY[data_type.unit]
+
+
+def _rescale(ticks: pa.Array, has: int, wants: int) -> pa.Array:
+    """Return ticks in another unit; times before 1970 are rounded down too, not towards it."""
+    if wants >= has:
+        return pc.multiply_checked(ticks, wants // has)
+    step = has // wants
+    towards_zero = pc.divide(ticks, step)
+    too_high = pc.greater(pc.multiply(towards_zero, step), ticks)
+    return pc.subtract(towards_zero, too_high.cast(pa.int64()))
+
+
+CONVERSIONS: Mapping[str, Conversion] = {
+    "float16": _to_float(pa.float16()),
+    "float32": _to_float(pa.float32()),
+    "float64": _to_float(pa.float64()),
+    "bfloat16": _to_float(pa.float32())._replace(meaning="the nearest bfloat16"),
+    "epoch_s": _to_epoch("s"),
+    "epoch_ms": _to_epoch("ms"),
+    "epoch_us": _to_epoch("us"),
+    "epoch_days": _to_epoch("d"),
+}
+# These say which component of a ragged tensor an input takes; the values are left as they are.
+RAGGED: Mapping[str, str] = {
+    "values": "the values of all rows' lists, one behind the other",
+    "row_splits": "where each row's list begins among those values, and where the last one ends",
+}
+
+
+def parse_conversion(text: str) -> tuple[str, str]:
+    """Return conversion and column of `conversion(column)`; the conversion of a bare column is "".
+
+    Raises:
+      ValueError: there is no such conversion; names all there are.
+    """
+    match = _CALL.match(text)
+    if match is None:
+        return "", text
+    name = match["conversion"]
+    if name not in CONVERSIONS and name not in RAGGED:
+        known = ", ".join([*CONVERSIONS, *RAGGED])
+        raise ValueError(f"expected a column, or one in a conversion of {known}; got '{text}'")
+    return name, match["column"]
+
+
+def converted_type(conversion: str, data_type: pa.DataType) -> pa.DataType:
+    """Return the type of plain values after a conversion; dictionaries are looked through.
+
+    Raises:
+      ValueError: the conversion does not take such values.
+    """
+    if pa.types.is_dictionary(data_type) and conversion:
+        data_type = data_type.value_type
+    if conversion not in CONVERSIONS or pa.types.is_null(data_type):
+        return data_type
+    known = CONVERSIONS[conversion]
+    if not known.accepts(data_type):
+        raise ValueError(f"{conversion}(…) takes {known.takes}, not {data_type}")
+    return known.result
+
+
+def convert(conversion: str, array: pa.Array) -> pa.Array:
+    """Return plain values after a conversion; nulls stay nulls."""
+    if conversion not in CONVERSIONS or pa.types.is_null(array.type):
+        return array
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    return CONVERSIONS[conversion].apply(array)

@@ -1,0 +1,13 @@
+"""The error of a model that cannot be used, and how errors of foreign code are quoted."""
+
+from __future__ import annotations
+
+
+class ModelError(ValueError):
+    """A model that cannot be loaded or called; the message says why and what to do."""
+
+
+def first_lines(error: BaseException, limit: int = 500) -> str:
+    """Return the start of an error's message: TensorFlow's end in a graph dump."""
+    text = str(error).strip()
+    return text if len(text) <= limit else text[:limit] + " …"

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from models.inspection import inspect_model
+from models.model_error import ModelError
+from models.servable import load_servable
+from models.tensorflow_runtime import import_tensorflow
+from tests.model_zoo import save_function, save_model_of
+
+
+@pytest.mark.parametrize(
+    ("kind", "model_format", "writer"),
+    [
+        ("module", "SavedModel", "TensorFlow 2."),
+        ("tf1", "SavedModel", "as a TF1 graph"),
+        ("keras_2", "SavedModel", "Keras 2 on TensorFlow 2."),
+        ("model.keras", "Keras", "Keras 3."),
+        ("model.tflite", "LiteRT", "LiteRT"),
+    ],
+)
+def test_report_tells_what_a_model_is(tmp_path, kind, model_format, writer):
+    path = save_model_of(kind, tmp_path)
+    report = inspect_model(path)
+    assert report.format == model_format
+    assert writer in report.writer
+    assert report.size_bytes > 500
+    signature = {s.name: s for s in report.signatures}["serving_default"]
+    assert signature == load_servable(path).signature
+    assert report.concerns == ()
+
+
+def test_ops_that_reach_outside_the_model_are_named(tmp_path):
+    tf = import_tensorflow()
+
+    def serve(path):
+        noise = tf.random.uniform([tf.size(path)])
+        text = tf.map_fn(tf.io.read_file, path)
+        slow = tf.numpy_function(lambda x: x, [noise], tf.float32)
+        return {"text": text, "noise": noise + tf.reshape(slow, [-1])}
+
+    path = save_function(tmp_path, serve, tf.TensorSpec([None], tf.string, name="path"))
+    found = {
+        concern.op: (concern.times, concern.meaning) for concern in inspect_model(path).concerns
+    }
+    assert found["ReadFile"] == (1, "reads files")
+    assert found["RandomUniform"][0] == 1
+    assert "calls Python code" in found["PyFunc"][1]
+
+
+def test_files_that_are_no_model_are_told_from_damaged_ones(tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected a SavedModel directory"):
+        inspect_model(str(tmp_path))
+    (tmp_path / "saved_model.pb").write_bytes(b"\xff" * 100)
+    with pytest.raises(ModelError, match=r"Model .* cannot be read: DecodeError"):
+        inspect_model(str(tmp_path))
+    (tmp_path / "m.keras").write_bytes(b"no zip")
+    with pytest.raises(ModelError, match="cannot be read: BadZipFile"):
+        inspect_model(str(tmp_path / "m.keras"))

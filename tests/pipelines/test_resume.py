@@ -1,0 +1,129 @@
+"""A rerun scores only what was in flight: staged shards are found, checked and reused."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+
+from pipelines import score_batch
+from tests.fakes import ROOT, assert_scored_whole, make_rows, save_model, write_file, write_lake
+from tests.pipelines.test_kill import DIES, arguments
+from transforms import metrics
+
+# One shard per file: rows beyond the first file do not fit in a shard with it.
+SMALL_SHARDS = "from transforms.io import shards; shards.SHARD_ROWS = 100\n"
+
+
+@pytest.fixture
+def killed(tmp_path, model):
+    """Return a lake of two days in three shards each, killed when four shards were staged."""
+    lake = write_lake(tmp_path / "lake", days=2, rows=300, files=3)
+    dies = "commit.commit_partition = die"
+    script = tmp_path / "dies.py"
+    script.write_text(SMALL_SHARDS + DIES.format(replace=dies))
+    output = tmp_path / "scores"
+    done = subprocess.run(
+        [sys.executable, script, *arguments(lake, model, output), "--workers=1"],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    receipts = sorted((output / "_scoreline" / "receipts").glob("*/*.json"))
+    assert len(receipts) == 6
+    return lake, output, receipts
+
+
+@pytest.fixture
+def rerun(monkeypatch, model):
+    """Run again and return the rows that were read."""
+    monkeypatch.setattr("transforms.io.shards.SHARD_ROWS", 100)
+    read: list[int] = []
+    real = score_batch._read_counters
+
+    def spy(result):
+        counters = real(result)
+        read.append(counters.get(metrics.ROWS_READ.name, 0))
+        return counters
+
+    monkeypatch.setattr(score_batch, "_read_counters", spy)
+
+    def run(lake, output, *options):
+        code = score_batch.main([*arguments(lake, model, output), *options])
+        return code, read[-1] if read else None
+
+    return run
+
+
+def test_staged_shards_are_committed_without_being_scored_again(killed, rerun):
+    lake, output, receipts = killed
+    assert rerun(lake, output, "--workers=2") == (0, 0)
+    assert_scored_whole(lake, output)
+    assert not any(receipt.exists() for receipt in receipts)
+
+
+def test_only_shards_whose_receipt_or_file_is_wrong_are_scored_again(killed, rerun):
+    lake, output, receipts = killed
+    staged = sorted(output.glob("date=*/part-*.parquet"))
+    assert len(staged) == 6
+    staged[0].unlink()  # gone
+    data = bytearray(staged[1].read_bytes())
+    data[len(data) // 2] ^= 1
+    staged[1].write_bytes(data)  # tampered with
+    receipts[2].write_bytes(receipts[2].read_bytes()[:-3])  # partial
+    code, rows = rerun(lake, output)
+    assert (code, rows) == (0, 300)
+    assert_scored_whole(lake, output)
+
+
+def test_a_receipt_never_leads_out_of_the_table(killed, rerun):
+    import google_crc32c
+
+    lake, output, receipts = killed
+    held = json.loads(receipts[0].read_bytes().partition(b"\n")[2])
+    body = json.dumps({**held, "path": "../secret.parquet"}).encode()
+    receipts[0].write_bytes(f"{google_crc32c.value(body):08x}\n".encode() + body)
+    assert rerun(lake, output) == (0, 100)
+    assert_scored_whole(lake, output)
+
+
+def test_another_model_does_not_use_what_the_first_staged(killed, tmp_path, monkeypatch):
+    lake, output, _ = killed
+    other = save_model(tmp_path / "other", weight=5.0)
+    assert score_batch.main(arguments(lake, other, output)) == 0
+    from tests.fakes import expected_scores, read_lake, read_scores
+
+    wanted = expected_scores(read_lake(lake), weight=5.0)
+    rows = read_scores(output).to_pylist()
+    assert all(abs(row["score"] - wanted[row["id"]]) < 1e-4 for row in rows)
+    assert len(rows) == len(wanted)
+
+
+def test_dead_letters_of_a_staged_shard_are_kept_with_it(tmp_path, rerun, monkeypatch):
+    rows = make_rows(0, 200)
+    x = [None if i == 7 else v for i, v in enumerate(rows["x"].to_pylist())]
+    rows = rows.set_column(1, "x", pa.array(x, pa.float32()))
+    for number in range(2):
+        part = rows.slice(number * 100, 100)
+        write_file(tmp_path / "lake", "date=2024-01-01", f"{number}.parquet", part)
+    output = tmp_path / "scores"
+    options = ["--max_dead_letter_ratio=0.5"]
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("killed before the commit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transforms.io.commit.commit_partition", fail)
+        assert rerun(tmp_path / "lake", output, *options)[0] == 1
+    assert rerun(tmp_path / "lake", output, *options) == (3, 0)
+    from tests.fakes import read_scores
+
+    assert read_scores(output).num_rows == 199
+    assert len(list((tmp_path / "scores_dead_letters" / "date=2024-01-01").iterdir())) == 1

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.isolate import EveryRowFails, isolate
+
+
+class Model:
+    """Fails on any call with a bad row in it; counts its calls."""
+
+    def __init__(self, bad, reason="bad row"):
+        self.bad, self.reason, self.calls = set(bad), reason, 0
+
+    def __call__(self, start, stop):
+        self.calls += 1
+        found = sorted(self.bad & set(range(start, stop)))
+        if found:
+            raise ValueError(self.reason if self.reason else f"row {found[0]}")
+        return list(range(start, stop))
+
+
+def rows_of(isolated):
+    return [row for _, _, outputs in isolated.parts for row in outputs]
+
+
+@given(st.integers(1, 300), st.data())
+def test_exactly_the_bad_rows_are_dead_and_all_others_scored_in_order(rows, data):
+    bad = data.draw(st.sets(st.integers(0, rows - 1), min_size=1))
+    model = Model(bad, reason=None)
+    isolated = isolate(model, rows, str)
+    assert isolated.dead == {row: f"row {row}" for row in bad}
+    assert rows_of(isolated) == sorted(set(range(rows)) - bad)
+    assert isolated.calls == model.calls
+
+
+@pytest.mark.parametrize("row", [0, 1, 4095, 4096, 8190, 8191])
+def test_one_bad_row_costs_about_log2_n_calls(row):
+    isolated = isolate(Model({row}), 8192, str)
+    assert isolated.dead == {row: "bad row"}
+    assert isolated.calls <= 2 * math.log2(8192) + 2
+
+
+def test_every_row_failing_for_one_reason_is_noticed_early():
+    model = Model(range(100_000))
+    with pytest.raises(EveryRowFails, match=r"every one of 64 rows .* fails alone: bad row"):
+        isolate(model, 100_000, str)
+    assert model.calls == 64
+
+
+def test_rows_that_fail_for_different_reasons_are_taken_apart():
+    isolated = isolate(Model(range(100), reason=None), 100, str)
+    assert len(isolated.dead) == 100
+
+
+def test_a_failure_that_does_not_come_again_costs_no_row():
+    failures = iter([ValueError("once")])
+
+    def call(start, stop):
+        for error in failures:
+            raise error
+        return list(range(start, stop))
+
+    isolated = isolate(call, 10, str)
+    assert isolated.dead == {}
+    assert rows_of(isolated) == list(range(10))
