@@ -72,10 +72,9 @@ def to_records(columns: dict[str, np.ndarray]) -> list[bytes]:
     """Return serialized tf.Examples of the columns."""
     from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
-    arrays = [
-        pa.array(column.reshape(-1, 1).tolist(), pa.list_(pa.float32()))
-        for column in columns.values()
-    ]
+    rows = len(next(iter(columns.values())))
+    offsets = pa.array(np.arange(rows + 1))
+    arrays = [pa.LargeListArray.from_arrays(offsets, pa.array(c)) for c in columns.values()]
     batch = pa.RecordBatch.from_arrays(arrays, list(columns))
     return list(RecordBatchToExamplesEncoder().encode(batch))
 

@@ -112,7 +112,7 @@ class _Objects(NamedTuple):
 
     def rows(self, start: int, stop: int) -> Value:
         part = self.array.slice(start, stop - start).cast(pa.large_binary())
-        return np.array(part.to_pylist(), object).reshape(-1, *self.row_shape)
+        return part.to_numpy(zero_copy_only=False).reshape(-1, *self.row_shape)
 
     def limit(self, start: int, stop: int) -> int:
         return stop
