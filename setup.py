@@ -19,6 +19,7 @@ setup(
         "apache-beam>=2.77,<2.78",
         "tensorflow>=2.21,<2.22",
         "tfx-bsl>=1.21,<1.22",
+        "tensorflow-metadata>=1.21,<1.22",
         "pyarrow>=25,<26",
         "numpy>=2,<3",
         "deltalake>=1.6,<2",

@@ -19,32 +19,50 @@ from models.signature import (
 )
 from pipelines.settings import BatchScoringSettings
 from transforms.io.delta import storable_type
+from transforms.io.examples import RAW_COLUMN
+from transforms.io.files import Footer
 from transforms.io.partitions import Partition
-from transforms.io.shards import Footer
 from transforms.score import DIGEST_COLUMN
 
 _MOST_NAMED = 5
 
 
 def choose_inputs(
-    settings: BatchScoringSettings, signature: Signature, problems: list[str]
+    settings: BatchScoringSettings, signature: Signature, problems: list[str], data_format: str
 ) -> list[InputColumn]:
-    """Return where each input gets its values; adds what is wrong with that to the problems."""
+    """Return where each input gets its values; adds what is wrong with that to the problems.
+
+    A signature that takes serialized tf.Examples is given a column of them where there is one: the
+    column that `--columns` names for that input, or the records of a TFRecord, unless an option
+    speaks of a feature. Elsewhere its inputs are the features, made to tf.Examples for each call.
+    """
     problems += find_unsupported(_stored(signature, settings))
     names = [spec.name for spec in signature.inputs]
-    given = {
-        "--columns": settings.columns,
+    example = signature.example_input
+    of_features = {
+        "--columns": {name for name in settings.columns if not example or name != example},
         "--fill": settings.fills,
         "--pad": settings.pads,
         "--truncate": settings.truncate,
     }
-    for flag, tensors in given.items():
+    serialized = ""
+    if example and (example in settings.columns or data_format == "tfrecord"):
+        serialized = settings.columns.get(example, RAW_COLUMN)
+    asked = [f"{flag} {name}" for flag, tensors in of_features.items() for name in tensors]
+    if example in settings.columns and example and asked:
+        problems.append(
+            f"--columns {example}={serialized} gives whole tf.Examples, so nothing can be done to "
+            f"a feature; got {', '.join(asked)}. Leave out the one or the others"
+        )
+    for flag, tensors in of_features.items():
         for name in tensors:
             if name not in names:
                 problems.append(
                     f"{flag} {name}: signature '{signature.name}' has no input '{name}'; "
                     f"it has {', '.join(names)}"
                 )
+    if serialized and not asked:
+        return [InputColumn(TensorSpec(example, "string", (None,)), serialized)]
     return [_choose_input(settings, signature, spec, problems) for spec in signature.inputs]
 
 
@@ -104,10 +122,10 @@ def choose_outputs(
                 f"--outputs {name}=COLUMN"
             )
     for column in partition_columns:
-        if column in taken or column in wanted.values():
+        if column in {*settings.keep, DIGEST_COLUMN} or column in wanted.values():
             problems.append(
                 f"output column '{column}' is a partition column, which the output has anyway. "
-                "Leave it out of --keys and --keep, or rename the output with --outputs T=COLUMN"
+                "Leave it out of --keep, or rename the output with --outputs T=COLUMN"
             )
     for name, (_, conversion) in kept.items():
         if conversion and name in specs and specs[name].dtype != "string":
@@ -129,6 +147,19 @@ def gather_schemas(
     return schemas
 
 
+def find_key_problems(
+    settings: BatchScoringSettings, partition_columns: Sequence[str]
+) -> list[str]:
+    """Return why keys do not tell the rows of a partition apart; nothing when they may."""
+    if set(settings.keys) - set(partition_columns):
+        return []
+    return [
+        f"--keys: expected a column of the files, got only partition columns "
+        f"({', '.join(settings.keys)}), which are the same for all rows of a partition. Add a "
+        "column that tells rows apart"
+    ]
+
+
 def find_schema_problems(
     settings: BatchScoringSettings,
     signature: Signature,
@@ -143,16 +174,18 @@ def find_schema_problems(
     where: dict[str, list[str]] = {}
     stored: dict[str, dict[str, list[str]]] = {}
     for schema, paths in schemas.items():
-        for problem in find_mismatches(signature, inputs, schema).values():
+        checked = [*inputs, *_parsed_features(signature, inputs, schema)]
+        for problem in find_mismatches(signature, checked, schema).values():
             where.setdefault(problem, []).extend(paths)
         for flag, columns in (("--keys", settings.keys), ("--keep", settings.keep)):
             for column in columns:
+                if column in partition_columns:  # the output has it anyway
+                    continue
                 at = find_field(schema, column)
                 if len(at) != 1:
                     count = "no column" if not at else f"{len(at)} columns"
                     note = f"{flag}: the table has {count} '{column}'"
-                    if column not in partition_columns:
-                        where.setdefault(note, []).extend(paths)
+                    where.setdefault(note, []).extend(paths)
                     continue
                 try:
                     kind = str(storable_type(at[0]))
@@ -165,7 +198,32 @@ def find_schema_problems(
         if len(kinds) > 1:
             places = " and ".join(f"{kind} in {_name(p, 0)}" for kind, p in kinds.items())
             problems.append(f"column '{column}' cannot be copied to one table: it is {places}.")
-    return problems
+    copied = [column for column in settings.carried if column not in partition_columns]
+    return problems + _advise_missing([*copied, *(s.column for s in inputs)], schemas)
+
+
+def _parsed_features(
+    signature: Signature, inputs: Sequence[InputColumn], schema: pa.Schema
+) -> list[InputColumn]:
+    """Return the features that records must have which go to the model as they are."""
+    if [source.column for source in inputs] != [RAW_COLUMN]:
+        return []
+    required = [spec for spec in signature.inputs if not spec.optional or spec.name in schema.names]
+    return [InputColumn(spec, spec.name, is_feature=True) for spec in required]
+
+
+def _advise_missing(columns: Sequence[str], schemas: dict[pa.Schema, list[str]]) -> list[str]:
+    """Return what to do about columns that some partitions have and others lack."""
+    some = [
+        column
+        for column in dict.fromkeys(columns)
+        if 0 < sum(column in schema.names for schema in schemas) < len(schemas)
+    ]
+    return [
+        f"Partitions differ in their columns. Give a value for where '{column}' is missing with "
+        f"--allow_missing {column}=VALUE"
+        for column in some
+    ]
 
 
 def _name(paths: Sequence[str], total: int) -> str:

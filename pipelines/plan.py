@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from models.columns import find_field
+from models.columns import column_of, find_field
 from models.signature import (
     InputColumn,
     Signature,
@@ -20,22 +20,33 @@ from models.versions import digest_model
 from pipelines.checks import (
     choose_inputs,
     choose_outputs,
+    find_key_problems,
     find_schema_problems,
     find_write_problems,
     gather_schemas,
 )
+from pipelines.inputs import (
+    add_constant_fields,
+    choose_constants,
+    choose_schema,
+    find_inference_problems,
+    given_schema,
+    read_footers,
+    select_partitions,
+)
 from pipelines.settings import BadOptions, BatchScoringSettings
-from transforms.elements import Outcome, Receipt, Shard
+from transforms.elements import UNKNOWN_ROWS, Outcome, Receipt, Shard
+from transforms.io.constants import Constant
 from transforms.io.delta import (
     committed_runs,
     find_table_problems,
     open_table,
     storable_type,
 )
-from transforms.io.filesystems import resolve
-from transforms.io.partitions import Partition, list_partitions, run_id_of
+from transforms.io.files import Footer
+from transforms.io.partitions import Listing, Partition, run_id_of
 from transforms.io.receipts import split_staged
-from transforms.io.shards import Footer, plan_shards, read_footers
+from transforms.io.shards import plan_shards
 from transforms.score import DIGEST_COLUMN, ScoreSpec
 
 # Raised when the meaning of scores changes without a change of any option.
@@ -58,7 +69,12 @@ class Work:
         read only if their files are not what the receipts say.
       batch_rows: most rows of a record batch.
       dictionary_columns: columns to read as dictionaries.
+      keys: the key columns that staged files hold: those that are no partition columns.
       integer_key: the key, when there is one only and it holds integers.
+      format: the format of the files to read.
+      input_schema: the types that all of them are read as; None for files that say their own.
+      read_schema: the schema of some record batch before columns are picked from it.
+      constants: columns to add where files lack them.
     """
 
     score: ScoreSpec
@@ -67,12 +83,18 @@ class Work:
     staged: list[tuple[Shard, list[Receipt]]]
     batch_rows: int
     dictionary_columns: tuple[str, ...]
+    keys: tuple[str, ...]
     integer_key: str | None
+    format: str
+    input_schema: pa.Schema | None
+    read_schema: pa.Schema
+    constants: tuple[Constant, ...]
 
     @property
     def rows(self) -> int:
-        """Rows to score."""
-        return sum(shard.rows for shard in self.shards)
+        """Rows to score, or UNKNOWN_ROWS."""
+        counts = [shard.rows for shard in self.shards]
+        return UNKNOWN_ROWS if UNKNOWN_ROWS in counts else sum(counts)
 
     @property
     def all_shards(self) -> list[Shard]:
@@ -90,6 +112,11 @@ class Work:
         inputs = (source.column for source in self.score.inputs)
         return tuple(dict.fromkeys((*self.score.carried, *inputs)))
 
+    @property
+    def top_columns(self) -> tuple[str, ...]:
+        """The columns of record batches: those that the columns to read begin in."""
+        return tuple(dict.fromkeys(column_of(self.read_schema, c) for c in self.columns))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -102,6 +129,7 @@ class Plan:
       committed: those of them whose scores the table holds already.
       failed: outcomes of partitions that cannot even be started.
       has_table: whether the table is there already.
+      input_version: the version of the Delta table that is read; None for plain folders.
       work: what to do about the others; None when nothing is left.
     """
 
@@ -111,6 +139,7 @@ class Plan:
     committed: list[Partition]
     failed: list[Outcome]
     has_table: bool = False
+    input_version: int | None = None
     work: Work | None = None
 
 
@@ -126,7 +155,8 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
       BadOptions: something is wrong with options, dataset, model or table; lists all of it.
     """
     problems: list[str] = []
-    partitions = _select_partitions(settings, problems)
+    listing = select_partitions(settings, problems)
+    given = given_schema(settings, listing.format, problems) if listing.partitions else None
     digest = _digest_model(settings, problems)
     try:
         table = open_table(settings.output)
@@ -135,14 +165,16 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
     if problems:
         raise BadOptions(problems)
 
-    plan, todo, runs, held = _sort_partitions(settings, partitions, digest, table)
+    configuration = _configuration(settings, digest, given)
+    plan, todo, runs, held = _sort_partitions(listing, configuration, table)
     if not todo:
         return plan
     try:
         signature = read_signature(settings, digest)
     except (ValueError, OSError) as e:
         raise BadOptions([str(e)]) from e
-    footers = _read_footers(settings, todo)
+    input_schema = choose_schema(settings, listing, given)
+    footers = read_footers(settings, listing, todo, input_schema)
     for partition in todo:
         errors = [f.error for f in footers[partition.path] if f.error]
         if errors:
@@ -151,17 +183,23 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
     unreadable = {outcome.partition for outcome in plan.failed}
     readable = [p for p in todo if p.path not in unreadable]
 
-    schemas = gather_schemas(readable, footers)
     columns = plan.partition_columns
-    inputs = choose_inputs(settings, signature, problems)
+    inputs = choose_inputs(settings, signature, problems, listing.format)
     outputs = choose_outputs(settings, signature, columns, problems)
+    held_schemas = gather_schemas(readable, footers)
+    constants = choose_constants(settings, inputs, readable, held_schemas, problems)
+    schemas = add_constant_fields(held_schemas, constants)
+    problems += find_inference_problems(listing, readable, input_schema)
+    problems += find_key_problems(settings, columns)
     problems += find_schema_problems(settings, signature, inputs, columns, schemas)
     problems += find_write_problems(settings.output)
     if problems:
         raise BadOptions(problems)
     if not readable:
         return plan
-    schema = _file_schema(settings, outputs, schemas)
+    keys = tuple(key for key in settings.keys if key not in columns)
+    carried = (*keys, *settings.keep)
+    schema = _file_schema(settings, carried, outputs, schemas)
     if table:
         problems += find_table_problems(table, schema, columns)
     if problems:
@@ -181,7 +219,7 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
             signature_name=settings.signature,
             inputs=tuple(inputs),
             outputs=tuple((spec.name, column, kept) for spec, column, kept in outputs),
-            carried=settings.carried,
+            carried=carried,
             batch_rows=settings.batch_rows,
             concurrent_calls=settings.workers,
             op_libraries=settings.op_libraries,
@@ -191,27 +229,32 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
         shards=shards,
         staged=staged,
         batch_rows=_batch_rows(settings, footers),
-        dictionary_columns=_dictionary_columns(inputs, schemas),
-        integer_key=_integer_key(settings, schema),
+        dictionary_columns=_dictionary_columns(inputs, held_schemas),
+        keys=keys,
+        integer_key=_integer_key(keys, schema),
+        format=listing.format,
+        input_schema=input_schema,
+        read_schema=next(iter(schemas)),
+        constants=constants,
     )
     return dataclasses.replace(plan, work=work)
 
 
 def _sort_partitions(
-    settings: BatchScoringSettings,
-    partitions: list[Partition],
-    digest: str,
+    listing: Listing,
+    configuration: dict[str, object],
     table: DeltaTable | None,
 ) -> tuple[Plan, list[Partition], dict[str, str], dict[str, str]]:
     """Return a plan without work, what is to be scored, run ids, and what the table holds."""
-    configuration = _configuration(settings, digest)
+    partitions = listing.partitions
     runs = {p.path: run_id_of(p, configuration) for p in partitions}
     held = committed_runs(table, runs) if table else {}
     committed = [p for p in partitions if held.get(p.path) == runs[p.path]]
     broken = [p for p in partitions if p.problems]
     todo = [p for p in partitions if held.get(p.path) != runs[p.path] and not p.problems]
     plan = Plan(
-        digest=digest,
+        digest=str(configuration["model_digest"]),
+        input_version=listing.version,
         partition_columns=partitions[0].columns,
         selected=partitions,
         committed=committed,
@@ -221,42 +264,6 @@ def _sort_partitions(
         has_table=table is not None,
     )
     return plan, todo, runs, held
-
-
-def _select_partitions(settings: BatchScoringSettings, problems: list[str]) -> list[Partition]:
-    try:
-        file_system, root = resolve(settings.input)
-        listing = list_partitions(file_system, root, settings.partitions)
-    except (ValueError, OSError) as e:
-        problems.append(f"--input: {e}")
-        return []
-    problems += listing.problems
-    found = listing.partitions
-    if not listing.problems and not found and not settings.partitions:
-        problems.append(
-            f"--input: no partition in {settings.input}; expected folders column=value with "
-            "*.parquet files"
-        )
-    chosen: dict[str, Partition] = {}
-    for spec in settings.partitions:
-        matched = [
-            p for p in found if set(spec.columns) <= set(p.columns) and spec.matches(p.values)
-        ]
-        if not matched and not listing.problems:
-            problems.append(_describe_no_match(settings, spec.text))
-        chosen |= {p.path: p for p in matched}
-    return sorted(chosen.values()) if settings.partitions else found
-
-
-def _describe_no_match(settings: BatchScoringSettings, spec: str) -> str:
-    file_system, root = resolve(settings.input)
-    every = list_partitions(file_system, root, ()).partitions
-    if not every:
-        return f"--partitions {spec}: no partition matches; there is none in {settings.input}"
-    return (
-        f"--partitions {spec}: no partition matches; {settings.input} has {len(every)}, from "
-        f"{every[0].path} to {every[-1].path}"
-    )
 
 
 def _digest_model(settings: BatchScoringSettings, problems: list[str]) -> str:
@@ -273,9 +280,20 @@ def _digest_model(settings: BatchScoringSettings, problems: list[str]) -> str:
     return digest
 
 
-def _configuration(settings: BatchScoringSettings, digest: str) -> dict[str, object]:
-    """Return all that changes values; what only changes speed must not be in here."""
-    since_first = {"pads": settings.pads, "truncate": settings.truncate}
+def _configuration(
+    settings: BatchScoringSettings, digest: str, schema: pa.Schema | None
+) -> dict[str, object]:
+    """Return all that changes values; what only changes speed must not be in here.
+
+    An inferred schema is not: it depends on the other partitions of the run, and a value that it
+    would change does not fit the table's columns or the model's inputs.
+    """
+    since_first = {
+        "pads": settings.pads,
+        "truncate": settings.truncate,
+        "allow_missing": settings.allow_missing,
+        "schema": [(field.name, str(field.type)) for field in schema or ()],
+    }
     return {
         "format": _RUN_FORMAT,
         "model_digest": digest,
@@ -290,16 +308,9 @@ def _configuration(settings: BatchScoringSettings, digest: str) -> dict[str, obj
     }
 
 
-def _read_footers(
-    settings: BatchScoringSettings, partitions: Sequence[Partition]
-) -> dict[str, list[Footer]]:
-    file_system, _ = resolve(settings.input)
-    footers = iter(read_footers(file_system, [f.path for p in partitions for f in p.files]))
-    return {p.path: [next(footers) for _ in p.files] for p in partitions}
-
-
 def _file_schema(
     settings: BatchScoringSettings,
+    carried: Sequence[str],
     outputs: Sequence[tuple[TensorSpec, str, str]],
     schemas: dict[pa.Schema, list[str]],
 ) -> pa.Schema:
@@ -313,7 +324,7 @@ def _file_schema(
     first = next(iter(schemas))
     return pa.schema(
         [
-            *((name, storable_type(find_field(first, name)[0])) for name in settings.carried),
+            *((name, storable_type(find_field(first, name)[0])) for name in carried),
             *((column, storable_type(output_type(spec, kept))) for spec, column, kept in outputs),
             (DIGEST_COLUMN, pa.string()),
         ]
@@ -329,7 +340,7 @@ def _batch_rows(settings: BatchScoringSettings, footers: dict[str, list[Footer]]
         for files in footers.values()
         for footer in files
         for size, rows in zip(footer.group_bytes, footer.group_rows, strict=True)
-        if rows
+        if rows > 0
     ]
     widest = max(groups, default=1.0)
     return int(min(_MOST_BATCH_ROWS, max(1, _BATCH_BYTES // max(widest, 1.0))))
@@ -352,7 +363,7 @@ def _is_text(data_type: pa.DataType) -> bool:
     return any(test(data_type) for test in (pa.types.is_string, pa.types.is_binary))
 
 
-def _integer_key(settings: BatchScoringSettings, schema: pa.Schema) -> str | None:
-    if len(settings.keys) == 1 and pa.types.is_integer(schema.field(settings.keys[0]).type):
-        return settings.keys[0]
+def _integer_key(keys: Sequence[str], schema: pa.Schema) -> str | None:
+    if len(keys) == 1 and pa.types.is_integer(schema.field(keys[0]).type):
+        return keys[0]
     return None

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pipelines.plan import Work
+from transforms.elements import UNKNOWN_ROWS
 from transforms.io.filesystems import list_folder, resolve
 from transforms.io.layout import safe_folder
 
@@ -19,15 +20,15 @@ _LOG_SECONDS = 30.0
 
 @contextmanager
 def show_progress(work: Work, output: str, console: Console) -> Iterator[None]:
-    """Show how many rows are staged, until the with block ends.
+    """Show how many rows are staged, until the with block ends; shards when rows are not known.
 
     What is done is read off the staged files, so it works the same for every runner.
     """
-    seen = _StagedRows(work, output)
+    seen = _Staged(work, output)
     if not console.is_terminal:
 
         def log() -> None:
-            console.print(f"staged {seen.count():,} of {seen.total:,} rows", highlight=False)
+            console.print(f"staged {seen.count():,} of {seen.total:,} {seen.unit}", highlight=False)
 
         with _repeated(log, _LOG_SECONDS):
             yield
@@ -35,7 +36,7 @@ def show_progress(work: Work, output: str, console: Console) -> Iterator[None]:
     with Progress(
         TextColumn("scoring"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"),
+        TextColumn(f"{{task.completed:,.0f}} of {{task.total:,.0f}} {seen.unit}"),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         TextColumn("left"),
@@ -43,7 +44,7 @@ def show_progress(work: Work, output: str, console: Console) -> Iterator[None]:
         console=console,
         transient=True,
     ) as bar:
-        task = bar.add_task("scoring", total=max(work.rows, 1))
+        task = bar.add_task("scoring", total=max(seen.total, 1))
         with _repeated(lambda: bar.update(task, completed=seen.count()), _TERMINAL_SECONDS):
             yield
 
@@ -66,22 +67,24 @@ def _repeated(show: Callable[[], None], seconds: float) -> Iterator[None]:
         watcher.join()
 
 
-class _StagedRows:
-    """Counts the rows of the shards whose files are there."""
+class _Staged:
+    """Counts the shards whose files are there, or their rows where those are known."""
 
     def __init__(self, work: Work, output: str) -> None:
-        self.total = work.rows
+        are_known = work.rows != UNKNOWN_ROWS
+        self.total, self.unit = (work.rows, "rows") if are_known else (len(work.shards), "shards")
         self._fs, self._root = resolve(output)
         self._missing: dict[str, dict[str, int]] = {}
         for shard in work.shards:
             prefix = f"part-{shard.number:05d}-{shard.run_id}-"
-            self._missing.setdefault(safe_folder(shard.partition), {})[prefix] = shard.rows
-        self._rows = 0
+            prefixes = self._missing.setdefault(safe_folder(shard.partition), {})
+            prefixes[prefix] = shard.rows if are_known else 1
+        self._count = 0
 
     def count(self) -> int:
         for folder, prefixes in list(self._missing.items()):
             for info in list_folder(self._fs, f"{self._root}/{folder}"):
-                self._rows += prefixes.pop(info.base_name[: len("part-00000-") + 16], 0)
+                self._count += prefixes.pop(info.base_name[: len("part-00000-") + 16], 0)
             if not prefixes:
                 del self._missing[folder]
-        return self._rows
+        return self._count

@@ -46,7 +46,8 @@ from transforms.io.commit import CommitPartitions, CommitSpec
 from transforms.io.delta import create_table
 from transforms.io.failures import record_outcomes
 from transforms.io.outcomes import WriteOutcomes, take_outcomes
-from transforms.io.parquet import ReadRecordBatches, StageParquet
+from transforms.io.parquet import StageParquet
+from transforms.io.read import ReadRecordBatches
 from transforms.io.receipts import ReuseStaged
 from transforms.io.shards import MatchShards
 from transforms.score import Score
@@ -75,15 +76,19 @@ def build(
         >> ReadRecordBatches(
             root=settings.input,
             columns=work.columns,
+            top_columns=work.top_columns,
             dictionary_columns=work.dictionary_columns,
             batch_rows=work.batch_rows,
+            format=work.format,
+            schema=work.input_schema,
+            constants=work.constants,
         )
     )
     scored = batches | "Score" >> Score(spec=work.score)
     receipts = scored.scores | "StageParquet" >> StageParquet(
         output=settings.output,
         schema=work.schema,
-        statistics=settings.keys,
+        statistics=work.keys,
         integer_key=work.integer_key,
     )
     dead_receipts = scored.dead_letters | "StageDeadLetters" >> StageDeadLetters(
@@ -101,15 +106,17 @@ def build(
 
 def _commit_spec(settings: BatchScoringSettings, plan: Plan, work: Work, job_id: str) -> CommitSpec:
     paths = set(work.partitions)
+    version = {} if plan.input_version is None else {"input_version": str(plan.input_version)}
     return CommitSpec(
         output=settings.output,
         partition_columns=plan.partition_columns,
-        keys=settings.keys,
+        keys=work.keys,
         metadata={
             "model_digest": plan.digest,
             "signature": settings.signature,
             "tool_version": __version__,
             "job_id": job_id,
+            **version,
         },
         fingerprints={p.path: p.fingerprint for p in plan.selected if p.path in paths},
         max_dead_letter_ratio=settings.max_dead_letter_ratio,

@@ -38,7 +38,20 @@ class BatchScoringOptions(PipelineOptions):
         what.add_argument(
             "--input",
             metavar="PATH",
-            help="root of the dataset: PATH/<column>=<value>/…/*.parquet",
+            help="root of the dataset: PATH/<column>=<value>/… with files *.parquet, "
+            "*.tfrecord[.gz], *.csv[.gz] or *.jsonl[.gz], all of one format; or a Delta table",
+        )
+        what.add_argument(
+            "--schema",
+            metavar="FILE",
+            help="types of the columns: schema.pbtxt of tensorflow-metadata for TFRecord, JSON as "
+            '{"id": "int64"} for CSV and JSON Lines (default: inferred from the first files)',
+        )
+        what.add_argument(
+            "--allow_missing",
+            metavar="C=VALUE",
+            action="append",
+            help="value of column C for files that lack it; repeatable. Else that is an error",
         )
         what.add_argument(
             "--partitions",
@@ -48,7 +61,9 @@ class BatchScoringOptions(PipelineOptions):
             "repeatable; default: all. Partitions that are committed already are not scored again",
         )
         what.add_argument(
-            "--keys", metavar="C,…", help="columns that identify a row, copied to the output"
+            "--keys",
+            metavar="C,…",
+            help="columns that identify a row, copied to the output; not partition columns alone",
         )
         what.add_argument("--keep", metavar="C,…", help="further columns to copy to the output")
 
@@ -153,6 +168,8 @@ class BatchScoringSettings:
     outputs: dict[str, str] | None = None
     op_libraries: tuple[str, ...] = ()
     partitions: tuple[PartitionSpec, ...] = ()
+    schema: str | None = None
+    allow_missing: dict[str, str] = dataclasses.field(default_factory=dict)
     model_digest: str | None = None
     max_dead_letter_ratio: float = 0.01
     batch_rows: int | None = None
@@ -188,6 +205,8 @@ class BatchScoringSettings:
             outputs=read.outputs(given.outputs),
             op_libraries=read.files("--load_op_library", given.load_op_library),
             partitions=read.specs(given.partitions),
+            schema=next(iter(read.files("--schema", [given.schema] if given.schema else [])), None),
+            allow_missing=read.values("--allow_missing", given.allow_missing, "C=VALUE"),
             model_digest=read.digest(given.model_digest),
             max_dead_letter_ratio=read.ratio(given.max_dead_letter_ratio),
             batch_rows=(
@@ -267,12 +286,14 @@ class _Reader:
                 pairs[left] = right
         return pairs
 
-    def values(self, flag: str, texts: Sequence[str] | None) -> dict[str, str]:
+    def values(
+        self, flag: str, texts: Sequence[str] | None, form: str = "T=VALUE"
+    ) -> dict[str, str]:
         values: dict[str, str] = {}
         for text in texts or ():
             name, equals, value = text.partition("=")
             if not equals or not name:
-                self.problems.append(f"{flag}: expected T=VALUE, got '{text}'")
+                self.problems.append(f"{flag}: expected {form}, got '{text}'")
             elif name in values:
                 self.problems.append(f"{flag}: {name} is given twice")
             values[name] = value

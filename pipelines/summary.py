@@ -12,7 +12,7 @@ from rich.table import Table
 from pipelines.plan import Plan, Work
 from pipelines.settings import BatchScoringSettings
 from transforms import metrics
-from transforms.elements import Outcome
+from transforms.elements import UNKNOWN_ROWS, Outcome
 from transforms.io.layout import dead_letters_root
 
 EXIT_OK = 0
@@ -82,10 +82,17 @@ def print_plan(plan: Plan, work: Work, settings: BatchScoringSettings, console: 
     facts = _two_columns()
     facts.add_row("partitions", f"{len(paths)} to score, {len(plan.committed)} committed already")
     facts.add_row("", f"{paths[0]} … {paths[-1]}" if len(paths) > 1 else paths[0])
-    facts.add_row("rows", f"{work.rows:,} in {len(work.shards)} shards, {size / 1e6:,.1f} MB")
+    rows = "counted as they are read," if work.rows == UNKNOWN_ROWS else f"{work.rows:,}"
+    facts.add_row("rows", f"{rows} in {len(work.shards)} shards, {size / 1e6:,.1f} MB")
     if work.staged:
-        rows = sum(shard.rows for shard, _ in work.staged)
-        facts.add_row("", f"{rows:,} more in {len(work.staged)} shards are staged already")
+        facts.add_row("", f"{len(work.staged)} more shards are staged already")
+    facts.add_row("input", _describe_input(plan, work, settings))
+    for field in work.input_schema or ():
+        if field.name in work.top_columns:
+            facts.add_row("", escape(f"{field.name} {field.type}"))
+    for constant in work.constants:
+        value = "the partition's" if constant.text is None else repr(constant.text)
+        facts.add_row("", escape(f"{constant.column} {constant.data_type}, where missing: {value}"))
     facts.add_row("model", f"{settings.model}, signature {settings.signature}")
     facts.add_row("", plan.digest)
     for source in work.score.inputs:
@@ -99,6 +106,15 @@ def print_plan(plan: Plan, work: Work, settings: BatchScoringSettings, console: 
     for column in plan.partition_columns:
         facts.add_row("column", escape(f"{column} string (partition)"))
     console.print(facts, highlight=False)
+
+
+def _describe_input(plan: Plan, work: Work, settings: BatchScoringSettings) -> str:
+    if plan.input_version is not None:
+        return f"{settings.input}, Delta table, version {plan.input_version}"
+    if work.input_schema is None:
+        return f"{settings.input}, {work.format}"
+    how = "inferred from the first files" if settings.schema is None else f"of {settings.schema}"
+    return f"{settings.input}, {work.format}, with the schema {how}:"
 
 
 def _two_columns() -> Table:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.elements import BatchKey, Piece, Receipt, Shard
+from transforms.elements import UNKNOWN_ROWS, BatchKey, Piece, Receipt, Shard
 from transforms.io.filesystems import resolve
 from transforms.io.layout import STAGED_FOLDER, dead_letters_root
 from transforms.io.receipts import write_receipt
@@ -53,7 +53,7 @@ def to_dead_letters(
 def locate_row(pieces: Sequence[Piece], row: int) -> tuple[str, int]:
     """Return the file, and the row in it, of a shard's row."""
     for piece in pieces:
-        if row < piece.rows:
+        if row < piece.rows or piece.rows == UNKNOWN_ROWS:
             return piece.path, piece.first_row + row
         row -= piece.rows
     raise ValueError(f"Expected a row of the shard, got one {row} rows behind its end")

@@ -13,15 +13,23 @@ from typing import NamedTuple
 import pyarrow as pa
 from apache_beam import coders
 
+# Stands for the rows of a file that does not say how many it holds.
+UNKNOWN_ROWS = -1
+
 
 class Piece(NamedTuple):
-    """A run of row groups of one file: `path` within the dataset's file system."""
+    """A run of row groups of one file: `path` within the dataset's file system.
+
+    A file that is read whole is one row group of `rows` = UNKNOWN_ROWS, and `size_bytes` is its
+    size when the run was planned; row groups of a file that says its rows leave that at 0.
+    """
 
     path: str
     first_row_group: int
     row_groups: int
     first_row: int
     rows: int
+    size_bytes: int = 0
 
 
 class Shard(NamedTuple):
@@ -33,8 +41,9 @@ class Shard(NamedTuple):
       base_run_id: the run id whose scores the table held when this run was planned; "" for none.
       number: this shard's number within its partition, from 0.
       shards: how many shards the partition has.
-      pieces: the row groups to read, in order; none when the partition is empty.
-      rows: the rows those hold.
+      pieces: the row groups to read, in order; none when the partition is empty. A piece of
+        unknown rows is alone in its shard.
+      rows: the rows those hold, or UNKNOWN_ROWS.
     """
 
     partition: str

@@ -1,4 +1,4 @@
-"""Shard → record batches, and scored record batches → staged Parquet files."""
+"""Shard of Parquet files → record batches, and scored record batches → staged Parquet files."""
 
 from __future__ import annotations
 
@@ -14,17 +14,11 @@ from pyarrow import fs
 from models.columns import column_of
 from transforms import metrics
 from transforms.elements import BatchKey, Receipt, Shard
+from transforms.io.files import READ_ERRORS, CorruptFile
 from transforms.io.filesystems import resolve
 from transforms.io.layout import safe_folder
 from transforms.io.receipts import write_receipt
 from transforms.io.staged_file import StagedFile
-
-# What reading Parquet raises when a file is missing, damaged, or not what its footer said.
-READ_ERRORS = (OSError, pa.ArrowException, ValueError, KeyError)
-
-
-class CorruptFile(ValueError):
-    """A file that cannot be read; the message names it."""
 
 
 def read_record_batches(
@@ -33,6 +27,7 @@ def read_record_batches(
     columns: Sequence[str],
     *,
     dictionary_columns: Sequence[str] = (),
+    may_lack: Sequence[str] = (),
     batch_rows: int,
 ) -> Iterator[pa.RecordBatch]:
     """Yield a shard's rows in order, in record batches of at most `batch_rows` rows.
@@ -45,6 +40,7 @@ def read_record_batches(
       shard: the row groups to read.
       columns: columns to read; `parent.child` reads that field of a struct column.
       dictionary_columns: string columns to read as dictionaries, without decoding each value.
+      may_lack: columns that a file need not have; its batches lack them then.
       batch_rows: most rows of a batch.
 
     Raises:
@@ -57,6 +53,7 @@ def read_record_batches(
         try:
             with file_system.open_input_file(piece.path) as source:
                 file = pq.ParquetFile(source, read_dictionary=list(dictionary_columns))
+                tops = _tops(file.schema_arrow, columns, may_lack)
                 for batch in file.iter_batches(
                     batch_rows,
                     row_groups=range(
@@ -66,7 +63,7 @@ def read_record_batches(
                     use_threads=False,
                 ):
                     rows += batch.num_rows
-                    batch = batch.select(_tops(file.schema_arrow, columns))
+                    batch = batch.select(tops)
                     if not _joins(waiting, batch, batch_rows):
                         yield from _join(waiting)
                         waiting = []
@@ -81,8 +78,9 @@ def read_record_batches(
     yield from _join(waiting)
 
 
-def _tops(schema: pa.Schema, columns: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(column_of(schema, column) for column in columns))
+def _tops(schema: pa.Schema, columns: Sequence[str], may_lack: Sequence[str]) -> list[str]:
+    tops = dict.fromkeys(column_of(schema, column) for column in columns)
+    return [name for name in tops if name in schema.names or name not in may_lack]
 
 
 def _joins(waiting: list[pa.RecordBatch], batch: pa.RecordBatch, batch_rows: int) -> bool:
@@ -96,77 +94,6 @@ def _join(batches: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield from (batch for batch in table.to_batches() if batch.num_rows)
     else:
         yield from (batch for batch in batches if batch.num_rows)
-
-
-class _ReadDoFn(beam.DoFn):
-    def __init__(self, read: ReadRecordBatches) -> None:
-        self._read = read
-
-    def setup(self) -> None:
-        self._fs, _ = resolve(self._read.root)
-        self._metrics = metrics.BundleMetrics()
-
-    def process(self, shard: Shard) -> Iterator[tuple[BatchKey, pa.RecordBatch]]:
-        batches = read_record_batches(
-            self._fs,
-            shard,
-            self._read.columns,
-            dictionary_columns=self._read.dictionary_columns,
-            batch_rows=self._read.batch_rows,
-        )
-        number = first_row = 0
-        error = ""
-        while True:
-            try:
-                with self._metrics.timed(metrics.READ_MS):
-                    batch = next(batches, None)
-            except CorruptFile as e:
-                batch, error = None, str(e)
-            if batch is None:
-                break
-            self._count(batch)
-            yield BatchKey(shard, number, first_row, batch.num_rows, last=False), batch
-            number, first_row = number + 1, first_row + batch.num_rows
-        yield BatchKey(shard, number, first_row, 0, last=True, error=error), _NO_ROWS
-
-    def finish_bundle(self) -> None:
-        self._metrics.flush()
-
-    def _count(self, batch: pa.RecordBatch) -> None:
-        self._metrics.count(metrics.ROWS_READ, batch.num_rows)
-        self._metrics.count(metrics.BYTES_READ, batch.nbytes)
-        self._metrics.observe(metrics.BATCH_ROWS, batch.num_rows)
-
-
-_NO_ROWS = pa.RecordBatch.from_arrays([], [])
-
-
-@dataclasses.dataclass(kw_only=True, eq=False)
-class ReadRecordBatches(beam.PTransform):
-    """Read shards as keyed record batches: only the columns needed, in the shard's row order.
-
-    Each shard ends with a batch marked `last`, which has no rows; when a file cannot be read its
-    key carries the error, so that the partition fails and the others go on.
-
-    Attributes:
-      root: the dataset; only its file system matters here.
-      columns: the columns to read.
-      dictionary_columns: those of them to read as dictionaries.
-      batch_rows: most rows of a record batch.
-    """
-
-    root: str
-    columns: tuple[str, ...]
-    dictionary_columns: tuple[str, ...]
-    batch_rows: int
-
-    def expand(
-        self, shards: beam.PCollection[Shard]
-    ) -> beam.PCollection[tuple[BatchKey, pa.RecordBatch]]:
-        """Read each shard within one element, so that its batches stay together and in order."""
-        return shards | "ReadParquet" >> beam.ParDo(_ReadDoFn(self)).with_output_types(
-            tuple[BatchKey, pa.RecordBatch]
-        )
 
 
 class ShardWriter:

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 
 from pyarrow import fs
 
+from transforms.io.files import KNOWN_FILES, DataFile, format_of
 from transforms.io.filesystems import list_folder
 
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -23,14 +24,6 @@ _INTEGER = re.compile(r"-?\d+\Z")
 _LISTING_THREADS = 16
 
 _Values = tuple[tuple[str, str], ...]
-
-
-class DataFile(NamedTuple):
-    """A file of a partition: path within the file system, size, and time of its last change."""
-
-    path: str
-    size_bytes: int
-    mtime_ns: int
 
 
 class Partition(NamedTuple):
@@ -152,10 +145,14 @@ class Listing(NamedTuple):
     Attributes:
       partitions: those that are meant, sorted by path.
       problems: what is wrong with the dataset as a whole.
+      format: that of all its files, one of `transforms.io.files.SUFFIXES`.
+      version: the version of the Delta table that was listed; None for plain folders.
     """
 
     partitions: list[Partition]
     problems: list[str]
+    format: str = "parquet"
+    version: int | None = None
 
 
 def list_partitions(
@@ -164,16 +161,14 @@ def list_partitions(
     """Find the partitions of a dataset; folders that no spec can match are not listed.
 
     Names that start with `_` or `.` are skipped, as in Hive and Spark. Any other name that is not a
-    partition folder or a Parquet file is a problem: of its partition, or of the dataset when it
-    stands above the partitions.
+    partition folder or a data file is a problem: of its partition, or of the dataset when it stands
+    above the partitions. So are data files of several formats.
     """
     infos = list_folder(file_system, root)
     if file_system.get_file_info(root).type != fs.FileType.Directory:
         return Listing(
             [], [f"--input: expected a folder of partitions, got {root}: no such folder"]
         )
-    if any(info.base_name == "_delta_log" for info in infos):
-        return Listing([], [f"--input: {root} is a Delta table; expected plain Parquet folders"])
     found: list[Partition] = []
     problems: list[str] = []
     with ThreadPoolExecutor(_LISTING_THREADS) as pool:
@@ -189,8 +184,24 @@ def list_partitions(
             level = [
                 (values, entries) for (values, _), entries in zip(folders, listed, strict=True)
             ]
-    problems += _find_shape_problems(root, found)
-    return Listing(sorted(found), problems)
+    problems += find_shape_problems(root, found)
+    formats = _sort_formats(found)
+    if len(formats) > 1:
+        examples = " and ".join(formats[name] for name in sorted(formats))
+        problems.append(
+            f"--input: expected files of one format, got {examples}. Keep one of them in {root}, "
+            "or narrow --partitions down to those of one format"
+        )
+    return Listing(sorted(found), problems, next(iter(formats), "parquet"))
+
+
+def _sort_formats(partitions: Iterable[Partition]) -> dict[str, str]:
+    """Return the formats of the partitions' files, each with the path of one file."""
+    formats: dict[str, str] = {}
+    for partition in partitions:
+        for file in partition.files:
+            formats.setdefault(format_of(file.path), file.path)
+    return formats
 
 
 def _sort_entries(
@@ -213,8 +224,8 @@ def _sort_entries(
             continue
         if not specs or any(spec.matches(deeper) for spec in specs):
             inner.append((deeper, folder.path))
-    data = [f for f in files if f.base_name.endswith(".parquet")]
-    wrong += [f"{f.path}: expected *.parquet files only" for f in files if f not in data]
+    data = [f for f in files if format_of(f.base_name)]
+    wrong += [f"{f.path}: expected {KNOWN_FILES} files only" for f in files if f not in data]
     if not values:
         problems += wrong
         problems += [f"{f.path}: expected partition folders column=value here" for f in data]
@@ -227,7 +238,8 @@ def _sort_entries(
     return inner, Partition(partition_path(values), values, infos, tuple(wrong))
 
 
-def _find_shape_problems(root: str, partitions: Sequence[Partition]) -> list[str]:
+def find_shape_problems(root: str, partitions: Sequence[Partition]) -> list[str]:
+    """Return why partitions cannot be those of one dataset; nothing when they can."""
     shapes: dict[tuple[str, ...], str] = {}
     paths: dict[str, int] = {}
     for partition in partitions:

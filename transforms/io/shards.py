@@ -1,56 +1,29 @@
 """Partitions → shards: what one task reads, scores and stages.
 
-Shards are made where the pipeline is launched, from Parquet footers. They depend on the files
-alone, not on runner or workers, so that a second run makes the same shards.
+Shards are made where the pipeline is launched, from what files say of themselves. They depend on
+the files alone, not on runner or workers, so that a second run makes the same shards.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import apache_beam as beam
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from transforms.elements import Piece, Shard
-from transforms.io.parquet import READ_ERRORS
+from transforms.elements import UNKNOWN_ROWS, Piece, Shard
+from transforms.io.files import READ_ERRORS, Footer, unreadable
 from transforms.io.partitions import Partition
 
 # A shard is closed when it holds this much: rows, or bytes of the needed columns once decoded.
 SHARD_ROWS = 524_288
 SHARD_BYTES = 256 << 20
-_FOOTER_THREADS = 16
-
-
-class Footer(NamedTuple):
-    """What a Parquet file's footer says, or why it cannot be read.
-
-    Attributes:
-      path: the file.
-      schema: its Arrow schema; None when it cannot be read.
-      group_rows: the rows of each row group.
-      group_bytes: the uncompressed size of each row group, all columns.
-      error: why it cannot be read; "" when it can.
-    """
-
-    path: str
-    schema: pa.Schema | None
-    group_rows: tuple[int, ...] = ()
-    group_bytes: tuple[int, ...] = ()
-    error: str = ""
-
-    @property
-    def rows(self) -> int:
-        """The rows of the file."""
-        return sum(self.group_rows)
 
 
 def read_footer(file_system: fs.FileSystem, path: str) -> Footer:
-    """Return a file's footer; a file that is damaged or gone gives its error, and names itself."""
+    """Return a Parquet file's footer; one that is damaged or gone gives its error, and its name."""
     try:
         with file_system.open_input_file(path) as source:
             file = pq.ParquetFile(source)
@@ -62,13 +35,7 @@ def read_footer(file_system: fs.FileSystem, path: str) -> Footer:
                 tuple(group.total_byte_size for group in groups),
             )
     except READ_ERRORS as e:
-        return Footer(path, None, error=f"file {path} cannot be read: {e}")
-
-
-def read_footers(file_system: fs.FileSystem, paths: Sequence[str]) -> Iterable[Footer]:
-    """Yield the footers of files, in order, reading several at a time."""
-    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-        yield from pool.map(lambda path: read_footer(file_system, path), paths)
+        return unreadable(path, e)
 
 
 def plan_shards(
@@ -77,9 +44,13 @@ def plan_shards(
     """Cut a partition into shards.
 
     Row groups follow each other in the order of file names. A large file gives several shards,
-    each a run of its row groups; small files share one. A row group is never cut. A partition
-    without rows gives one shard without pieces, so that it is committed too.
+    each a run of its row groups; small files share one. A row group is never cut. A file that is
+    read whole is a shard of its own. A partition without rows gives one shard without pieces, so
+    that it is committed too.
     """
+    if any(footer.is_whole for footer in footers):
+        whole = [Piece(f.path, 0, 1, 0, UNKNOWN_ROWS, f.group_bytes[0]) for f in footers]
+        return _number([[piece] for piece in whole], partition, run_id, base_run_id)
     runs: list[list[Piece]] = [[]]
     rows = size = 0
     for footer in footers:
@@ -93,6 +64,12 @@ def plan_shards(
                 _append(runs[-1], Piece(footer.path, group, 1, first_row, group_rows))
             rows, size = rows + group_rows, size + footer.group_bytes[group]
             first_row += group_rows
+    return _number(runs, partition, run_id, base_run_id)
+
+
+def _number(
+    runs: Sequence[list[Piece]], partition: Partition, run_id: str, base_run_id: str
+) -> list[Shard]:
     return [
         Shard(
             partition.path,
@@ -101,10 +78,15 @@ def plan_shards(
             index,
             len(runs),
             run,
-            sum(piece.rows for piece in run),
+            _sum_rows(piece.rows for piece in run),
         )
         for index, run in enumerate(runs)
     ]
+
+
+def _sum_rows(rows: Iterable[int]) -> int:
+    counts = list(rows)
+    return UNKNOWN_ROWS if UNKNOWN_ROWS in counts else sum(counts)
 
 
 def _append(run: list[Piece], piece: Piece) -> None:

@@ -109,7 +109,7 @@ def test_hidden_names_are_skipped_and_unknown_files_are_their_partitions_problem
     (tmp_path / "d=2" / "1.parquet.inprogress").write_text("")
     one, two = listing(tmp_path).partitions
     assert one.problems == ()
-    assert "1.parquet.inprogress: expected *.parquet files only" in two.problems[0]
+    assert "1.parquet.inprogress: expected *.parquet, *.tfrecord[.gz], *.csv" in two.problems[0]
 
 
 def test_problems_of_the_whole_dataset_are_named(tmp_path):
@@ -124,9 +124,15 @@ def test_problems_of_the_whole_dataset_are_named(tmp_path):
     assert "loose.parquet: expected partition folders column=value here" in problems
 
 
-def test_delta_table_as_input_is_refused(tmp_path):
-    (tmp_path / "_delta_log").mkdir()
-    assert "is a Delta table" in listing(tmp_path).problems[0]
+def test_files_of_several_formats_are_refused_and_one_format_is_told(tmp_path):
+    write_file(tmp_path, "d=1", "0.parquet", make_rows(0, 1))
+    (tmp_path / "d=2").mkdir()
+    (tmp_path / "d=2" / "0.csv.gz").write_bytes(b"")
+    assert listing(tmp_path, "d=2").format == "csv"
+    (problem,) = listing(tmp_path).problems
+    assert "--input: expected files of one format, got " in problem
+    assert "d=2/0.csv.gz and " in problem
+    assert "d=1/0.parquet. Keep one of them" in problem
 
 
 def test_run_id_changes_with_files_and_configuration_only(tmp_path):

@@ -1,0 +1,103 @@
+"""What is done with the files of each format; the one place that knows them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import pyarrow as pa
+from pyarrow import fs
+
+from transforms.elements import Piece, Shard
+from transforms.io.csv import describe_csv, infer_csv, read_csv
+from transforms.io.examples import describe_tfrecords, infer_examples, read_examples
+from transforms.io.files import READ_ERRORS, CorruptFile, DataFile, Footer, ReadSpec
+from transforms.io.jsonl import describe_jsonl, infer_jsonl, read_jsonl
+from transforms.io.parquet import read_record_batches
+from transforms.io.shards import read_footer
+
+_DESCRIBE_THREADS = 16
+
+_Reader = Callable[[fs.FileSystem, Shard, ReadSpec], Iterator[pa.RecordBatch]]
+
+
+class Format(NamedTuple):
+    """What a format needs.
+
+    Attributes:
+      describe: says what a file tells of itself before it is read, given the run's schema.
+      read: yields a shard's rows in order, in record batches; raises CorruptFile.
+      infer: says the schema of the run, given sampled files and what the user says; None for files
+        that say their own.
+    """
+
+    describe: Callable[[fs.FileSystem, DataFile, pa.Schema | None], Footer]
+    read: _Reader
+    infer: Callable[[fs.FileSystem, Sequence[str], pa.Schema | None], pa.Schema] | None = None
+
+
+def _read_parquet(
+    file_system: fs.FileSystem, shard: Shard, spec: ReadSpec
+) -> Iterator[pa.RecordBatch]:
+    return read_record_batches(
+        file_system,
+        shard,
+        spec.columns,
+        dictionary_columns=spec.dictionary_columns,
+        may_lack=spec.may_lack,
+        batch_rows=spec.batch_rows,
+    )
+
+
+def _whole_files(
+    read: Callable[[fs.FileSystem, str, ReadSpec], Iterator[pa.RecordBatch]],
+) -> _Reader:
+    """Return a reader of shards from a reader of single files."""
+
+    def read_shard(
+        file_system: fs.FileSystem, shard: Shard, spec: ReadSpec
+    ) -> Iterator[pa.RecordBatch]:
+        for piece in shard.pieces:
+            try:
+                _check_size(file_system, piece)
+                for batch in read(file_system, piece.path, spec):
+                    for start in range(0, batch.num_rows, spec.batch_rows):
+                        yield batch.slice(start, spec.batch_rows)
+            except CorruptFile:
+                raise
+            except READ_ERRORS as e:
+                raise CorruptFile(f"file {piece.path} cannot be read: {e}") from e
+
+    return read_shard
+
+
+def _check_size(file_system: fs.FileSystem, piece: Piece) -> None:
+    size = file_system.get_file_info(piece.path).size
+    if size != piece.size_bytes:
+        raise CorruptFile(
+            f"file {piece.path} changed since the run was planned: expected {piece.size_bytes} "
+            f"bytes, got {size}"
+        )
+
+
+FORMATS: Mapping[str, Format] = {
+    "parquet": Format(
+        lambda file_system, file, _: read_footer(file_system, file.path), _read_parquet
+    ),
+    "tfrecord": Format(describe_tfrecords, _whole_files(read_examples), infer_examples),
+    "csv": Format(describe_csv, _whole_files(read_csv), infer_csv),
+    "jsonl": Format(describe_jsonl, _whole_files(read_jsonl), infer_jsonl),
+}
+
+
+def describe_files(
+    file_system: fs.FileSystem,
+    data_format: str,
+    files: Sequence[DataFile],
+    schema: pa.Schema | None,
+) -> Iterable[Footer]:
+    """Yield the footers of files, in order, reading several at a time."""
+    describe = FORMATS[data_format].describe
+    with ThreadPoolExecutor(_DESCRIBE_THREADS) as pool:
+        yield from pool.map(lambda file: describe(file_system, file, schema), files)

@@ -1,0 +1,195 @@
+"""JSON Lines, one object in each line → record batches.
+
+An object that lacks a key has a null there. Keys that the schema does not know are passed over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+from pyarrow import json as arrow_json
+
+from models.columns import column_of
+from transforms.io.files import (
+    READ_ERRORS,
+    CorruptFile,
+    DataFile,
+    Footer,
+    ReadSpec,
+    open_stream,
+    unreadable,
+    whole_file,
+)
+
+_BLOCK_BYTES = 4 << 20
+_SAMPLE_BYTES = 1 << 20
+_LONGEST_LINE_BYTES = 64 << 20
+_MOST_EXACT = 2**53
+
+
+def _read_blocks(stream: Any, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
+    """Yield a file in blocks of whole lines."""
+    rest: list[bytes] = []
+    size = 0
+    while data := stream.read(block_bytes):
+        end = data.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*rest, data[:end]])
+            rest, size = [], 0
+        rest.append(data[end:])
+        size += len(rest[-1])
+        if size > _LONGEST_LINE_BYTES:
+            raise ValueError(f"expected lines of at most {_LONGEST_LINE_BYTES} bytes")
+    if size:
+        yield b"".join(rest)
+
+
+def _parse(lines: bytes, schema: pa.Schema | None) -> pa.Table:
+    if schema is not None and any(pa.types.is_date(field.type) for field in schema):
+        # Arrow's parser takes dates for numbers of days; JSON writes them as texts.
+        texts = [pa.string() if pa.types.is_date(f.type) else f.type for f in schema]
+        return _parse(lines, pa.schema(zip(schema.names, texts, strict=True))).cast(schema)
+    table = arrow_json.read_json(
+        pa.BufferReader(lines),
+        read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(lines) + 1),
+        parse_options=arrow_json.ParseOptions(
+            explicit_schema=schema,
+            newlines_in_values=False,
+            unexpected_field_behavior="infer" if schema is None else "ignore",
+        ),
+    )
+    table.validate(full=True)  # Arrow's parser lets through texts that are not UTF-8
+    return table
+
+
+def read_jsonl(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file of JSON Lines, in order, as the types of `spec.schema`.
+
+    Raises:
+      CorruptFile: a line is no object of the schema; names the line, from 1.
+    """
+    tops = dict.fromkeys(column_of(spec.schema, column) for column in spec.columns)
+    names = [name for name in tops if name in spec.schema.names or name not in spec.may_lack]
+    schema = pa.schema([spec.schema.field(name) for name in names])
+    first_line = 1
+    with open_stream(file_system, path) as stream:
+        for lines in _read_blocks(stream):
+            if lines.isspace():
+                first_line += lines.count(b"\n")
+                continue
+            try:
+                table = _parse(lines, schema)
+            except (pa.ArrowException, UnicodeDecodeError) as e:
+                line, problem = _find_bad_line(lines, schema, e)
+                raise CorruptFile(
+                    f"file {path} cannot be read: line {first_line + line}: {problem}"
+                ) from e
+            yield from table.combine_chunks().to_batches()
+            first_line += lines.count(b"\n")
+
+
+def _find_bad_line(lines: bytes, schema: pa.Schema, error: Exception) -> tuple[int, str]:
+    for number, line in enumerate(lines.split(b"\n")):
+        if not line.strip():
+            continue
+        try:
+            _parse(line, schema)
+        except (pa.ArrowException, UnicodeDecodeError) as e:
+            is_text = "UTF8" not in str(e) and not isinstance(e, UnicodeDecodeError)
+            return number, str(e) if is_text else "expected UTF-8"
+    return 0, str(error)  # no single line is wrong
+
+
+def describe_jsonl(file_system: fs.FileSystem, file: DataFile, schema: pa.Schema) -> Footer:
+    """Return the footer of a file of JSON Lines, which must begin with an object."""
+    try:
+        with open_stream(file_system, file.path) as stream:
+            head = stream.read(_SAMPLE_BYTES).lstrip()
+    except READ_ERRORS as e:
+        return unreadable(file.path, e)
+    if head[:1] not in (b"{", b""):
+        return unreadable(file.path, ValueError(_describe_other(head)))
+    return whole_file(file, schema)
+
+
+def _describe_other(head: bytes) -> str:
+    what = "an array" if head[:1] == b"[" else repr(head[:20].decode(errors="replace"))
+    return f"expected JSON Lines, an object in each line, got {what}"
+
+
+def infer_jsonl(
+    file_system: fs.FileSystem, paths: Sequence[str], given: pa.Schema | None
+) -> pa.Schema:
+    """Return columns and types that hold what the first megabyte of some files holds.
+
+    Whole numbers are int64, other numbers float64; texts stay text, whatever they look like. A key
+    that is always null is of the null type. Files that are damaged are passed over: they fail their
+    partitions.
+
+    Raises:
+      ValueError: a key has values of two types, or whole numbers beyond int64.
+    """
+    if given is not None:
+        return given
+    found = pa.schema([])
+    seen: list[str] = []
+    for path in paths:
+        lines = _read_sample(file_system, path)
+        if not lines:
+            continue
+        try:
+            schema = _parse(lines, None).schema
+        except (pa.ArrowException, UnicodeDecodeError) as e:
+            if "changed from" in str(e):
+                raise ValueError(f"{path}: {e}. Say types with --schema") from e
+            continue
+        _check_numbers(lines, schema, path)
+        schema = pa.schema([(field.name, _keep_text(field.type)) for field in schema])
+        try:
+            found = pa.unify_schemas([found, schema], promote_options="permissive")
+        except pa.ArrowTypeError as e:
+            raise ValueError(
+                f"{path} has other types than {', '.join(seen)}: {e}. Say types with --schema"
+            ) from e
+        seen.append(path)
+    return found
+
+
+def _read_sample(file_system: fs.FileSystem, path: str) -> bytes:
+    try:
+        with open_stream(file_system, path) as stream:
+            lines = next(_read_blocks(stream, _SAMPLE_BYTES), b"")
+    except READ_ERRORS:
+        return b""
+    return b"" if lines.isspace() or lines.lstrip()[:1] != b"{" else lines
+
+
+def _check_numbers(lines: bytes, schema: pa.Schema, path: str) -> None:
+    """Raise ValueError when whole numbers were taken for floats that cannot hold them."""
+    floats = [field.name for field in schema if pa.types.is_floating(field.type)]
+    if not floats:
+        return
+    for line in lines.splitlines():
+        row = json.loads(line) if line.strip() else {}
+        for name in floats:
+            value = row.get(name)
+            if isinstance(value, int) and abs(value) > _MOST_EXACT:
+                raise ValueError(
+                    f"{path}: '{name}' has whole numbers that no float64 holds, such as {value}. "
+                    "Write them as texts, or say a type with --schema"
+                )
+
+
+def _keep_text(data_type: pa.DataType) -> pa.DataType:
+    """Return an inferred type with text where Arrow took text for times."""
+    if pa.types.is_timestamp(data_type) or pa.types.is_time(data_type):
+        return pa.string()
+    if pa.types.is_list(data_type):
+        return pa.list_(_keep_text(data_type.value_type))
+    if pa.types.is_struct(data_type):
+        return pa.struct([(field.name, _keep_text(field.type)) for field in data_type])
+    return data_type
