@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
-from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake import CommitProperties, DeltaTable
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import Schema
 from deltalake.transaction import create_table_with_add_actions
 from pyarrow import fs
@@ -22,6 +22,8 @@ from transforms.io.partitions import parse_partition_path
 
 # What the table holds for a partition that something else wrote.
 FOREIGN_RUN = "foreign"
+# Commits tell which model scored a partition, from what input: they are kept, ten years by default.
+_LOG_RETENTION = "interval 3650 days"
 # Delta has no unsigned integers, and no times finer than a microsecond.
 _STORED_AS = {
     "uint8": pa.int16(),
@@ -113,18 +115,28 @@ def _names(columns: Sequence[str]) -> str:
 
 
 def create_table(output: str, schema: pa.Schema, partition_columns: Sequence[str]) -> None:
-    """Create the empty table; another run that is a moment faster is no error.
+    """Create the empty table; that another run is a moment faster is no error.
 
     Raises:
       OSError: the path cannot be written.
+      ValueError: another run made it a moment before, for scores of another schema.
     """
-    create_table_with_add_actions(
-        table_uri(output),
-        Schema.from_arrow(table_schema(schema, partition_columns)),
-        [],
-        mode="ignore",
-        partition_by=list(partition_columns),
-    )
+    try:
+        create_table_with_add_actions(
+            table_uri(output),
+            Schema.from_arrow(table_schema(schema, partition_columns)),
+            [],
+            mode="ignore",
+            partition_by=list(partition_columns),
+            configuration={"delta.logRetentionDuration": _LOG_RETENTION},
+            # Without this, of two that create it at once the second would write its own metadata
+            # over the first one's, as version 1.
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )
+    except CommitFailedError:
+        problems = find_table_problems(DeltaTable(table_uri(output)), schema, partition_columns)
+        if problems:
+            raise ValueError("; ".join(problems)) from None
 
 
 def committed_runs(table: DeltaTable, partitions: Iterable[str]) -> dict[str, str]:

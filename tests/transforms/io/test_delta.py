@@ -223,3 +223,33 @@ def test_no_staged_file_is_seen_before_its_commit(output):
     receipt = stage(output, [1])
     assert (Path(output) / receipt.path).exists()
     assert ids_in(output) == []
+
+
+def create_at_once(path, schemas):
+    """Create one table from a thread for each schema, all at the same moment."""
+    barrier = threading.Barrier(len(schemas))
+    errors = []
+
+    def create(schema):
+        barrier.wait()
+        try:
+            create_table(path, schema, ["date"])
+        except ValueError as e:
+            errors.append(str(e))
+
+    threads = [threading.Thread(target=create, args=(schema,)) for schema in schemas]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_table_that_several_create_at_once_is_created_once(tmp_path, number):
+    path = str(tmp_path / "scores")
+    assert create_at_once(path, [SCHEMA] * 4) == []
+    assert DeltaTable(path).version() == 0
+    other = SCHEMA.append(pa.field("more", pa.float64()))
+    assert len(create_at_once(str(tmp_path / "mixed"), [SCHEMA, other])) <= 1
+    assert DeltaTable(str(tmp_path / "mixed")).version() == 0
