@@ -28,7 +28,10 @@ _MOST_NAMED = 5
 
 
 def choose_inputs(
-    settings: BatchScoringSettings, signature: Signature, problems: list[str], data_format: str
+    settings: BatchScoringSettings,
+    signature: Signature,
+    problems: list[str],
+    data_format: str = "parquet",
 ) -> list[InputColumn]:
     """Return where each input gets its values; adds what is wrong with that to the problems.
 
@@ -173,10 +176,13 @@ def find_schema_problems(
     """
     where: dict[str, list[str]] = {}
     stored: dict[str, dict[str, list[str]]] = {}
+    about: dict[str, str] = {}
     for schema, paths in schemas.items():
         checked = [*inputs, *_parsed_features(signature, inputs, schema)]
-        for problem in find_mismatches(signature, checked, schema).values():
+        columns_of = {source.tensor.name: source.column for source in checked}
+        for name, problem in find_mismatches(signature, checked, schema).items():
             where.setdefault(problem, []).extend(paths)
+            about[problem] = columns_of[name]
         for flag, columns in (("--keys", settings.keys), ("--keep", settings.keep)):
             for column in columns:
                 if column in partition_columns:  # the output has it anyway
@@ -186,6 +192,7 @@ def find_schema_problems(
                     count = "no column" if not at else f"{len(at)} columns"
                     note = f"{flag}: the table has {count} '{column}'"
                     where.setdefault(note, []).extend(paths)
+                    about[note] = column
                     continue
                 try:
                     kind = str(storable_type(at[0]))
@@ -193,13 +200,15 @@ def find_schema_problems(
                 except ValueError as e:
                     where.setdefault(f"{flag}: column '{column}': {e}", []).extend(paths)
     total = len({path for paths in schemas.values() for path in paths})
-    problems = [f"{problem} (in {_name(paths, total)})." for problem, paths in where.items()]
+    problems = [
+        f"{problem} (in {_name(paths, total)}).{_advise_missing(about.get(problem), schemas)}"
+        for problem, paths in where.items()
+    ]
     for column, kinds in stored.items():
         if len(kinds) > 1:
             places = " and ".join(f"{kind} in {_name(p, 0)}" for kind, p in kinds.items())
             problems.append(f"column '{column}' cannot be copied to one table: it is {places}.")
-    copied = [column for column in settings.carried if column not in partition_columns]
-    return problems + _advise_missing([*copied, *(s.column for s in inputs)], schemas)
+    return problems
 
 
 def _parsed_features(
@@ -212,18 +221,14 @@ def _parsed_features(
     return [InputColumn(spec, spec.name, is_feature=True) for spec in required]
 
 
-def _advise_missing(columns: Sequence[str], schemas: dict[pa.Schema, list[str]]) -> list[str]:
-    """Return what to do about columns that some partitions have and others lack."""
-    some = [
-        column
-        for column in dict.fromkeys(columns)
-        if 0 < sum(column in schema.names for schema in schemas) < len(schemas)
-    ]
-    return [
-        f"Partitions differ in their columns. Give a value for where '{column}' is missing with "
-        f"--allow_missing {column}=VALUE"
-        for column in some
-    ]
+def _advise_missing(column: str | None, schemas: dict[pa.Schema, list[str]]) -> str:
+    """Return what to do about a column that some partitions have and others lack; "" if not so."""
+    if not 0 < sum(column in schema.names for schema in schemas) < len(schemas):
+        return ""
+    return (
+        " Others have it: give a value for where it is missing with "
+        f"--allow_missing {column}=VALUE."
+    )
 
 
 def _name(paths: Sequence[str], total: int) -> str:

@@ -86,7 +86,7 @@ def print_plan(plan: Plan, work: Work, settings: BatchScoringSettings, console: 
     facts.add_row("rows", f"{rows} in {len(work.shards)} shards, {size / 1e6:,.1f} MB")
     if work.staged:
         facts.add_row("", f"{len(work.staged)} more shards are staged already")
-    facts.add_row("input", _describe_input(plan, work, settings))
+    facts.add_row("dataset", _describe_input(plan, work, settings))
     for field in work.input_schema or ():
         if field.name in work.top_columns:
             facts.add_row("", escape(f"{field.name} {field.type}"))

@@ -379,7 +379,7 @@ def test_column_that_only_some_partitions_have_is_filled_when_allowed(score, tmp
         ended,
         "the table has no column 'x'.",
         "(in date=2024-01-03)",
-        "Give a value for where 'x' is missing with --allow_missing x=VALUE",
+        "Others have it: give a value for where it is missing with --allow_missing x=VALUE.",
     )
 
     ended = score("--allow_missing=x=0.5", "--keep=x", input=root)
