@@ -24,10 +24,11 @@ from apache_beam.runners.runner import PipelineResult
 from rich.console import Console
 
 from pipelines import __version__
+from pipelines.options import BatchScoringOptions
 from pipelines.plan import Plan, Work, make_plan
 from pipelines.progress import show_progress
 from pipelines.runners import make_runner, read_signature, runner_name
-from pipelines.settings import BadOptions, BatchScoringOptions, BatchScoringSettings
+from pipelines.settings import BadOptions, BatchScoringSettings
 from pipelines.summary import (
     EXIT_FAILED,
     EXIT_OK,

@@ -7,15 +7,14 @@ from typing import NamedTuple
 
 from deltalake import DeltaTable
 
+from pipelines.inputs import list_input
 from pipelines.settings import BadOptions
 from transforms.io.delta import FOREIGN_RUN
 from transforms.io.failures import read_failures
-from transforms.io.filesystems import resolve
 from transforms.io.history import LivePartition, read_live_partitions
 from transforms.io.partitions import (
     Partition,
     PartitionSpec,
-    list_partitions,
     parse_partition_path,
 )
 
@@ -68,8 +67,7 @@ def read_status(
 
 
 def _list(dataset: str, specs: Sequence[PartitionSpec]) -> dict[str, Partition]:
-    file_system, root = resolve(dataset)
-    listing = list_partitions(file_system, root, specs)
+    listing = list_input(dataset, specs)
     if listing.problems:
         raise BadOptions(listing.problems)
     return {partition.path: partition for partition in listing.partitions}

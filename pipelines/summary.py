@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.mapping import describe_steps
 from pipelines.plan import Plan, Work
 from pipelines.settings import BatchScoringSettings
 from transforms import metrics
@@ -96,10 +97,9 @@ def print_plan(plan: Plan, work: Work, settings: BatchScoringSettings, console: 
     facts.add_row("model", f"{settings.model}, signature {settings.signature}")
     facts.add_row("", plan.digest)
     for source in work.score.inputs:
-        fill = "" if source.fill is None else f", null → {source.fill!r}"
-        facts.add_row(
-            "input", escape(f"{source.tensor.name} {source.tensor} ← {source.column}{fill}")
-        )
+        steps = describe_steps(source)
+        how = f"{source.tensor.name} {source.tensor} ← {source.column}"
+        facts.add_row("input", escape(f"{how}, {steps}" if steps else how))
     facts.add_row("output", settings.output)
     for field in work.schema:
         facts.add_row("column", escape(f"{field.name} {field.type}"))

@@ -7,6 +7,7 @@ import pytest
 
 from pipelines import score_batch
 from tests.fakes import Ended, save_model, write_lake
+from tests.model_zoo import save_model_of
 
 # The first example of a test may import TensorFlow: how long it takes says nothing.
 hypothesis.settings.register_profile("scoreline", deadline=None)
@@ -22,6 +23,19 @@ def model(tmp_path_factory):
 def lake(tmp_path_factory):
     """Three days of 300 rows in two files each; nobody may change it."""
     return write_lake(tmp_path_factory.mktemp("lake") / "rows")
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory):
+    """Return a function that saves a kind of `tests.model_zoo`, once for all tests."""
+    saved: dict[str, str] = {}
+
+    def path_of(kind):
+        if kind not in saved:
+            saved[kind] = save_model_of(kind, tmp_path_factory.mktemp("zoo"))
+        return saved[kind]
+
+    return path_of
 
 
 @pytest.fixture

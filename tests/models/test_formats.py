@@ -14,23 +14,10 @@ from models.servable import load_servable
 from models.signature import InputColumn, TensorSpec
 from models.tensorflow_runtime import import_tensorflow
 from models.versions import digest_model
-from tests.model_zoo import op_library, save_function, save_model_of
+from tests.model_zoo import op_library, save_function
 
 RNG = np.random.default_rng(7)
 A, B = RNG.uniform(-1, 1, (2, 70)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def zoo(tmp_path_factory):
-    """Return a function that saves a kind of model once for all tests."""
-    saved: dict[str, str] = {}
-
-    def path_of(kind):
-        if kind not in saved:
-            saved[kind] = save_model_of(kind, tmp_path_factory.mktemp("zoo"))
-        return saved[kind]
-
-    return path_of
 
 
 def scores_of(servable, **columns):

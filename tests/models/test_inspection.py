@@ -6,7 +6,7 @@ from models.inspection import inspect_model
 from models.model_error import ModelError
 from models.servable import load_servable
 from models.tensorflow_runtime import import_tensorflow
-from tests.model_zoo import save_function, save_model_of
+from tests.model_zoo import save_function
 
 
 @pytest.mark.parametrize(
@@ -19,8 +19,8 @@ from tests.model_zoo import save_function, save_model_of
         ("model.tflite", "LiteRT", "LiteRT"),
     ],
 )
-def test_report_tells_what_a_model_is(tmp_path, kind, model_format, writer):
-    path = save_model_of(kind, tmp_path)
+def test_report_tells_what_a_model_is(zoo, kind, model_format, writer):
+    path = zoo(kind)
     report = inspect_model(path)
     assert report.format == model_format
     assert writer in report.writer

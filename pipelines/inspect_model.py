@@ -1,0 +1,228 @@
+"""Show what a model is, how a dataset's columns feed it, and its scores of the first rows.
+
+    python -m pipelines.inspect_model --model PATH [--input PATH --columns … --fill …]
+
+Without --input nothing of the model is run. Exit codes: 0 the model can be read and, with --input,
+scores rows of it; 1 it fails on them; 2 options, model or dataset are wrong, or columns do not fit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from models.inspection import ModelReport, inspect_model
+from models.model_error import ModelError, first_lines
+from models.servable import Servable, load_servable
+from models.signature import find_unsupported
+from pipelines.checks import choose_inputs
+from pipelines.first_rows import open_first_partition
+from pipelines.mapping import Mapped, map_inputs, mapping_table
+from pipelines.options import BatchScoringOptions
+from pipelines.settings import BadOptions, BatchScoringSettings
+from pipelines.summary import EXIT_FAILED, EXIT_OK, EXIT_WRONG
+from transforms.features import build_features
+
+_ROWS_CALLED = 5
+_USAGE = "python -m pipelines.inspect_model --model PATH [--input PATH] [options]"
+
+
+class Inspection(NamedTuple):
+    """All that a command found out.
+
+    Attributes:
+      model: what its files tell.
+      unsupported: what keeps the chosen signature from being scored, if anything.
+      partition: the partition whose first rows were looked at; "" without a dataset.
+      mapped: how each input is fed from it.
+      scores: the first rows' inputs and outputs; none when columns do not fit.
+      failure: why the model could not be loaded or called; "" when it could, or was not to be.
+    """
+
+    model: ModelReport
+    unsupported: Sequence[str]
+    partition: str = ""
+    mapped: Sequence[Mapped] = ()
+    scores: Sequence[dict[str, Any]] = ()
+    failure: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all is well, 2 when columns or the signature do not fit, 1 when calls fail."""
+        if any(row.problem for row in self.mapped) or self.unsupported:
+            return EXIT_WRONG
+        return EXIT_FAILED if self.failure else EXIT_OK
+
+
+def inspect(settings: BatchScoringSettings) -> Inspection:
+    """Find out all there is to know about a model, and about a dataset when there is one.
+
+    Raises:
+      BadOptions: the model or the dataset cannot be read, or options name what is not there.
+    """
+    try:
+        report = inspect_model(settings.model)
+    except (FileNotFoundError, ModelError) as e:
+        raise BadOptions([str(e)]) from e
+    known = {signature.name: signature for signature in report.signatures}
+    if settings.signature not in known:
+        names = ", ".join(known) or "none"
+        raise BadOptions(
+            [f"--signature: model {settings.model} has no '{settings.signature}'; it has {names}"]
+        )
+    inspection = Inspection(report, find_unsupported(known[settings.signature]))
+    if not settings.input:
+        return inspection
+    try:
+        servable = load_servable(
+            settings.model,
+            settings.signature,
+            op_libraries=settings.op_libraries,
+            outputs=None if settings.outputs is None else tuple(settings.outputs),
+            ragged=settings.ragged,
+        )
+    except ModelError as e:
+        return inspection._replace(failure=str(e))
+    return _call_on_rows(inspection, servable, settings)
+
+
+def _call_on_rows(
+    inspection: Inspection, servable: Servable, settings: BatchScoringSettings
+) -> Inspection:
+    first = open_first_partition(settings)
+    problems: list[str] = []
+    inputs = choose_inputs(settings, servable.signature, problems, first.format)
+    if problems:
+        raise BadOptions(problems)
+    first = first.with_constants(settings, inputs)
+    mapped = map_inputs(servable.signature, inputs, first.schema)
+    inspection = inspection._replace(partition=first.partition.path, mapped=mapped)
+    if inspection.exit_code != EXIT_OK:
+        return inspection
+    batch = first.read(settings, inputs, _ROWS_CALLED)
+    features = build_features(batch, inputs)
+    try:
+        outputs = servable.predict(
+            features.columns,
+            features.batch.num_rows,
+            list(settings.outputs or ()) or None,
+            sources=inputs,
+        )
+    except Exception as e:  # noqa: BLE001  whatever the model raises is what is to be shown
+        return inspection._replace(failure=f"{type(e).__name__}: {first_lines(e)}")
+    scores = pa.RecordBatch.from_pydict(outputs).to_pylist()
+    dead = [] if features.dead is None else zip(*features.dead[:2], strict=True)
+    reasons = [{"row": row, "dead": reason} for row, reason in dead]
+    positions = features.positions or range(batch.num_rows)
+    rows = [{"row": row, **found} for row, found in zip(positions, scores, strict=False)]
+    return inspection._replace(scores=sorted([*rows, *reasons], key=lambda r: r["row"]))
+
+
+def to_json(inspection: Inspection) -> str:
+    """Return an inspection as JSON, for machines."""
+    model = inspection.model
+    return json.dumps(
+        {
+            "model": {
+                **model._asdict(),
+                "signatures": [
+                    {
+                        "name": signature.name,
+                        "inputs": {s.name: str(s) for s in signature.inputs},
+                        "outputs": {s.name: str(s) for s in signature.outputs},
+                    }
+                    for signature in model.signatures
+                ],
+                "concerns": [concern._asdict() for concern in model.concerns],
+            },
+            "unsupported": inspection.unsupported,
+            "partition": inspection.partition,
+            "inputs": [row._asdict() for row in inspection.mapped],
+            "scores": inspection.scores,
+            "failure": inspection.failure,
+        },
+        default=lambda value: value.hex() if isinstance(value, bytes) else str(value),
+        indent=1,
+    )
+
+
+def print_inspection(inspection: Inspection, console: Console) -> None:
+    """Show an inspection to a person."""
+    model = inspection.model
+    facts = Table(show_header=False, box=None, pad_edge=False)
+    facts.add_row("model", escape(model.path))
+    facts.add_row("format", f"{model.format}, written by {escape(model.writer)}")
+    facts.add_row("digest", model.digest)
+    facts.add_row("size", f"{model.size_bytes / 1e6:,.2f} MB")
+    for concern in model.concerns:
+        facts.add_row("concern", f"{concern.op} ({concern.times} ×) {concern.meaning}")
+    console.print(facts, highlight=False)
+    for signature in model.signatures:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in (f"signature {signature.name}", "", "dtype and shape"):
+            table.add_column(escape(title))
+        for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
+            for spec in specs:
+                table.add_row(kind, escape(spec.name), escape(str(spec)))
+        console.print("")
+        console.print(table, highlight=False)
+    if inspection.mapped:
+        console.print(f"\nfed from {inspection.partition}", highlight=False)
+        console.print(mapping_table(inspection.mapped), highlight=False)
+    for line in [*inspection.unsupported, *(row.problem for row in inspection.mapped)]:
+        if line:
+            console.print(f"\n{line}", highlight=False, markup=False, soft_wrap=True)
+    if inspection.failure:
+        console.print(f"\nThe model fails: {inspection.failure}", highlight=False, markup=False)
+    if inspection.scores:
+        console.print("\nscores of the first rows", highlight=False)
+        for row in inspection.scores:
+            shown = ", ".join(f"{name} {_short(value)}" for name, value in row.items())
+            console.print(f"  {shown}", highlight=False, markup=False)
+
+
+def _short(value: object) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 60 else text[:60] + " …"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    logging.basicConfig(level=logging.WARNING)
+    parser = argparse.ArgumentParser(
+        usage=_USAGE,
+        description=(__doc__ or "").partition("\n\n    ")[0],
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    BatchScoringOptions.add_to(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+    given = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    flags = [f for f in (sys.argv[1:] if argv is None else argv) if f != "--json"]
+    console, errors = Console(), Console(stderr=True)
+    try:
+        settings = BatchScoringSettings.from_options(PipelineOptions(flags), needs=["--model"])
+        inspection = inspect(settings)
+    except BadOptions as e:
+        for problem in e.problems:
+            errors.print(problem, highlight=False, markup=False, soft_wrap=True)
+        return EXIT_WRONG
+    if given.json:
+        console.print(to_json(inspection), highlight=False, markup=False, soft_wrap=True)
+    else:
+        print_inspection(inspection, console)
+    return inspection.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
