@@ -186,10 +186,12 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
     columns = plan.partition_columns
     inputs = choose_inputs(settings, signature, problems, listing.format)
     outputs = choose_outputs(settings, signature, columns, problems)
+    without_schema = find_inference_problems(listing, readable, input_schema)
+    if without_schema:  # what would follow from it is no news
+        raise BadOptions([*problems, *without_schema])
     held_schemas = gather_schemas(readable, footers)
     constants = choose_constants(settings, inputs, readable, held_schemas, problems)
     schemas = add_constant_fields(held_schemas, constants)
-    problems += find_inference_problems(listing, readable, input_schema)
     problems += find_key_problems(settings, columns)
     problems += find_schema_problems(settings, signature, inputs, columns, schemas)
     problems += find_write_problems(settings.output)

@@ -15,6 +15,7 @@ from tests.inputs import (
     by_id,
     example_scores,
     flags_of,
+    frame,
     save_example_model,
     to_examples,
     write_bytes,
@@ -542,3 +543,88 @@ def test_fields_of_json_objects_feed_inputs(score, tmp_path):
     ended = score("--columns=x=float32(f.x),n=f.n", input=tmp_path / "lake")
     assert ended.code == 0, ended
     assert_scores(tmp_path / "scores", expected_scores(rows))
+
+
+def test_delta_partitions_that_are_not_meant_are_not_looked_at(score, tmp_path):
+    root, rows = write_dataset(tmp_path / "lake", "delta", files=1)
+    for file in (tmp_path / "lake" / "date=2024-01-01").iterdir():
+        file.unlink()
+    ended = score("--partitions=date=2024-01-02..2024-01-03", input=root)
+    assert ended.code == 0, ended
+    assert_scores(tmp_path / "scores", expected_scores(rows.slice(300)))
+    ended = score(input=root)
+    assert ended.code == 1
+    assert "date=2024-01-01 failed: file" in ended.err + ended.out
+    assert "cannot be read: " in ended.err + ended.out
+
+
+def test_delta_table_whose_older_files_lack_a_column(score, tmp_path):
+    root = str(tmp_path / "lake")
+    old, new = make_rows(0, 20), make_rows(20, 20)
+    write_deltalake(root, dated(old.drop_columns(["n"]), "2024-01-01"), partition_by=["date"])
+    write_deltalake(root, dated(new, "2024-01-02"), mode="append", schema_mode="merge")
+    ended = score(input=root)
+    assert_refused(ended, "the table has no column 'n'", "(in date=2024-01-01). Others have it")
+    ended = score("--allow_missing=n=1", input=root)
+    assert ended.code == 0, ended
+    filled = old.set_column(2, "n", pa.array([1] * 20))
+    assert_scores(tmp_path / "scores", expected_scores(pa.concat_tables([filled, new])))
+
+
+def test_delta_partition_columns_feed_inputs(score, tmp_path):
+    rows = pa.concat_tables([make_rows(0, 30), make_rows(30, 30)])
+    write_deltalake(str(tmp_path / "lake"), rows, partition_by=["n"])
+    ended = score(input=tmp_path / "lake")
+    assert ended.code == 0, ended
+    assert_scores(tmp_path / "scores", expected_scores(rows))
+    assert str(read_scores(tmp_path / "scores").schema.field("n").type) == "string"
+
+
+def test_delta_table_without_partitions_is_refused(score, tmp_path):
+    write_deltalake(str(tmp_path / "lake"), make_rows(0, 3))
+    ended = score(input=tmp_path / "lake")
+    assert_refused(ended, "--input: ", "expected a Delta table with partition columns, got one")
+
+
+def test_record_that_breaks_the_inferred_schema_names_file_and_record(score, tmp_path):
+    root, rows = write_dataset(tmp_path / "lake", "tfrecord")
+    two = make_rows(0, 1).set_column(1, "x", pa.array([[1.0, 2.0]], pa.list_(pa.float32())))
+    path = tmp_path / "lake" / "date=2024-01-03" / "1.tfrecord"
+    path.write_bytes(path.read_bytes() + frame(*to_examples(two)))
+    ended = score(input=root)
+    assert ended.code == 1, ended
+    assert f"file {path} cannot be read: record 150 at byte " in ended.out
+    assert "has 2 values of feature 'x'; expected exactly one" in ended.out
+    assert_scores(tmp_path / "scores", expected_scores(rows.slice(0, 600)))
+
+
+def test_records_go_straight_through_with_a_schema_and_damaged_ones_are_named(
+    score, tmp_path, example_model
+):
+    root, rows = write_dataset(tmp_path / "lake", "tfrecord")
+    schema = tmp_path / "schema.pbtxt"
+    schema.write_text(
+        'feature { name: "id" type: INT shape { } } feature { name: "n" type: INT } '
+        'feature { name: "x" type: FLOAT }'
+    )
+    flip_middle(tmp_path / "lake" / "date=2024-01-01" / "0.tfrecord")
+    ended = score(input=root, model=example_model, schema=schema)
+    assert ended.code == 1, ended
+    assert "0.tfrecord cannot be read: the checksum of " in ended.out
+    assert_scores(tmp_path / "scores", example_scores(rows.slice(300)))
+    schema.write_text('feature { name: "id" type: INT shape { } } feature { name: "x" type: INT }')
+    ended = score(input=root, model=example_model, schema=schema)
+    assert_refused(
+        ended, "has no column 'n'", "the table has column 'x' as large_list<item: int64>"
+    )
+
+
+def test_dead_letters_hold_constants_too(score, tmp_path):
+    x = pa.array([None, *[1.0] * 29], pa.float32())
+    rows = make_rows(0, 30).set_column(1, "x", x).drop_columns(["s"])
+    write_file(tmp_path / "lake", "s=b", "0.parquet", rows)
+    ended = score("--max_dead_letter_ratio=0.5", input=tmp_path / "lake")
+    assert ended.code == 3, ended
+    (path,) = (tmp_path / "scores_dead_letters" / "s=b").glob("*.parquet")
+    (letter,) = pa.parquet.read_table(path, partitioning=None).to_pylist()
+    assert (letter["id"], letter["s"]) == (0, "b")

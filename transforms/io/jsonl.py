@@ -29,6 +29,7 @@ _BLOCK_BYTES = 4 << 20
 _SAMPLE_BYTES = 1 << 20
 _LONGEST_LINE_BYTES = 64 << 20
 _MOST_EXACT = 2**53
+_NO_COLUMNS = pa.schema([])
 
 
 def _read_blocks(stream: Any, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
@@ -105,19 +106,27 @@ def _find_bad_line(lines: bytes, schema: pa.Schema, error: Exception) -> tuple[i
 
 
 def describe_jsonl(file_system: fs.FileSystem, file: DataFile, schema: pa.Schema) -> Footer:
-    """Return the footer of a file of JSON Lines, which must begin with an object."""
+    """Return the footer of a file of JSON Lines, whose first line must be an object."""
     try:
         with open_stream(file_system, file.path) as stream:
-            head = stream.read(_SAMPLE_BYTES).lstrip()
+            first, end, _ = stream.read(_SAMPLE_BYTES).lstrip().partition(b"\n")
+            if first[:1] not in (b"{", b"") or (end and not _is_json(first)):
+                raise ValueError(_describe_other(first))
     except READ_ERRORS as e:
         return unreadable(file.path, e)
-    if head[:1] not in (b"{", b""):
-        return unreadable(file.path, ValueError(_describe_other(head)))
     return whole_file(file, schema)
 
 
-def _describe_other(head: bytes) -> str:
-    what = "an array" if head[:1] == b"[" else repr(head[:20].decode(errors="replace"))
+def _is_json(line: bytes) -> bool:
+    try:
+        _parse(line, _NO_COLUMNS)
+    except (pa.ArrowException, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _describe_other(line: bytes) -> str:
+    what = "an array" if line[:1] == b"[" else repr(line[:20].decode(errors="replace"))
     return f"expected JSON Lines, an object in each line, got {what}"
 
 

@@ -115,7 +115,11 @@ def test_times_are_texts_in_json(tmp_path):
 
 
 def test_files_that_do_not_begin_with_an_object_are_refused(tmp_path):
-    for text, what in ((b"[\n{}]", "got an array"), (b"id,x\n", "got 'id,x")):
+    for text, what in (
+        (b"[\n{}]", "got an array"),
+        (b"id,x\n", "got 'id,x'"),
+        (b'{\n "id": 1\n}\n', "got '{'"),
+    ):
         path = write_bytes(tmp_path / "0.json", text)
         footer = describe_jsonl(LOCAL, DataFile(str(path), 3, 0), SCHEMA)
         assert "expected JSON Lines, an object in each line" in footer.error
