@@ -43,7 +43,7 @@ def choose_inputs(
     names = [spec.name for spec in signature.inputs]
     example = signature.example_input
     of_features = {
-        "--columns": {name for name in settings.columns if not example or name != example},
+        "--columns": [name for name in settings.columns if not example or name != example],
         "--fill": settings.fills,
         "--pad": settings.pads,
         "--truncate": settings.truncate,

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pyarrow import csv, fs
 
 from transforms.io.files import (
+    HEAD_BYTES,
     READ_ERRORS,
     CorruptFile,
     DataFile,
@@ -101,9 +102,14 @@ def describe_csv(file_system: fs.FileSystem, file: DataFile, schema: pa.Schema) 
     return whole_file(file, pa.schema(known))
 
 
-def _read_header(file_system: fs.FileSystem, path: str) -> list[str]:
-    with open_stream(file_system, path) as stream, _open(stream, {}, [], _SAMPLE_BYTES) as reader:
-        return reader.schema.names
+def _read_header(file_system: fs.FileSystem, path: str, block_bytes: int = HEAD_BYTES) -> list[str]:
+    try:
+        with open_stream(file_system, path) as stream, _open(stream, {}, [], block_bytes) as reader:
+            return reader.schema.names
+    except pa.ArrowInvalid:
+        if block_bytes == _BLOCK_BYTES:
+            raise
+        return _read_header(file_system, path, _BLOCK_BYTES)  # a row may be longer than the head
 
 
 def infer_csv(

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pyarrow import fs
 
 from transforms.io.files import (
+    HEAD_BYTES,
     READ_ERRORS,
     CorruptFile,
     DataFile,
@@ -39,7 +40,7 @@ def describe_tfrecords(file_system: fs.FileSystem, file: DataFile, schema: pa.Sc
     """Return the footer of a TFRecord file, whose first record must be a tf.Example."""
     try:
         with open_stream(file_system, file.path) as stream:
-            for record in itertools.islice(read_records(stream), 1):
+            for record in itertools.islice(read_records(stream, HEAD_BYTES), 1):
                 _check_example(record, file.path)
     except READ_ERRORS as e:
         return unreadable(file.path, e)

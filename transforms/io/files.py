@@ -27,6 +27,8 @@ SUFFIXES = {
 }
 KNOWN_FILES = "*.parquet, *.tfrecord[.gz], *.csv[.gz], *.jsonl[.gz] or *.json[.gz]"
 _NO_SCHEMA = pa.schema([])
+# What is read of each file before the first row: a lake may have very many files.
+HEAD_BYTES = 64 << 10
 # What reading raises when a file is missing, damaged, or not what it was when the run was planned.
 READ_ERRORS = (OSError, pa.ArrowException, ValueError, KeyError)
 

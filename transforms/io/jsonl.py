@@ -15,6 +15,7 @@ from pyarrow import json as arrow_json
 
 from models.columns import column_of
 from transforms.io.files import (
+    HEAD_BYTES,
     READ_ERRORS,
     CorruptFile,
     DataFile,
@@ -109,7 +110,7 @@ def describe_jsonl(file_system: fs.FileSystem, file: DataFile, schema: pa.Schema
     """Return the footer of a file of JSON Lines, whose first line must be an object."""
     try:
         with open_stream(file_system, file.path) as stream:
-            first, end, _ = stream.read(_SAMPLE_BYTES).lstrip().partition(b"\n")
+            first, end, _ = stream.read(HEAD_BYTES).lstrip().partition(b"\n")
             if first[:1] not in (b"{", b"") or (end and not _is_json(first)):
                 raise ValueError(_describe_other(first))
     except READ_ERRORS as e:

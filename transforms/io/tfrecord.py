@@ -34,8 +34,12 @@ def masked_crc(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def read_records(stream: Any) -> Iterator[Record]:
+def read_records(stream: Any, read_bytes: int = _READ_BYTES) -> Iterator[Record]:
     """Yield the records of an open TFRecord file, in order.
+
+    Args:
+      stream: the file, decompressed.
+      read_bytes: how much to read at a time, as far as records are no longer.
 
     Raises:
       CorruptFile: it ends within a record, or a checksum is wrong; says at which byte.
@@ -43,7 +47,7 @@ def read_records(stream: Any) -> Iterator[Record]:
     data, at, before = b"", 0, 0  # what is held of the file, how far it is used, what was before it
     while True:
         if len(data) - at < _HEADER.size:
-            data, at, before = _read_on(stream, data, at, before, _HEADER.size)
+            data, at, before = _read_on(stream, data, at, before, _HEADER.size, read_bytes)
             if not data:
                 return
             if len(data) < _HEADER.size:
@@ -55,7 +59,7 @@ def read_records(stream: Any) -> Iterator[Record]:
             )
         size = _HEADER.size + length + _CRC.size
         if len(data) - at < size:
-            data, at, before = _read_on(stream, data, at, before, size)
+            data, at, before = _read_on(stream, data, at, before, size, read_bytes)
             if len(data) < size:
                 raise CorruptFile(f"it ends within the record of {length} bytes at byte {before}")
         end = at + size - _CRC.size
@@ -66,14 +70,16 @@ def read_records(stream: Any) -> Iterator[Record]:
         at += size
 
 
-def _read_on(stream: Any, data: bytes, at: int, before: int, count: int) -> tuple[bytes, int, int]:
+def _read_on(
+    stream: Any, data: bytes, at: int, before: int, count: int, read_bytes: int
+) -> tuple[bytes, int, int]:
     """Return what is not used yet and `count` bytes or more of it, if the file has them."""
     parts = [data[at:]]
     have = len(parts[0])
     before += at
     while have < count:
         try:
-            more = stream.read(min(max(count - have, _READ_BYTES), _MOST_READ_BYTES))
+            more = stream.read(min(max(count - have, read_bytes), _MOST_READ_BYTES))
         except OSError as e:
             raise CorruptFile(f"after byte {before + have}: {e}") from e
         if not more:

@@ -141,3 +141,13 @@ def test_inference_takes_other_encodings_for_bytes(tmp_path):
     schema = infer_csv(LOCAL, [str(path)], None)
     assert schema == pa.schema([("i", pa.int64()), ("s", pa.binary())])
     assert read(path, schema).to_pylist() == [{"i": 1, "s": b"\xff"}]
+
+
+def test_row_that_is_longer_than_the_head_of_a_file_is_read(tmp_path):
+    wide = "x" * 300_000
+    path = write_bytes(tmp_path / "0.csv", f"i,s\n1,{wide}\n".encode())
+    schema = pa.schema([("i", pa.int64()), ("s", pa.string())])
+    footer = describe_csv(LOCAL, DataFile(str(path), path.stat().st_size, 0), schema)
+    assert footer.schema == schema
+    assert infer_csv(LOCAL, [str(path)], None) == schema
+    assert read(path, schema)["s"].to_pylist() == [wide]
