@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from models.columns import find_field
 from models.signature import InputColumn
-from pipelines.settings import BadOptions, BatchScoringSettings
+from pipelines.settings import BatchScoringSettings
 from transforms.io.constants import Constant
 from transforms.io.delta_input import is_delta_table, list_delta_partitions
 from transforms.io.examples import RAW_COLUMN
@@ -95,7 +95,7 @@ def choose_schema(
     the first of each of the first `SAMPLED_PARTITIONS` that hold any.
 
     Raises:
-      BadOptions: the files are of another kind, or no one schema holds them.
+      ValueError: the files are of another kind, or no one schema holds them.
     """
     infer = FORMATS[listing.format].infer
     if infer is None:
@@ -103,16 +103,11 @@ def choose_schema(
     file_system, _ = resolve(settings.input)
     with_files = [p for p in listing.partitions if p.files and not p.problems]
     paths = [p.files[0].path for p in with_files[:SAMPLED_PARTITIONS]]
-    try:
-        schema = infer(file_system, paths, given)
-    except ValueError as e:
-        raise BadOptions([f"--input: {e}"]) from e
+    schema = infer(file_system, paths, given)
     if listing.format != "tfrecord":
         return schema
     if RAW_COLUMN in schema.names:
-        raise BadOptions(
-            [f"--input: a feature is named '{RAW_COLUMN}', which is the name of the record itself"]
-        )
+        raise ValueError(f"a feature is named '{RAW_COLUMN}', as the record itself is")
     return schema.append(pa.field(RAW_COLUMN, pa.large_binary()))
 
 

@@ -173,7 +173,15 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
         signature = read_signature(settings, digest)
     except (ValueError, OSError) as e:
         raise BadOptions([str(e)]) from e
-    input_schema = choose_schema(settings, listing, given)
+    columns = plan.partition_columns
+    inputs = choose_inputs(settings, signature, problems, listing.format)
+    outputs = choose_outputs(settings, signature, columns, problems)
+    problems += find_key_problems(settings, columns)
+    problems += find_write_problems(settings.output)
+    try:
+        input_schema = choose_schema(settings, listing, given)
+    except ValueError as e:
+        raise BadOptions([*problems, f"--input: {e}"]) from e
     footers = read_footers(settings, listing, todo, input_schema)
     for partition in todo:
         errors = [f.error for f in footers[partition.path] if f.error]
@@ -183,18 +191,13 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
     unreadable = {outcome.partition for outcome in plan.failed}
     readable = [p for p in todo if p.path not in unreadable]
 
-    columns = plan.partition_columns
-    inputs = choose_inputs(settings, signature, problems, listing.format)
-    outputs = choose_outputs(settings, signature, columns, problems)
     without_schema = find_inference_problems(listing, readable, input_schema)
     if without_schema:  # what would follow from it is no news
         raise BadOptions([*problems, *without_schema])
     held_schemas = gather_schemas(readable, footers)
     constants = choose_constants(settings, inputs, readable, held_schemas, problems)
     schemas = add_constant_fields(held_schemas, constants)
-    problems += find_key_problems(settings, columns)
     problems += find_schema_problems(settings, signature, inputs, columns, schemas)
-    problems += find_write_problems(settings.output)
     if problems:
         raise BadOptions(problems)
     if not readable:

@@ -206,8 +206,13 @@ def test_mixed_formats_are_refused(score, tmp_path):
 
 def test_records_that_are_no_examples_are_refused_before_the_first_row(score, tmp_path):
     write_tfrecord(tmp_path / "lake" / "date=1" / "0.tfrecord", [b"some message"])
-    ended = score(input=tmp_path / "lake")
-    assert_refused(ended, "--input: expected a TFRecord of tf.Examples, got another kind")
+    ended = score("--fill=z=1", input=tmp_path / "lake")
+    assert_refused(
+        ended,
+        "2 things are wrong:",
+        "--input: expected a TFRecord of tf.Examples, got another kind",
+        "--fill z: signature 'serving_default' has no input 'z'",
+    )
     assert not (tmp_path / "scores").exists()
 
 

@@ -59,7 +59,7 @@ def infer_examples(
     Args:
       file_system: where the files are.
       paths: the files; the first `SAMPLE_RECORDS` records of each are looked at.
-      given: what the user says; the files are only held against being no tf.Examples then.
+      given: what the user says; the files only have to hold tf.Examples then.
 
     Raises:
       ValueError: a record is no tf.Example, or a feature has two types.
@@ -70,9 +70,7 @@ def infer_examples(
     for path in paths:
         records = _read_sample(file_system, path)
         sampled += len(records)
-        if given is not None or not records:
-            continue
-        for name, kind in _features_of(records, path).items():
+        for name, kind in _features_of(records, path, given is not None).items():
             known = found.get(name, kind)
             if _leaf(known) != _leaf(kind):
                 raise ValueError(
@@ -105,15 +103,28 @@ def _read_sample(file_system: fs.FileSystem, path: str) -> list[Record]:
     return records
 
 
-def _features_of(records: Sequence[Record], path: str) -> dict[str, pa.DataType]:
+def _features_of(records: Sequence[Record], path: str, has_types: bool) -> dict[str, pa.DataType]:
+    """Return the features of sampled records; nothing where types do not matter, being given."""
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
+    decoder = ExamplesToRecordBatchDecoder()
+    if not records:
+        return {}
     try:
-        batch = ExamplesToRecordBatchDecoder().DecodeBatch([record.data for record in records])
+        batch = decoder.DecodeBatch([record.data for record in records])
     except RuntimeError as e:
+        for record in records:
+            try:
+                decoder.DecodeBatch([record.data])
+            except RuntimeError:
+                raise ValueError(_describe_other(path, record.offset)) from e
+        if has_types:
+            return {}
         raise ValueError(
             f"the features of {path} have no one type each: {e}. Say types with --schema"
         ) from e
+    if has_types:
+        return {}
     return {
         name: column.type.value_type if _has_one_value(column) else column.type
         for name, column in zip(batch.schema.names, batch.columns, strict=True)

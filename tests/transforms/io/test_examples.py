@@ -116,6 +116,14 @@ def test_records_that_are_no_examples_are_refused(tmp_path, record):
     assert f"file {path} cannot be read: expected a TFRecord of tf.Examples" in footer.error
 
 
+@pytest.mark.parametrize("given_schema", [None, pa.schema([("n", pa.int64())])])
+def test_message_that_only_looks_like_an_example_is_refused(tmp_path, given_schema):
+    good = to_examples(pa.table({"n": pa.array([1])}))
+    path = write_tfrecord(tmp_path / "0.tfrecord", [*good, b"\n\x05hello"])
+    with pytest.raises(ValueError, match=rf"another kind of record at byte {len(frame(good[0]))} "):
+        infer_examples(LOCAL, [str(path)], given_schema)
+
+
 def test_record_that_is_no_example_further_on_is_found(tmp_path):
     good = to_examples(pa.table({"n": pa.array([1])}))
     path = write_tfrecord(tmp_path / "0.tfrecord", [*good, b"other"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import apache_beam as beam
+import pyarrow as pa
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given
@@ -8,9 +9,11 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from tests.fakes import make_rows, write_file
+from transforms.elements import UNKNOWN_ROWS
 from transforms.io import shards
+from transforms.io.files import DataFile, Footer, whole_file
 from transforms.io.partitions import Partition
-from transforms.io.shards import Footer, MatchShards, plan_shards, read_footer
+from transforms.io.shards import MatchShards, plan_shards, read_footer
 
 PARTITION = Partition("date=1", (("date", "1"),))
 GROUPS = st.lists(st.integers(0, 40), max_size=6)
@@ -46,6 +49,21 @@ def test_wide_rows_make_shards_of_fewer_rows(monkeypatch):
     monkeypatch.setattr(shards, "SHARD_BYTES", 100)
     footer = Footer("a", None, (1, 1, 1), (60, 30, 60))
     assert [s.rows for s in plan_shards(PARTITION, [footer], "run", "")] == [2, 1]
+
+
+def test_file_that_is_read_whole_is_a_shard_of_its_own():
+    files = [DataFile(f"{i}.csv", size, 0) for i, size in enumerate((10, 0, 1 << 40))]
+    footers = [whole_file(file, pa.schema([])) for file in files]
+    assert {footer.rows for footer in footers} == {UNKNOWN_ROWS}
+    planned = plan_shards(PARTITION, footers, "run", "")
+    assert [(s.number, s.shards, s.rows) for s in planned] == [
+        (0, 3, UNKNOWN_ROWS),
+        (1, 3, UNKNOWN_ROWS),
+        (2, 3, UNKNOWN_ROWS),
+    ]
+    assert [[(p.path, p.size_bytes) for p in s.pieces] for s in planned] == [
+        [(file.path, file.size_bytes)] for file in files
+    ]
 
 
 def test_footer_tells_row_groups_and_a_damaged_file_tells_its_name(tmp_path):
