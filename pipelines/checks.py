@@ -18,6 +18,7 @@ from models.signature import (
     parse_value,
 )
 from pipelines.settings import BatchScoringSettings
+from transforms.check_outputs import OutputRule
 from transforms.io.delta import storable_type
 from transforms.io.examples import RAW_COLUMN
 from transforms.io.files import Footer
@@ -134,6 +135,27 @@ def choose_outputs(
         if conversion and name in specs and specs[name].dtype != "string":
             problems.append(f"--outputs {name}: binary(…) is for strings; it is {specs[name]}")
     return [(specs[name], *column) for name, column in kept.items() if name in specs]
+
+
+def choose_rules(
+    settings: BatchScoringSettings,
+    outputs: Sequence[tuple[TensorSpec, str, str]],
+    problems: list[str],
+) -> tuple[OutputRule, ...]:
+    """Return what the numbers of outputs must be; adds what is wrong to the problems."""
+    specs = {spec.name: spec for spec, _, _ in outputs}
+    for name in settings.ranges:
+        if name not in specs or specs[name].dtype in ("string", "bool"):
+            what = specs[name].dtype if name in specs else "no output that is stored"
+            problems.append(f"--range {name}: expected an output of numbers, got {what}")
+    rules = []
+    for name, spec in specs.items():
+        low, high = settings.ranges.get(name, (float("-inf"), float("inf")))
+        is_float = "float" in spec.dtype
+        nan, inf = (is_float and kind in settings.forbid for kind in ("nan", "inf"))
+        if nan or inf or name in settings.ranges:
+            rules.append(OutputRule(name, nan, inf, low, high))
+    return tuple(rules)
 
 
 def gather_schemas(

@@ -8,6 +8,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from models.conversions import CONVERSIONS, RAGGED
 
+REPROCESS = ("none", "failed", "stale", "all")
+
 
 class BatchScoringOptions(PipelineOptions):
     """The flags of `python -m pipelines.score_batch`. Values are checked by the settings."""
@@ -44,6 +46,18 @@ class BatchScoringOptions(PipelineOptions):
             action="append",
             help="date=2013-11-01, date=2013-11-01..2013-12-31 or region=eu/date=2013-11-01; "
             "repeatable; default: all. Partitions that are committed already are not scored again",
+        )
+        what.add_argument(
+            "--last",
+            metavar="N",
+            help="only the N newest partitions: a job that runs every night catches up by itself",
+        )
+        what.add_argument(
+            "--reprocess",
+            choices=REPROCESS,
+            default="none",
+            help="none: score what is not committed (default). failed: only what failed last time. "
+            "stale: also what is committed, but whose input changed since. all: everything again",
         )
         what.add_argument(
             "--keys",
@@ -108,6 +122,18 @@ class BatchScoringOptions(PipelineOptions):
         where = parser.add_argument_group("where scores go")
         where.add_argument(
             "--output", metavar="PATH", help="Delta table, partitioned like the input"
+        )
+        where.add_argument(
+            "--forbid",
+            metavar="nan,inf",
+            help="numbers that no output may be: a row with one is a dead letter",
+        )
+        where.add_argument(
+            "--range",
+            metavar="T=FROM..TO",
+            action="append",
+            help="numbers that output T may be, as score=0..1; a row with another, or with NaN, is "
+            "a dead letter; repeatable",
         )
         where.add_argument(
             "--max_dead_letter_ratio",

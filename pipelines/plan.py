@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -20,6 +20,7 @@ from models.versions import digest_model
 from pipelines.checks import (
     choose_inputs,
     choose_outputs,
+    choose_rules,
     find_key_problems,
     find_schema_problems,
     find_write_problems,
@@ -38,13 +39,16 @@ from pipelines.settings import BadOptions, BatchScoringSettings
 from transforms.elements import UNKNOWN_ROWS, Outcome, Receipt, Shard
 from transforms.io.constants import Constant
 from transforms.io.delta import (
+    FOREIGN_RUN,
     committed_runs,
     find_table_problems,
     open_table,
     storable_type,
 )
+from transforms.io.failures import read_failures
 from transforms.io.files import Footer
-from transforms.io.partitions import Listing, Partition, run_id_of
+from transforms.io.history import read_live_partitions
+from transforms.io.partitions import Listing, Partition, newest, run_id_of
 from transforms.io.receipts import split_staged
 from transforms.io.shards import plan_shards
 from transforms.score import DIGEST_COLUMN, ScoreSpec
@@ -126,7 +130,8 @@ class Plan:
       digest: the model's.
       partition_columns: of input and output, outermost first.
       selected: all partitions that are meant.
-      committed: those of them whose scores the table holds already.
+      committed: those of them whose scores the table holds already, and that are left alone.
+      outdated: those of the committed that another model, input or configuration scored.
       failed: outcomes of partitions that cannot even be started.
       has_table: whether the table is there already.
       input_version: the version of the Delta table that is read; None for plain folders.
@@ -137,6 +142,7 @@ class Plan:
     partition_columns: tuple[str, ...]
     selected: list[Partition]
     committed: list[Partition]
+    outdated: list[Partition]
     failed: list[Outcome]
     has_table: bool = False
     input_version: int | None = None
@@ -156,6 +162,7 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
     """
     problems: list[str] = []
     listing = select_partitions(settings, problems)
+    listing = listing._replace(partitions=newest(listing.partitions, settings.last))
     given = given_schema(settings, listing.format, problems) if listing.partitions else None
     digest = _digest_model(settings, problems)
     try:
@@ -166,7 +173,7 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
         raise BadOptions(problems)
 
     configuration = _configuration(settings, digest, given)
-    plan, todo, runs, held = _sort_partitions(listing, configuration, table)
+    plan, todo, runs, held = _sort_partitions(settings, listing, configuration, table)
     if not todo:
         return plan
     try:
@@ -176,6 +183,7 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
     columns = plan.partition_columns
     inputs = choose_inputs(settings, signature, problems, listing.format)
     outputs = choose_outputs(settings, signature, columns, problems)
+    rules = choose_rules(settings, outputs, problems)
     problems += find_key_problems(settings, columns)
     problems += find_write_problems(settings.output)
     try:
@@ -228,6 +236,7 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
             batch_rows=settings.batch_rows,
             concurrent_calls=settings.workers,
             op_libraries=settings.op_libraries,
+            rules=rules,
             asked_outputs=None if settings.outputs is None else tuple(settings.outputs),
         ),
         schema=schema,
@@ -246,6 +255,7 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
 
 
 def _sort_partitions(
+    settings: BatchScoringSettings,
     listing: Listing,
     configuration: dict[str, object],
     table: DeltaTable | None,
@@ -254,21 +264,43 @@ def _sort_partitions(
     partitions = listing.partitions
     runs = {p.path: run_id_of(p, configuration) for p in partitions}
     held = committed_runs(table, runs) if table else {}
-    committed = [p for p in partitions if held.get(p.path) == runs[p.path]]
-    broken = [p for p in partitions if p.problems]
-    todo = [p for p in partitions if held.get(p.path) != runs[p.path] and not p.problems]
+    wanted = _choose_by_state(settings, partitions, held, table)
+    committed = [p for p in partitions if p.path in held and p.path not in wanted]
+    broken = [p for p in partitions if p.problems and p.path in wanted]
+    todo = [p for p in partitions if p.path in wanted and not p.problems]
     plan = Plan(
         digest=str(configuration["model_digest"]),
         input_version=listing.version,
         partition_columns=partitions[0].columns,
         selected=partitions,
         committed=committed,
+        outdated=[p for p in committed if held[p.path] != runs[p.path]],
         failed=[
             Outcome(p.path, runs[p.path], "failed", reason="; ".join(p.problems)) for p in broken
         ],
         has_table=table is not None,
     )
     return plan, todo, runs, held
+
+
+def _choose_by_state(
+    settings: BatchScoringSettings,
+    partitions: Sequence[Partition],
+    held: Mapping[str, str],
+    table: DeltaTable | None,
+) -> set[str]:
+    """Return the paths of the partitions that `--reprocess` means."""
+    if settings.reprocess == "all":
+        return {p.path for p in partitions}
+    if settings.reprocess == "failed":
+        return {p.path for p in partitions} & read_failures(settings.output).keys()
+    missing = {p.path for p in partitions if held.get(p.path, FOREIGN_RUN) == FOREIGN_RUN}
+    if settings.reprocess == "none" or table is None:
+        return missing
+    commits = {live.partition: live.commit for live in read_live_partitions(table)}
+    then = {path: commit.get("input_fingerprint") for path, commit in commits.items()}
+    stale = {p.path for p in partitions if then.get(p.path) not in (None, p.fingerprint)}
+    return missing | stale
 
 
 def _digest_model(settings: BatchScoringSettings, problems: list[str]) -> str:
@@ -297,6 +329,8 @@ def _configuration(
         "pads": settings.pads,
         "truncate": settings.truncate,
         "allow_missing": settings.allow_missing,
+        "forbid": sorted(settings.forbid),
+        "ranges": settings.ranges,
         "schema": [(field.name, str(field.type)) for field in schema or ()],
     }
     return {

@@ -221,7 +221,7 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:
     if plan.work is None or settings.check:
         if plan.work is not None:
             print_plan(plan, plan.work, settings, console)
-        elif plan.committed:
+        elif plan.committed or not plan.failed:
             print_nothing_left(plan, settings, console)
         print_failures(plan.failed, errors)
         if plan.failed and plan.has_table and not settings.check:

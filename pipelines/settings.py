@@ -44,6 +44,10 @@ class BatchScoringSettings:
     schema: str | None = None
     allow_missing: dict[str, str] = dataclasses.field(default_factory=dict)
     model_digest: str | None = None
+    last: int | None = None
+    reprocess: str = "none"
+    forbid: tuple[str, ...] = ()
+    ranges: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     max_dead_letter_ratio: float = 0.01
     batch_rows: int | None = None
     workers: int = 1
@@ -85,6 +89,10 @@ class BatchScoringSettings:
             schema=next(iter(read.files("--schema", [given.schema] if given.schema else [])), None),
             allow_missing=read.values("--allow_missing", given.allow_missing, "C=VALUE"),
             model_digest=read.digest(given.model_digest),
+            last=None if given.last is None else read.positive("--last", given.last, ""),
+            reprocess=given.reprocess,
+            forbid=read.forbidden(given.forbid or ""),
+            ranges=read.ranges(given.range),
             max_dead_letter_ratio=read.ratio(given.max_dead_letter_ratio),
             batch_rows=(
                 None
@@ -214,6 +222,27 @@ class _Reader:
                 f"--model_digest: expected {DIGEST_PREFIX} and 64 hex digits, got '{text}'"
             )
         return text
+
+    def forbidden(self, text: str) -> tuple[str, ...]:
+        names = self.names("--forbid", text)
+        if set(names) - {"nan", "inf"}:
+            self.problems.append(f"--forbid: expected nan, inf or both, got '{text}'")
+        return names
+
+    def ranges(self, texts: Sequence[str] | None) -> dict[str, tuple[float, float]]:
+        ranges: dict[str, tuple[float, float]] = {}
+        for text in texts or ():
+            name, _, bounds = text.partition("=")
+            low, dots, high = bounds.partition("..")
+            try:
+                ranges[name] = (float(low or "-inf"), float(high or "inf"))
+            except ValueError:
+                dots = ""
+            if not dots or not name or not ranges[name][0] <= ranges[name][1]:
+                self.problems.append(
+                    f"--range: expected T=FROM..TO with FROM at most TO, got '{text}'"
+                )
+        return ranges
 
     def ratio(self, text: str) -> float:
         try:

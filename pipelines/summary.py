@@ -69,11 +69,27 @@ class Report:
 
 def print_nothing_left(plan: Plan, settings: BatchScoringSettings, console: Console) -> None:
     """Say that every selected partition is committed already."""
+    if settings.reprocess == "failed":
+        console.print("Nothing is left to do: no partition failed last time.", highlight=False)
+        return
     console.print(
         f"Nothing is left to do: all {len(plan.committed)} partitions are committed in "
-        f"{settings.output} with this model, input and configuration.",
+        f"{settings.output}.",
         highlight=False,
     )
+    print_outdated(plan, console)
+
+
+def print_outdated(plan: Plan, console: Console) -> None:
+    """Say which committed partitions another model, input or configuration scored."""
+    if plan.outdated:
+        console.print(
+            f"{len(plan.outdated)} of them were scored with another model, input or configuration, "
+            f"{plan.outdated[0].path} for one: --reprocess=stale scores those whose input changed, "
+            "--reprocess=all everything again.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def print_plan(plan: Plan, work: Work, settings: BatchScoringSettings, console: Console) -> None:

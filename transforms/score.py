@@ -16,6 +16,7 @@ from models.model_error import first_lines
 from models.servable import Servable, shared_servable
 from models.signature import InputColumn
 from transforms import metrics
+from transforms.check_outputs import OutputRule, find_bad_outputs
 from transforms.dead_letters import to_dead_letters
 from transforms.elements import BatchKey
 from transforms.features import DeadRows, build_features
@@ -39,6 +40,7 @@ class ScoreSpec:
       batch_rows: rows per model call; None finds a good size.
       concurrent_calls: how many workers share a process.
       op_libraries: shared libraries with custom ops, as a worker sees them.
+      rules: what the numbers of outputs must be.
       asked_outputs: the outputs that were asked for by name; None when all are stored. The model is
         loaded and checked for these.
     """
@@ -52,6 +54,7 @@ class ScoreSpec:
     batch_rows: int | None = None
     concurrent_calls: int = 1
     op_libraries: tuple[str, ...] = ()
+    rules: tuple[OutputRule, ...] = ()
     asked_outputs: tuple[str, ...] | None = None
 
     def load(self) -> Servable:
@@ -109,9 +112,18 @@ def score_batch(
         except Exception:  # noqa: BLE001  whatever the model raises costs rows, not the job
             outputs, failed = _predict_apart(servable, features.columns, scorable.num_rows, spec)
             timers.count(metrics.ISOLATION_CALLS, failed.calls)
-            scorable = _without(scorable, failed.dead)
             if failed.dead:
-                dead.append(_place(failed.dead, features.positions))
+                dead.append(_place(failed.dead, features.positions, "Predict"))
+                scorable = scorable.filter(_keep(scorable.num_rows, failed.dead))
+                features = features._replace(
+                    positions=_without_positions(features.positions, batch, failed.dead)
+                )
+    bad = find_bad_outputs(outputs, spec.rules) if spec.rules else {}
+    if bad:
+        dead.append(_place(bad, features.positions, "CheckOutputs"))
+        keep = _keep(scorable.num_rows, bad)
+        scorable = scorable.filter(keep)
+        outputs = {name: column.filter(keep) for name, column in outputs.items()}
     return Scored(attach_keys(scorable, outputs, spec), dead)
 
 
@@ -134,17 +146,25 @@ def _predict_apart(
     return joined, isolated
 
 
-def _without(batch: pa.RecordBatch, dead: Mapping[int, str]) -> pa.RecordBatch:
-    keep = np.ones(batch.num_rows, bool)
+def _keep(rows: int, dead: Mapping[int, str]) -> pa.Array:
+    """Return which of so many rows are not dead."""
+    keep = np.ones(rows, bool)
     keep[list(dead)] = False
-    return batch.filter(pa.array(keep))
+    return pa.array(keep)
 
 
-def _place(dead: Mapping[int, str], positions: Sequence[int] | None) -> DeadRows:
-    """Return rows that failed in the model at their positions in the record batch."""
+def _without_positions(
+    positions: Sequence[int] | None, batch: pa.RecordBatch, dead: Mapping[int, str]
+) -> list[int]:
+    known = range(batch.num_rows) if positions is None else positions
+    return [position for row, position in enumerate(known) if row not in dead]
+
+
+def _place(dead: Mapping[int, str], positions: Sequence[int] | None, step: str) -> DeadRows:
+    """Return rows that failed after their features were built, at their places in the batch."""
     rows = sorted(dead)
     at = rows if positions is None else [positions[row] for row in rows]
-    return DeadRows(at, [dead[row] for row in rows], "Predict")
+    return DeadRows(at, [dead[row] for row in rows], step)
 
 
 def _predict(

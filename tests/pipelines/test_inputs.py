@@ -77,7 +77,8 @@ def test_given_schema_is_read_as_it_says_and_is_part_of_the_run(score, tmp_path)
     assert_scores(tmp_path / "scores", wanted)
     assert "Nothing is left to do" in score(input=root, schema=schema).out
     schema.write_text('{"id": "string", "x": "float32", "n": "int32", "s": "string"}')
-    assert "3 committed" in score(input=root, schema=schema).out
+    assert "3 of them were scored with another" in score(input=root, schema=schema).out
+    assert "3 committed" in score("--reprocess=all", input=root, schema=schema).out
 
 
 def test_given_schema_of_features(score, tmp_path):
@@ -260,7 +261,7 @@ def test_parquet_may_hold_serialized_examples(score, tmp_path, example_model):
     ended = score("--columns=examples=payload", **given)
     assert ended.code == 0, ended
     assert_scores(tmp_path / "scores", example_scores(rows))
-    ended = score("--columns=examples=payload", "--fill=x=1", **given)
+    ended = score("--reprocess=all", "--columns=examples=payload", "--fill=x=1", **given)
     assert_refused(ended, "--columns examples=payload gives whole tf.Examples", "got --fill x")
 
 
@@ -293,7 +294,7 @@ def test_delta_table_is_read_at_one_version_that_is_recorded(score, tmp_path):
         "date", pa.array(["2024-01-03"] * 10).cast("date32")
     )
     write_deltalake(root, appended, mode="append")
-    assert "1 committed" in score(input=root).out
+    assert "1 committed" in score("--reprocess=stale", input=root).out
 
 
 def test_delta_table_while_it_is_written_to_keeps_the_version_that_was_planned(
@@ -341,7 +342,7 @@ def test_partition_columns_feed_inputs_and_are_keys(score, tmp_path):
         "n",
         "s",
     ]
-    ended = score(input=tmp_path / "lake", keys="n,s")
+    ended = score("--reprocess=all", input=tmp_path / "lake", keys="n,s")
     assert_refused(
         ended, "--keys: expected a column of the files, got only partition columns (n, s)"
     )
@@ -400,7 +401,9 @@ def test_column_that_only_some_partitions_have_is_filled_when_allowed(score, tmp
     wanted = expected_scores(pa.concat_tables([half, make_rows(2000, 100), make_rows(0, 300)]))
     np.testing.assert_allclose([got[i] for i in wanted], list(wanted.values()), rtol=1e-6)
     # Another value is other work, and only for who uses the option.
-    assert "3 committed" in score("--allow_missing=x=1", "--keep=x", input=root).out
+    assert (
+        "3 committed" in score("--reprocess=all", "--allow_missing=x=1", "--keep=x", input=root).out
+    )
 
 
 def test_column_that_no_partition_has_is_filled_as_the_input_wants_it(score, tmp_path):

@@ -80,7 +80,9 @@ def test_only_partitions_that_changed_are_scored_again(score, tmp_path):
     changed = make_rows(5000, 40)
     write_file(tmp_path / "lake", "date=2024-01-02", "1.parquet", changed)
 
-    ended = score(input=root)
+    waiting = score(input=root)
+    assert "1 of them were scored with another model, input or configuration" in waiting.out
+    ended = score("--reprocess=stale", input=root)
 
     assert ended.code == 0
     assert "1 committed" in ended.out
@@ -91,7 +93,7 @@ def test_another_model_overwrites_exactly_the_partitions_asked_for(score, tmp_pa
     assert score().code == 0
     other = save_model(tmp_path / "other", weight=5.0)
 
-    ended = score("--partitions=date=2024-01-02..2024-01-03", model=other)
+    ended = score("--reprocess=all", "--partitions=date=2024-01-02..2024-01-03", model=other)
 
     assert ended.code == 0, ended
     scores = read_scores(tmp_path / "scores")
@@ -185,7 +187,7 @@ def test_partition_with_too_many_dead_letters_keeps_its_old_scores(score, tmp_pa
     before = read_scores(tmp_path / "scores")
     strict = save_model(tmp_path / "strict", limit=-1.0 + 1e-9 + 1.0)  # warm-up passes, rows do not
 
-    ended = score(input=root, model=strict)
+    ended = score("--reprocess=all", input=root, model=strict)
 
     assert ended.code == 1
     assert "300 of 300 rows are dead letters, more than --max_dead_letter_ratio 0.01" in ended.out

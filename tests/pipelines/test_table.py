@@ -146,7 +146,10 @@ def test_partition_is_rolled_back_alone_and_forth_again(scored, own_lake, manage
     before = DeltaTable(scored).version()
     first = read_scores(scored).sort_by("id")
     other = save_model(tmp_path / "other", weight=9.0)
-    assert score("--max_dead_letter_ratio=0.1", input=own_lake, model=other).code == 3
+    assert (
+        score("--max_dead_letter_ratio=0.1", "--reprocess=all", input=own_lake, model=other).code
+        == 3
+    )
     second = read_scores(scored).sort_by("id")
     after = DeltaTable(scored).version()
 
@@ -172,7 +175,10 @@ def test_rollback_to_files_that_are_gone_is_refused(scored, own_lake, manage, sc
     before = DeltaTable(scored).version()
     path = data_file(scored, "2024-01-01")
     other = save_model(tmp_path / "other", weight=9.0)
-    assert score("--max_dead_letter_ratio=0.1", input=own_lake, model=other).code == 3
+    assert (
+        score("--max_dead_letter_ratio=0.1", "--reprocess=all", input=own_lake, model=other).code
+        == 3
+    )
     os.remove(path)
     for options in ([], ["--partitions=date=2024-01-01"]):
         ended = manage("rollback", scored, f"--version={before}", *options)

@@ -95,7 +95,8 @@ def commit_partition(
         outcome = outcome._replace(duplicate_keys=duplicates)
         outcome = _commit(outcome, first, staged, spec, table)
         if outcome.state == "committed":
-            _put_away_dead_letters(spec.output, first.partition, first.base_run_id)
+            if first.base_run_id != first.run_id:
+                _put_away_dead_letters(spec.output, first.partition, first.base_run_id)
             remove_receipts(spec.output, first.run_id)
     except CommitConflict as e:
         _put_away_dead_letters(spec.output, first.partition, first.run_id)
@@ -156,9 +157,11 @@ def _commit(
     for attempt in range(_MOST_ATTEMPTS):
         # The table may be behind: a commit made since then makes the transaction fail.
         current = committed_run(table, partition)
-        if current == run_id:
+        if current == run_id and not _is_repair(table, receipt, staged):
             last = _last_commit(table, partition)
-            ours = last.get("scoreline.job_id") == spec.metadata["job_id"]
+            # Work that was done again on purpose is done, though it needed no new version.
+            ours = receipt.base_run_id == run_id
+            ours = ours or last.get("scoreline.job_id") == spec.metadata["job_id"]
             state = "committed" if ours else "already_committed"
             return outcome._replace(state=state, version=last.get("version", table.version()))
         if current != receipt.base_run_id:
@@ -180,6 +183,22 @@ def _commit(
         table.update_incremental()
         return outcome._replace(state="committed", version=table.version())
     raise CommitConflict(f"other runs committed {_MOST_ATTEMPTS} times in between. Run it again")
+
+
+def _is_repair(table: DeltaTable, receipt: Receipt, staged: Sequence[Receipt]) -> bool:
+    """Return whether the same work was done again on purpose, and gave other files.
+
+    Files of the same name hold the same bytes: staging them has put them right already.
+    """
+    if receipt.base_run_id != receipt.run_id:
+        return False
+    live = table.file_uris(
+        file_pruning_predicate=[
+            (column, "=", value) for column, value in parse_partition_path(receipt.partition)
+        ]
+    )
+    names = {path.rsplit("/", 1)[-1] for path in live}
+    return names != {r.path.rsplit("/", 1)[-1] for r in staged}
 
 
 def _describe_conflict(table: DeltaTable, partition: str, current: str) -> str:

@@ -258,6 +258,24 @@ def find_shape_problems(root: str, partitions: Sequence[Partition]) -> list[str]
     return problems
 
 
+def newest(partitions: Sequence[Partition], count: int | None) -> list[Partition]:
+    """Return the last partitions in the order of their values; all of them without a count.
+
+    Values that are whole numbers are ordered as numbers, others as text, which is right for ISO
+    dates.
+    """
+    if count is None:
+        return list(partitions)
+
+    def order(partition: Partition) -> list[tuple[bool, int, str]]:
+        return [
+            (False, int(value), "") if _INTEGER.match(value) else (True, 0, value)
+            for _, value in partition.values
+        ]
+
+    return sorted(sorted(partitions, key=order)[-count:])
+
+
 def run_id_of(partition: Partition, configuration: Mapping[str, object]) -> str:
     """Return the identity of the work on a partition: 15 hex digits, the same for the same work.
 
