@@ -13,7 +13,8 @@ INSTALLED   := $(VENV)/.installed
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints run-local check format test test-quick prism bench bench-quick clean
+.PHONY: help install constraints run-local check format test test-quick prism soak \
+        score-nightly bench bench-quick bench-formats clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,11 +62,20 @@ $(PRISM):
 no-go:
 	@echo "Go is not installed: the tests on Prism will be skipped." >&2
 
-bench: install ## Measure against a bare loop and the peers, 5 M rows (about 30 minutes)
+soak: install ## Kill a real job 500 times at random steps, and check the table after each (an hour)
+	SCORELINE_KILLS=500 $(BIN)/python -m pytest tests/faults -k killed $(ARGS)
+
+score-nightly: install ## Score what is not committed of the LAST=7 newest partitions: ARGS="--input … --model …"
+	$(BIN)/python -m pipelines.score_batch --last $(or $(LAST),7) $(ARGS)
+
+bench: install ## Measure against a bare loop and the peers, 5 M rows (about an hour)
 	$(BIN)/python -m benchmarks.batch --rows 5000000
 
 bench-quick: install ## The same on 500 k rows
 	$(BIN)/python -m benchmarks.batch --rows 500000
+
+bench-formats: install ## Measure what the same model costs in every format (about 20 minutes)
+	$(BIN)/python -m benchmarks.formats
 
 clean: ## Remove build/ (data, models, scores)
 	rm -rf build

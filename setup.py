@@ -10,7 +10,7 @@ ROOMS = ("pipelines", "transforms", "models")
 
 setup(
     name="scoreline",
-    version="0.1.0",
+    version="0.2.0",
     description="Score partitioned data with TensorFlow models on Apache Beam",
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
@@ -50,5 +50,11 @@ setup(
             "wheel",
         ],
     },
-    entry_points={"console_scripts": ["score-batch=pipelines.score_batch:main"]},
+    entry_points={
+        "console_scripts": [
+            "score-batch=pipelines.score_batch:main",
+            "inspect-model=pipelines.inspect_model:main",
+            "scores-table=pipelines.table:main",
+        ]
+    },
 )

@@ -1,3 +1,3 @@
 """The commands: argv → checked settings → graph → result."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,0 +1,232 @@
+"""Score dead letters again, after a fix or with another model, and add their scores to the table.
+
+    python -m pipelines.replay --output … --model … --keys … [options of score_batch]
+
+Only the dead letters of what the table holds now are replayed. Replaying twice changes nothing.
+Exit codes: 0 no dead letter is left; 3 some are; 1 a partition could not be merged; 2 options,
+model or table are wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+from rich.console import Console
+
+from models.columns import find_mismatches
+from models.model_error import ModelError
+from models.servable import Servable, load_servable
+from models.tensors import output_type
+from pipelines.checks import choose_inputs, choose_outputs, choose_rules
+from pipelines.options import BatchScoringOptions
+from pipelines.settings import BadOptions, BatchScoringSettings
+from pipelines.summary import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG
+from transforms.dead_letters import REASON_COLUMNS
+from transforms.io.delta import find_table_problems, open_table, storable_type
+from transforms.io.history import LivePartition, read_live_partitions
+from transforms.io.merge import (
+    Letters,
+    MergeConflict,
+    drop_known_keys,
+    merge_scores,
+    read_letters,
+)
+from transforms.io.partitions import parse_partition_path
+from transforms.isolate import EveryRowFails
+from transforms.metrics import BundleMetrics
+from transforms.score import DIGEST_COLUMN, ScoreSpec, score_batch
+
+_BATCH_ROWS = 8192
+_USAGE = "python -m pipelines.replay --output PATH --model PATH --keys C,… [options]"
+
+
+class Replayed(NamedTuple):
+    """What came of a partition's dead letters; `reason` says why they could not be merged."""
+
+    partition: str
+    letters: int
+    added: int
+    left: int
+    reason: str = ""
+
+
+def replay(settings: BatchScoringSettings) -> list[Replayed]:
+    """Replay the dead letters of the selected partitions, one transaction for each.
+
+    Raises:
+      BadOptions: options, model or table are wrong; nothing was written.
+    """
+    table = open_table(settings.output)
+    if table is None:
+        raise BadOptions([f"--output: expected a table of scores, got nothing: {settings.output}"])
+    specs = settings.partitions
+    found = [
+        (live, letters)
+        for live in read_live_partitions(table)
+        if not specs or any(s.matches(parse_partition_path(live.partition)) for s in specs)
+        if (letters := read_letters(settings.output, live)).rows.num_rows
+    ]
+    if not found:
+        return []
+    prepared = _prepare(settings, table, found)
+    return [_replay(settings, prepared, live, letters) for live, letters in found]
+
+
+def _prepare(
+    settings: BatchScoringSettings,
+    table: DeltaTable,
+    found: Sequence[tuple[LivePartition, Letters]],
+) -> tuple[ScoreSpec, Servable, pa.Schema]:
+    """Load the model and hold its signature against letters and table."""
+    problems: list[str] = []
+    try:
+        servable = load_servable(
+            settings.model,
+            settings.signature,
+            digest=settings.model_digest,
+            batch_rows=settings.batch_rows,
+            op_libraries=settings.op_libraries,
+            outputs=None if settings.outputs is None else tuple(settings.outputs),
+            ragged=settings.ragged,
+            timeout_s=settings.batch_timeout_s,
+        )
+    except (ModelError, FileNotFoundError) as e:
+        raise BadOptions([str(e)]) from e
+    columns = table.metadata().partition_columns
+    inputs = choose_inputs(settings, servable.signature, problems)
+    outputs = choose_outputs(settings, servable.signature, columns, problems)
+    rules = choose_rules(settings, outputs, problems)
+    for live, letters in found:
+        told = find_mismatches(servable.signature, inputs, letters.rows.schema).values()
+        problems += [f"{problem} (in dead letters of {live.partition})." for problem in told]
+        missing = [c for c in settings.carried if c not in letters.rows.schema.names]
+        problems += [
+            f"--keys and --keep: dead letters of {live.partition} have no column '{column}'"
+            for column in missing
+            if column not in columns
+        ]
+    if problems:
+        raise BadOptions(problems)
+    carried = tuple(c for c in settings.carried if c not in columns)
+    first = found[0][1].rows.schema
+    schema = pa.schema(
+        [
+            *((c, storable_type(first.field(c).type)) for c in carried),
+            *((column, storable_type(output_type(s, kept))) for s, column, kept in outputs),
+            (DIGEST_COLUMN, pa.string()),
+        ]
+    )
+    problems += find_table_problems(table, schema, columns)
+    if problems:
+        raise BadOptions(problems)
+    spec = ScoreSpec(
+        model=settings.model,
+        digest=servable.digest,
+        signature_name=settings.signature,
+        inputs=tuple(inputs),
+        outputs=tuple((s.name, column, kept) for s, column, kept in outputs),
+        carried=carried,
+        rules=rules,
+    )
+    return spec, servable, schema
+
+
+def _replay(
+    settings: BatchScoringSettings,
+    prepared: tuple[ScoreSpec, Servable, pa.Schema],
+    live: LivePartition,
+    letters: Letters,
+) -> Replayed:
+    spec, servable, schema = prepared
+    count = letters.rows.num_rows
+    result = Replayed(live.partition, count, 0, count)
+    try:
+        scores, left = _score(spec, servable, schema, letters)
+        keys = [key for key in settings.keys if key in schema.names]
+        new = drop_known_keys(settings.output, live, keys, scores)
+        added = merge_scores(settings.output, live, letters, new, left)
+    except (MergeConflict, EveryRowFails, OSError, DeltaError, pa.ArrowException) as e:
+        return result._replace(reason=str(e))
+    return result._replace(added=added, left=left.num_rows)
+
+
+def _score(
+    spec: ScoreSpec, servable: Servable, schema: pa.Schema, letters: Letters
+) -> tuple[pa.Table, pa.Table]:
+    """Return the scores of letters in the table's schema, and the letters that failed again."""
+    own = letters.rows.drop_columns(list(REASON_COLUMNS)).combine_chunks()
+    scored, at, reasons, steps = [], [], [], []
+    start = 0
+    for batch in own.to_batches(_BATCH_ROWS):
+        part, dead = score_batch(batch, servable, spec, BundleMetrics())
+        scored.append(part)
+        for rows in dead:
+            at += [start + row for row in rows.rows]
+            reasons += list(rows.reasons)
+            steps += [rows.step] * len(rows.rows)
+        start += batch.num_rows
+    whole = pa.Table.from_batches(scored).unify_dictionaries()
+    columns = [column.cast(field.type) for column, field in zip(whole.columns, schema, strict=True)]
+    left = letters.rows.take(pa.array(at, pa.int64()))
+    told = {"_step": steps, "_reason": reasons, "_model_digest": [spec.digest] * len(at)}
+    for name, values in told.items():
+        left = left.set_column(
+            left.schema.get_field_index(name), name, pa.array(values, pa.string())
+        )
+    return pa.Table.from_arrays(columns, schema=schema), left
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    logging.basicConfig(level=logging.WARNING)
+    flags = sys.argv[1:] if argv is None else list(argv)
+    parser = argparse.ArgumentParser(
+        usage=_USAGE,
+        description=(__doc__ or "").partition("\n\n    ")[0],
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    BatchScoringOptions.add_to(parser)
+    parser.parse_args(flags)
+    console, errors = Console(), Console(stderr=True)
+    try:
+        settings = BatchScoringSettings.from_options(
+            PipelineOptions(flags), needs=["--model", "--output", "--keys"]
+        )
+        found = replay(settings)
+    except BadOptions as e:
+        for problem in e.problems:
+            errors.print(problem, highlight=False, markup=False, soft_wrap=True)
+        return EXIT_WRONG
+    except (ValueError, OSError, DeltaError) as e:
+        errors.print(str(e), highlight=False, markup=False, soft_wrap=True)
+        return EXIT_WRONG
+    return _report(found, console)
+
+
+def _report(found: Sequence[Replayed], console: Console) -> int:
+    for result in found:
+        told = f"NOT merged: {result.reason}" if result.reason else f"{result.left} left"
+        console.print(
+            f"{result.partition}: {result.letters} dead letters, {result.added} scored now, {told}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    if not found:
+        console.print("There are no dead letters to replay.", highlight=False)
+    if any(result.reason for result in found):
+        return EXIT_FAILED
+    return EXIT_DEAD_LETTERS if any(result.left for result in found) else EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import replay, table
+from tests.fakes import (
+    Ended,
+    assert_scored_whole,
+    make_rows,
+    read_scores,
+    save_model,
+    write_file,
+)
+from transforms.io import merge
+
+
+@pytest.fixture
+def lake(tmp_path):
+    """Two days; in each, one row without x and one that a strict model fails on."""
+    for day in (1, 2):
+        rows = make_rows(day * 100, 40)
+        x = rows["x"].to_pylist()
+        x[5], x[20] = None, 50.0
+        rows = rows.set_column(1, "x", pa.array(x, pa.float32()))
+        write_file(tmp_path / "lake", f"date=2024-01-0{day}", "0.parquet", rows)
+    return str(tmp_path / "lake")
+
+
+@pytest.fixture
+def scored(score, lake, tmp_path):
+    strict = save_model(tmp_path / "strict", limit=10.0)
+    assert score("--max_dead_letter_ratio=0.5", input=lake, model=strict).code == 3
+    assert read_scores(tmp_path / "scores").num_rows == 76
+    return str(tmp_path / "scores")
+
+
+@pytest.fixture
+def again(capsys, model):
+    def run(output, *options, model=model):
+        capsys.readouterr()
+        flags = [f"--output={output}", f"--model={model}", "--keys=id", *options]
+        return Ended(replay.main(flags), *capsys.readouterr())
+
+    return run
+
+
+def letters_in(output):
+    root = output + "_dead_letters"
+    rows = pq.read_table(root, partitioning=None, ignore_prefixes=["_", "."])
+    return sorted(rows["id"].to_pylist())
+
+
+def test_letters_are_scored_again_merged_and_what_is_left_is_reported(scored, again):
+    ended = again(scored)
+    assert ended.code == 3, ended.err
+    assert "date=2024-01-01: 2 dead letters, 1 scored now, 1 left" in ended.out
+    assert read_scores(scored).num_rows == 78
+    assert letters_in(scored) == [105, 205]
+    assert table.main(["verify", f"--output={scored}"]) == 0
+
+    ended = again(scored, "--fill=x=0.5")
+    assert ended.code == 0, ended.out
+    scores = {row["id"]: row["score"] for row in read_scores(scored).to_pylist()}
+    assert len(scores) == 80
+    word = {"a": 1.0, "b": 2.0}
+    row = make_rows(100, 40).slice(5, 1).to_pylist()[0]
+    assert scores[105] == pytest.approx(1.0 + 3 * row["n"] + word.get(row["s"], 0.0))
+    assert table.main(["verify", f"--output={scored}"]) == 0
+
+
+def test_replaying_twice_changes_nothing(scored, again):
+    assert again(scored, "--fill=x=0").code == 0
+    before = read_scores(scored).sort_by("id")
+    ended = again(scored, "--fill=x=0")
+    assert ended.code == 0
+    assert "There are no dead letters to replay." in ended.out
+    assert read_scores(scored).sort_by("id").equals(before)
+
+
+def test_replay_that_dies_after_its_commit_is_completed_without_adding_twice(
+    scored, again, monkeypatch
+):
+    def die(*args):
+        raise OSError("killed before the dead letters were exchanged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(merge, "_exchange", die)
+        assert again(scored, "--fill=x=0").code == 1
+    assert read_scores(scored).num_rows == 80
+    ended = again(scored, "--fill=x=0")
+    assert ended.code == 0
+    assert read_scores(scored).num_rows == 80
+    assert table.main(["verify", f"--output={scored}"]) == 0
+
+
+def test_partition_that_is_scored_anew_meanwhile_is_not_merged(
+    scored, again, score, lake, model, monkeypatch
+):
+    real = replay.merge_scores
+
+    def overtake(*args):
+        assert score("--reprocess=all", "--fill=x=0", input=lake, model=model).code == 0
+        return real(*args)
+
+    monkeypatch.setattr(replay, "merge_scores", overtake)
+    ended = again(scored, "--fill=x=0", "--partitions=date=2024-01-01")
+    assert ended.code == 1
+    assert "date=2024-01-01 was scored anew meanwhile. Replay again" in ended.out
+    assert read_scores(scored).num_rows == 80
+
+
+def test_replayed_partition_counts_as_the_run_it_belongs_to(scored, again, score, lake, model):
+    assert again(scored, "--fill=x=0").code == 0
+    told = score(input=lake, model=model)
+    assert "Nothing is left to do" in told.out
+    assert table.main(["status", f"--output={scored}", f"--input={lake}"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--outputs=pair"], "expected column 'score' as no column"),
+        (["--columns=x=other"], "the table has no column 'other'"),
+        (["--keep=unread"], "have no column 'unread'"),
+    ],
+)
+def test_options_that_do_not_fit_the_table_are_refused(scored, again, options, told):
+    before = read_scores(scored).num_rows
+    ended = again(scored, *options)
+    assert ended.code == 2
+    assert told in ended.err
+    assert read_scores(scored).num_rows == before
+
+
+def test_no_table_is_an_error(tmp_path, again):
+    ended = again(str(tmp_path / "none"))
+    assert ended.code == 2
+    assert "expected a table of scores, got nothing" in ended.err
+
+
+def test_scores_after_a_replay_equal_those_of_a_clean_run(scored, again, tmp_path):
+    assert again(scored, "--fill=x=0").code == 0
+    filled = tmp_path / "filled"
+    for day in (1, 2):
+        path = tmp_path / "lake" / f"date=2024-01-0{day}" / "0.parquet"
+        rows = pq.read_table(path, partitioning=None)
+        x = pa.array([0.0 if v is None else v for v in rows["x"].to_pylist()], pa.float32())
+        write_file(filled, f"date=2024-01-0{day}", "0.parquet", rows.set_column(1, "x", x))
+    assert_scored_whole(str(filled), scored)
