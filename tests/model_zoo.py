@@ -220,6 +220,17 @@ def save_litert(path: Path, kind: str = "float") -> None:
     path.write_bytes(converter.convert())
 
 
+def save_litert_custom_op(path: Path) -> None:
+    """Save a .tflite with an op that is not one of LiteRT's own."""
+    tf = import_tensorflow()
+    function = tf.function(lambda a: {"y": tf.math.igamma(a, a)}).get_concrete_function(
+        tf.TensorSpec([None, 1], tf.float32, name="a")
+    )
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    converter.allow_custom_ops = True
+    path.write_bytes(converter.convert())
+
+
 ZOO: dict[str, Callable[[Path], None]] = {
     "module": save_module,
     "keras_3_export": save_keras_3_export,
@@ -230,6 +241,7 @@ ZOO: dict[str, Callable[[Path], None]] = {
     "examples": save_examples,
     "custom_op": save_custom_op,
     "model.tflite": save_litert,
+    "custom_op.tflite": save_litert_custom_op,
     "int8.tflite": lambda path: save_litert(path, "int8"),
 }
 

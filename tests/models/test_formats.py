@@ -280,6 +280,38 @@ def test_model_of_custom_ops_needs_their_library(zoo, tmp_path):
         load_servable(str(tmp_path))
 
 
+def test_litert_model_of_an_op_that_it_does_not_have_is_refused(zoo):
+    with pytest.raises(ModelError, match=r"Igamma.*onvert the model with"):
+        load_servable(zoo("custom_op.tflite"))
+
+
+def test_keras_2_model_is_loaded_without_its_optimizer_and_is_not_touched(zoo):
+    # Where Keras 2 is installed TensorFlow restores the optimizer by it; users have none.
+    code = (
+        "import sys, pyarrow as pa\n"
+        "sys.modules['tf_keras'] = None\n"
+        "from models.servable import load_servable\n"
+        "from models.tensorflow_runtime import import_tensorflow\n"
+        "path = sys.argv[1]\n"
+        "try:\n"
+        "    import_tensorflow().saved_model.load(path)\n"
+        "except AttributeError as e:\n"
+        "    print(e)\n"
+        "columns = {name: pa.array([1.0, 2.0], pa.float32()) for name in ('a', 'b')}\n"
+        "print(load_servable(path).predict(columns, 2)['y'].to_pylist())\n"
+    )
+    path = zoo("keras_2")
+    before = digest_model(path)
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    refused, scores = done.stdout.splitlines()
+    assert "add_slot" in refused
+    assert scores == "[3.0, 6.0]"
+    assert digest_model(path) == before
+
+
 def test_library_that_is_none_is_refused(zoo, tmp_path):
     (tmp_path / "ops.so").write_bytes(b"no library")
     with pytest.raises(ModelError, match=r"--load_op_library .*ops\.so: "):
