@@ -38,8 +38,8 @@ def isolate(
     """Take a batch apart until the rows that fail stand alone.
 
     A run of rows that fails is halved. When the first half succeeds, the second is known to fail
-    and is halved without a call, so one bad row among n costs about log2(n) + 2 calls, and k bad
-    rows about k · (log2(n / k) + 2). A row is dead only if a call of it alone fails.
+    and is halved without a call, so that one bad row among n costs about 1.5 · log2(n) calls, and k
+    bad rows no more than k times that. A row is dead only if a call of it alone fails.
 
     Args:
       call: scores rows start to stop, or raises.

@@ -27,7 +27,7 @@ def test_digest_depends_on_names_and_bytes_only(tmp_path):
     ("name", "message"),
     [
         ("absent", "which does not exist"),
-        ("file", "which is a file. Give the directory"),
+        ("file", "which is another file"),
         ("empty", "where there is none"),
         ("versions", r"which holds model versions 1, 2\. Give one: .*versions/2"),
     ],

@@ -83,6 +83,16 @@ def test_only_shards_whose_receipt_or_file_is_wrong_are_scored_again(killed, rer
     assert_scored_whole(lake, output)
 
 
+def test_staged_files_that_were_swapped_are_scored_again(killed, rerun):
+    lake, output, _ = killed
+    first, second = sorted(output.glob("date=2024-01-01/part-*.parquet"))[:2]
+    contents = first.read_bytes(), second.read_bytes()
+    second.write_bytes(contents[0])
+    first.write_bytes(contents[1])
+    assert rerun(lake, output) == (0, 200)
+    assert_scored_whole(lake, output)
+
+
 def test_a_receipt_never_leads_out_of_the_table(killed, rerun):
     import google_crc32c
 

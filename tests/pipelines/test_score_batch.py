@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 
 from models import servable
 from models.servable import load_servable
+from pipelines import __version__
 from tests.fakes import (
     expected_scores,
     make_rows,
@@ -119,7 +120,7 @@ def test_commit_records_what_was_scored_with_what(score, tmp_path):
     assert commit["scoreline.signature"] == "serving_default"
     assert commit["scoreline.model_digest"].startswith("sha256:")
     assert len(commit["scoreline.input_fingerprint"]) == 32
-    assert commit["scoreline.tool_version"] == "0.1.0"
+    assert commit["scoreline.tool_version"] == __version__
 
 
 def test_null_costs_its_row_only_and_the_exit_code_says_so(score, tmp_path):

@@ -1,0 +1,110 @@
+"""Many real processes on one table, and a reader that reads all the while."""
+
+from __future__ import annotations
+
+import collections
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from pipelines import score_batch, table
+from tests.fakes import ROOT, write_file
+
+DAYS, ROWS = 3, 50
+# All wait, after planning, until every one has planned: then they race.
+MEETS = """
+import os, pathlib, sys, time
+from pipelines import score_batch
+real = score_batch.create_table
+def meet(*args):
+    folder = pathlib.Path(sys.argv[1])
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < int(sys.argv[2]):
+        time.sleep(0.01)
+    real(*args)
+score_batch.create_table = meet
+sys.exit(score_batch.main(sys.argv[3:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory):
+    root = tmp_path_factory.mktemp("races") / "lake"
+    for day in range(DAYS):
+        a = np.arange(ROWS, dtype=np.float32) + day * ROWS
+        rows = pa.table({"id": np.arange(ROWS) + day * ROWS, "a": a, "b": a})
+        write_file(root, f"date=2024-01-0{day + 1}", "0.parquet", rows)
+    return str(root)
+
+
+def options_of(lake, model, output, *more):
+    return [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={output}", *more]
+
+
+def test_eight_runs_at_once_commit_each_partition_once(tmp_path, lake, zoo):
+    output, meet = tmp_path / "scores", tmp_path / "meet"
+    meet.mkdir()
+    script = tmp_path / "meets.py"
+    script.write_text(MEETS)
+    runs = [
+        subprocess.Popen(
+            [
+                *(sys.executable, script, meet, "8"),
+                *options_of(lake, zoo("model.tflite"), output, "--workers=1"),
+            ],
+            cwd=ROOT,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(8)
+    ]
+    ended = [run.communicate(timeout=170) for run in runs]
+    assert [run.returncode for run in runs] == [0] * 8, ended
+    committed = 0
+    for out, _ in ended:
+        line = next(line for line in out.splitlines() if line.startswith("partitions"))
+        committed += int(line.split()[1])
+    assert committed == DAYS
+    assert DeltaTable(str(output)).version() == DAYS
+    ids = DeltaTable(str(output)).to_pyarrow_table()["id"].to_pylist()
+    assert sorted(ids) == list(range(DAYS * ROWS))
+    assert table.main(["verify", f"--output={output}"]) == 0
+
+
+def test_a_reader_sees_whole_partitions_of_one_model_all_the_while(tmp_path, lake, zoo):
+    output = str(tmp_path / "scores")
+    models = [zoo("model.tflite"), zoo("int8.tflite")]
+    assert score_batch.main(options_of(lake, models[0], output)) == 0
+    done = threading.Event()
+    seen: collections.Counter[int] = collections.Counter()
+    wrong: list[object] = []
+
+    def read():
+        while not done.is_set():
+            current = DeltaTable(output)
+            rows = current.to_pyarrow_table(columns=["id", "date", "model_digest"])
+            held = rows.group_by("date").aggregate([("model_digest", "count_distinct")])
+            if sorted(rows["id"].to_pylist()) != list(range(DAYS * ROWS)):
+                wrong.append(rows)
+            if set(held["model_digest_count_distinct"].to_pylist()) != {1}:
+                wrong.append(held)
+            seen[current.version()] += 1
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for turn in range(6):
+            model = models[(turn + 1) % 2]
+            assert score_batch.main(options_of(lake, model, output, "--reprocess=all")) == 0
+    finally:
+        done.set()
+        reader.join()
+    assert not wrong
+    assert len(seen) > 1, "the reader saw one version only, so this showed nothing"
