@@ -50,6 +50,10 @@ def storable_type(data_type: pa.DataType) -> pa.DataType:
         return pa.timestamp("us", "UTC" if data_type.tz else None)
     if pa.types.is_fixed_size_list(data_type):
         return pa.list_(storable_type(data_type.value_type), data_type.list_size)
+    if pa.types.is_list(data_type) or pa.types.is_large_list(data_type):
+        return pa.list_(storable_type(data_type.value_type))
+    if pa.types.is_struct(data_type):
+        return pa.struct([field.with_type(storable_type(field.type)) for field in data_type])
     stored = _STORED_AS.get(str(data_type), data_type)
     if pa.types.is_null(stored) or pa.types.is_uint64(stored):
         raise ValueError(f"a Delta table cannot hold {data_type}")
