@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.model_error import ModelError
-from models.servable import load_servable, shared_servable
+from models.servable import Servable, load_servable, shared_servable
 from models.signature import Signature, TensorSpec
 from models.tensorflow_runtime import import_tensorflow
 from models.versions import digest_model
@@ -151,3 +151,37 @@ def test_tensorflow_is_imported_without_keras_and_keras_still_imports_afterwards
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [False, False, 3]
+
+
+class Small:
+    """A model with memory for so many rows only."""
+
+    signature = Signature(
+        "s", (TensorSpec("x", "float32", (None,)),), (TensorSpec("y", "float32", (None,)),)
+    )
+
+    def __init__(self, rows):
+        self.rows, self.calls = rows, []
+
+    def call(self, inputs, outputs, timeout_s=None):
+        self.calls.append(len(inputs["x"]))
+        if len(inputs["x"]) > self.rows:
+            raise MemoryError
+        return {"y": inputs["x"] * 2}
+
+    def is_out_of_memory(self, error):
+        return False
+
+
+def test_a_call_that_runs_out_of_memory_is_halved_and_the_size_is_remembered():
+    model = Small(300)
+    servable = Servable(model, "sha256:0", batch_rows=1000)
+    x = np.arange(2000, dtype=np.float32)
+    got = servable.predict({"x": pa.array(x)}, 2000)["y"].to_numpy()
+    np.testing.assert_array_equal(got, x * 2)
+    assert model.calls[:3] == [1000, 500, 250]
+    assert max(model.calls[3:]) == 250
+    servable.predict({"x": pa.array(x)}, 2000)
+    assert servable.call_size.rows == 250
+    with pytest.raises(MemoryError):
+        Servable(Small(0), "sha256:0").predict({"x": pa.array(x)}, 2000)
