@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.deadline import call_within
 from models.formats import DEFAULT_SIGNATURE
 from models.model_error import ModelError, first_lines
 from models.signature import Signature, TensorSpec
@@ -70,20 +69,8 @@ class LiteRTModel:
             tuple(sorted(tensor.spec for tensor in self._outputs.values())),
         )
 
-    def call(
-        self, inputs: Mapping[str, Value], outputs: Sequence[str], timeout_s: float | None = None
-    ) -> dict[str, np.ndarray]:
-        """Return the named outputs for some rows; safe to call from several threads at once.
-
-        Raises:
-          CallTimeout: it took longer than it may; its thread is left alone.
-        """
-        if timeout_s is None:
-            return self._call(inputs, outputs)
-        # Each thread has an interpreter of its own: one that is given up harms no other.
-        return call_within(timeout_s, lambda: self._call(inputs, outputs))
-
-    def _call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the named outputs for some rows; safe to call from several threads at once."""
         given = {}
         for name, value in inputs.items():
             plain = value.to_objects() if isinstance(value, StringCodes) else value

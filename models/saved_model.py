@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from models.deadline import call_within
 from models.examples import find_features
 from models.model_error import ModelError, first_lines
 from models.signature import Signature, TensorSpec
@@ -30,28 +29,9 @@ class ConcreteFunction:
         self._function = function
         self.signature = signature
 
-    def call(
-        self, inputs: Mapping[str, Value], outputs: Sequence[str], timeout_s: float | None = None
-    ) -> dict[str, np.ndarray]:
-        """Return the named outputs for some rows; safe to call from several threads at once.
-
-        Raises:
-          CallTimeout: it took longer than it may; its ops are cancelled.
-        """
-        if timeout_s is None:
-            return self._call(self._function, inputs, outputs)
-        from tensorflow.python.eager.cancellation import CancellationManager
-
-        manager = CancellationManager()
-        function = manager.get_cancelable_function(self._function)
-        return call_within(
-            timeout_s, lambda: self._call(function, inputs, outputs), manager.start_cancel
-        )
-
-    def _call(
-        self, function: Any, inputs: Mapping[str, Value], outputs: Sequence[str]
-    ) -> dict[str, np.ndarray]:
-        called = function(**{name: to_tensor(value) for name, value in inputs.items()})
+    def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the named outputs for some rows; safe to call from several threads at once."""
+        called = self._function(**{name: to_tensor(value) for name, value in inputs.items()})
         return {name: called[name].numpy() for name in outputs}
 
     def is_about_inputs(self, error: Exception) -> bool:

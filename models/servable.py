@@ -52,14 +52,8 @@ class Model(Protocol):
 
     signature: Signature
 
-    def call(
-        self, inputs: Mapping[str, Value], outputs: Sequence[str], timeout_s: float | None = None
-    ) -> dict[str, np.ndarray]:
-        """Return the named outputs for some rows; safe to call from several threads at once.
-
-        Raises:
-          CallTimeout: it took longer than so many seconds.
-        """
+    def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the named outputs for some rows; safe to call from several threads at once."""
 
     def is_about_inputs(self, error: Exception) -> bool:
         """Return whether a failed call may be the fault of what it was given."""
@@ -78,15 +72,8 @@ class Servable:
       call_size: how many rows one call gets.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        digest: str,
-        batch_rows: int | None = None,
-        timeout_s: float | None = None,
-    ) -> None:
-        """Wrap a loaded model; a call that takes longer than the timeout fails."""
-        self._timeout_s = timeout_s
+    def __init__(self, model: Model, digest: str, batch_rows: int | None = None) -> None:
+        """Wrap a loaded model."""
         self._model = model
         self.signature = model.signature
         self.digest = digest
@@ -178,9 +165,9 @@ class Servable:
         """Call the model; a fixed batch is filled up, and what that gives is cut off."""
         fixed = self.signature.batch_rows
         if fixed is None or fixed == rows:
-            return self._model.call(inputs, names, self._timeout_s)
+            return self._model.call(inputs, names)
         filled = {name: _repeat_last(value, fixed - rows) for name, value in inputs.items()}
-        called = self._model.call(filled, names, self._timeout_s)
+        called = self._model.call(filled, names)
         return {
             # Anything but one entry for each row is left as it is, for to_column to refuse.
             name: value[:rows] if value.ndim and value.shape[0] == fixed else value
@@ -272,7 +259,6 @@ def load_servable(
     op_libraries: Sequence[str] = (),
     outputs: Sequence[str] | None = None,
     ragged: Sequence[tuple[str, str]] = (),
-    timeout_s: float | None = None,
 ) -> Servable:
     """Load a signature of a model and warm it up.
 
@@ -286,7 +272,6 @@ def load_servable(
       op_libraries: shared libraries with custom ops, loaded before the model.
       outputs: those that will be asked for; all of them by default.
       ragged: pairs of an input and the component of a ragged tensor it is: values, row_splits.
-      timeout_s: a call that takes longer is given up.
 
     Raises:
       FileNotFoundError: there is no model.
@@ -298,7 +283,7 @@ def load_servable(
         raise ModelError(f"--model_digest: expected {digest}, got {found} for {path}. Refused")
     keep_freed_memory()
     model = load_model(path, signature_name, concurrent_calls, op_libraries)
-    servable = Servable(model, found, batch_rows, timeout_s)
+    servable = Servable(model, found, batch_rows)
     servable.warm_up(outputs, dict(ragged))
     servable.load_ms = round((time.perf_counter() - began) * 1000)
     return servable

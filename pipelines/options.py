@@ -150,12 +150,6 @@ class BatchScoringOptions(PipelineOptions):
             help="rows per model call (default: auto, found while scoring)",
         )
         how.add_argument(
-            "--batch_timeout_s",
-            metavar="S",
-            help="give up a model call that takes longer, and find the rows it is about "
-            "(default: wait for ever)",
-        )
-        how.add_argument(
             "--workers",
             metavar="N",
             default=None,

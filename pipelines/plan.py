@@ -237,7 +237,6 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
             concurrent_calls=settings.workers,
             op_libraries=settings.op_libraries,
             rules=rules,
-            timeout_s=settings.batch_timeout_s,
             asked_outputs=None if settings.outputs is None else tuple(settings.outputs),
         ),
         schema=schema,

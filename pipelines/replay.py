@@ -96,7 +96,6 @@ def _prepare(
             op_libraries=settings.op_libraries,
             outputs=None if settings.outputs is None else tuple(settings.outputs),
             ragged=settings.ragged,
-            timeout_s=settings.batch_timeout_s,
         )
     except (ModelError, FileNotFoundError) as e:
         raise BadOptions([str(e)]) from e

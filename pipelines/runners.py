@@ -78,7 +78,6 @@ def read_signature(
         "op_libraries": settings.op_libraries,
         "outputs": None if settings.outputs is None else tuple(settings.outputs),
         "ragged": settings.ragged,
-        "timeout_s": settings.batch_timeout_s,
     }
     model = os.path.abspath(settings.model)
     if workers_share_process(options):

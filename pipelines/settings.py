@@ -50,7 +50,6 @@ class BatchScoringSettings:
     ranges: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     max_dead_letter_ratio: float = 0.01
     batch_rows: int | None = None
-    batch_timeout_s: float | None = None
     workers: int = 1
     check: bool = False
 
@@ -100,7 +99,6 @@ class BatchScoringSettings:
                 if given.batch_rows == "auto"
                 else read.positive("--batch_rows", given.batch_rows, "auto or ")
             ),
-            batch_timeout_s=read.seconds("--batch_timeout_s", given.batch_timeout_s),
             workers=(
                 available_cpus()
                 if given.workers is None
@@ -255,17 +253,6 @@ class _Reader:
             self.problems.append(
                 f"--max_dead_letter_ratio: expected a number from 0 to 1, got '{text}'"
             )
-        return value
-
-    def seconds(self, flag: str, text: str | None) -> float | None:
-        if text is None:
-            return None
-        try:
-            value = float(text)
-        except ValueError:
-            value = 0.0
-        if not 0 < value < float("inf"):
-            self.problems.append(f"{flag}: expected a number of seconds above 0, got '{text}'")
         return value
 
     def positive(self, flag: str, text: str, alternative: str) -> int:

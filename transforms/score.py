@@ -41,7 +41,6 @@ class ScoreSpec:
       concurrent_calls: how many workers share a process.
       op_libraries: shared libraries with custom ops, as a worker sees them.
       rules: what the numbers of outputs must be.
-      timeout_s: a call that takes longer is given up, and its rows are told apart; None waits.
       asked_outputs: the outputs that were asked for by name; None when all are stored. The model is
         loaded and checked for these.
     """
@@ -56,7 +55,6 @@ class ScoreSpec:
     concurrent_calls: int = 1
     op_libraries: tuple[str, ...] = ()
     rules: tuple[OutputRule, ...] = ()
-    timeout_s: float | None = None
     asked_outputs: tuple[str, ...] | None = None
 
     def load(self) -> Servable:
@@ -70,7 +68,6 @@ class ScoreSpec:
             op_libraries=self.op_libraries,
             outputs=self.asked_outputs,
             ragged=ragged_of(self.inputs),
-            timeout_s=self.timeout_s,
         )
 
 

@@ -17,7 +17,6 @@ from tests.fakes import (
     write_lake,
 )
 from tests.model_zoo import save_function
-from tests.models.test_deadline import save_spinning
 
 
 @pytest.fixture
@@ -129,21 +128,3 @@ def test_wrong_options_are_refused(score, option, told):
     ended = score(option)
     assert ended.code == 2
     assert told in ended.err
-
-
-def test_rows_that_hang_are_dead_letters_and_the_worker_goes_on(score, tmp_path):
-    model = save_spinning(tmp_path / "model")
-    x = [1e6 if i in (0, 17) else float(i) for i in range(40)]
-    rows = make_rows(0, 40).set_column(1, "x", pa.array(x, pa.float32()))
-    write_file(tmp_path / "lake", "date=1", "0.parquet", rows)
-    ended = score(
-        "--batch_timeout_s=0.3",
-        "--max_dead_letter_ratio=0.5",
-        input=tmp_path / "lake",
-        model=model,
-    )
-    assert ended.code == 3
-    letters = pq.read_table(tmp_path / "scores_dead_letters" / "date=1", partitioning=None)
-    assert letters["id"].to_pylist() == [0, 17]
-    assert "CallTimeout: the call took longer than 0.3 s" in letters["_reason"][0].as_py()
-    assert read_scores(tmp_path / "scores").num_rows == 38
