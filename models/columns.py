@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,6 +36,11 @@ def column_of(schema: pa.Schema, path: str) -> str:
     while path not in schema.names and "." in path:
         path = path.rpartition(".")[0]
     return path
+
+
+def top_columns(schema: pa.Schema, paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the top-level columns that paths begin in, in order, each once."""
+    return tuple(dict.fromkeys(column_of(schema, path) for path in paths))
 
 
 def select_column(batch: pa.RecordBatch, path: str) -> pa.Array:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.shapes import is_list, map_values
+from models.shapes import is_list, map_values, offsets_of
 from models.signature import TensorSpec
 
 # tf.Example has three kinds of values; each dtype a feature can have is stored as one of them.
@@ -155,10 +155,6 @@ def _to_lists(array: pa.Array, spec: TensorSpec) -> pa.Array:
 def _join_inner(lists: pa.Array) -> pa.Array:
     """Return lists of lists with the inner ones joined."""
     inner = lists.flatten()
-    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    inner_ends = np.concatenate(
-        [[0], np.cumsum(pc.list_value_length(inner).to_numpy(zero_copy_only=False))]
-    )
+    ends = offsets_of(inner)[offsets_of(lists)]
     mask = lists.is_null() if lists.null_count else None
-    return pa.LargeListArray.from_arrays(pa.array(inner_ends[ends]), inner.flatten(), mask=mask)
+    return pa.LargeListArray.from_arrays(ends, inner.flatten(), mask=mask)

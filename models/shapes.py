@@ -77,6 +77,15 @@ def find_shape_problem(data_type: pa.DataType, source: InputColumn) -> str:
     return ""
 
 
+def offsets_of(array: pa.Array) -> np.ndarray:
+    """Return where each list begins among the flattened values, and where the last one ends.
+
+    A null list is an empty one. Unlike Arrow's own offsets these begin at 0 for a slice too.
+    """
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
 def map_values(array: pa.Array, function: Callable[[pa.Array], pa.Array]) -> pa.Array:
     """Return the same lists of other values: `function` of all values, whatever the nesting."""
     if not is_list(array.type):
@@ -84,10 +93,8 @@ def map_values(array: pa.Array, function: Callable[[pa.Array], pa.Array]) -> pa.
     values = map_values(array.flatten(), function)
     if pa.types.is_fixed_size_list(array.type) and not array.null_count:
         return pa.FixedSizeListArray.from_arrays(values, array.type.list_size)
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     mask = array.is_null() if array.null_count else None
-    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), values, mask=mask)
+    return pa.LargeListArray.from_arrays(offsets_of(array), values, mask=mask)
 
 
 def find_bad_rows(array: pa.Array, source: InputColumn) -> dict[int, str]:
@@ -236,6 +243,4 @@ def list_type(leaf: pa.DataType, promised: Sequence[int | None]) -> pa.DataType:
 
 def without_null_lists(array: pa.Array) -> pa.Array:
     """Return a column of lists with an empty list for each null, at the outermost level."""
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), array.flatten())
+    return pa.LargeListArray.from_arrays(offsets_of(array), array.flatten())

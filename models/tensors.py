@@ -22,6 +22,7 @@ from models.shapes import (
     longest,
     map_values,
     match_levels,
+    offsets_of,
     to_dense,
     to_lists,
     without_null_lists,
@@ -261,8 +262,7 @@ def _is_distinct(array: pa.Array) -> bool:
 
 
 def _to_ragged(array: pa.Array, source: InputColumn) -> Values:
-    lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    offsets = offsets_of(array)
     if source.conversion == "row_splits":
         return _RowSplits(offsets.astype(numpy_type(source.tensor.dtype)))
     strings = None

@@ -17,6 +17,7 @@ from models.signature import (
     find_unsupported,
     parse_value,
 )
+from models.tensors import output_type
 from pipelines.settings import BatchScoringSettings
 from transforms.check_outputs import OutputRule
 from transforms.io.delta import storable_type
@@ -156,6 +157,28 @@ def choose_rules(
         if nan or inf or name in settings.ranges:
             rules.append(OutputRule(name, nan, inf, low, high))
     return tuple(rules)
+
+
+def scores_schema(
+    carried: Sequence[str], outputs: Sequence[tuple[TensorSpec, str, str]], schema: pa.Schema
+) -> pa.Schema:
+    """Return columns and types of the table, but for partition columns.
+
+    Args:
+      carried: the columns that are copied.
+      outputs: outputs with their columns, as `choose_outputs` gives them.
+      schema: where the carried columns have their types from.
+
+    Raises:
+      ValueError: Delta Lake has no such type.
+    """
+    return pa.schema(
+        [
+            *((name, storable_type(find_field(schema, name)[0])) for name in carried),
+            *((column, storable_type(output_type(spec, kept))) for spec, column, kept in outputs),
+            (DIGEST_COLUMN, pa.string()),
+        ]
+    )
 
 
 def gather_schemas(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from models.columns import column_of
+from models.columns import top_columns
 from models.signature import InputColumn
 from pipelines.checks import gather_schemas
 from pipelines.inputs import (
@@ -75,7 +75,7 @@ class FirstPartition:
         read = ReadRecordBatches(
             root=settings.input,
             columns=columns,
-            top_columns=tuple(dict.fromkeys(column_of(self.schema, c) for c in columns)),
+            top_columns=top_columns(self.schema, columns),
             dictionary_columns=(),
             batch_rows=rows,
             format=self.format,

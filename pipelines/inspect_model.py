@@ -8,7 +8,6 @@ scores rows of it; 1 it fails on them; 2 options, model or dataset are wrong, or
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
@@ -28,9 +27,9 @@ from models.signature import find_unsupported
 from pipelines.checks import choose_inputs
 from pipelines.first_rows import open_first_partition
 from pipelines.mapping import Mapped, map_inputs, mapping_table
-from pipelines.options import BatchScoringOptions
+from pipelines.options import make_parser
 from pipelines.settings import BadOptions, BatchScoringSettings
-from pipelines.summary import EXIT_FAILED, EXIT_OK, EXIT_WRONG
+from pipelines.summary import EXIT_FAILED, EXIT_OK, EXIT_WRONG, say
 from transforms.features import build_features
 
 _ROWS_CALLED = 5
@@ -181,7 +180,7 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         console.print(mapping_table(inspection.mapped), highlight=False)
     for line in [*inspection.unsupported, *(row.problem for row in inspection.mapped)]:
         if line:
-            console.print(f"\n{line}", highlight=False, markup=False, soft_wrap=True)
+            say(console, f"\n{line}")
     if inspection.failure:
         console.print(f"\nThe model fails: {inspection.failure}", highlight=False, markup=False)
     if inspection.scores:
@@ -199,13 +198,7 @@ def _short(value: object) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(level=logging.WARNING)
-    parser = argparse.ArgumentParser(
-        usage=_USAGE,
-        description=(__doc__ or "").partition("\n\n    ")[0],
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    BatchScoringOptions.add_to(parser)
+    parser = make_parser(_USAGE, __doc__)
     parser.add_argument("--json", action="store_true", help="print JSON, for machines")
     given = parser.parse_args(sys.argv[1:] if argv is None else argv)
     flags = [f for f in (sys.argv[1:] if argv is None else argv) if f != "--json"]
@@ -215,10 +208,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         inspection = inspect(settings)
     except BadOptions as e:
         for problem in e.problems:
-            errors.print(problem, highlight=False, markup=False, soft_wrap=True)
+            say(errors, problem)
         return EXIT_WRONG
     if given.json:
-        console.print(to_json(inspection), highlight=False, markup=False, soft_wrap=True)
+        say(console, to_json(inspection))
     else:
         print_inspection(inspection, console)
     return inspection.exit_code

@@ -160,3 +160,15 @@ class BatchScoringOptions(PipelineOptions):
             action="store_true",
             help="do everything up to the first row, print the plan, score nothing",
         )
+
+
+def make_parser(usage: str, doc: str | None) -> argparse.ArgumentParser:
+    """Return a parser of these flags, described by the part of a docstring before its example."""
+    parser = argparse.ArgumentParser(
+        usage=usage,
+        description=(doc or "").partition("\n\n    ")[0],
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    BatchScoringOptions.add_to(parser)
+    return parser

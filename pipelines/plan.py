@@ -9,13 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from models.columns import column_of, find_field
+from models.columns import top_columns
 from models.signature import (
     InputColumn,
     Signature,
-    TensorSpec,
 )
-from models.tensors import output_type
 from models.versions import digest_model
 from pipelines.checks import (
     choose_inputs,
@@ -25,6 +23,7 @@ from pipelines.checks import (
     find_schema_problems,
     find_write_problems,
     gather_schemas,
+    scores_schema,
 )
 from pipelines.inputs import (
     add_constant_fields,
@@ -43,7 +42,6 @@ from transforms.io.delta import (
     committed_runs,
     find_table_problems,
     open_table,
-    storable_type,
 )
 from transforms.io.failures import read_failures
 from transforms.io.files import Footer
@@ -51,7 +49,7 @@ from transforms.io.history import read_live_partitions
 from transforms.io.partitions import Listing, Partition, newest, run_id_of
 from transforms.io.receipts import split_staged
 from transforms.io.shards import plan_shards
-from transforms.score import DIGEST_COLUMN, ScoreSpec
+from transforms.score import ScoreSpec
 
 # Raised when the meaning of scores changes without a change of any option.
 _RUN_FORMAT = 1
@@ -119,7 +117,7 @@ class Work:
     @property
     def top_columns(self) -> tuple[str, ...]:
         """The columns of record batches: those that the columns to read begin in."""
-        return tuple(dict.fromkeys(column_of(self.read_schema, c) for c in self.columns))
+        return top_columns(self.read_schema, self.columns)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -212,7 +210,15 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
         return plan
     keys = tuple(key for key in settings.keys if key not in columns)
     carried = (*keys, *settings.keep)
-    schema = _file_schema(settings, carried, outputs, schemas)
+    if not schemas:
+        raise BadOptions(
+            [
+                f"--input: no rows at all: the partitions to score in {settings.input} hold no "
+                "file, so nothing says what columns the output has"
+            ]
+        )
+    read_schema = next(iter(schemas))
+    schema = scores_schema(carried, outputs, read_schema)
     if table:
         problems += find_table_problems(table, schema, columns)
     if problems:
@@ -248,7 +254,7 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
         integer_key=_integer_key(keys, schema),
         format=listing.format,
         input_schema=input_schema,
-        read_schema=next(iter(schemas)),
+        read_schema=read_schema,
         constants=constants,
     )
     return dataclasses.replace(plan, work=work)
@@ -345,29 +351,6 @@ def _configuration(
         # Options that came later count only where they are used: the others keep their run ids.
         **{name: value for name, value in since_first.items() if value},
     }
-
-
-def _file_schema(
-    settings: BatchScoringSettings,
-    carried: Sequence[str],
-    outputs: Sequence[tuple[TensorSpec, str, str]],
-    schemas: dict[pa.Schema, list[str]],
-) -> pa.Schema:
-    if not schemas:
-        raise BadOptions(
-            [
-                f"--input: no rows at all: the partitions to score in {settings.input} hold no "
-                "file, so nothing says what columns the output has"
-            ]
-        )
-    first = next(iter(schemas))
-    return pa.schema(
-        [
-            *((name, storable_type(find_field(first, name)[0])) for name in carried),
-            *((column, storable_type(output_type(spec, kept))) for spec, column, kept in outputs),
-            (DIGEST_COLUMN, pa.string()),
-        ]
-    )
 
 
 def _batch_rows(settings: BatchScoringSettings, footers: dict[str, list[Footer]]) -> int:

@@ -9,7 +9,6 @@ model or table are wrong.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from collections.abc import Sequence
@@ -24,13 +23,12 @@ from rich.console import Console
 from models.columns import find_mismatches
 from models.model_error import ModelError
 from models.servable import Servable, load_servable
-from models.tensors import output_type
-from pipelines.checks import choose_inputs, choose_outputs, choose_rules
-from pipelines.options import BatchScoringOptions
+from pipelines.checks import choose_inputs, choose_outputs, choose_rules, scores_schema
+from pipelines.options import make_parser
 from pipelines.settings import BadOptions, BatchScoringSettings
-from pipelines.summary import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG
+from pipelines.summary import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG, say
 from transforms.dead_letters import REASON_COLUMNS
-from transforms.io.delta import find_table_problems, open_table, storable_type
+from transforms.io.delta import find_table_problems, open_table
 from transforms.io.history import LivePartition, read_live_partitions
 from transforms.io.merge import (
     Letters,
@@ -42,7 +40,7 @@ from transforms.io.merge import (
 from transforms.io.partitions import parse_partition_path
 from transforms.isolate import EveryRowFails
 from transforms.metrics import BundleMetrics
-from transforms.score import DIGEST_COLUMN, ScoreSpec, score_batch
+from transforms.score import ScoreSpec, score_batch
 
 _BATCH_ROWS = 8192
 _USAGE = "python -m pipelines.replay --output PATH --model PATH --keys C,… [options]"
@@ -115,14 +113,7 @@ def _prepare(
     if problems:
         raise BadOptions(problems)
     carried = tuple(c for c in settings.carried if c not in columns)
-    first = found[0][1].rows.schema
-    schema = pa.schema(
-        [
-            *((c, storable_type(first.field(c).type)) for c in carried),
-            *((column, storable_type(output_type(s, kept))) for s, column, kept in outputs),
-            (DIGEST_COLUMN, pa.string()),
-        ]
-    )
+    schema = scores_schema(carried, outputs, found[0][1].rows.schema)
     problems += find_table_problems(table, schema, columns)
     if problems:
         raise BadOptions(problems)
@@ -187,13 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(level=logging.WARNING)
     flags = sys.argv[1:] if argv is None else list(argv)
-    parser = argparse.ArgumentParser(
-        usage=_USAGE,
-        description=(__doc__ or "").partition("\n\n    ")[0],
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    BatchScoringOptions.add_to(parser)
+    parser = make_parser(_USAGE, __doc__)
     parser.parse_args(flags)
     console, errors = Console(), Console(stderr=True)
     try:
@@ -203,10 +188,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = replay(settings)
     except BadOptions as e:
         for problem in e.problems:
-            errors.print(problem, highlight=False, markup=False, soft_wrap=True)
+            say(errors, problem)
         return EXIT_WRONG
     except (ValueError, OSError, DeltaError) as e:
-        errors.print(str(e), highlight=False, markup=False, soft_wrap=True)
+        say(errors, str(e))
         return EXIT_WRONG
     return _report(found, console)
 
@@ -214,12 +199,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _report(found: Sequence[Replayed], console: Console) -> int:
     for result in found:
         told = f"NOT merged: {result.reason}" if result.reason else f"{result.left} left"
-        console.print(
-            f"{result.partition}: {result.letters} dead letters, {result.added} scored now, {told}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        letters = f"{result.letters} dead letters, {result.added} scored now"
+        say(console, f"{result.partition}: {letters}, {told}")
     if not found:
         console.print("There are no dead letters to replay.", highlight=False)
     if any(result.reason for result in found):

@@ -23,7 +23,7 @@ from models.flights import FILLS, OUTPUT, auc, train_flights
 from models.flights_data import KEY, PARTITION_COLUMN, prepare_flights
 from models.flights_features import is_late
 from pipelines.score_batch import execute
-from pipelines.summary import Report
+from pipelines.summary import Report, say
 
 DATASET = "build/flights"
 MODEL = "build/models/flights"
@@ -95,7 +95,7 @@ def print_findings(report: Report, console: Console) -> None:
     table.add_row("table", SCORES)
     console.print(table, highlight=False)
     console.print("\nQuery it:", highlight=False)
-    console.print(query_line(), highlight=False, markup=False, soft_wrap=True)
+    say(console, query_line())
 
 
 def query_line() -> str:

@@ -9,7 +9,6 @@ first row; 3 all is published, and some rows are dead letters; 130 stopped by Ct
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 import time
@@ -24,7 +23,7 @@ from apache_beam.runners.runner import PipelineResult
 from rich.console import Console
 
 from pipelines import __version__
-from pipelines.options import BatchScoringOptions
+from pipelines.options import make_parser
 from pipelines.plan import Plan, Work, make_plan
 from pipelines.progress import show_progress
 from pipelines.runners import make_runner, read_signature, runner_name
@@ -39,6 +38,7 @@ from pipelines.summary import (
     print_nothing_left,
     print_plan,
     print_report,
+    say,
 )
 from transforms import metrics
 from transforms.dead_letters import StageDeadLetters
@@ -168,14 +168,8 @@ def _read_counters(result: PipelineResult) -> dict[str, int]:
 
 def parse_options(argv: Sequence[str]) -> PipelineOptions:
     """Return Beam's options for a command line; with `--help`, print our own and exit."""
-    parser = argparse.ArgumentParser(
-        usage=_USAGE,
-        description=(__doc__ or "").partition("\n\n    ")[0],
-        epilog="Every Beam option works too, for example --runner=PrismRunner.",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    BatchScoringOptions.add_to(parser)
+    parser = make_parser(_USAGE, __doc__)
+    parser.epilog = "Every Beam option works too, for example --runner=PrismRunner."
     parser.parse_known_args(argv)
     return PipelineOptions(list(argv))
 
@@ -244,7 +238,7 @@ def _print_problems(problems: Sequence[str], errors: Console) -> None:
     if len(problems) > 1:
         errors.print(f"{len(problems)} things are wrong:", highlight=False)
     for problem in problems:
-        errors.print(problem, highlight=False, markup=False, soft_wrap=True)
+        say(errors, problem)
 
 
 def _root_cause(error: BaseException) -> str:

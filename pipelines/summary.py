@@ -67,6 +67,11 @@ class Report:
         return EXIT_DEAD_LETTERS if self.total("rows_dead") else EXIT_OK
 
 
+def say(console: Console, text: str) -> None:
+    """Print a sentence as it is: no colours, no markup, lines not broken."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def print_nothing_left(plan: Plan, settings: BatchScoringSettings, console: Console) -> None:
     """Say that every selected partition is committed already."""
     if settings.reprocess == "failed":
@@ -175,11 +180,6 @@ def print_report(report: Report, settings: BatchScoringSettings, console: Consol
 def print_failures(outcomes: list[Outcome], console: Console) -> None:
     """Name the partitions that were not published, and why."""
     for outcome in outcomes[:_MOST_SHOWN]:
-        console.print(
-            f"{outcome.partition} {outcome.state}: {outcome.reason}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        say(console, f"{outcome.partition} {outcome.state}: {outcome.reason}")
     if len(outcomes) > _MOST_SHOWN:
         console.print(f"… and {len(outcomes) - _MOST_SHOWN} more", highlight=False)

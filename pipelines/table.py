@@ -27,7 +27,7 @@ from rich.table import Table
 
 from pipelines.settings import BadOptions
 from pipelines.status import PartitionStatus, read_status
-from pipelines.summary import EXIT_FAILED, EXIT_OK, EXIT_WRONG
+from pipelines.summary import EXIT_FAILED, EXIT_OK, EXIT_WRONG, say
 from transforms.io.delta import open_table
 from transforms.io.history import LivePartition, read_commits, read_live_partitions
 from transforms.io.partitions import PartitionSpec, parse_partition_path
@@ -48,13 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args, _open(args.output), specs, console))
     except BadOptions as e:
         for problem in e.problems:
-            _say(errors, problem)
+            say(errors, problem)
         return EXIT_WRONG
     except RollbackError as e:
-        _say(errors, f"Not rolled back: {e}")
+        say(errors, f"Not rolled back: {e}")
         return EXIT_FAILED
     except (ValueError, OSError, DeltaError) as e:
-        _say(errors, str(e))
+        say(errors, str(e))
         return EXIT_WRONG
 
 
@@ -126,7 +126,7 @@ def _status(
     found = read_status(args.output, table, args.input, specs)
     if args.json:
         rows = json.dumps([status._asdict() for status in found], indent=1)
-        console.print(rows, highlight=False, markup=False, soft_wrap=True)
+        say(console, rows)
     else:
         console.print(_status_table(found), highlight=False)
     return EXIT_OK
@@ -156,11 +156,11 @@ def _verify(
     for partition, problems in verify_partitions(args.output, table, partitions):
         wrong += bool(problems)
         for problem in problems:
-            _say(console, f"{partition}: {problem}")
+            say(console, f"{partition}: {problem}")
     rows = sum(live.rows for live in partitions)
     files = sum(len(live.files) for live in partitions)
     verdict = f"{wrong} of {len(partitions)} partitions are wrong" if wrong else "all is right"
-    _say(
+    say(
         console,
         f"version {table.version()}: {len(partitions)} partitions, {files} files, {rows:,} rows: "
         f"{verdict}",
@@ -203,13 +203,13 @@ def _rollback(
     before = table.version()
     if not specs:
         version = rollback_table(args.output, args.version)
-        _say(console, f"The table is what it was at version {args.version}; now version {version}.")
+        say(console, f"The table is what it was at version {args.version}; now version {version}.")
     else:
         then = _select_at(args, table, specs)
         for partition in then:
             version = rollback_partition(args.output, partition, args.version)
-            _say(console, f"{partition} is what it was at version {args.version}; now {version}.")
-    _say(console, f"To undo: python -m pipelines.table rollback --output … --version {before}")
+            say(console, f"{partition} is what it was at version {args.version}; now {version}.")
+    say(console, f"To undo: python -m pipelines.table rollback --output … --version {before}")
     return EXIT_OK
 
 
@@ -238,9 +238,9 @@ def _vacuum(
         )
     removed = vacuum_table(args.output, args.keep_hours, dry_run=not args.apply)
     for path in [*removed.data_files, *removed.leftovers]:
-        _say(console, path)
+        say(console, path)
     what = "removed" if args.apply else "would be removed; --apply does it"
-    _say(
+    say(
         console,
         f"{len(removed.data_files)} data files and {len(removed.leftovers)} leftovers older than "
         f"{args.keep_hours} hours {what}",
@@ -253,10 +253,6 @@ def _table(*titles: str) -> Table:
     for title in titles:
         table.add_column(title, overflow="fold")
     return table
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _number(value: int | None) -> str:

@@ -11,8 +11,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +19,8 @@ import pytest
 from deltalake import DeltaTable
 
 from pipelines import score_batch, table
-from tests.fakes import ROOT, write_file
+from tests.fakes import write_file
+from tests.processes import run_script
 
 KILLS = int(os.environ.get("SCORELINE_KILLS", "30"))
 DAYS, FILES, ROWS = 4, 3, 40
@@ -96,17 +95,9 @@ def options_of(lake, model, output, workers):
     return [*(f"--{k}={v}" for k, v in options.items()), "--max_dead_letter_ratio=0.5"]
 
 
-def run_until(script, die_at, options):
-    done = subprocess.run(
-        [sys.executable, script, str(die_at), *options],
-        cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-    return done.returncode, done.stdout
+def run_until(folder, die_at, options):
+    done = run_script(folder, SCRIPT, die_at, *options)
+    return done.code, done.out
 
 
 def read_whole_partitions(output):
@@ -125,9 +116,7 @@ def test_killed_at_any_step_a_rerun_makes_the_table_right(
     tmp_path, lake, reference, zoo, monkeypatch, capsys
 ):
     model = zoo("model.tflite")
-    script = tmp_path / "dies.py"
-    script.write_text(SCRIPT)
-    code, out = run_until(script, 0, options_of(lake, model, tmp_path / "clean", 2))
+    code, out = run_until(tmp_path, 0, options_of(lake, model, tmp_path / "clean", 2))
     assert code == 3, out
     steps = int(re.search(r"calls (\d+)", out)[1])
     monkeypatch.setattr("transforms.io.shards.SHARD_ROWS", ROWS)
@@ -144,7 +133,7 @@ def test_killed_at_any_step_a_rerun_makes_the_table_right(
         output = tmp_path / f"scores{kill}"
         workers = chosen.randint(1, 3)
         die_at = chosen.randint(1, steps)
-        code, out = run_until(script, die_at, options_of(lake, model, output, workers))
+        code, out = run_until(tmp_path, die_at, options_of(lake, model, output, workers))
         assert code == -signal.SIGKILL, (die_at, out)
         tally[re.search(r"died at (\w+)", out)[1]] += 1
 

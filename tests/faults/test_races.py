@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import collections
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -13,23 +11,10 @@ import pytest
 from deltalake import DeltaTable
 
 from pipelines import score_batch, table
-from tests.fakes import ROOT, write_file
+from tests.fakes import write_file
+from tests.processes import race
 
 DAYS, ROWS = 3, 50
-# All wait, after planning, until every one has planned: then they race.
-MEETS = """
-import os, pathlib, sys, time
-from pipelines import score_batch
-real = score_batch.create_table
-def meet(*args):
-    folder = pathlib.Path(sys.argv[1])
-    (folder / str(os.getpid())).touch()
-    while len(list(folder.iterdir())) < int(sys.argv[2]):
-        time.sleep(0.01)
-    real(*args)
-score_batch.create_table = meet
-sys.exit(score_batch.main(sys.argv[3:]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -47,29 +32,13 @@ def options_of(lake, model, output, *more):
 
 
 def test_eight_runs_at_once_commit_each_partition_once(tmp_path, lake, zoo):
-    output, meet = tmp_path / "scores", tmp_path / "meet"
-    meet.mkdir()
-    script = tmp_path / "meets.py"
-    script.write_text(MEETS)
-    runs = [
-        subprocess.Popen(
-            [
-                *(sys.executable, script, meet, "8"),
-                *options_of(lake, zoo("model.tflite"), output, "--workers=1"),
-            ],
-            cwd=ROOT,
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "COLUMNS": "200"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(8)
-    ]
-    ended = [run.communicate(timeout=170) for run in runs]
-    assert [run.returncode for run in runs] == [0] * 8, ended
+    output = tmp_path / "scores"
+    options = options_of(lake, zoo("model.tflite"), output, "--workers=1")
+    ended = race(tmp_path, 8, *options)
+    assert [run.code for run in ended] == [0] * 8, ended
     committed = 0
-    for out, _ in ended:
-        line = next(line for line in out.splitlines() if line.startswith("partitions"))
+    for run in ended:
+        line = next(line for line in run.out.splitlines() if line.startswith("partitions"))
         committed += int(line.split()[1])
     assert committed == DAYS
     assert DeltaTable(str(output)).version() == DAYS

@@ -51,5 +51,5 @@ def _wait_for_staging(job, output):
             workers = [p for p in children if p.name().startswith("python")]
             assert len(workers) >= 2, [p.cmdline() for p in children]
             return workers[0]
-        time.sleep(0.05)
+        time.sleep(0.05)  # looks again; what it waits for is staged files, not time
     raise AssertionError(f"no shard was staged: {job.poll()}")

@@ -239,29 +239,27 @@ def test_missing_variables_say_that_the_model_does_not_load(zoo, tmp_path):
         load_servable(str(tmp_path))
 
 
-def test_keras_file_with_classes_of_its_own_says_how_to_export_it(tmp_path):
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        ("Mine()", r"Mine.*It has classes of its own; export"),
+        (
+            "keras.layers.Lambda(lambda v: v + 1)",
+            r"It holds code, which is not run; export it where",
+        ),
+    ],
+)
+def test_keras_file_with_code_of_its_own_says_how_to_export_it(tmp_path, layer, told):
     code = (
         "import keras, sys\n"
         "class Mine(keras.layers.Layer):\n"
         "    def call(self, x): return x\n"
         "x = keras.Input((1,))\n"
-        "keras.Model(x, Mine()(x)).save(sys.argv[1])\n"
+        f"keras.Model(x, {layer}(x)).save(sys.argv[1])\n"
     )
     path = str(tmp_path / "own.keras")
     subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True)
-    with pytest.raises(ModelError, match=r"Mine.*It has classes of its own; export"):
-        load_servable(path)
-
-
-def test_keras_file_with_code_in_it_is_not_run(tmp_path):
-    code = (
-        "import keras, sys\n"
-        "x = keras.Input((1,))\n"
-        "keras.Model(x, keras.layers.Lambda(lambda v: v + 1)(x)).save(sys.argv[1])\n"
-    )
-    path = str(tmp_path / "code.keras")
-    subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True)
-    with pytest.raises(ModelError, match=r"It holds code, which is not run; export it where"):
+    with pytest.raises(ModelError, match=told):
         load_servable(path)
 
 

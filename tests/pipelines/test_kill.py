@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
 
-from tests.fakes import ROOT, assert_scored_whole, read_scores, run_command, write_lake
+from tests.fakes import assert_scored_whole, read_scores, run_command, write_lake
+from tests.processes import race, run_script
 
 # Runs the command with one function replaced; the process then dies by SIGKILL at that point.
 DIES = """
@@ -50,17 +49,9 @@ def test_killed_run_published_whole_partitions_only_and_a_rerun_completes_the_ta
 ):
     lake = write_lake(tmp_path / "lake", days=3)
     output = tmp_path / "scores"
-    script = tmp_path / "dies.py"
-    script.write_text(DIES.format(replace=POINTS[point]))
-    killed = subprocess.run(
-        [sys.executable, script, *arguments(lake, model, output), "--workers=1"],
-        cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        timeout=150,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    script = DIES.format(replace=POINTS[point])
+    killed = run_script(tmp_path, script, *arguments(lake, model, output), "--workers=1")
+    assert killed.code == -signal.SIGKILL, killed.err
     half = read_scores(output)
     committed = {"while staging": 0, "between stage and commit": 0, "after the first commit": 1}
     assert half.num_rows == 300 * committed.get(point, 3)
@@ -78,39 +69,11 @@ def test_killed_run_published_whole_partitions_only_and_a_rerun_completes_the_ta
 def test_two_runs_at_once_commit_each_partition_once_and_the_other_says_so(tmp_path, model):
     lake = write_lake(tmp_path / "lake", days=3)
     output = tmp_path / "scores"
-    meet = tmp_path / "meet"
-    meet.mkdir()
-    script = tmp_path / "meets.py"
-    # Both wait, after planning, until the other has planned too: then they race to commit.
-    script.write_text(
-        "import os, pathlib, sys, time\n"
-        "from pipelines import score_batch\n"
-        "real = score_batch.create_table\n"
-        "def meet(*args):\n"
-        f"    folder = pathlib.Path({str(meet)!r})\n"
-        "    (folder / str(os.getpid())).touch()\n"
-        "    while len(list(folder.iterdir())) < 2:\n"
-        "        time.sleep(0.01)\n"
-        "    real(*args)\n"
-        "score_batch.create_table = meet\n"
-        "sys.exit(score_batch.main(sys.argv[1:]))\n"
-    )
-    runs = [
-        subprocess.Popen(
-            [sys.executable, script, *arguments(lake, model, output)],
-            cwd=ROOT,
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "COLUMNS": "400"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    ended = [run.communicate(timeout=150) for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], ended
+    ended = race(tmp_path, 2, *arguments(lake, model, output))
+    assert [run.code for run in ended] == [0, 0], ended
     committed = others = 0
-    for out, _ in ended:
-        line = next(line for line in out.splitlines() if line.startswith("partitions"))
+    for run in ended:
+        line = next(line for line in run.out.splitlines() if line.startswith("partitions"))
         committed += int(line.split()[1])
         if "committed by another run" in line:
             others += int(line.split(",")[1].split()[0])

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 
 import pyarrow as pa
 import pytest
 
 from pipelines import score_batch
-from tests.fakes import ROOT, assert_scored_whole, make_rows, save_model, write_file, write_lake
+from tests.fakes import assert_scored_whole, make_rows, save_model, write_file, write_lake
 from tests.pipelines.test_kill import DIES, arguments
+from tests.processes import run_script
 from transforms import metrics
 
 # One shard per file: rows beyond the first file do not fit in a shard with it.
@@ -24,18 +23,10 @@ def killed(tmp_path, model):
     """Return a lake of two days in three shards each, killed when four shards were staged."""
     lake = write_lake(tmp_path / "lake", days=2, rows=300, files=3)
     dies = "commit.commit_partition = die"
-    script = tmp_path / "dies.py"
-    script.write_text(SMALL_SHARDS + DIES.format(replace=dies))
     output = tmp_path / "scores"
-    done = subprocess.run(
-        [sys.executable, script, *arguments(lake, model, output), "--workers=1"],
-        cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        timeout=150,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL
+    script = SMALL_SHARDS + DIES.format(replace=dies)
+    done = run_script(tmp_path, script, *arguments(lake, model, output), "--workers=1")
+    assert done.code == -signal.SIGKILL, done.err
     receipts = sorted((output / "_scoreline" / "receipts").glob("*/*.json"))
     assert len(receipts) == 6
     return lake, output, receipts

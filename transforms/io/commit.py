@@ -17,17 +17,17 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.transaction import AddAction
 from pyarrow import fs
 
 from transforms import metrics
 from transforms.elements import Outcome, Receipt
-from transforms.io.delta import application_of, committed_run, table_uri
+from transforms.io.delta import add_action, commit_properties, committed_run, table_uri
 from transforms.io.duplicates import count_duplicate_keys
-from transforms.io.filesystems import list_folder, resolve
-from transforms.io.layout import REPLACED_FOLDER, dead_letters_root, run_id_in, safe_folder
+from transforms.io.filesystems import resolve
+from transforms.io.layout import dead_letters_root, safe_folder
+from transforms.io.letter_files import put_away_letters
 from transforms.io.partitions import parse_partition_path
 from transforms.io.receipts import remove_receipts
 
@@ -96,10 +96,10 @@ def commit_partition(
         outcome = _commit(outcome, first, staged, spec, table)
         if outcome.state == "committed":
             if first.base_run_id != first.run_id:
-                _put_away_dead_letters(spec.output, first.partition, first.base_run_id)
+                put_away_letters(spec.output, first.partition, first.base_run_id)
             remove_receipts(spec.output, first.run_id)
     except CommitConflict as e:
-        _put_away_dead_letters(spec.output, first.partition, first.run_id)
+        put_away_letters(spec.output, first.partition, first.run_id)
         return outcome._replace(state="conflict", reason=str(e))
     except (OSError, DeltaError, pa.ArrowException) as e:
         return outcome._replace(reason=f"cannot commit: {type(e).__name__}: {e}")
@@ -168,7 +168,7 @@ def _commit(
             raise CommitConflict(_describe_conflict(table, partition, current))
         try:
             table.create_write_transaction(
-                [_add_action(r, values) for r in staged],
+                [add_action(r.path, r.size_bytes, r.stats, values) for r in staged],
                 mode="overwrite",
                 schema=table.schema(),
                 partition_by=list(spec.partition_columns),
@@ -218,33 +218,17 @@ def _last_commit(table: DeltaTable, partition: str) -> dict[str, Any]:
     return next((c for c in commits if c.get("scoreline.partition") == partition), {})
 
 
-def _add_action(receipt: Receipt, values: Sequence[tuple[str, str]]) -> AddAction:
-    return AddAction(
-        path=receipt.path,
-        size=receipt.size_bytes,
-        partition_values=dict(values),
-        modification_time=int(time.time() * 1000),
-        data_change=True,
-        stats=receipt.stats,
-    )
-
-
 def _commit_properties(outcome: Outcome, receipt: Receipt, spec: CommitSpec) -> CommitProperties:
     details = {
         **spec.metadata,
-        "partition": receipt.partition,
         "run_id": receipt.run_id,
         "input_fingerprint": spec.fingerprints[receipt.partition],
-        "rows_in": str(outcome.rows_in),
-        "rows_scored": str(outcome.rows_scored),
-        "rows_dead": str(outcome.rows_dead),
-        "duplicate_keys": str(outcome.duplicate_keys),
+        "rows_in": outcome.rows_in,
+        "rows_scored": outcome.rows_scored,
+        "rows_dead": outcome.rows_dead,
+        "duplicate_keys": outcome.duplicate_keys,
     }
-    return CommitProperties(
-        custom_metadata={f"scoreline.{name}": value for name, value in details.items()},
-        # Two first commits of a partition remove nothing, so nothing but this makes them conflict.
-        app_transactions=[Transaction(application_of(receipt.partition), int(receipt.run_id, 16))],
-    )
+    return commit_properties(receipt.partition, receipt.run_id, details)
 
 
 def _publish_dead_letters(output: str, receipt: Receipt, dead: Sequence[Receipt]) -> None:
@@ -256,15 +240,6 @@ def _publish_dead_letters(output: str, receipt: Receipt, dead: Sequence[Receipt]
         if file_system.get_file_info(source).type == fs.FileType.File:
             file_system.create_dir(folder, recursive=True)
             file_system.move(source, f"{folder}/{source.rsplit('/', 1)[-1]}")
-
-
-def _put_away_dead_letters(output: str, partition: str, run_id: str) -> None:
-    """Put away the dead letters of a run whose scores the partition no longer holds."""
-    file_system, root = resolve(dead_letters_root(output))
-    for info in list_folder(file_system, f"{root}/{safe_folder(partition)}"):
-        if run_id and run_id_in(info.base_name) == run_id:
-            file_system.create_dir(f"{root}/{REPLACED_FOLDER}", recursive=True)
-            file_system.move(info.path, f"{root}/{REPLACED_FOLDER}/{info.base_name}")
 
 
 class _CommitDoFn(beam.DoFn):

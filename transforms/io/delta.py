@@ -7,19 +7,23 @@ application transactions tells it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable
+from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import Schema
-from deltalake.transaction import create_table_with_add_actions
+from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow import fs
 
 from transforms.io.filesystems import list_folder, resolve
 from transforms.io.layout import run_id_in
-from transforms.io.partitions import parse_partition_path
+from transforms.io.partitions import parse_partition_path, partition_path
 
+# Of the fields that our transactions add to the table's history.
+METADATA_PREFIX = "scoreline."
 # What the table holds for a partition that something else wrote.
 FOREIGN_RUN = "foreign"
 # Commits tell which model scored a partition, from what input: they are kept, ten years by default.
@@ -143,37 +147,82 @@ def create_table(output: str, schema: pa.Schema, partition_columns: Sequence[str
             raise ValueError("; ".join(problems)) from None
 
 
+class LiveFile(NamedTuple):
+    """A data file of the table: its path below the root, size in bytes, and rows."""
+
+    path: str
+    size_bytes: int
+    rows: int
+
+
+def live_files(table: DeltaTable) -> dict[str, list[LiveFile]]:
+    """Return the data files of each partition, by hive path; reads the log, no data file."""
+    columns = table.metadata().partition_columns
+    files: dict[str, list[LiveFile]] = {}
+    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+        path = partition_path((column, action[f"partition.{column}"]) for column in columns)
+        file = LiveFile(action["path"], action["size_bytes"], action["num_records"] or 0)
+        files.setdefault(path, []).append(file)
+    return files
+
+
 def committed_runs(table: DeltaTable, partitions: Iterable[str]) -> dict[str, str]:
     """Return the run id of what the table holds for each of some partitions, by hive path.
 
     Partitions of which the table holds nothing are left out.
     """
-    columns = table.metadata().partition_columns
-    files: dict[tuple[str, ...], list[str]] = {}
-    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-        values = tuple(action[f"partition.{column}"] for column in columns)
-        files.setdefault(values, []).append(action["path"])
-    runs = {}
-    for partition in partitions:
-        values = tuple(value for _, value in parse_partition_path(partition))
-        if values in files:
-            runs[partition] = _run_of(table, partition, files[values])
-    return runs
+    files = live_files(table)
+    return {
+        partition: run_of(table, partition, [file.path for file in files[partition]])
+        for partition in partitions
+        if partition in files
+    }
 
 
 def committed_run(table: DeltaTable, partition: str) -> str:
     """Return the run id of what the table, as last read, holds of a partition; "" for none."""
     filters = [(column, "=", value) for column, value in parse_partition_path(partition)]
     files = table.file_uris(file_pruning_predicate=filters)
-    return _run_of(table, partition, files) if files else ""
+    return run_of(table, partition, files) if files else ""
 
 
-def _run_of(table: DeltaTable, partition: str, files: Sequence[str]) -> str:
+def run_of(table: DeltaTable, partition: str, files: Sequence[str]) -> str:
+    """Return the run id of a partition's live files; FOREIGN_RUN when something else wrote them."""
     run_ids = {run_id_in(file) for file in files}
     if len(run_ids) == 1 and "" not in run_ids:
         return run_ids.pop()
     version = table.transaction_version(application_of(partition))
     return FOREIGN_RUN if run_ids != {""} or version is None else f"{version:015x}"
+
+
+def add_action(
+    path: str, size_bytes: int, stats: str, values: Sequence[tuple[str, str]]
+) -> AddAction:
+    """Return what adds a data file of a partition in a transaction."""
+    return AddAction(
+        path=path,
+        size=size_bytes,
+        partition_values=dict(values),
+        modification_time=int(time.time() * 1000),
+        data_change=True,
+        stats=stats,
+    )
+
+
+def commit_properties(
+    partition: str, run_id: str, details: Mapping[str, object], *tokens: Transaction
+) -> CommitProperties:
+    """Return what a transaction records: details under our prefix, and the partition's work.
+
+    The application transaction makes any two transactions on one partition conflict: of first
+    commits or appends neither removes a file, so that nothing else would.
+    """
+    number = 0 if run_id in ("", FOREIGN_RUN) else int(run_id, 16)
+    recorded = {"partition": partition, **details}
+    return CommitProperties(
+        custom_metadata={f"{METADATA_PREFIX}{n}": str(value) for n, value in recorded.items()},
+        app_transactions=[*tokens, Transaction(application_of(partition), number)],
+    )
 
 
 def application_of(partition: str) -> str:

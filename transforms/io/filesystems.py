@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import uuid
 
+import google_crc32c
 from pyarrow import fs
+
+_CHUNK_BYTES = 1 << 20
 
 
 def resolve(path: str) -> tuple[fs.FileSystem, str]:
@@ -33,6 +36,19 @@ def write_whole(file_system: fs.FileSystem, path: str, content: bytes) -> None:
     with file_system.open_output_stream(hidden) as stream:
         stream.write(content)
     file_system.move(hidden, path)
+
+
+def read_checksum(file_system: fs.FileSystem, path: str) -> tuple[int, str]:
+    """Return a file's size and the CRC32C of its bytes, 8 hex digits; reads all of it.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    crc = size = 0
+    with file_system.open_input_stream(path) as source:
+        while chunk := source.read(_CHUNK_BYTES):
+            crc, size = google_crc32c.extend(crc, chunk), size + len(chunk)
+    return size, f"{crc:08x}"
 
 
 def list_folder(file_system: fs.FileSystem, path: str) -> list[fs.FileInfo]:

@@ -4,22 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import pyarrow as pa
 from deltalake import DeltaTable
 
-from transforms.io.delta import FOREIGN_RUN
-from transforms.io.layout import run_id_in
-from transforms.io.partitions import partition_path
-
-_PREFIX = "scoreline."
-
-
-class LiveFile(NamedTuple):
-    """A data file of the table: its path below the root, size in bytes, and rows."""
-
-    path: str
-    size_bytes: int
-    rows: int
+from transforms.io.delta import METADATA_PREFIX, LiveFile, live_files, run_of
 
 
 class LivePartition(NamedTuple):
@@ -52,30 +39,20 @@ class LivePartition(NamedTuple):
 
 def read_live_partitions(table: DeltaTable) -> list[LivePartition]:
     """Return what the table holds, sorted by partition; reads the log, no data file."""
-    columns = table.metadata().partition_columns
-    files: dict[str, list[LiveFile]] = {}
-    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-        path = partition_path((column, action[f"partition.{column}"]) for column in columns)
-        file = LiveFile(action["path"], action["size_bytes"], action["num_records"] or 0)
-        files.setdefault(path, []).append(file)
-    commits = read_commits(table)
-    return [
-        _live(partition, tuple(sorted(held)), commits) for partition, held in sorted(files.items())
-    ]
-
-
-def _live(
-    partition: str, files: tuple[LiveFile, ...], commits: list[dict[str, Any]]
-) -> LivePartition:
-    run_ids = {run_id_in(file.path) for file in files}
-    run_id = run_ids.pop() if len(run_ids) == 1 else ""
-    made_it = (c for c in commits if c.get("partition") == partition and c["run_id"] == run_id)
-    return LivePartition(partition, run_id or FOREIGN_RUN, files, next(made_it, {}))
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    for commit in read_commits(table):
+        newest.setdefault((commit.get("partition", ""), commit.get("run_id", "")), commit)
+    partitions = []
+    for partition, files in sorted(live_files(table).items()):
+        run_id = run_of(table, partition, [file.path for file in files])
+        commit = newest.get((partition, run_id), {})
+        partitions.append(LivePartition(partition, run_id, tuple(sorted(files)), commit))
+    return partitions
 
 
 def read_commits(table: DeltaTable, limit: int | None = None) -> list[dict[str, Any]]:
     """Return the table's transactions, newest first; our own fields without their prefix."""
     return [
-        {name.removeprefix(_PREFIX): value for name, value in commit.items()}
+        {name.removeprefix(METADATA_PREFIX): value for name, value in commit.items()}
         for commit in table.history(limit)
     ]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import fs
 from pyarrow import json as arrow_json
 
-from models.columns import column_of
+from models.columns import top_columns
 from transforms.io.files import (
     HEAD_BYTES,
     READ_ERRORS,
@@ -74,7 +74,7 @@ def read_jsonl(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterato
     Raises:
       CorruptFile: a line is no object of the schema; names the line, from 1.
     """
-    tops = dict.fromkeys(column_of(spec.schema, column) for column in spec.columns)
+    tops = top_columns(spec.schema, spec.columns)
     names = [name for name in tops if name in spec.schema.names or name not in spec.may_lack]
     schema = pa.schema([spec.schema.field(name) for name in names])
     first_line = 1

@@ -8,22 +8,21 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
-from deltalake.transaction import AddAction
 from pyarrow import fs
 
 from transforms.elements import Shard
-from transforms.io.delta import application_of, committed_run, table_uri
-from transforms.io.filesystems import list_folder, resolve
+from transforms.io.delta import add_action, commit_properties, committed_run, table_uri
+from transforms.io.filesystems import resolve
 from transforms.io.history import LivePartition
 from transforms.io.layout import (
     REPLACED_FOLDER,
     STAGED_FOLDER,
     dead_letters_root,
-    run_id_in,
     safe_folder,
 )
+from transforms.io.letter_files import find_letter_files
 from transforms.io.partitions import parse_partition_path
 from transforms.io.staged_file import Staged, StagedFile
 
@@ -44,12 +43,7 @@ class Letters(NamedTuple):
 
 def read_letters(output: str, live: LivePartition) -> Letters:
     """Return the dead letters that belong to the scores a partition holds now."""
-    file_system, root = resolve(dead_letters_root(output))
-    paths = [
-        info.path
-        for info in list_folder(file_system, f"{root}/{safe_folder(live.partition)}")
-        if run_id_in(info.base_name) == live.run_id
-    ]
+    file_system, paths = find_letter_files(output, live.partition, live.run_id)
     tables = []
     for path in paths:
         with file_system.open_input_file(path) as source:
@@ -135,36 +129,24 @@ def _stage(root: str, folder: str, live: LivePartition, rows: pa.Table) -> Stage
 
 def _commit(table: DeltaTable, live: LivePartition, staged: Staged, dead: int, token: int) -> None:
     values = parse_partition_path(live.partition)
-    details = {name: str(live.commit[name]) for name in _KEPT if name in live.commit}
+    details = {name: live.commit[name] for name in _KEPT if name in live.commit}
     scored = live.rows + staged.rows
     counts = {"rows_in": scored + dead, "rows_scored": scored, "rows_dead": dead}
-    counts |= {"replayed": staged.rows}
-    details |= {"partition": live.partition} | {n: str(count) for n, count in counts.items()}
+    details |= {**counts, "replayed": staged.rows}
     for _ in range(_MOST_ATTEMPTS):
         if committed_run(table, live.partition) != live.run_id:
             raise MergeConflict(f"{live.partition} was scored anew meanwhile. Replay again")
         try:
             table.create_write_transaction(
-                [
-                    AddAction(
-                        path=staged.path,
-                        size=staged.size_bytes,
-                        partition_values=dict(values),
-                        modification_time=0,
-                        data_change=True,
-                        stats=staged.stats,
-                    )
-                ],
+                [add_action(staged.path, staged.size_bytes, staged.stats, values)],
                 mode="append",
                 schema=table.schema(),
                 partition_by=table.metadata().partition_columns,
-                commit_properties=CommitProperties(
-                    custom_metadata={f"scoreline.{name}": value for name, value in details.items()},
-                    app_transactions=[
-                        Transaction(_replay_application(live), token),
-                        # An append alone would go through beside an overwrite of the partition.
-                        Transaction(application_of(live.partition), int(live.run_id, 16)),
-                    ],
+                commit_properties=commit_properties(
+                    live.partition,
+                    live.run_id,
+                    details,
+                    Transaction(_replay_application(live), token),
                 ),
             )
         except CommitFailedError:

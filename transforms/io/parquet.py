@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from models.columns import column_of
+from models.columns import top_columns
 from transforms import metrics
 from transforms.elements import BatchKey, Receipt, Shard
 from transforms.io.files import READ_ERRORS, CorruptFile
@@ -79,7 +79,7 @@ def read_record_batches(
 
 
 def _tops(schema: pa.Schema, columns: Sequence[str], may_lack: Sequence[str]) -> list[str]:
-    tops = dict.fromkeys(column_of(schema, column) for column in columns)
+    tops = top_columns(schema, columns)
     return [name for name in tops if name in schema.names or name not in may_lack]
 
 

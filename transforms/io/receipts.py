@@ -15,7 +15,7 @@ import google_crc32c
 from pyarrow import fs
 
 from transforms.elements import Receipt, Shard
-from transforms.io.filesystems import list_folder, resolve, write_whole
+from transforms.io.filesystems import list_folder, read_checksum, resolve, write_whole
 from transforms.io.layout import (
     STAGED_FOLDER,
     dead_letters_root,
@@ -24,7 +24,6 @@ from transforms.io.layout import (
     staged_name,
 )
 
-_CHUNK_BYTES = 1 << 20
 # What a receipt holds; the rest is known from the shard.
 _FIELDS = (
     "path",
@@ -102,13 +101,10 @@ def is_staged(output: str, receipt: Receipt) -> bool:
     """Return whether a receipt's file is there, with its size and checksum. Reads all of it."""
     file_system, root = resolve(dead_letters_root(output) if receipt.rows_dead else output)
     try:
-        with file_system.open_input_stream(f"{root}/{receipt.path}") as source:
-            crc = size = 0
-            while chunk := source.read(_CHUNK_BYTES):
-                crc, size = google_crc32c.extend(crc, chunk), size + len(chunk)
+        found = read_checksum(file_system, f"{root}/{receipt.path}")
     except OSError:
         return False
-    return size == receipt.size_bytes and f"{crc:08x}" == receipt.checksum
+    return found == (receipt.size_bytes, receipt.checksum)
 
 
 def remove_receipts(output: str, run_id: str) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
-from deltalake.transaction import AddAction
 from pyarrow import fs
 
-from transforms.io.delta import FOREIGN_RUN, application_of, table_uri
-from transforms.io.filesystems import list_folder, resolve
+from transforms.io.delta import add_action, commit_properties, table_uri
+from transforms.io.filesystems import resolve
 from transforms.io.history import LivePartition, read_live_partitions
-from transforms.io.layout import REPLACED_FOLDER, dead_letters_root, run_id_in, safe_folder
+from transforms.io.letter_files import bring_back_letters, put_away_letters
 from transforms.io.partitions import parse_partition_path
 
 _MOST_ATTEMPTS = 20
@@ -112,46 +110,25 @@ def _check_files(output: str, partitions: Sequence[LivePartition]) -> None:
 def _write(table: DeltaTable, partition: str, wanted: LivePartition | None, version: int) -> None:
     values = parse_partition_path(partition)
     commit = wanted.commit if wanted else {}
-    details = {name: str(commit[name]) for name in _KEPT if name in commit}
-    known = wanted is not None and wanted.run_id != FOREIGN_RUN
+    details = {name: commit[name] for name in _KEPT if name in commit}
     table.create_write_transaction(
         [
-            AddAction(
-                path=file.path,
-                size=file.size_bytes,
-                partition_values=dict(values),
-                modification_time=int(time.time() * 1000),
-                data_change=True,
-                stats=f'{{"numRecords":{file.rows}}}',
-            )
+            add_action(file.path, file.size_bytes, f'{{"numRecords":{file.rows}}}', values)
             for file in (wanted.files if wanted else ())
         ],
         mode="overwrite",
         schema=table.schema(),
         partition_by=table.metadata().partition_columns,
         partition_filters=[(column, "=", value) for column, value in values],
-        commit_properties=CommitProperties(
-            custom_metadata={
-                f"scoreline.{name}": value
-                for name, value in {
-                    **details,
-                    "partition": partition,
-                    "rolled_back_to": str(version),
-                }.items()
-            },
-            app_transactions=[
-                Transaction(application_of(partition), int(wanted.run_id, 16) if known else 0)  # type: ignore[union-attr]
-            ],
+        commit_properties=commit_properties(
+            partition,
+            wanted.run_id if wanted else "",
+            {**details, "rolled_back_to": version},
         ),
     )
 
 
 def _swap_dead_letters(output: str, partition: str, leaving: str, coming: str) -> None:
     """Put the dead letters of one run away, and bring those of another back."""
-    file_system, root = resolve(dead_letters_root(output))
-    folder, replaced = f"{root}/{safe_folder(partition)}", f"{root}/{REPLACED_FOLDER}"
-    for source, target, run_id in ((folder, replaced, leaving), (replaced, folder, coming)):
-        for info in list_folder(file_system, source):
-            if run_id and run_id_in(info.base_name) == run_id:
-                file_system.create_dir(target, recursive=True)
-                file_system.move(info.path, f"{target}/{info.base_name}")
+    put_away_letters(output, partition, leaving)
+    bring_back_letters(output, partition, coming)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from pyarrow import fs
 
-from transforms.io.filesystems import list_folder, resolve
-from transforms.io.history import LiveFile, LivePartition
-from transforms.io.layout import dead_letters_root, run_id_in, safe_folder
+from transforms.io.delta import LiveFile
+from transforms.io.filesystems import read_checksum, resolve
+from transforms.io.history import LivePartition
+from transforms.io.layout import run_id_in
+from transforms.io.letter_files import find_letter_files
 
 _THREADS = 8
-_CHUNK_BYTES = 1 << 20
 
 
 def verify_partitions(
@@ -62,9 +62,10 @@ def _verify(output: str, live: LivePartition, schema: pa.Schema) -> list[str]:
 def _verify_file(
     file_system: fs.FileSystem, path: str, file: LiveFile, schema: pa.Schema
 ) -> Iterator[str]:
-    size, checksum = _read_checksum(file_system, path)
-    if size is None:
-        yield checksum
+    try:
+        size, checksum = read_checksum(file_system, path)
+    except OSError as e:
+        yield f"cannot be read: {e}"
         return
     if size != file.size_bytes:
         yield f"expected {file.size_bytes} bytes as the log says, got {size}"
@@ -84,24 +85,10 @@ def _verify_file(
         yield f"expected the table's columns, got none for {', '.join(missing)}"
 
 
-def _read_checksum(file_system: fs.FileSystem, path: str) -> tuple[int | None, str]:
-    """Return a file's size and CRC32C; no size and the reason when it cannot be read."""
-    try:
-        with file_system.open_input_stream(path) as source:
-            crc = size = 0
-            while chunk := source.read(_CHUNK_BYTES):
-                crc, size = google_crc32c.extend(crc, chunk), size + len(chunk)
-    except OSError as e:
-        return None, f"cannot be read: {e}"
-    return size, f"{crc:08x}"
-
-
 def _count_dead_letters(output: str, live: LivePartition) -> int:
-    file_system, root = resolve(dead_letters_root(output))
-    folder = f"{root}/{safe_folder(live.partition)}"
+    file_system, paths = find_letter_files(output, live.partition, live.run_id)
     rows = 0
-    for info in list_folder(file_system, folder):
-        if run_id_in(info.base_name) == live.run_id:
-            with file_system.open_input_file(info.path) as source:
-                rows += pq.read_metadata(source).num_rows
+    for path in paths:
+        with file_system.open_input_file(path) as source:
+            rows += pq.read_metadata(source).num_rows
     return rows

@@ -18,6 +18,7 @@ from transforms.io.delta import (
     open_table,
     storable_type,
 )
+from transforms.io.history import read_live_partitions
 from transforms.io.layout import safe_folder
 from transforms.io.staged_file import StagedFile
 
@@ -155,6 +156,8 @@ def test_committed_runs_follow_a_rollback_and_survive_compaction(output):
     DeltaTable(output).optimize.compact()
     assert len(DeltaTable(output).file_uris()) == 1
     assert committed_runs(DeltaTable(output), ["date=1"]) == {"date=1": "2" * 15}
+    (live,) = read_live_partitions(DeltaTable(output))
+    assert (live.run_id, live.commit["run_id"]) == ("2" * 15, "2" * 15)
     DeltaTable(output).restore(1)
     assert committed_runs(DeltaTable(output), ["date=1"]) == {"date=1": "1" * 15}
 
