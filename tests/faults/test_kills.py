@@ -57,7 +57,7 @@ step(dead_letters, "write_receipt")
 step(commit, "count_duplicate_keys")        # all staged, before the commit
 step(commit, "_publish_dead_letters")
 step(commit, "_commit")
-step(commit, "_put_away_dead_letters")      # after the commit
+step(commit, "put_away_letters")            # after the commit
 step(commit, "remove_receipts")
 step(score_batch, "take_outcomes")          # after the last commit
 code = score_batch.main(sys.argv[2:])
@@ -116,8 +116,10 @@ def test_killed_at_any_step_a_rerun_makes_the_table_right(
     tmp_path, lake, reference, zoo, monkeypatch, capsys
 ):
     model = zoo("model.tflite")
-    code, out = run_until(tmp_path, 0, options_of(lake, model, tmp_path / "clean", 2))
-    assert code == 3, out
+    code, out, err = run_script(
+        tmp_path, SCRIPT, 0, *options_of(lake, model, tmp_path / "clean", 2)
+    )
+    assert code == 3, (out, err)
     steps = int(re.search(r"calls (\d+)", out)[1])
     monkeypatch.setattr("transforms.io.shards.SHARD_ROWS", ROWS)
     counted: list[int] = []

@@ -19,13 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
-from pyarrow import fs
 
 from transforms import metrics
 from transforms.elements import Outcome, Receipt
 from transforms.io.delta import add_action, commit_properties, committed_run, table_uri
 from transforms.io.duplicates import count_duplicate_keys
-from transforms.io.filesystems import resolve
+from transforms.io.filesystems import move_file, resolve
 from transforms.io.layout import dead_letters_root, safe_folder
 from transforms.io.letter_files import put_away_letters
 from transforms.io.partitions import parse_partition_path
@@ -237,9 +236,7 @@ def _publish_dead_letters(output: str, receipt: Receipt, dead: Sequence[Receipt]
     folder = f"{root}/{safe_folder(receipt.partition)}"
     for staged in dead:
         source = f"{root}/{staged.path}"
-        if file_system.get_file_info(source).type == fs.FileType.File:
-            file_system.create_dir(folder, recursive=True)
-            file_system.move(source, f"{folder}/{source.rsplit('/', 1)[-1]}")
+        move_file(file_system, source, f"{folder}/{source.rsplit('/', 1)[-1]}")
 
 
 class _CommitDoFn(beam.DoFn):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable
@@ -24,7 +25,8 @@ def record_outcomes(output: str, outcomes: Iterable[Outcome]) -> None:
             failure = {"partition": outcome.partition, "reason": outcome.reason}
             write_whole(file_system, path, json.dumps(failure).encode())
         elif name in there:
-            file_system.delete_file(path)
+            with contextlib.suppress(FileNotFoundError):  # another run has removed it
+                file_system.delete_file(path)
 
 
 def read_failures(output: str) -> dict[str, str]:
@@ -33,7 +35,10 @@ def read_failures(output: str) -> dict[str, str]:
     failures = {}
     for info in list_folder(file_system, failures_folder(root)):
         if info.type == fs.FileType.File and not info.base_name.startswith("."):
-            with file_system.open_input_stream(info.path) as stream:
+            with (
+                contextlib.suppress(FileNotFoundError),  # another run has removed it
+                file_system.open_input_stream(info.path) as stream,
+            ):
                 failure = json.loads(stream.readall())
-            failures[failure["partition"]] = failure["reason"]
+                failures[failure["partition"]] = failure["reason"]
     return failures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 
@@ -9,6 +10,8 @@ import google_crc32c
 from pyarrow import fs
 
 _CHUNK_BYTES = 1 << 20
+# Another run of the same work may remove a folder of ours at any moment, once it has committed.
+_MOST_ATTEMPTS = 100
 
 
 def resolve(path: str) -> tuple[fs.FileSystem, str]:
@@ -29,13 +32,48 @@ def resolve(path: str) -> tuple[fs.FileSystem, str]:
 
 
 def write_whole(file_system: fs.FileSystem, path: str, content: bytes) -> None:
-    """Write a small file that appears whole or not at all, replacing one of the same name."""
+    """Write a small file that appears whole or not at all, replacing one of the same name.
+
+    The folder is made as often as another process removes it meanwhile.
+    """
     folder, _, name = path.rpartition("/")
-    file_system.create_dir(folder, recursive=True)
-    hidden = f"{folder}/.{uuid.uuid4().hex}-{name}.tmp"
-    with file_system.open_output_stream(hidden) as stream:
-        stream.write(content)
-    file_system.move(hidden, path)
+    for attempt in range(_MOST_ATTEMPTS):
+        hidden = f"{folder}/.{uuid.uuid4().hex}-{name}.tmp"
+        try:
+            file_system.create_dir(folder, recursive=True)
+            with file_system.open_output_stream(hidden) as stream:
+                stream.write(content)
+            file_system.move(hidden, path)
+            return
+        except FileNotFoundError:
+            if attempt == _MOST_ATTEMPTS - 1:
+                raise
+
+
+def move_file(file_system: fs.FileSystem, source: str, target: str) -> bool:
+    """Move a file, making the folder it goes to; return whether it was there to be moved."""
+    if file_system.get_file_info(source).type != fs.FileType.File:
+        return False
+    file_system.create_dir(target.rpartition("/")[0], recursive=True)
+    try:
+        file_system.move(source, target)
+    except FileNotFoundError:  # somebody else moved it since
+        return False
+    return True
+
+
+def remove_folder(file_system: fs.FileSystem, path: str) -> None:
+    """Remove a folder of leftovers, as far as nobody else removes or fills it meanwhile.
+
+    What stays is no error: it hurts nobody, and `vacuum` takes it.
+    """
+    with contextlib.suppress(OSError):
+        for info in list_folder(file_system, path):
+            if not info.base_name.startswith("."):  # else somebody is writing it
+                with contextlib.suppress(FileNotFoundError):
+                    file_system.delete_file(info.path)
+        if not list_folder(file_system, path):
+            file_system.delete_dir(path)
 
 
 def read_checksum(file_system: fs.FileSystem, path: str) -> tuple[int, str]:
@@ -52,6 +90,10 @@ def read_checksum(file_system: fs.FileSystem, path: str) -> tuple[int, str]:
 
 
 def list_folder(file_system: fs.FileSystem, path: str) -> list[fs.FileInfo]:
-    """Return what a folder holds, sorted by name; nothing when there is no such folder."""
+    """Return what a folder holds, sorted by name; nothing when there is no such folder.
+
+    What another process removes meanwhile is left out.
+    """
     found = file_system.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    return sorted(found, key=lambda info: info.path)
+    there = (info for info in found if info.type != fs.FileType.NotFound)
+    return sorted(there, key=lambda info: info.path)

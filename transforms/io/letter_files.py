@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyarrow import fs
 
-from transforms.io.filesystems import list_folder, resolve
+from transforms.io.filesystems import list_folder, move_file, resolve
 from transforms.io.layout import REPLACED_FOLDER, dead_letters_root, run_id_in, safe_folder
 
 
@@ -33,5 +33,4 @@ def _files_of(file_system: fs.FileSystem, folder: str, run_id: str) -> list[str]
 
 def _move(file_system: fs.FileSystem, source: str, target: str, run_id: str) -> None:
     for path in _files_of(file_system, source, run_id):
-        file_system.create_dir(target, recursive=True)
-        file_system.move(path, f"{target}/{path.rsplit('/', 1)[-1]}")
+        move_file(file_system, path, f"{target}/{path.rsplit('/', 1)[-1]}")

@@ -10,11 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
-from pyarrow import fs
 
 from transforms.elements import Shard
 from transforms.io.delta import add_action, commit_properties, committed_run, table_uri
-from transforms.io.filesystems import resolve
+from transforms.io.filesystems import move_file, resolve
 from transforms.io.history import LivePartition
 from transforms.io.layout import (
     REPLACED_FOLDER,
@@ -172,6 +171,4 @@ def _exchange(
         if path not in kept
     ]
     for source, target in moves:
-        if file_system.get_file_info(source).type == fs.FileType.File:
-            file_system.create_dir(target.rsplit("/", 1)[0], recursive=True)
-            file_system.move(source, target)
+        move_file(file_system, source, target)

@@ -15,7 +15,13 @@ import google_crc32c
 from pyarrow import fs
 
 from transforms.elements import Receipt, Shard
-from transforms.io.filesystems import list_folder, read_checksum, resolve, write_whole
+from transforms.io.filesystems import (
+    list_folder,
+    read_checksum,
+    remove_folder,
+    resolve,
+    write_whole,
+)
 from transforms.io.layout import (
     STAGED_FOLDER,
     dead_letters_root,
@@ -110,9 +116,7 @@ def is_staged(output: str, receipt: Receipt) -> bool:
 def remove_receipts(output: str, run_id: str) -> None:
     """Remove the receipts of a run id; that there are none is no error."""
     file_system, root = resolve(output)
-    folder = f"{receipts_folder(root)}/{run_id}"
-    if file_system.get_file_info(folder).type == fs.FileType.Directory:
-        file_system.delete_dir(folder)
+    remove_folder(file_system, f"{receipts_folder(root)}/{run_id}")
 
 
 class _ReuseDoFn(beam.DoFn):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -48,7 +49,8 @@ def vacuum_table(output: str, keep_hours: int, *, dry_run: bool = True) -> Vacuu
     leftovers = sorted(info.path for info in _old_leftovers(output, before_ns))
     if not dry_run:
         for path in leftovers:
-            file_system.delete_file(path)
+            with contextlib.suppress(FileNotFoundError):  # another run has removed it
+                file_system.delete_file(path)
     return Vacuumed(sorted(removed), leftovers)
 
 

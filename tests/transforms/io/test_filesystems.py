@@ -1,0 +1,66 @@
+"""Files and folders that other processes move and remove at the same time."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from pyarrow import fs
+
+from transforms.io.filesystems import list_folder, move_file, remove_folder, resolve, write_whole
+
+LOCAL = fs.LocalFileSystem()
+
+
+def test_a_file_is_written_though_its_folder_is_removed_all_the_while(tmp_path):
+    folder = str(tmp_path / "receipts" / "run")
+    done = threading.Event()
+
+    def remove():
+        while not done.is_set():
+            remove_folder(LOCAL, folder)
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    try:
+        for number in range(300):
+            write_whole(LOCAL, f"{folder}/{number}.json", b"whole")
+    finally:
+        done.set()
+        remover.join()
+    write_whole(LOCAL, f"{folder}/last.json", b"whole")
+    assert (tmp_path / "receipts" / "run" / "last.json").read_bytes() == b"whole"
+
+
+def test_many_may_remove_the_same_folder(tmp_path):
+    folder = tmp_path / "run"
+    for _ in range(20):
+        for number in range(20):
+            write_whole(LOCAL, f"{folder}/{number}.json", b"")
+        threads = [
+            threading.Thread(target=remove_folder, args=(LOCAL, str(folder))) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        remove_folder(LOCAL, str(folder))
+        assert not folder.exists()
+
+
+def test_a_folder_that_is_not_there_is_empty_and_may_be_removed(tmp_path):
+    assert list_folder(LOCAL, str(tmp_path / "none")) == []
+    remove_folder(LOCAL, str(tmp_path / "none"))
+
+
+def test_a_file_is_moved_once_and_who_comes_later_is_told(tmp_path):
+    (tmp_path / "a").write_bytes(b"x")
+    target = tmp_path / "deep" / "folder" / "b"
+    assert move_file(LOCAL, str(tmp_path / "a"), str(target))
+    assert not move_file(LOCAL, str(tmp_path / "a"), str(target))
+    assert target.read_bytes() == b"x"
+
+
+def test_an_unknown_scheme_is_refused():
+    with pytest.raises(ValueError, match="Expected a local path or a URI such as gs://"):
+        resolve("nowhere://bucket/path")
