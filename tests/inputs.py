@@ -41,13 +41,13 @@ def frame(data: bytes) -> bytes:
 def to_examples(rows: pa.Table) -> list[bytes]:
     """Return each row as a serialized tf.Example."""
     columns = []
+    kinds = {"string": pa.large_binary(), "float": pa.float32(), "double": pa.float32()}
     for column in rows.combine_chunks().columns:
         values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         if pa.types.is_list(values.type):
-            stored = pa.float32() if pa.types.is_floating(values.type.value_type) else pa.int64()
+            stored = kinds.get(str(values.type.value_type), pa.int64())
             columns.append(values.cast(pa.large_list(stored)))
             continue
-        kinds = {"string": pa.large_binary(), "float": pa.float32(), "double": pa.float32()}
         stored = kinds.get(str(values.type), pa.int64())
         lists = [None if value is None else [value] for value in values.cast(stored).to_pylist()]
         columns.append(pa.array(lists, pa.large_list(stored)))

@@ -1,8 +1,13 @@
-"""Every model format on every input format: the table equals a direct call, by key."""
+"""Every model format on every input format, with every dtype and rank that both can hold.
+
+The table equals a direct call, by key: once for models that compute, once for models that give back
+what they are fed, where every value must come back as it went in.
+"""
 
 from __future__ import annotations
 
 import datetime
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +15,7 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import write_deltalake
 
+from tests.echo_models import Cell, save_echoes
 from tests.fakes import read_scores
 from tests.inputs import write_rows
 
@@ -67,3 +73,141 @@ def test_every_model_scores_every_input(score, zoo, lakes, tmp_path, kind, suffi
     np.testing.assert_allclose(
         scores[output].to_numpy(), wanted.to_numpy(), rtol=0, atol=MODELS[kind]
     )
+
+
+DTYPES = {
+    "float16": pa.float16(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "bfloat16": pa.float32(),
+    "int8": pa.int8(),
+    "int16": pa.int16(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "uint8": pa.uint8(),
+    "uint16": pa.uint16(),
+    "uint32": pa.uint32(),
+    "bool": pa.bool_(),
+    "string": pa.string(),
+}
+FIXED = ((), (4,), (2, 3, 1))
+SHAPES = (*FIXED, (None,), (None, 2))
+OF_EXAMPLES = {Cell(d, s) for d in ("float32", "int64", "string") for s in (*FIXED, (None,))}
+ALL = {Cell(dtype, shape) for dtype in DTYPES for shape in SHAPES}
+# What each format can hold at all. LiteRT has no bfloat16, Delta no unsigned numbers and no half
+# floats, pyarrow's readers of text no half floats.
+ECHOES = {
+    "module": ALL,
+    "tf1": ALL,
+    "keras_3_export": ALL,
+    "model.keras": ALL,
+    "model.tflite": {cell for cell in ALL if cell.dtype != "bfloat16"},
+    "examples": OF_EXAMPLES,
+}
+LAKES = {
+    "parquet": ALL,
+    "delta": {c for c in ALL if not c.dtype.startswith("uint") and c.dtype != "float16"},
+    "jsonl": {cell for cell in ALL if cell.dtype != "float16"},
+    "csv": {Cell(dtype, ()) for dtype in DTYPES if dtype != "float16"},
+    "tfrecord": OF_EXAMPLES,
+}
+
+
+def nest(leaf, shape):
+    for size in reversed(shape):
+        leaf = pa.list_(leaf) if size is None else pa.list_(leaf, size)
+    return leaf
+
+
+def values_of(cell):
+    """Return values that the dtype holds exactly, some of them at its ends."""
+    sizes = [ROWS, *(3 if size is None else size for size in cell.shape)]
+    numbers = np.random.default_rng(len(cell.name)).integers(0, 3, sizes)
+    if cell.dtype == "string":
+        return np.array(["", "ü", "x" * 40], object)[numbers]
+    if cell.dtype == "bool":
+        return numbers == 1
+    if "float" in cell.dtype:
+        return (numbers * 0.75 - 1).astype("float32" if cell.dtype == "bfloat16" else cell.dtype)
+    ends = np.iinfo(cell.dtype)
+    return np.array([ends.min, ends.max, ends.max - 1], cell.dtype)[numbers]
+
+
+def column_of(cell, values):
+    def plain(value):
+        return list(map(plain, value)) if isinstance(value, list) else np.float16(value)
+
+    lists = values.tolist()
+    return pa.array(plain(lists) if cell.dtype == "float16" else lists, _type_of(cell))
+
+
+def _type_of(cell):
+    return nest(DTYPES[cell.dtype], cell.shape)
+
+
+def _schema_type(cell):
+    name = {"float": "float32", "double": "float64"}.get(str(DTYPES[cell.dtype]))
+    text = name or str(DTYPES[cell.dtype])
+    for _ in cell.shape:
+        text = f"list<{text}>"
+    return text
+
+
+def write_echo_lake(root, suffix, cells, values):
+    """Write rows of all cells in two files of one day, and return the options to read them."""
+    rows = pa.table({"id": np.arange(ROWS), **{c.name: column_of(c, values[c]) for c in cells}})
+    if suffix == "tfrecord":  # a tf.Example holds flat lists
+        for cell in cells:
+            if cell.shape:
+                flat = values[cell].reshape(ROWS, -1).tolist()
+                at = rows.schema.get_field_index(cell.name)
+                rows = rows.set_column(at, cell.name, pa.array(flat, pa.list_(DTYPES[cell.dtype])))
+    for number, part in enumerate((rows.slice(0, 70), rows.slice(70))):
+        if suffix == "delta":
+            dated = part.append_column("date", pa.repeat(DAYS[0], part.num_rows))
+            write_deltalake(str(root), dated, partition_by=["date"], mode="append")
+        else:
+            write_rows(root, f"date={DAYS[0]}", str(number), part, suffix)
+    if suffix not in ("csv", "jsonl"):
+        return []
+    schema = root.parent / f"{suffix}.json"
+    types = {"id": "int64", **{cell.name: _schema_type(cell) for cell in cells}}
+    schema.write_text(json.dumps(types))
+    return [f"--schema={schema}"]
+
+
+@pytest.fixture(scope="module")
+def echoes(tmp_path_factory):
+    """Return a function that gives the cells of a model and its path, saving a kind at once."""
+    saved = {}
+
+    def find(kind, suffix):
+        if kind not in saved:
+            sets = {name: sorted(ECHOES[kind] & held) for name, held in LAKES.items()}
+            folder = tmp_path_factory.mktemp("echoes")
+            saved[kind] = sets, save_echoes(kind, folder, sets)
+        sets, paths = saved[kind]
+        return sets[suffix], paths[suffix]
+
+    return find
+
+
+@pytest.mark.parametrize("suffix", LAKES)
+@pytest.mark.parametrize("kind", ECHOES)
+def test_every_dtype_and_rank_comes_back_as_it_went_in(score, tmp_path, echoes, kind, suffix):
+    cells, model = echoes(kind, suffix)
+    values = {cell: values_of(cell) for cell in cells}
+    options = write_echo_lake(tmp_path / "lake", suffix, cells, values)
+    if kind != "examples":
+        free = [cell for cell in cells if None in cell.shape]
+        blank = {"string": "-", "bool": "false"}
+        options += [f"--pad={cell.name}={blank.get(cell.dtype, 0)}" for cell in free]
+        rounded = [cell.name for cell in cells if cell.dtype == "bfloat16"]
+        options += [f"--columns={','.join(f'{n}=bfloat16({n})' for n in rounded)}"] * bool(rounded)
+    ended = score(*options, "--batch_rows=17", input=tmp_path / "lake", model=model)
+    assert ended.code == 0, ended.err
+    scores = read_scores(tmp_path / "scores").sort_by("id")
+    assert scores["id"].to_pylist() == list(range(ROWS))
+    assert len(scores.schema.names) == len(cells) + len(("id", "model_digest", "date"))
+    for cell in cells:
+        assert scores[f"y_{cell.name}"].to_pylist() == values[cell].tolist(), cell
