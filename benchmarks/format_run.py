@@ -3,9 +3,9 @@
     python -m benchmarks.format_run save FOLDER
     python -m benchmarks.format_run direct|servable MODEL columns|serialized ROWS RESULT
 
-A direct call is what one would write by hand for that format: NumPy arrays or serialized records
-that are in memory already, in calls of the size that is best for it. The servable gets Arrow record
-batches, and gives Arrow columns.
+A direct call is what one would write by hand for that format: NumPy arrays that are in memory
+already, or the Arrow column that serialized records were read into, in calls of the size that is
+best for it. The servable gets Arrow record batches, and gives Arrow columns.
 """
 
 from __future__ import annotations
@@ -102,8 +102,10 @@ def direct(model: str, columns: dict[str, Any], form: str) -> Callable[[int, int
     name = next(iter(signature.structured_outputs))
     if model.endswith("examples"):
         if form == "serialized":
-            records = columns["examples"]
-            return lambda a, b: signature(examples=tf.constant(records[a:b]))[name].numpy()
+            records = pa.array(columns["examples"], pa.binary())
+            return lambda a, b: signature(
+                examples=tf.constant(records[a:b].to_numpy(zero_copy_only=False))
+            )[name].numpy()
         return lambda a, b: signature(examples=tf.constant(to_records(_cut(columns, a, b))))[
             name
         ].numpy()

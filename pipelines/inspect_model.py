@@ -12,27 +12,22 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from models.inspection import ModelReport, inspect_model
-from models.model_error import ModelError, first_lines
-from models.servable import Servable, load_servable
+from models.model_error import ModelError
+from models.servable import load_servable
 from models.signature import find_unsupported
-from pipelines.checks import choose_inputs
-from pipelines.first_rows import open_first_partition
-from pipelines.mapping import Mapped, map_inputs, mapping_table
+from pipelines.first_scores import FirstScores, print_first_scores, score_first_rows
 from pipelines.options import make_parser
 from pipelines.settings import BadOptions, BatchScoringSettings
 from pipelines.summary import EXIT_FAILED, EXIT_OK, EXIT_WRONG, say
-from transforms.features import build_features
 
-_ROWS_CALLED = 5
 _USAGE = "python -m pipelines.inspect_model --model PATH [--input PATH] [options]"
 
 
@@ -42,25 +37,19 @@ class Inspection(NamedTuple):
     Attributes:
       model: what its files tell.
       unsupported: what keeps the chosen signature from being scored, if anything.
-      partition: the partition whose first rows were looked at; "" without a dataset.
-      mapped: how each input is fed from it.
-      scores: the first rows' inputs and outputs; none when columns do not fit.
-      failure: why the model could not be loaded or called; "" when it could, or was not to be.
+      first: what came of a dataset's first rows, or why the model does not load.
     """
 
     model: ModelReport
     unsupported: Sequence[str]
-    partition: str = ""
-    mapped: Sequence[Mapped] = ()
-    scores: Sequence[dict[str, Any]] = ()
-    failure: str = ""
+    first: FirstScores = FirstScores()
 
     @property
     def exit_code(self) -> int:
         """0 when all is well, 2 when columns or the signature do not fit, 1 when calls fail."""
-        if any(row.problem for row in self.mapped) or self.unsupported:
+        if self.unsupported or not self.first.fit:
             return EXIT_WRONG
-        return EXIT_FAILED if self.failure else EXIT_OK
+        return EXIT_FAILED if self.first.failure else EXIT_OK
 
 
 def inspect(settings: BatchScoringSettings) -> Inspection:
@@ -91,40 +80,8 @@ def inspect(settings: BatchScoringSettings) -> Inspection:
             ragged=settings.ragged,
         )
     except ModelError as e:
-        return inspection._replace(failure=str(e))
-    return _call_on_rows(inspection, servable, settings)
-
-
-def _call_on_rows(
-    inspection: Inspection, servable: Servable, settings: BatchScoringSettings
-) -> Inspection:
-    first = open_first_partition(settings)
-    problems: list[str] = []
-    inputs = choose_inputs(settings, servable.signature, problems, first.format)
-    if problems:
-        raise BadOptions(problems)
-    first = first.with_constants(settings, inputs)
-    mapped = map_inputs(servable.signature, inputs, first.schema)
-    inspection = inspection._replace(partition=first.partition.path, mapped=mapped)
-    if inspection.exit_code != EXIT_OK:
-        return inspection
-    batch = first.read(settings, inputs, _ROWS_CALLED)
-    features = build_features(batch, inputs)
-    try:
-        outputs = servable.predict(
-            features.columns,
-            features.batch.num_rows,
-            list(settings.outputs or ()) or None,
-            sources=inputs,
-        )
-    except Exception as e:  # noqa: BLE001  whatever the model raises is what is to be shown
-        return inspection._replace(failure=f"{type(e).__name__}: {first_lines(e)}")
-    scores = pa.RecordBatch.from_pydict(outputs).to_pylist()
-    dead = [] if features.dead is None else zip(*features.dead[:2], strict=True)
-    reasons = [{"row": row, "dead": reason} for row, reason in dead]
-    positions = features.positions or range(batch.num_rows)
-    rows = [{"row": row, **found} for row, found in zip(positions, scores, strict=False)]
-    return inspection._replace(scores=sorted([*rows, *reasons], key=lambda r: r["row"]))
+        return inspection._replace(first=FirstScores(failure=str(e)))
+    return inspection._replace(first=score_first_rows(servable, settings))
 
 
 def to_json(inspection: Inspection) -> str:
@@ -145,10 +102,10 @@ def to_json(inspection: Inspection) -> str:
                 "concerns": [concern._asdict() for concern in model.concerns],
             },
             "unsupported": inspection.unsupported,
-            "partition": inspection.partition,
-            "inputs": [row._asdict() for row in inspection.mapped],
-            "scores": inspection.scores,
-            "failure": inspection.failure,
+            "partition": inspection.first.partition,
+            "inputs": [row._asdict() for row in inspection.first.mapped],
+            "scores": inspection.first.rows,
+            "failure": inspection.first.failure,
         },
         default=lambda value: value.hex() if isinstance(value, bytes) else str(value),
         indent=1,
@@ -175,24 +132,9 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
                 table.add_row(kind, escape(spec.name), escape(str(spec)))
         console.print("")
         console.print(table, highlight=False)
-    if inspection.mapped:
-        console.print(f"\nfed from {inspection.partition}", highlight=False)
-        console.print(mapping_table(inspection.mapped), highlight=False)
-    for line in [*inspection.unsupported, *(row.problem for row in inspection.mapped)]:
-        if line:
-            say(console, f"\n{line}")
-    if inspection.failure:
-        console.print(f"\nThe model fails: {inspection.failure}", highlight=False, markup=False)
-    if inspection.scores:
-        console.print("\nscores of the first rows", highlight=False)
-        for row in inspection.scores:
-            shown = ", ".join(f"{name} {_short(value)}" for name, value in row.items())
-            console.print(f"  {shown}", highlight=False, markup=False)
-
-
-def _short(value: object) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else text[:60] + " …"
+    for line in inspection.unsupported:
+        say(console, f"\n{line}")
+    print_first_scores(inspection.first, console)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,10 +23,11 @@ from apache_beam.runners.runner import PipelineResult
 from rich.console import Console
 
 from pipelines import __version__
+from pipelines.first_scores import print_first_scores, score_first_rows
 from pipelines.options import make_parser
 from pipelines.plan import Plan, Work, make_plan
 from pipelines.progress import show_progress
-from pipelines.runners import make_runner, read_signature, runner_name
+from pipelines.runners import load_here, make_runner, read_signature, runner_name
 from pipelines.settings import BadOptions, BatchScoringSettings
 from pipelines.summary import (
     EXIT_FAILED,
@@ -214,8 +215,8 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:
         return Ended(EXIT_WRONG)
     if plan.work is None or settings.check:
         if plan.work is not None:
-            print_plan(plan, plan.work, settings, console)
-        elif plan.committed or not plan.failed:
+            return Ended(_check(plan, plan.work, settings, console, errors))
+        if plan.committed or not plan.failed:
             print_nothing_left(plan, settings, console)
         print_failures(plan.failed, errors)
         if plan.failed and plan.has_table and not settings.check:
@@ -232,6 +233,25 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:
         return Ended(EXIT_FAILED)
     print_report(report, settings, console)
     return Ended(report.exit_code, report)
+
+
+def _check(
+    plan: Plan,
+    work: Work,
+    settings: BatchScoringSettings,
+    console: Console,
+    errors: Console,
+) -> int:
+    """Show what would be done, and what the model says of the first rows."""
+    print_plan(plan, work, settings, console)
+    print_failures(plan.failed, errors)
+    try:
+        found = score_first_rows(load_here(settings, plan.digest), settings)
+    except BadOptions as e:
+        _print_problems(e.problems, errors)
+        return EXIT_WRONG
+    print_first_scores(found, console)
+    return EXIT_FAILED if plan.failed or found.failure else EXIT_OK
 
 
 def _print_problems(problems: Sequence[str], errors: Console) -> None:

@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 
 from models import servable
 from models.servable import load_servable
+from models.tensorflow_runtime import import_tensorflow
 from pipelines import __version__
 from tests.fakes import (
     expected_scores,
@@ -20,6 +21,7 @@ from tests.fakes import (
     write_file,
     write_lake,
 )
+from tests.model_zoo import save_function
 from transforms.io import shards
 
 
@@ -251,7 +253,7 @@ def test_model_that_was_checked_is_the_one_that_scores(score, monkeypatch):
     assert len(loads) == 1
 
 
-def test_check_prints_the_plan_and_scores_nothing(score, tmp_path):
+def test_check_prints_the_plan_and_the_first_scores_and_writes_nothing(score, tmp_path, lake):
     ended = score("--check")
 
     assert ended.code == 0, ended
@@ -259,7 +261,29 @@ def test_check_prints_the_plan_and_scores_nothing(score, tmp_path):
     assert "date=2024-01-01 … date=2024-01-03" in ended.out
     assert "s string [None] ← s" in ended.out
     assert "score float" in ended.out
+    assert "fed from date=2024-01-01" in ended.out
+    first = expected_scores(read_lake(lake))
+    rows = ended.out.partition("scores of the first rows")[2].strip().splitlines()
+    assert len(rows) == 5
+    assert f"score {first[0]:.6g}" in rows[0]
     assert not (tmp_path / "scores").exists()
+
+
+def test_check_fails_when_the_model_fails_on_the_first_rows(score, tmp_path):
+    tf = import_tensorflow()
+
+    def serve(a):
+        tf.debugging.assert_less(a, 2.0, "too large")
+        return {"y": a}
+
+    spec = tf.TensorSpec([None], tf.float32, name="a")
+    model = save_function(tmp_path / "model", serve, spec)
+    rows = pa.table({"id": [1], "a": pa.array([3.0], pa.float32())})
+    write_file(tmp_path / "lake", "date=1", "0.parquet", rows)
+    ended = score("--check", model=model, input=tmp_path / "lake")
+    assert ended.code == 1
+    assert "The model fails: InvalidArgumentError" in ended.out
+    assert "too large" in ended.out
 
 
 def test_expected_scores_of_the_fake_model_are_those_of_the_model(score, tmp_path, lake):
