@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from models.model_error import ModelError
+from models.model_process import ModelProcess
 from models.servable import shared_servable
 from models.signature import Signature
 from pipelines.settings import BatchScoringSettings
@@ -66,7 +68,7 @@ def read_signature(
 
     Where the workers are threads of this process the loaded model is kept for them. Elsewhere it is
     loaded in a process of its own, so that the launcher never imports TensorFlow, and a model that
-    crashes does not take the launcher along.
+    crashes does not take the launcher along; also where the model is to run in one anyway.
 
     Raises:
       ModelError: the model does not load or answer, or has no such signature.
@@ -80,6 +82,12 @@ def read_signature(
         "ragged": settings.ragged,
     }
     model = os.path.abspath(settings.model)
+    if settings.batch_timeout_s is not None:
+        timeout = settings.batch_timeout_s
+        with contextlib.closing(
+            ModelProcess(model, settings.signature, batch_timeout_s=timeout, **load)
+        ) as process:
+            return process.signature
     if workers_share_process(options):
         return shared_servable(model, settings.signature, **load).signature
     command = [sys.executable, "-m", "models.servable", model, settings.signature]
