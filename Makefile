@@ -63,7 +63,7 @@ no-go:
 	@echo "Go is not installed: the tests on Prism will be skipped." >&2
 
 soak: install ## Kill a real job 500 times at random steps, and check the table after each (an hour)
-	SCORELINE_KILLS=500 $(BIN)/python -m pytest tests/faults -k killed $(ARGS)
+	SCORELINE_KILLS=500 $(BIN)/python -m pytest tests/faults/test_kills.py $(ARGS)
 
 score-nightly: install ## Score what is not committed of the LAST=7 newest partitions: ARGS="--input … --model …"
 	$(BIN)/python -m pipelines.score_batch --last $(or $(LAST),7) $(ARGS)

@@ -106,10 +106,10 @@ class Servable:
           Exception: whatever the model raised. A call that runs out of memory is made again with
             half the rows, and so are all after it; only one of a single row raises.
         """
+        if not rows:
+            return empty_outputs(self.signature, outputs, conversions)
         specs = [s for s in self.signature.outputs if outputs is None or s.name in outputs]
         kept = conversions or {}
-        if not rows:
-            return {s.name: pa.array([], output_type(s, kept.get(s.name, ""))) for s in specs}
         values = self._to_values(features, sources)
         names = [spec.name for spec in specs]
         results: dict[str, list[pa.Array]] = {name: [] for name in names}
@@ -135,6 +135,9 @@ class Servable:
             name: columns[0] if len(columns) == 1 else pa.concat_arrays(columns)
             for name, columns in results.items()
         }
+
+    def close(self) -> None:
+        """Do nothing: a loaded model is shared by all threads of the process, and stays."""
 
     def _to_values(
         self, features: Mapping[str, pa.Array], sources: Sequence[InputColumn]
@@ -232,6 +235,15 @@ class Servable:
             f"Signature '{self.signature.name}' loads, but fails on a call of {rows} rows of zeros "
             f"and empty strings: {type(error).__name__}: {first_lines(error)}"
         ) from error
+
+
+def empty_outputs(
+    signature: Signature, outputs: Sequence[str] | None, conversions: Mapping[str, str] | None
+) -> dict[str, pa.Array]:
+    """Return what `predict` gives for no rows."""
+    specs = [s for s in signature.outputs if outputs is None or s.name in outputs]
+    kept = conversions or {}
+    return {s.name: pa.array([], output_type(s, kept.get(s.name, ""))) for s in specs}
 
 
 def _repeat_last(value: Value, times: int) -> Value:

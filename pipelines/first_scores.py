@@ -9,6 +9,7 @@ import pyarrow as pa
 from rich.console import Console
 
 from models.model_error import first_lines
+from models.model_process import ModelProcess
 from models.servable import Servable
 from pipelines.checks import choose_inputs
 from pipelines.first_rows import open_first_partition
@@ -41,7 +42,9 @@ class FirstScores(NamedTuple):
         return not any(row.problem for row in self.mapped)
 
 
-def score_first_rows(servable: Servable, settings: BatchScoringSettings) -> FirstScores:
+def score_first_rows(
+    servable: Servable | ModelProcess, settings: BatchScoringSettings
+) -> FirstScores:
     """Feed a model the first rows as a job would, and return what it says of them.
 
     Raises:

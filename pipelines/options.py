@@ -150,6 +150,12 @@ class BatchScoringOptions(PipelineOptions):
             help="rows per model call (default: auto, found while scoring)",
         )
         how.add_argument(
+            "--batch_timeout_s",
+            metavar="S",
+            help="most seconds a record batch may take in the model, which then runs in a process "
+            "of its own for each worker: rows that hang or crash it become dead letters",
+        )
+        how.add_argument(
             "--workers",
             metavar="N",
             default=None,

@@ -240,6 +240,7 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
             outputs=tuple((spec.name, column, kept) for spec, column, kept in outputs),
             carried=carried,
             batch_rows=settings.batch_rows,
+            batch_timeout_s=settings.batch_timeout_s,
             concurrent_calls=settings.workers,
             op_libraries=settings.op_libraries,
             rules=rules,

@@ -9,10 +9,11 @@ model or table are wrong.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -22,6 +23,7 @@ from rich.console import Console
 
 from models.columns import find_mismatches
 from models.model_error import ModelError
+from models.model_process import ModelProcess
 from models.servable import Servable, load_servable
 from pipelines.checks import choose_inputs, choose_outputs, choose_rules, scores_schema
 from pipelines.options import make_parser
@@ -75,26 +77,19 @@ def replay(settings: BatchScoringSettings) -> list[Replayed]:
     if not found:
         return []
     prepared = _prepare(settings, table, found)
-    return [_replay(settings, prepared, live, letters) for live, letters in found]
+    with contextlib.closing(prepared[1]):
+        return [_replay(settings, prepared, live, letters) for live, letters in found]
 
 
 def _prepare(
     settings: BatchScoringSettings,
     table: DeltaTable,
     found: Sequence[tuple[LivePartition, Letters]],
-) -> tuple[ScoreSpec, Servable, pa.Schema]:
+) -> tuple[ScoreSpec, Servable | ModelProcess, pa.Schema]:
     """Load the model and hold its signature against letters and table."""
     problems: list[str] = []
     try:
-        servable = load_servable(
-            settings.model,
-            settings.signature,
-            digest=settings.model_digest,
-            batch_rows=settings.batch_rows,
-            op_libraries=settings.op_libraries,
-            outputs=None if settings.outputs is None else tuple(settings.outputs),
-            ragged=settings.ragged,
-        )
+        servable = _load(settings)
     except (ModelError, FileNotFoundError) as e:
         raise BadOptions([str(e)]) from e
     columns = table.metadata().partition_columns
@@ -129,9 +124,24 @@ def _prepare(
     return spec, servable, schema
 
 
+def _load(settings: BatchScoringSettings) -> Servable | ModelProcess:
+    options: dict[str, Any] = {
+        "digest": settings.model_digest,
+        "batch_rows": settings.batch_rows,
+        "op_libraries": settings.op_libraries,
+        "outputs": None if settings.outputs is None else tuple(settings.outputs),
+        "ragged": settings.ragged,
+    }
+    if settings.batch_timeout_s is None:
+        return load_servable(settings.model, settings.signature, **options)
+    return ModelProcess(
+        settings.model, settings.signature, batch_timeout_s=settings.batch_timeout_s, **options
+    )
+
+
 def _replay(
     settings: BatchScoringSettings,
-    prepared: tuple[ScoreSpec, Servable, pa.Schema],
+    prepared: tuple[ScoreSpec, Servable | ModelProcess, pa.Schema],
     live: LivePartition,
     letters: Letters,
 ) -> Replayed:
@@ -149,7 +159,7 @@ def _replay(
 
 
 def _score(
-    spec: ScoreSpec, servable: Servable, schema: pa.Schema, letters: Letters
+    spec: ScoreSpec, servable: Servable | ModelProcess, schema: pa.Schema, letters: Letters
 ) -> tuple[pa.Table, pa.Table]:
     """Return the scores of letters in the table's schema, and the letters that failed again."""
     own = letters.rows.drop_columns(list(REASON_COLUMNS)).combine_chunks()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from typing import Any
 
 from apache_beam.options.pipeline_options import (
     DirectOptions,
@@ -17,7 +17,8 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from models.model_error import ModelError
-from models.servable import Servable, shared_servable
+from models.model_process import ModelProcess
+from models.servable import shared_servable
 from models.signature import Signature
 from pipelines.settings import BatchScoringSettings
 
@@ -60,27 +61,6 @@ def workers_share_process(options: PipelineOptions) -> bool:
     return (environment or default) == "LOOPBACK"
 
 
-def load_here(settings: BatchScoringSettings, digest: str) -> Servable:
-    """Return the model, loaded once for all threads of this process.
-
-    Raises:
-      ModelError: the model does not load or answer, or has no such signature.
-    """
-    model = os.path.abspath(settings.model)
-    return shared_servable(model, settings.signature, **_load_options(settings, digest))
-
-
-def _load_options(settings: BatchScoringSettings, digest: str) -> dict[str, Any]:
-    return {
-        "digest": digest or None,
-        "batch_rows": settings.batch_rows,
-        "concurrent_calls": settings.workers,
-        "op_libraries": settings.op_libraries,
-        "outputs": None if settings.outputs is None else tuple(settings.outputs),
-        "ragged": settings.ragged,
-    }
-
-
 def read_signature(
     settings: BatchScoringSettings, digest: str, options: PipelineOptions
 ) -> Signature:
@@ -88,15 +68,30 @@ def read_signature(
 
     Where the workers are threads of this process the loaded model is kept for them. Elsewhere it is
     loaded in a process of its own, so that the launcher never imports TensorFlow, and a model that
-    crashes does not take the launcher along.
+    crashes does not take the launcher along; also where the model is to run in one anyway.
 
     Raises:
       ModelError: the model does not load or answer, or has no such signature.
     """
+    load = {
+        "digest": digest or None,
+        "batch_rows": settings.batch_rows,
+        "concurrent_calls": settings.workers,
+        "op_libraries": settings.op_libraries,
+        "outputs": None if settings.outputs is None else tuple(settings.outputs),
+        "ragged": settings.ragged,
+    }
+    model = os.path.abspath(settings.model)
+    if settings.batch_timeout_s is not None:
+        timeout = settings.batch_timeout_s
+        with contextlib.closing(
+            ModelProcess(model, settings.signature, batch_timeout_s=timeout, **load)
+        ) as process:
+            return process.signature
     if workers_share_process(options):
-        return load_here(settings, digest).signature
-    command = [sys.executable, "-m", "models.servable", os.path.abspath(settings.model)]
-    command += [settings.signature, json.dumps(_load_options(settings, digest))]
+        return shared_servable(model, settings.signature, **load).signature
+    command = [sys.executable, "-m", "models.servable", model, settings.signature]
+    command.append(json.dumps(load))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return Signature.from_json(done.stdout.strip().rsplit("\n", 1)[-1])

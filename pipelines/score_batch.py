@@ -9,6 +9,7 @@ first row; 3 all is published, and some rows are dead letters; 130 stopped by Ct
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -27,7 +28,7 @@ from pipelines.first_scores import print_first_scores, score_first_rows
 from pipelines.options import make_parser
 from pipelines.plan import Plan, Work, make_plan
 from pipelines.progress import show_progress
-from pipelines.runners import load_here, make_runner, read_signature, runner_name
+from pipelines.runners import make_runner, read_signature, runner_name
 from pipelines.settings import BadOptions, BatchScoringSettings
 from pipelines.summary import (
     EXIT_FAILED,
@@ -246,7 +247,8 @@ def _check(
     print_plan(plan, work, settings, console)
     print_failures(plan.failed, errors)
     try:
-        found = score_first_rows(load_here(settings, plan.digest), settings)
+        with contextlib.closing(work.score.load()) as model:
+            found = score_first_rows(model, settings)
     except BadOptions as e:
         _print_problems(e.problems, errors)
         return EXIT_WRONG

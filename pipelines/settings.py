@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 
@@ -50,6 +51,7 @@ class BatchScoringSettings:
     ranges: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     max_dead_letter_ratio: float = 0.01
     batch_rows: int | None = None
+    batch_timeout_s: float | None = None
     workers: int = 1
     check: bool = False
 
@@ -99,6 +101,7 @@ class BatchScoringSettings:
                 if given.batch_rows == "auto"
                 else read.positive("--batch_rows", given.batch_rows, "auto or ")
             ),
+            batch_timeout_s=read.seconds("--batch_timeout_s", given.batch_timeout_s),
             workers=(
                 available_cpus()
                 if given.workers is None
@@ -265,6 +268,17 @@ class _Reader:
                 f"{flag}: expected {alternative}a whole number of at least 1, got '{text}'"
             )
         return max(value, 1)
+
+    def seconds(self, flag: str, text: str | None) -> float | None:
+        if text is None:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < math.inf:
+            self.problems.append(f"{flag}: expected a number of seconds above 0, got '{text}'")
+        return value
 
     def check_collisions(self, settings: BatchScoringSettings) -> None:
         columns = [settings.output_column(name)[0] for name in settings.outputs or ()]

@@ -231,6 +231,46 @@ def save_litert_custom_op(path: Path) -> None:
     path.write_bytes(converter.convert())
 
 
+HANGS, CRASHES = 13.0, 666.0
+
+
+def _hang_on(tf, b, value=HANGS):
+    """Return 0, or never: a loop that does not end while any b is the value."""
+    more = tf.reduce_any(tf.equal(b, value))
+    return tf.while_loop(lambda i: tf.logical_and(more, i < 1e30), lambda i: i * 1.0, [0.0])[0]
+
+
+def save_hanging(path: Path) -> None:
+    """Save a SavedModel whose call never ends when a row has b = 13."""
+    tf = import_tensorflow()
+    specs = [tf.TensorSpec([None], tf.float32, name=name) for name in ("a", "b")]
+    save_function(path, lambda a, b: {"y": 2.0 * a + b + _hang_on(tf, b)}, *specs)
+
+
+def save_perilous(path: Path, hangs: float = HANGS) -> None:
+    """Save a .tflite that never ends when a row has b = 13, and crashes when one has b = 666.
+
+    LiteRT's FLOOR_MOD divides the smallest int32 by -1, which a processor answers with SIGFPE.
+    """
+    tf = import_tensorflow()
+
+    class Perilous(tf.Module):
+        @tf.function(
+            input_signature=[tf.TensorSpec([None, 1], tf.float32, name=name) for name in ("a", "b")]
+        )
+        def serve(self, a, b):
+            bad = tf.equal(b, CRASHES)
+            divided = tf.where(bad, tf.constant(-(2**31)), tf.constant(0))
+            remainder = tf.math.floormod(divided, tf.where(bad, tf.constant(-1), tf.constant(1)))
+            return {"y": 2.0 * a + b + tf.cast(remainder, tf.float32) + _hang_on(tf, b, hangs)}
+
+    module = Perilous()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [module.serve.get_concrete_function()], module
+    )
+    path.write_bytes(converter.convert())
+
+
 ZOO: dict[str, Callable[[Path], None]] = {
     "module": save_module,
     "keras_3_export": save_keras_3_export,
@@ -240,6 +280,9 @@ ZOO: dict[str, Callable[[Path], None]] = {
     "estimator": save_estimator,
     "examples": save_examples,
     "custom_op": save_custom_op,
+    "hanging": save_hanging,
+    "perilous.tflite": save_perilous,
+    "hangs_on_zeros.tflite": lambda path: save_perilous(path, hangs=0.0),
     "model.tflite": save_litert,
     "custom_op.tflite": save_litert_custom_op,
     "int8.tflite": lambda path: save_litert(path, "int8"),

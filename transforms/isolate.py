@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
+from models.model_error import ModelError
+
 # A batch in which so many rows, spread over it, all fail alone for one reason is not taken apart:
 # it is the model that fails, or the whole file.
 _PROBES = 64
+# The same where each failure costs a process and all the time that a call is given.
+_COSTLY_PROBES = 4
+# Runs that failed so dearly are cut into so many at once: calls that succeed are cheap beside that.
+_COSTLY_WAYS = 256
+# A batch is not worth more such failures.
+_MOST_COSTLY = 32
 
 Outputs = TypeVar("Outputs")
 
 
 class EveryRowFails(ValueError):
-    """Every row that was tried alone failed for the same reason; the message says which."""
+    """Every row that was tried alone failed for the same reason, or too many failed dearly."""
 
 
 class Isolated(NamedTuple, Generic[Outputs]):
@@ -34,69 +42,103 @@ def isolate(
     call: Callable[[int, int], Outputs],
     rows: int,
     describe: Callable[[Exception], str],
+    failure: Exception | None = None,
+    is_costly: Callable[[Exception], bool] = lambda _: False,
 ) -> Isolated[Outputs]:
     """Take a batch apart until the rows that fail stand alone.
 
     A run of rows that fails is halved. When the first half succeeds, the second is known to fail
     and is halved without a call, so that one bad row among n costs about 1.5 · log2(n) calls, and k
-    bad rows no more than k times that. A row is dead only if a call of it alone fails.
+    bad rows no more than k times that. A run whose failure was costly is cut into 256: a bad row
+    then costs some 500 calls that succeed, and 2 that fail. A row is dead only if a call of it
+    alone fails.
 
     Args:
-      call: scores rows start to stop, or raises.
+      call: scores rows start to stop, or raises. A ModelError ends it all: there is no model.
       rows: rows of the batch, whose call as a whole has failed.
       describe: the reason a dead letter gets for what was raised.
+      failure: what the call of the whole batch raised.
+      is_costly: whether a failure costs far more than a call that succeeds.
 
     Raises:
-      EveryRowFails: 64 rows spread over the batch all fail alone, for the same reason.
+      EveryRowFails: 64 rows spread over the batch all fail alone, for the same reason, or 4 of
+        them where that is costly; or 33 costly failures in one batch.
     """
-    calls = _probe(call, rows, describe)
     parts: list[tuple[int, int, Outputs]] = []
     dead: dict[int, str] = {}
-    todo = [(0, rows, True)]  # first row, row behind the last, whether it is known to fail
-    while todo:
-        start, stop, is_bad = todo.pop()
-        alone = stop - start == 1
-        if not is_bad or alone:
-            calls += 1
-            try:
-                parts.append((start, stop, call(start, stop)))
-                continue
-            except Exception as e:  # noqa: BLE001  whatever the model raises costs rows
-                if alone:
-                    dead[start] = describe(e)
-                    continue
-        middle = (start + stop) // 2
+    calls = costly = 0
+
+    def attempt(start: int, stop: int) -> tuple[Outputs, None] | tuple[None, Exception]:
+        nonlocal calls, costly
         calls += 1
         try:
-            parts.append((start, middle, call(start, middle)))
-        except Exception as e:  # noqa: BLE001  as above
-            todo.append((middle, stop, False))
-            if middle - start == 1:
-                dead[start] = describe(e)
-            else:
-                todo.append((start, middle, True))
+            return call(start, stop), None
+        except ModelError:
+            raise
+        except Exception as e:
+            costly += is_costly(e)
+            if costly > _MOST_COSTLY:
+                raise EveryRowFails(
+                    f"{costly} calls for a batch of {rows} rows failed dearly: {describe(e)}"
+                ) from e
+            return None, e
+
+    def score(start: int, stop: int) -> Exception | None:
+        outputs, error = attempt(start, stop)
+        if error is None:
+            parts.append((start, stop, outputs))  # type: ignore[arg-type]
+        return error
+
+    unknown = failure or RuntimeError()
+    probes = _COSTLY_PROBES if is_costly(unknown) else _PROBES
+    _probe(lambda row: attempt(row, row + 1)[1], rows, describe, probes)
+    # First row, row behind the last, how it is known to fail.
+    todo: list[tuple[int, int, Exception | None]] = [(0, rows, unknown)]
+    while todo:
+        start, stop, error = todo.pop()
+        alone = stop - start == 1
+        if error is None or alone:
+            error = score(start, stop)
+            if error is None:
+                continue
+            if alone:
+                dead[start] = describe(error)
+                continue
+        if is_costly(error):
+            size = -(-(stop - start) // _COSTLY_WAYS)
+            cuts = range(start, stop, size)
+            todo += [(at, min(at + size, stop), None) for at in reversed(cuts)]
+            continue
+        middle = (start + stop) // 2
+        first = score(start, middle)
+        if first is None:
+            todo.append((middle, stop, error))
+            continue
+        todo.append((middle, stop, None))
+        if middle - start == 1:
+            dead[start] = describe(first)
         else:
-            todo.append((middle, stop, True))
+            todo.append((start, middle, first))
     return Isolated(parts, dead, calls)
 
 
 def _probe(
-    call: Callable[[int, int], Outputs], rows: int, describe: Callable[[Exception], str]
-) -> int:
-    """Return how many rows were tried until one could be scored."""
-    if rows <= _PROBES:
-        return 0
+    fails: Callable[[int], Exception | None],
+    rows: int,
+    describe: Callable[[Exception], str],
+    probes: int,
+) -> None:
+    """Raise EveryRowFails unless some row can be scored or fails for another reason."""
+    if rows <= probes:
+        return
     reasons = set()
-    for number in range(_PROBES):
-        at = number * (rows - 1) // (_PROBES - 1)
-        try:
-            call(at, at + 1)
-        except Exception as e:  # noqa: BLE001  as above
-            reasons.add(describe(e))
-        else:
-            return number + 1
+    for number in range(probes):
+        error = fails(number * (rows - 1) // (probes - 1))
+        if error is None:
+            return
+        reasons.add(describe(error))
         if len(reasons) > 1:
-            return number + 1
+            return
     raise EveryRowFails(
-        f"every one of {_PROBES} rows spread over a batch of {rows} fails alone: {reasons.pop()}"
+        f"every one of {probes} rows spread over a batch of {rows} fails alone: {reasons.pop()}"
     )

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from models.columns import select_column
 from models.conversions import RAGGED
-from models.model_error import first_lines
+from models.model_error import ModelError, describe_error
+from models.model_process import ModelProcess, ProcessLost
 from models.servable import Servable, shared_servable
 from models.signature import InputColumn
 from transforms import metrics
@@ -43,6 +44,8 @@ class ScoreSpec:
       rules: what the numbers of outputs must be.
       asked_outputs: the outputs that were asked for by name; None when all are stored. The model is
         loaded and checked for these.
+      batch_timeout_s: the most seconds that a record batch may take in the model, which then runs
+        in a process of its own; None for no limit, within this process.
     """
 
     model: str
@@ -56,18 +59,26 @@ class ScoreSpec:
     op_libraries: tuple[str, ...] = ()
     rules: tuple[OutputRule, ...] = ()
     asked_outputs: tuple[str, ...] | None = None
+    batch_timeout_s: float | None = None
 
-    def load(self) -> Servable:
-        """Return the servable, loaded once for all threads of this process."""
-        return shared_servable(
+    def load(self) -> Servable | ModelProcess:
+        """Return the model: one for all threads of this process, or one in its own process."""
+        options = {
+            "digest": self.digest,
+            "batch_rows": self.batch_rows,
+            "op_libraries": self.op_libraries,
+            "outputs": self.asked_outputs,
+            "ragged": ragged_of(self.inputs),
+        }
+        if self.batch_timeout_s is None:
+            options["concurrent_calls"] = self.concurrent_calls
+            return shared_servable(self.model, self.signature_name, **options)
+        return ModelProcess(
             self.model,
             self.signature_name,
-            digest=self.digest,
-            batch_rows=self.batch_rows,
-            concurrent_calls=self.concurrent_calls,
-            op_libraries=self.op_libraries,
-            outputs=self.asked_outputs,
-            ragged=ragged_of(self.inputs),
+            batch_timeout_s=self.batch_timeout_s,
+            concurrent_calls=1,
+            **options,
         )
 
 
@@ -89,7 +100,7 @@ class Scored(NamedTuple):
 
 def score_batch(
     batch: pa.RecordBatch,
-    servable: Servable,
+    servable: Servable | ModelProcess,
     spec: ScoreSpec,
     timers: metrics.BundleMetrics,
 ) -> Scored:
@@ -101,6 +112,7 @@ def score_batch(
 
     Raises:
       EveryRowFails: rows spread over the batch all fail alone, for the same reason.
+      ModelError: the model's process was lost, and the model cannot be loaded again.
     """
     with timers.timed(metrics.FEATURES_MS):
         features = build_features(batch, spec.inputs)
@@ -109,8 +121,10 @@ def score_batch(
     with timers.timed(metrics.PREDICT_MS):
         try:
             outputs = _predict(servable, features.columns, scorable.num_rows, spec)
-        except Exception:  # noqa: BLE001  whatever the model raises costs rows, not the job
-            outputs, failed = _predict_apart(servable, features.columns, scorable.num_rows, spec)
+        except ModelError:
+            raise
+        except Exception as e:  # noqa: BLE001  whatever the model raises costs rows, not the job
+            outputs, failed = _predict_apart(servable, features.columns, scorable.num_rows, spec, e)
             timers.count(metrics.ISOLATION_CALLS, failed.calls)
             if failed.dead:
                 dead.append(_place(failed.dead, features.positions, "Predict"))
@@ -128,7 +142,11 @@ def score_batch(
 
 
 def _predict_apart(
-    servable: Servable, features: dict[str, pa.Array], rows: int, spec: ScoreSpec
+    servable: Servable | ModelProcess,
+    features: dict[str, pa.Array],
+    rows: int,
+    spec: ScoreSpec,
+    failure: Exception,
 ) -> tuple[dict[str, pa.Array], Isolated[dict[str, pa.Array]]]:
     """Return the outputs of the rows that can be scored, and what became of the others."""
 
@@ -136,7 +154,7 @@ def _predict_apart(
         part = {name: column.slice(start, stop - start) for name, column in features.items()}
         return _predict(servable, part, stop - start, spec)
 
-    isolated = isolate(call, rows, lambda e: f"{type(e).__name__}: {first_lines(e)}")
+    isolated = isolate(call, rows, describe_error, failure, lambda e: isinstance(e, ProcessLost))
     whole = _predict(servable, {}, 0, spec)
     parts = [outputs for _, _, outputs in isolated.parts]
     joined = {
@@ -168,7 +186,10 @@ def _place(dead: Mapping[int, str], positions: Sequence[int] | None, step: str) 
 
 
 def _predict(
-    servable: Servable, features: dict[str, pa.Array], rows: int, spec: ScoreSpec
+    servable: Servable | ModelProcess,
+    features: dict[str, pa.Array],
+    rows: int,
+    spec: ScoreSpec,
 ) -> dict[str, pa.Array]:
     return servable.predict(
         features,
@@ -243,6 +264,9 @@ class _ScoreDoFn(beam.DoFn):
         if not self._has_scored and reason == self._failure:
             raise ModelFails(f"The model fails on every row of two batches: {reason}")
         self._failure = reason
+
+    def teardown(self) -> None:
+        self._servable.close()
 
     def finish_bundle(self) -> None:
         self._metrics.observe(metrics.CALL_ROWS, self._servable.call_size.rows)

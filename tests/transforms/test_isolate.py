@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.model_error import ModelError
 from transforms.isolate import EveryRowFails, isolate
 
 
@@ -67,3 +68,57 @@ def test_a_failure_that_does_not_come_again_costs_no_row():
     isolated = isolate(call, 10, str)
     assert isolated.dead == {}
     assert rows_of(isolated) == list(range(10))
+
+
+class Lost(RuntimeError):
+    """A failure that costs far more than a call that succeeds."""
+
+
+class Dear(Model):
+    """Fails dearly on any call with a bad row in it; counts how often."""
+
+    lost = 0
+
+    def __call__(self, start, stop):
+        try:
+            return super().__call__(start, stop)
+        except ValueError as e:
+            self.lost += 1
+            raise Lost(str(e)) from e
+
+
+def isolate_dear(model, rows):
+    return isolate(model, rows, str, Lost("whole"), lambda e: isinstance(e, Lost))
+
+
+@given(st.integers(1, 100_000), st.data())
+def test_a_bad_row_costs_two_dear_failures_and_no_neighbour(rows, data):
+    bad = data.draw(st.sets(st.integers(0, rows - 1), min_size=1, max_size=5))
+    model = Dear(bad, reason=None)
+    isolated = isolate_dear(model, rows)
+    assert isolated.dead == {row: f"row {row}" for row in bad}
+    assert rows_of(isolated) == sorted(set(range(rows)) - bad)
+    # Beside them, a probe may meet a bad row; a batch of more than 256² rows takes one step more.
+    assert model.lost <= (2 if rows <= 65_536 else 3) * len(bad) + 3
+
+
+def test_every_row_failing_dearly_for_one_reason_is_noticed_after_four():
+    model = Dear(range(100_000))
+    with pytest.raises(EveryRowFails, match=r"every one of 4 rows .* fails alone: bad row"):
+        isolate_dear(model, 100_000)
+    assert model.lost == 4
+
+
+def test_a_batch_with_very_many_dear_failures_is_given_up():
+    model = Dear(range(1, 8192, 7), reason="bad row")
+    with pytest.raises(EveryRowFails, match="33 calls for a batch of 8192 rows failed dearly"):
+        isolate_dear(model, 8192)
+    assert model.lost == 33
+
+
+def test_without_a_model_nothing_is_isolated():
+    def call(start, stop):
+        raise ModelError("the model is gone")
+
+    with pytest.raises(ModelError, match="the model is gone"):
+        isolate(call, 10, str)
