@@ -14,7 +14,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install constraints run-local check format test test-quick prism soak \
-        score-nightly bench bench-quick bench-formats clean
+        score-nightly bench bench-quick bench-formats bench-memory clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -76,6 +76,9 @@ bench-quick: install ## The same on 500 k rows
 
 bench-formats: install ## Measure what the same model costs in every format (about 20 minutes)
 	$(BIN)/python -m benchmarks.formats
+
+bench-memory: install ## Measure memory with huge row groups and with 10,000 tiny files (about 15 minutes)
+	$(BIN)/python -m benchmarks.memory
 
 clean: ## Remove build/ (data, models, scores)
 	rm -rf build

