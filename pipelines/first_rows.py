@@ -81,6 +81,7 @@ class FirstPartition:
             format=self.format,
             schema=self.input_schema,
             constants=self.constants,
+            limits=settings.limits,
         )
         file_system, _ = resolve(settings.input)
         (shard, *_) = plan_shards(self.partition, self.footers, "", "")

@@ -7,6 +7,7 @@ import argparse
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from models.conversions import CONVERSIONS, RAGGED
+from transforms.io.files import MOST_BATCH_BYTES, MOST_VALUE_BYTES
 
 REPROCESS = ("none", "failed", "stale", "all")
 
@@ -148,6 +149,20 @@ class BatchScoringOptions(PipelineOptions):
             metavar="auto|N",
             default="auto",
             help="rows per model call (default: auto, found while scoring)",
+        )
+        how.add_argument(
+            "--max_value_bytes",
+            metavar="N",
+            default=str(MOST_VALUE_BYTES),
+            help="most bytes that one value, line or record may decode to; a file with a larger "
+            "one fails its partition (default: 64 MiB)",
+        )
+        how.add_argument(
+            "--max_batch_bytes",
+            metavar="N",
+            default=str(MOST_BATCH_BYTES),
+            help="most bytes that a record batch may decode to: large rows make smaller batches "
+            "(default: 256 MiB)",
         )
         how.add_argument(
             "--batch_timeout_s",

@@ -59,6 +59,7 @@ _USAGE = (
     "python -m pipelines.score_batch --input PATH --model PATH --keys C,… --output PATH [options]"
 )
 _MOST_REASON = 2000
+_UNKNOWN_FLAGS = "Discarding unparseable args: %s"  # Beam's
 
 
 def build(
@@ -85,6 +86,7 @@ def build(
             format=work.format,
             schema=work.input_schema,
             constants=work.constants,
+            limits=settings.limits,
         )
     )
     scored = batches | "Score" >> Score(spec=work.score)
@@ -173,7 +175,19 @@ def parse_options(argv: Sequence[str]) -> PipelineOptions:
     parser = make_parser(_USAGE, __doc__)
     parser.epilog = "Every Beam option works too, for example --runner=PrismRunner."
     parser.parse_known_args(argv)
+    logging.getLogger("apache_beam.options.pipeline_options").addFilter(_name_flags_only)
     return PipelineOptions(list(argv))
+
+
+def _name_flags_only(record: logging.LogRecord) -> bool:
+    """Take the values out of Beam's warning about flags that it does not know: they may be secret.
+
+    A logging filter; lets every record through.
+    """
+    if record.msg == _UNKNOWN_FLAGS and isinstance(record.args, tuple):
+        flags = [str(flag) for given in record.args if isinstance(given, list) for flag in given]
+        record.args = ([f.partition("=")[0] for f in flags if f.startswith("-")],)
+    return True
 
 
 def find_unknown_options(argv: Sequence[str], options: PipelineOptions) -> list[str]:
@@ -188,7 +202,8 @@ def find_unknown_options(argv: Sequence[str], options: PipelineOptions) -> list[
         if "_add_argparse_args" in vars(family):
             family._add_argparse_args(parser)
     _, unknown = parser.parse_known_args(list(argv))
-    return [f"unknown option {flag}" for flag in unknown if flag.startswith("-")]
+    # Not its value, which may be a secret.
+    return [f"unknown option {flag.partition('=')[0]}" for flag in unknown if flag.startswith("-")]
 
 
 class Ended(NamedTuple):

@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from models.conversions import RAGGED, parse_conversion
 from models.versions import DIGEST_PREFIX
 from pipelines.options import BatchScoringOptions
+from transforms.io.files import MOST_BATCH_BYTES, MOST_VALUE_BYTES, Limits
 from transforms.io.partitions import PartitionSpec
 from transforms.score import DIGEST_COLUMN
+
+_SECRET_NAMES = re.compile(r"(?i)(^|[&_-])\w*(token|secret|password|passwd|key|sig|signature)\w*=")
 
 
 class BadOptions(ValueError):
@@ -51,6 +56,8 @@ class BatchScoringSettings:
     ranges: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     max_dead_letter_ratio: float = 0.01
     batch_rows: int | None = None
+    max_value_bytes: int = MOST_VALUE_BYTES
+    max_batch_bytes: int = MOST_BATCH_BYTES
     batch_timeout_s: float | None = None
     workers: int = 1
     check: bool = False
@@ -75,8 +82,8 @@ class BatchScoringSettings:
         given = options.view_as(BatchScoringOptions)
         read = _Reader(problems, needs)
         settings = cls(
-            input=read.required("--input", given.input),
-            output=read.required("--output", given.output),
+            input=read.place("--input", given.input),
+            output=read.place("--output", given.output),
             model=read.local("--model", read.required("--model", given.model)),
             signature=given.signature,
             keys=read.names("--keys", read.required("--keys", given.keys)),
@@ -101,6 +108,8 @@ class BatchScoringSettings:
                 if given.batch_rows == "auto"
                 else read.positive("--batch_rows", given.batch_rows, "auto or ")
             ),
+            max_value_bytes=read.positive("--max_value_bytes", given.max_value_bytes, ""),
+            max_batch_bytes=read.positive("--max_batch_bytes", given.max_batch_bytes, ""),
             batch_timeout_s=read.seconds("--batch_timeout_s", given.batch_timeout_s),
             workers=(
                 available_cpus()
@@ -110,6 +119,7 @@ class BatchScoringSettings:
             check=given.check,
         )
         read.conversions(settings)
+        read.check_limits(settings)
         read.check_collisions(settings)
         read.check_runner(options)
         if read.problems:
@@ -120,6 +130,11 @@ class BatchScoringSettings:
     def carried(self) -> tuple[str, ...]:
         """The columns copied from the input: keys, then kept columns."""
         return (*self.keys, *self.keep)
+
+    @property
+    def limits(self) -> Limits:
+        """What may be decoded at once."""
+        return Limits(self.max_value_bytes, self.max_batch_bytes)
 
     @property
     def ragged(self) -> tuple[tuple[str, str], ...]:
@@ -133,6 +148,21 @@ class BatchScoringSettings:
         if column.startswith("binary(") and column.endswith(")"):
             return column.removeprefix("binary(")[:-1], "binary"
         return column, ""
+
+
+def find_secret(flag: str, uri: str) -> str:
+    """Return what is wrong with a URI that holds a secret, without the secret; "" when none.
+
+    Where data is gets printed, logged and recorded; credentials come from the environment.
+    """
+    parts = urlsplit(uri) if "://" in uri else None
+    if parts is None or not (parts.password or _SECRET_NAMES.search(parts.query)):
+        return ""
+    return (
+        f"{flag}: expected a URI without a secret, got one with a password or token: "
+        f"{parts.scheme}://{parts.hostname}{parts.path}. Paths are printed and logged; give "
+        "credentials by the environment, as its cloud's tools do"
+    )
 
 
 def available_cpus() -> int:
@@ -151,6 +181,12 @@ class _Reader:
         if not value and flag in self._needs:
             self.problems.append(f"{flag} is required")
         return value or ""
+
+    def place(self, flag: str, value: str | None) -> str:
+        problem = find_secret(flag, value or "")
+        if problem:
+            self.problems.append(problem)
+        return self.required(flag, value)
 
     def local(self, flag: str, value: str) -> str:
         if "://" in value:
@@ -279,6 +315,13 @@ class _Reader:
         if not 0 < value < math.inf:
             self.problems.append(f"{flag}: expected a number of seconds above 0, got '{text}'")
         return value
+
+    def check_limits(self, settings: BatchScoringSettings) -> None:
+        if settings.max_value_bytes > settings.max_batch_bytes:
+            self.problems.append(
+                f"--max_value_bytes: expected at most --max_batch_bytes, which is "
+                f"{settings.max_batch_bytes}, got {settings.max_value_bytes}"
+            )
 
     def check_collisions(self, settings: BatchScoringSettings) -> None:
         columns = [settings.output_column(name)[0] for name in settings.outputs or ()]

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.settings import BadOptions
+from pipelines.settings import BadOptions, find_secret
 from pipelines.status import PartitionStatus, read_status
 from pipelines.summary import EXIT_FAILED, EXIT_OK, EXIT_WRONG, say
 from transforms.io.delta import open_table
@@ -59,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open(output: str) -> DeltaTable:
+    problem = find_secret("--output", output)
+    if problem:
+        raise BadOptions([problem])
     table = open_table(output)
     if table is None:
         raise BadOptions([f"--output: expected a table of scores, got nothing at {output}"])

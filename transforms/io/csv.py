@@ -72,7 +72,7 @@ def read_csv(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterator[
     """Yield the rows of a CSV file, in order, as the types of `spec.schema`.
 
     Raises:
-      CorruptFile: the file lacks a column, or ends within quotes.
+      CorruptFile: the file lacks a column, ends within quotes, or has a row of over 4 MiB.
       pyarrow.ArrowInvalid: a field is no value of its type, or a row has another number of fields;
         names the row, the header being row 1.
     """
@@ -84,7 +84,15 @@ def read_csv(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterator[
     with open_stream(file_system, path) as stream:
         quotes = _Quotes(stream)
         with _open(quotes, types, columns, _BLOCK_BYTES) as reader:
-            yield from reader
+            try:
+                yield from reader
+            except pa.ArrowInvalid as e:
+                if "straddl" not in str(e):
+                    raise
+                raise CorruptFile(
+                    f"file {path} cannot be read: a row takes more than {_BLOCK_BYTES} bytes, "
+                    "which is the most of CSV. Write it as JSON Lines or Parquet"
+                ) from e
         if quotes.count % 2:
             raise CorruptFile(
                 f"file {path} cannot be read: expected an even number of quotation marks, got "

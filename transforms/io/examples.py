@@ -24,7 +24,7 @@ from transforms.io.files import (
     unreadable,
     whole_file,
 )
-from transforms.io.tfrecord import Record, read_records
+from transforms.io.tfrecord import Record, RecordTooLarge, read_records
 
 # The column that holds the records as they are, for models that parse tf.Examples themselves.
 RAW_COLUMN = "_example"
@@ -42,6 +42,8 @@ def describe_tfrecords(file_system: fs.FileSystem, file: DataFile, schema: pa.Sc
         with open_stream(file_system, file.path) as stream:
             for record in itertools.islice(read_records(stream, HEAD_BYTES), 1):
                 _check_example(record, file.path)
+    except RecordTooLarge:  # whoever reads it knows how large one may be
+        return whole_file(file, schema)
     except READ_ERRORS as e:
         return unreadable(file.path, e)
     return whole_file(file, schema)
@@ -188,7 +190,7 @@ def read_examples(
     decode = _make_decoder(features) if features else None
     first = 0
     with open_stream(file_system, path) as stream:
-        for records in _gather(stream, path, spec.batch_rows):
+        for records in _gather(stream, path, spec):
             data = [record.data for record in records]
             columns: Mapping[str, pa.Array] = {}
             if decode:
@@ -203,15 +205,16 @@ def read_examples(
             first += len(records)
 
 
-def _gather(stream: Any, path: str, batch_rows: int) -> Iterator[list[Record]]:
+def _gather(stream: Any, path: str, spec: ReadSpec) -> Iterator[list[Record]]:
     """Yield the records before a damaged one too: a batch that is read is not read again."""
     records: list[Record] = []
     size = 0
+    most_bytes = min(_BATCH_BYTES, spec.limits.batch_bytes)
     try:
-        for record in read_records(stream):
+        for record in read_records(stream, most_bytes=spec.limits.value_bytes):
             records.append(record)
             size += len(record.data)
-            if len(records) >= batch_rows or size >= _BATCH_BYTES:
+            if len(records) >= spec.batch_rows or size >= most_bytes:
                 yield records
                 records, size = [], 0
     except CorruptFile as e:

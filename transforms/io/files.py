@@ -29,6 +29,8 @@ KNOWN_FILES = "*.parquet, *.tfrecord[.gz], *.csv[.gz], *.jsonl[.gz] or *.json[.g
 _NO_SCHEMA = pa.schema([])
 # What is read of each file before the first row: a lake may have very many files.
 HEAD_BYTES = 64 << 10
+# What a value and a record batch may take once they are decoded, unless the user says otherwise.
+MOST_VALUE_BYTES, MOST_BATCH_BYTES = 64 << 20, 256 << 20
 # What reading raises when a file is missing, damaged, or not what it was when the run was planned.
 READ_ERRORS = (OSError, pa.ArrowException, ValueError, KeyError)
 
@@ -73,6 +75,13 @@ class Footer(NamedTuple):
         return UNKNOWN_ROWS if self.is_whole else sum(self.group_rows)
 
 
+class Limits(NamedTuple):
+    """What one value and one record batch may take once they are decoded, in bytes."""
+
+    value_bytes: int = MOST_VALUE_BYTES
+    batch_bytes: int = MOST_BATCH_BYTES
+
+
 class ReadSpec(NamedTuple):
     """What to read of a shard's files.
 
@@ -82,6 +91,7 @@ class ReadSpec(NamedTuple):
       dictionary_columns: string columns of Parquet to read as dictionaries.
       batch_rows: most rows of a record batch.
       schema: the types to read columns as, for files that do not say them.
+      limits: what may be decoded at once.
     """
 
     columns: Sequence[str]
@@ -89,6 +99,7 @@ class ReadSpec(NamedTuple):
     may_lack: Sequence[str] = ()
     dictionary_columns: Sequence[str] = ()
     schema: pa.Schema = _NO_SCHEMA
+    limits: Limits = Limits()
 
 
 def format_of(name: str) -> str:

@@ -11,6 +11,7 @@ from pyarrow import fs
 
 from transforms.elements import Piece, Shard
 from transforms.io.csv import describe_csv, infer_csv, read_csv
+from transforms.io.decoded_size import find_large_value, say_too_large, slice_batch
 from transforms.io.examples import describe_tfrecords, infer_examples, read_examples
 from transforms.io.files import READ_ERRORS, CorruptFile, DataFile, Footer, ReadSpec
 from transforms.io.jsonl import describe_jsonl, infer_jsonl, read_jsonl
@@ -37,19 +38,6 @@ class Format(NamedTuple):
     infer: Callable[[fs.FileSystem, Sequence[str], pa.Schema | None], pa.Schema] | None = None
 
 
-def _read_parquet(
-    file_system: fs.FileSystem, shard: Shard, spec: ReadSpec
-) -> Iterator[pa.RecordBatch]:
-    return read_record_batches(
-        file_system,
-        shard,
-        spec.columns,
-        dictionary_columns=spec.dictionary_columns,
-        may_lack=spec.may_lack,
-        batch_rows=spec.batch_rows,
-    )
-
-
 def _whole_files(
     read: Callable[[fs.FileSystem, str, ReadSpec], Iterator[pa.RecordBatch]],
 ) -> _Reader:
@@ -59,17 +47,29 @@ def _whole_files(
         file_system: fs.FileSystem, shard: Shard, spec: ReadSpec
     ) -> Iterator[pa.RecordBatch]:
         for piece in shard.pieces:
+            rows = 0
             try:
                 _check_size(file_system, piece)
                 for batch in read(file_system, piece.path, spec):
+                    _check_values(piece.path, rows, batch, spec)
+                    rows += batch.num_rows
                     for start in range(0, batch.num_rows, spec.batch_rows):
-                        yield batch.slice(start, spec.batch_rows)
+                        part = batch.slice(start, spec.batch_rows)
+                        yield from slice_batch(part, spec.limits.batch_bytes)
             except CorruptFile:
                 raise
             except READ_ERRORS as e:
                 raise CorruptFile(f"file {piece.path} cannot be read: {e}") from e
 
     return read_shard
+
+
+def _check_values(path: str, first_row: int, batch: pa.RecordBatch, spec: ReadSpec) -> None:
+    large = find_large_value(batch, spec.limits.value_bytes)
+    if large is not None:
+        row, column, size = large
+        where = f"row {first_row + row}"
+        raise CorruptFile(f"file {path}, {say_too_large(where, column, size, spec)}")
 
 
 def _check_size(file_system: fs.FileSystem, piece: Piece) -> None:
@@ -83,7 +83,7 @@ def _check_size(file_system: fs.FileSystem, piece: Piece) -> None:
 
 FORMATS: Mapping[str, Format] = {
     "parquet": Format(
-        lambda file_system, file, _: read_footer(file_system, file.path), _read_parquet
+        lambda file_system, file, _: read_footer(file_system, file.path), read_record_batches
     ),
     "tfrecord": Format(describe_tfrecords, _whole_files(read_examples), infer_examples),
     "csv": Format(describe_csv, _whole_files(read_csv), infer_csv),

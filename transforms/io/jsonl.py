@@ -16,6 +16,7 @@ from pyarrow import json as arrow_json
 from models.columns import top_columns
 from transforms.io.files import (
     HEAD_BYTES,
+    MOST_VALUE_BYTES,
     READ_ERRORS,
     CorruptFile,
     DataFile,
@@ -28,26 +29,51 @@ from transforms.io.files import (
 
 _BLOCK_BYTES = 4 << 20
 _SAMPLE_BYTES = 1 << 20
-_LONGEST_LINE_BYTES = 64 << 20
+_NESTED_BYTES = 8  # what an absent value of a type without a fixed size takes
 _MOST_EXACT = 2**53
 _NO_COLUMNS = pa.schema([])
 
 
-def _read_blocks(stream: Any, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
-    """Yield a file in blocks of whole lines."""
+def _read_blocks(stream: Any, most_bytes: int, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
+    """Yield a file in blocks of whole lines.
+
+    Raises:
+      ValueError: a line is longer than it may be; says which, from 1.
+    """
     rest: list[bytes] = []
-    size = 0
+    size, line = 0, 1
     while data := stream.read(block_bytes):
         end = data.rfind(b"\n") + 1
         if end:
             yield b"".join([*rest, data[:end]])
+            line += data.count(b"\n")
             rest, size = [], 0
         rest.append(data[end:])
         size += len(rest[-1])
-        if size > _LONGEST_LINE_BYTES:
-            raise ValueError(f"expected lines of at most {_LONGEST_LINE_BYTES} bytes")
+        if size > most_bytes:
+            raise ValueError(
+                f"line {line} takes more than {most_bytes} bytes. If the file is sound, raise "
+                "--max_value_bytes"
+            )
     if size:
         yield b"".join(rest)
+
+
+def _cut_blocks(blocks: Iterator[bytes], most_lines: int) -> Iterator[bytes]:
+    """Yield blocks of no more than so many lines: an empty object decodes to a row of nulls."""
+    for block in blocks:
+        if block.count(b"\n") <= most_lines:
+            yield block
+            continue
+        lines = block.removesuffix(b"\n").split(b"\n")
+        for start in range(0, len(lines), most_lines):
+            yield b"\n".join(lines[start : start + most_lines]) + b"\n"
+
+
+def _row_bytes(schema: pa.Schema) -> int:
+    """Return what a row of nulls takes."""
+    types = [field.type for field in schema]
+    return sum(t.bit_width // 8 + 1 if pa.types.is_primitive(t) else _NESTED_BYTES for t in types)
 
 
 def _parse(lines: bytes, schema: pa.Schema | None) -> pa.Table:
@@ -73,13 +99,17 @@ def read_jsonl(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterato
 
     Raises:
       CorruptFile: a line is no object of the schema; names the line, from 1.
+      ValueError: a line is longer than a value may be.
     """
     tops = top_columns(spec.schema, spec.columns)
     names = [name for name in tops if name in spec.schema.names or name not in spec.may_lack]
     schema = pa.schema([spec.schema.field(name) for name in names])
     first_line = 1
+    limits = spec.limits
+    most_lines = max(1, limits.batch_bytes // max(1, _row_bytes(schema)))
     with open_stream(file_system, path) as stream:
-        for lines in _read_blocks(stream):
+        blocks = _read_blocks(stream, limits.value_bytes)
+        for lines in _cut_blocks(blocks, most_lines):
             if lines.isspace():
                 first_line += lines.count(b"\n")
                 continue
@@ -172,7 +202,7 @@ def infer_jsonl(
 def _read_sample(file_system: fs.FileSystem, path: str) -> bytes:
     try:
         with open_stream(file_system, path) as stream:
-            lines = next(_read_blocks(stream, _SAMPLE_BYTES), b"")
+            lines = next(_read_blocks(stream, MOST_VALUE_BYTES, _SAMPLE_BYTES), b"")
     except READ_ERRORS:
         return b""
     return b"" if lines.isspace() or lines.lstrip()[:1] != b"{" else lines

@@ -12,7 +12,7 @@ from pyarrow import fs
 from transforms import metrics
 from transforms.elements import BatchKey, Shard
 from transforms.io.constants import Constant, add_constants
-from transforms.io.files import CorruptFile, ReadSpec
+from transforms.io.files import CorruptFile, Limits, ReadSpec
 from transforms.io.filesystems import resolve
 from transforms.io.formats import FORMATS
 
@@ -31,6 +31,7 @@ def read_shard(
         may_lack=[constant.column for constant in read.constants],
         dictionary_columns=read.dictionary_columns,
         schema=read.schema or pa.schema([]),
+        limits=read.limits,
     )
     batches = FORMATS[read.format].read(file_system, shard, spec)
     values = {c.column: c.value_in(shard.partition) for c in read.constants}
@@ -91,6 +92,7 @@ class ReadRecordBatches(beam.PTransform):
       format: the format of all files.
       schema: the types to read columns as, for files that do not say them.
       constants: columns to add where a file lacks them.
+      limits: what may be decoded at once.
     """
 
     root: str
@@ -101,6 +103,7 @@ class ReadRecordBatches(beam.PTransform):
     format: str
     schema: pa.Schema | None
     constants: tuple[Constant, ...]
+    limits: Limits
 
     def expand(
         self, shards: beam.PCollection[Shard]

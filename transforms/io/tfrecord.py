@@ -12,13 +12,17 @@ from typing import Any, NamedTuple
 
 import google_crc32c
 
-from transforms.io.files import CorruptFile
+from transforms.io.files import MOST_VALUE_BYTES, CorruptFile
 
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 _LENGTH_BYTES = 8
 _READ_BYTES = 1 << 20
 _MOST_READ_BYTES = 16 << 20  # a length may be anything; what is asked for must fit in memory
+
+
+class RecordTooLarge(CorruptFile):
+    """A record of more bytes than may be read."""
 
 
 class Record(NamedTuple):
@@ -34,14 +38,18 @@ def masked_crc(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def read_records(stream: Any, read_bytes: int = _READ_BYTES) -> Iterator[Record]:
+def read_records(
+    stream: Any, read_bytes: int = _READ_BYTES, most_bytes: int = MOST_VALUE_BYTES
+) -> Iterator[Record]:
     """Yield the records of an open TFRecord file, in order.
 
     Args:
       stream: the file, decompressed.
       read_bytes: how much to read at a time, as far as records are no longer.
+      most_bytes: the largest record there may be.
 
     Raises:
+      RecordTooLarge: a record is larger; nothing of it is read.
       CorruptFile: it ends within a record, or a checksum is wrong; says at which byte.
     """
     data, at, before = b"", 0, 0  # what is held of the file, how far it is used, what was before it
@@ -56,6 +64,11 @@ def read_records(stream: Any, read_bytes: int = _READ_BYTES) -> Iterator[Record]
         if masked_crc(data[at : at + _LENGTH_BYTES]) != crc:
             raise CorruptFile(
                 f"the checksum of the length of the record at byte {before + at} is wrong"
+            )
+        if length > most_bytes:
+            raise RecordTooLarge(
+                f"the record at byte {before + at} takes {length} bytes; expected at most "
+                f"{most_bytes}. If the file is sound, raise --max_value_bytes"
             )
         size = _HEADER.size + length + _CRC.size
         if len(data) - at < size:

@@ -11,7 +11,7 @@ from pyarrow import fs
 
 from tests.inputs import write_bytes
 from transforms.io import jsonl
-from transforms.io.files import CorruptFile, DataFile, ReadSpec
+from transforms.io.files import CorruptFile, DataFile, Limits, ReadSpec
 from transforms.io.jsonl import describe_jsonl, infer_jsonl, read_jsonl
 
 LOCAL = fs.LocalFileSystem()
@@ -88,11 +88,10 @@ def test_lines_are_counted_over_blocks(tmp_path, monkeypatch):
 
 
 def test_line_without_end_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(jsonl, "_LONGEST_LINE_BYTES", 50)
     monkeypatch.setattr(jsonl._read_blocks, "__defaults__", (10,))
     path = write_bytes(tmp_path / "0.jsonl", b'{"s": "' + b"x" * 60)
-    with pytest.raises(ValueError, match="expected lines of at most 50 bytes"):
-        read(path)
+    with pytest.raises(ValueError, match="line 1 takes more than 50 bytes"):
+        read(path, limits=Limits(50, 500))
 
 
 def test_only_wanted_columns_are_read_and_fields_of_objects_by_their_parent(tmp_path):

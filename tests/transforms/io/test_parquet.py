@@ -11,6 +11,7 @@ from pyarrow import fs
 
 from tests.fakes import make_rows, write_file
 from transforms.elements import BatchKey, Piece, Shard
+from transforms.io.files import ReadSpec
 from transforms.io.parquet import CorruptFile, ShardWriter, _Waiting, read_record_batches
 from transforms.io.staged_file import StagedFile
 
@@ -33,9 +34,7 @@ def test_batches_hold_the_shards_rows_in_order(tmp_path_factory, batch_rows, dic
         read_record_batches(
             LOCAL,
             shard,
-            ["s", "id"],
-            dictionary_columns=["s"] if dictionary else [],
-            batch_rows=batch_rows,
+            ReadSpec(["s", "id"], batch_rows, dictionary_columns=["s"] if dictionary else []),
         )
     )
     assert all(0 < batch.num_rows <= batch_rows for batch in batches)
@@ -51,9 +50,8 @@ def test_small_files_share_a_batch(tmp_path):
         Piece(str(write_file(tmp_path, "d=1", f"{i}.parquet", make_rows(i, 1))), 0, 1, 0, 1)
         for i in range(10)
     ]
-    batches = list(
-        read_record_batches(LOCAL, shard_of(*pieces), ["s"], dictionary_columns=["s"], batch_rows=6)
-    )
+    spec = ReadSpec(["s"], 6, dictionary_columns=["s"])
+    batches = list(read_record_batches(LOCAL, shard_of(*pieces), spec))
     assert [batch.num_rows for batch in batches] == [6, 4]
 
 
@@ -66,19 +64,18 @@ def test_joining_tiny_files_compares_each_schema_once():
             compared.append(other)
             return True
 
-    batch = SimpleNamespace(num_rows=1, schema=CountingSchema())
-    waiting = _Waiting(most_rows=1000)
+    batch = SimpleNamespace(num_rows=1, schema=CountingSchema(), columns=[], nbytes=0)
+    waiting = _Waiting(ReadSpec([], 1000))
     for _ in range(1000):
-        assert waiting.takes(batch)
-        waiting.add(batch)
+        assert waiting.add(batch)
     assert len(compared) == 999
-    assert not waiting.takes(batch)
+    assert not waiting.add(batch)
 
 
 def test_missing_file_names_itself():
     shard = shard_of(Piece("/no/such.parquet", 0, 1, 0, 1))
     with pytest.raises(CorruptFile, match=r"file /no/such\.parquet cannot be read"):
-        list(read_record_batches(LOCAL, shard, ["id"], batch_rows=10))
+        list(read_record_batches(LOCAL, shard, ReadSpec(["id"], 10)))
 
 
 def make_writer(tmp_path, integer_key="id"):
