@@ -224,7 +224,8 @@ def _sort_entries(
             continue
         if not specs or any(spec.matches(deeper) for spec in specs):
             inner.append((deeper, folder.path))
-    data, other = [], []
+    data: list[fs.FileInfo] = []
+    other: list[fs.FileInfo] = []
     for file in files:
         (data if format_of(file.base_name) else other).append(file)
     wrong += [f"{file.path}: expected {KNOWN_FILES} files only" for file in other]
