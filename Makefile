@@ -14,7 +14,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install constraints run-local check format test test-quick prism soak \
-        score-nightly bench bench-quick bench-formats bench-memory clean
+        score-nightly bench bench-quick bench-formats bench-memory bench-scaling clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -79,6 +79,9 @@ bench-formats: install ## Measure what the same model costs in every format (abo
 
 bench-memory: install ## Measure memory with huge row groups and with 10,000 tiny files (about 15 minutes)
 	$(BIN)/python -m benchmarks.memory
+
+bench-scaling: install ## Measure what 100,000 files and 10,000 partitions cost, and what a cluster needs
+	$(BIN)/python -m benchmarks.scaling $(ARGS)
 
 clean: ## Remove build/ (data, models, scores)
 	rm -rf build

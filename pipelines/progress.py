@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,8 @@ from transforms.io.layout import safe_folder
 
 _TERMINAL_SECONDS = 0.5
 _LOG_SECONDS = 30.0
+# Looking takes no more than this share of the time: on a bucket, ten thousand folders take minutes.
+_LOOKING = 0.1
 
 
 @contextmanager
@@ -55,8 +58,11 @@ def _repeated(show: Callable[[], None], seconds: float) -> Iterator[None]:
     stop = threading.Event()
 
     def watch() -> None:
-        while not stop.wait(seconds):
+        took = 0.0
+        while not stop.wait(pause_after(took, seconds)):
+            began = time.monotonic()
             show()
+            took = time.monotonic() - began
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -65,6 +71,11 @@ def _repeated(show: Callable[[], None], seconds: float) -> Iterator[None]:
     finally:
         stop.set()
         watcher.join()
+
+
+def pause_after(took_s: float, seconds: float) -> float:
+    """Return how long to wait before the next look, when the last one took so long."""
+    return max(seconds, took_s / _LOOKING)
 
 
 class _Staged:

@@ -97,7 +97,18 @@ def describe_files(
     files: Sequence[DataFile],
     schema: pa.Schema | None,
 ) -> Iterable[Footer]:
-    """Yield the footers of files, in order, reading several at a time."""
+    """Yield the footers of files, in order, reading several at a time.
+
+    Files that follow each other with equal schemas share one: it takes more memory than all else
+    that is kept of a file.
+    """
     describe = FORMATS[data_format].describe
+    held: pa.Schema | None = None
     with ThreadPoolExecutor(_DESCRIBE_THREADS) as pool:
-        yield from pool.map(lambda file: describe(file_system, file, schema), files)
+        for footer in pool.map(lambda file: describe(file_system, file, schema), files):
+            if footer.schema is None:
+                yield footer
+                continue
+            if held is None or not held.equals(footer.schema, check_metadata=True):
+                held = footer.schema
+            yield footer._replace(schema=held)

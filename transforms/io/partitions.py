@@ -224,8 +224,11 @@ def _sort_entries(
             continue
         if not specs or any(spec.matches(deeper) for spec in specs):
             inner.append((deeper, folder.path))
-    data = [f for f in files if format_of(f.base_name)]
-    wrong += [f"{f.path}: expected {KNOWN_FILES} files only" for f in files if f not in data]
+    data: list[fs.FileInfo] = []
+    other: list[fs.FileInfo] = []
+    for file in files:
+        (data if format_of(file.base_name) else other).append(file)
+    wrong += [f"{file.path}: expected {KNOWN_FILES} files only" for file in other]
     if not values:
         problems += wrong
         problems += [f"{f.path}: expected partition folders column=value here" for f in data]

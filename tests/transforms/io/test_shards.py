@@ -12,6 +12,7 @@ from tests.fakes import make_rows, write_file
 from transforms.elements import UNKNOWN_ROWS
 from transforms.io import shards
 from transforms.io.files import DataFile, Footer, whole_file
+from transforms.io.formats import describe_files
 from transforms.io.partitions import Partition
 from transforms.io.shards import MatchShards, plan_shards, read_footer
 
@@ -85,3 +86,20 @@ def test_match_shards_gives_each_shard_once(count):
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         found = pipeline | MatchShards(shards=planned) | beam.Map(lambda s: (s.number, s.rows))
         assert_that(found, equal_to([(s.number, s.rows) for s in planned]))
+
+
+def test_files_of_one_schema_share_it_in_memory(tmp_path):
+    rows = make_rows(0, 3)
+    for name, table in {"0": rows, "1": rows, "2": rows.drop_columns("x"), "3": rows}.items():
+        write_file(tmp_path, "d=1", f"{name}.parquet", table)
+    (tmp_path / "d=1" / "4.parquet").write_bytes(b"no Parquet")
+    files = [DataFile(str(tmp_path / "d=1" / f"{n}.parquet"), 1, 1) for n in "01234"]
+    footers = list(describe_files(fs.LocalFileSystem(), "parquet", files, None))
+    assert footers[0].schema is footers[1].schema
+    assert [f.schema and f.schema.names for f in footers] == [
+        *[rows.schema.names] * 2,
+        [n for n in rows.schema.names if n != "x"],
+        rows.schema.names,
+        None,
+    ]
+    assert footers[4].error

@@ -1,0 +1,284 @@
+"""Measure what grows with files, shards and partitions, and work out where a cluster's limits are.
+
+    python -m benchmarks.scaling
+
+Lists and plans 100,000 small Parquet files that are really there (hard links), with the functions
+that a run uses; encodes the shards as they are sent to a cluster; finds the receipts of a killed
+run; commits one partition of 100,000 files, and partitions of 10 files to tables that hold more
+and more. No row is scored: what a row costs comes from `benchmarks.batch`. Writes
+build/bench/scaling.md; docs/scaling.md says what follows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam import coders
+from deltalake import CommitProperties, DeltaTable, Transaction
+
+from pipelines.inputs import list_input
+from pipelines.progress import _Staged
+from transforms.elements import Piece, Receipt, Shard
+from transforms.io.commit import CommitSpec, commit_partition
+from transforms.io.delta import add_action, application_of, committed_runs, create_table, open_table
+from transforms.io.filesystems import resolve
+from transforms.io.formats import describe_files
+from transforms.io.partitions import run_id_of
+from transforms.io.receipts import find_receipts, write_receipt
+from transforms.io.shards import plan_shards
+
+_FOLDER = Path("build") / "bench" / "scaling"
+_FILES_IN_PARTITION = 10
+_COMMITS = 5
+# ext4 takes 65,000 names for one file.
+_LINKS = 20_000
+_FLOATS = 20
+_SCHEMA = pa.schema([("id", pa.int64()), ("score", pa.float32())])
+_STATS = '{"numRecords":524288,"minValues":{"id":1},"maxValues":{"id":2},"nullCount":{"id":0}}'
+
+
+class Line(NamedTuple):
+    """One measurement: what was done, how many of it, and what it cost."""
+
+    what: str
+    count: int
+    wall_s: float
+    cpu_s: float
+    note: str = ""
+
+    def __str__(self) -> str:
+        each = self.wall_s / self.count * 1e3
+        return (
+            f"| {self.what} | {self.count:,} | {self.wall_s:.2f} | {self.cpu_s:.2f} | {each:.3g} "
+            f"| {self.note} |"
+        )
+
+
+class _Lines(list[Line]):
+    @contextmanager
+    def measure(self, what: str, count: int) -> Iterator[list[str]]:
+        """Add a line for the with block; what is appended to the list it gives is its note."""
+        sys.stderr.write(f"{what} … ")
+        sys.stderr.flush()
+        notes: list[str] = []
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield notes
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        self.append(Line(what, count, wall, cpu, ", ".join(notes)))
+        sys.stderr.write(f"{wall:.1f} s\n")
+
+
+def make_lake(folder: Path, files: int, files_in_partition: int) -> Path:
+    """Return a lake of so many equal files of 100 rows and 22 columns, made of hard links."""
+    lake = folder / f"lake-{files}-{files_in_partition}"
+    if lake.exists():
+        return lake
+    partial = folder / f".{lake.name}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    columns = {f"x{i}": rng.random(100, dtype=np.float32) for i in range(_FLOATS)}
+    table = pa.table({"id": np.arange(100), **columns, "s": ["a", "b"] * 50})
+    source = partial / "_source"
+    source.mkdir()
+    for number in range(files):
+        if number % _LINKS == 0:
+            original = source / f"{number}.parquet"
+            pq.write_table(table, original)
+        partition = partial / f"date={number // files_in_partition:06d}"
+        if number % files_in_partition == 0:
+            partition.mkdir()
+        os.link(original, partition / f"{number:06d}.parquet")
+    partial.rename(lake)
+    return lake
+
+
+def measure_planning(lines: _Lines, lake: Path, what: str) -> list[Shard]:
+    """Do on a lake what a run does before its first row, and return its shards."""
+    file_system, _ = resolve(str(lake))
+    count = sum(len(names) for _, _, names in os.walk(lake / "date=000000")) * len(
+        list(lake.glob("date=*"))
+    )
+    with lines.measure(f"list files, {what}", count):
+        listing = list_input(str(lake), ())
+    partitions = listing.partitions
+    before = psutil.Process().memory_info().rss
+    with lines.measure(f"read footers, {what}", count) as notes:
+        files = [file for p in partitions for file in p.files]
+        footers = iter(list(describe_files(file_system, listing.format, files, None)))
+        notes.append(f"{(psutil.Process().memory_info().rss - before) / 1e6:,.0f} MB")
+    with lines.measure(f"cut to shards, {what}", count) as notes:
+        shards = [
+            shard
+            for p in partitions
+            for shard in plan_shards(
+                p, [next(footers) for _ in p.files], run_id_of(p, {"model": "m"}), ""
+            )
+        ]
+        notes.append(f"{len(shards):,} shards")
+    return shards
+
+
+def measure_shards(lines: _Lines, output: str, count: int) -> None:
+    """Encode shards as a cluster gets them, and find their receipts, as after a kill."""
+    shards = [
+        Shard(f"date={n // 10}", f"{n // 10:015x}", "", n % 10, 10, [_piece(n)], 524_288)
+        for n in range(count)
+    ]
+    coder = coders.registry.get_coder(Shard)
+    with lines.measure("encode shards", count) as notes:
+        size = sum(len(coder.encode(shard)) for shard in shards)
+        notes.append(f"{size / count:.0f} B each, {size / 1e6:.1f} MB in the job's graph")
+    receipts = [_receipt(s.partition, s.run_id, s.number, s.shards) for s in shards]
+    encoder = coders.registry.get_coder(Receipt)
+    with lines.measure("encode receipts", count) as notes:
+        size = sum(len(encoder.encode(receipt)) for receipt in receipts)
+        notes.append(f"{size / count:.0f} B each")
+    with lines.measure("write receipts", count):
+        for receipt in receipts:
+            write_receipt(output, receipt)
+    with lines.measure("find receipts of a killed run", count) as notes:
+        notes.append(f"{len(find_receipts(output, shards)):,} found")
+    with lines.measure("look once for progress", count // 10) as notes:
+        _Staged(SimpleNamespace(rows=count, shards=shards), output).count()
+        notes.append("folders")
+
+
+def _piece(number: int) -> Piece:
+    return Piece(f"/lake/events/date={number // 10}/part-{number:05d}.parquet", 0, 4, 0, 524_288)
+
+
+def _receipt(partition: str, run_id: str, number: int, shards: int) -> Receipt:
+    path = f"{partition}/part-{number:05d}-{run_id}-00000000.parquet"
+    counts = {"rows_in": 524_288, "rows_scored": 524_288, "size_bytes": 1 << 23}
+    keys = {"keys_increase": True, "first_key": 2 * number, "last_key": 2 * number + 1}
+    return Receipt(
+        partition,
+        run_id,
+        "",
+        number,
+        shards,
+        path,
+        checksum="0" * 8,
+        stats=_STATS,
+        **counts,
+        **keys,
+    )
+
+
+def measure_commits(lines: _Lines, folder: Path, files: int) -> None:
+    """Commit one partition of very many files, then small ones to larger and larger tables."""
+    output = str(folder / "one")
+    _commit(lines, output, "date=1", files, "commit files of one partition")
+    log = sum(p.stat().st_size for p in Path(output, "_delta_log").iterdir())
+    lines[-1] = lines[-1]._replace(note=f"log {log / files:.0f} B for each file")
+    for held in (files // 100, files // 10, files):
+        output = str(folder / f"held-{held}")
+        create_table(output, _SCHEMA, ["date"])
+        _fill(output, held)
+        table = open_table(output)
+        with lines.measure(f"commit a partition to a table of {held:,} files", _COMMITS):
+            for number in range(_COMMITS):
+                _commit_one(output, f"date=new{number}", _FILES_IN_PARTITION, table)
+    with lines.measure(f"open a table of {files:,} files", 1):
+        table = open_table(output)
+    with lines.measure("tell what it holds of each partition", held // _FILES_IN_PARTITION):
+        committed_runs(table, [f"date={n}" for n in range(held // _FILES_IN_PARTITION)])
+
+
+def _commit(lines: _Lines, output: str, partition: str, files: int, what: str) -> None:
+    create_table(output, _SCHEMA, ["date"])
+    table = open_table(output)
+    with lines.measure(what, files):
+        _commit_one(output, partition, files, table)
+
+
+def _commit_one(output: str, partition: str, files: int, table: DeltaTable | None) -> None:
+    run_id = "1" * 15
+    receipts = [_receipt(partition, run_id, number, files) for number in range(files)]
+    metadata = {"model_digest": "sha256:1", "job_id": "job"}
+    spec = CommitSpec(output, ["date"], ["id"], metadata, {partition: "f" * 16}, 0.01)
+    outcome = commit_partition(receipts, spec, table)
+    if outcome.state != "committed":
+        raise RuntimeError(f"Expected a commit, got {outcome}")
+
+
+def _fill(output: str, files: int) -> None:
+    """Make a table hold so many files of committed partitions, in one transaction."""
+    table = DeltaTable(output)
+    actions, tokens = [], []
+    for number in range(files):
+        value, part = divmod(number, _FILES_IN_PARTITION)
+        path = f"date={value}/part-{part:05d}-{value:015x}-00000000.parquet"
+        actions.append(add_action(path, 1 << 23, _STATS, [("date", str(value))]))
+        if part == 0:
+            tokens.append(Transaction(application_of(f"date={value}"), value))
+    table.create_write_transaction(
+        actions,
+        mode="append",
+        schema=table.schema(),
+        partition_by=["date"],
+        commit_properties=CommitProperties(app_transactions=tokens),
+    )
+
+
+_HEAD = "| what | number | s | CPU s | ms each | |\n|---|--:|--:|--:|--:|---|"
+_HOURS, _BUSY = 6, 0.7
+
+
+def plan_cluster(rows: int, cpu_us_per_row: Sequence[float], load_s: float) -> str:
+    """Return how many slots score so many rows in a night, for models of several costs."""
+    lines = [
+        f"| CPU µs for a row | CPU hours for {rows:,} rows | slots for {_HOURS} hours, {_BUSY:.0%} "
+        "busy | loading models, CPU s |",
+        "|--:|--:|--:|--:|",
+    ]
+    for cost in cpu_us_per_row:
+        seconds = rows * cost / 1e6
+        slots = max(1, -int(-seconds // (_HOURS * 3600 * _BUSY)))
+        lines.append(f"| {cost:g} | {seconds / 3600:,.1f} | {slots} | {slots * load_s:,.0f} |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark and return its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--shards", type=int, default=10_000)
+    parser.add_argument("--rows", type=int, default=1_000_000_000, help="rows of a night")
+    parser.add_argument("--cpu_us_per_row", default="1.3,8,100,1000", help="of models, with commas")
+    args = parser.parse_args(argv)
+    if args.files < 1000 or args.shards < 10 or args.rows < 1:
+        parser.error("expected at least 1000 files, 10 shards and one row")
+    costs = [float(text) for text in args.cpu_us_per_row.split(",")]
+    work = _FOLDER / "tables"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    lines = _Lines()
+    one = make_lake(_FOLDER, args.files, args.files)
+    many = make_lake(_FOLDER, args.files, _FILES_IN_PARTITION)
+    measure_planning(lines, one, "one partition")
+    measure_planning(lines, many, f"{_FILES_IN_PARTITION} in each partition")
+    measure_shards(lines, str(work / "staged"), args.shards)
+    measure_commits(lines, work, args.files)
+    text = "\n".join([_HEAD, *map(str, lines), "", plan_cluster(args.rows, costs, 16.0), ""])
+    (_FOLDER.parent / "scaling.md").write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
