@@ -240,7 +240,7 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
             outputs=tuple((spec.name, column, kept) for spec, column, kept in outputs),
             carried=carried,
             batch_rows=settings.batch_rows,
-            concurrent_calls=settings.workers,
+            concurrent_calls=settings.concurrent_calls,
             op_libraries=settings.op_libraries,
             rules=rules,
             asked_outputs=None if settings.outputs is None else tuple(settings.outputs),

@@ -26,7 +26,11 @@ class BadOptions(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BatchScoringSettings:
-    """Checked settings of a batch scoring job; fields are named and explained as the options."""
+    """Checked settings of a batch scoring job; fields are named and explained as the options.
+
+    Attributes:
+      calls_per_process: how many of the workers share a process, where that is not all of them.
+    """
 
     input: str
     output: str
@@ -51,6 +55,7 @@ class BatchScoringSettings:
     max_dead_letter_ratio: float = 0.01
     batch_rows: int | None = None
     workers: int = 1
+    calls_per_process: int | None = None
     check: bool = False
 
     @classmethod
@@ -117,6 +122,11 @@ class BatchScoringSettings:
     def carried(self) -> tuple[str, ...]:
         """The columns copied from the input: keys, then kept columns."""
         return (*self.keys, *self.keep)
+
+    @property
+    def concurrent_calls(self) -> int:
+        """How many calls of the model a process makes at once."""
+        return self.calls_per_process or self.workers
 
     @property
     def ragged(self) -> tuple[tuple[str, str], ...]:

@@ -11,6 +11,12 @@ from importlib import metadata
 import pytest
 
 from pipelines import __version__
+from pipelines.flink_versions import (
+    BEAM_JAVA_VERSION,
+    BEAM_PYTHON_VERSION,
+    FLINK_MINOR,
+    FLINK_VERSION,
+)
 from tests.fakes import ROOT
 
 
@@ -71,11 +77,25 @@ def test_versions_agree_wherever_they_stand():
     beam = re.search(r"^BEAM_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.M)
     assert beam is not None
     assert beam[1] == constraints["apache-beam"] == metadata.version("apache-beam")
+    assert beam[1] == BEAM_PYTHON_VERSION
     for package in ("tensorflow", "pyarrow", "deltalake", "tfx-bsl"):
         assert metadata.version(package) == constraints[package], "run `make install`"
     setup = (ROOT / "setup.py").read_text()
     assert f'version="{__version__}"' in setup
     assert __version__ in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_versions_for_flink_agree_wherever_they_stand():
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"\nBEAM_JAVA_VERSION := {BEAM_JAVA_VERSION}\n" in makefile
+    assert f"\nFLINK_VERSION := {FLINK_VERSION}\n" in makefile
+    local = ROOT / "deploy" / "local"
+    assert (
+        f"apache-flink-libraries=={FLINK_VERSION} " in (local / "flink-libraries.txt").read_text()
+    )
+    pom = (local / "job_server" / "pom.xml").read_text()
+    assert f"<beam.version>{BEAM_JAVA_VERSION}</beam.version>" in pom
+    assert f"<flink.minor>{FLINK_MINOR}</flink.minor>" in pom
 
 
 def test_pyproject_has_no_project_table():

@@ -4,8 +4,8 @@
 Beam would pickle them, and a pickled slice of 10 rows drags its whole parent along. Importing this
 module registers the coders; nothing else happens at import.
 
-Annotations must be types here, not strings (so no `from __future__ import annotations`): Beam makes a
-field of unknown type a pickled one, and runners in Java fail to decode such rows.
+Annotations must be types here, not strings (so no `from __future__ import annotations`): Beam makes
+a field of unknown type a pickled one, and runners in Java fail to decode such rows.
 """
 
 from collections.abc import Sequence
