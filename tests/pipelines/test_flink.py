@@ -16,8 +16,8 @@ from pipelines.runners import runner_name
 from pipelines.score_batch import find_unknown_options
 
 SDK_TRACE = """org.apache.flink.runtime.JobException: Recovery is suppressed by FixedDelayRestart
-\tat org.apache.flink.runtime.executiongraph.failover.ExecutionFailureHandler.handleFailure(X.java:176)
-Caused by: java.util.concurrent.ExecutionException: java.lang.RuntimeException: Error received from \
+\tat org.apache.flink.runtime.executiongraph.ExecutionFailureHandler.handle(X.java:1)
+Caused by: java.util.concurrent.ExecutionException: RuntimeException: Error received from \
 SDK harness for instruction 5: Traceback (most recent call last):
   File "apache_beam/runners/common.py", line 1498, in process
     return self.do_fn_invoker.invoke_process(windowed_value)
@@ -30,7 +30,7 @@ Traceback (most recent call last):
 transforms.score.ModelFails: The model fails on every row of two batches: no kernel [while running \
 'Score/Predict']
 
-\tat org.apache.beam.runners.fnexecution.control.FnApiControlClient$1.onNext(FnApiControlClient.java:177)
+\tat org.apache.beam.runners.fnexecution.control.FnApiControlClient.onNext(F.java:177)
 """
 JAVA_TRACE = """org.apache.flink.runtime.JobException: Recovery is suppressed
 \tat org.apache.flink.Some.method(Some.java:1)
