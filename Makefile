@@ -29,7 +29,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help install constraints run-local check format test test-quick prism soak \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
-        score-nightly bench bench-quick bench-formats clean
+        score-nightly bench bench-quick bench-formats bench-flink clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -128,6 +128,9 @@ bench: install ## Measure against a bare loop and the peers, 5 M rows (about an 
 
 bench-quick: install ## The same on 500 k rows
 	$(BIN)/python -m benchmarks.batch --rows 500000
+
+bench-flink: install flink-libs flink-jar ## Measure Flink against the local runner, 5 M rows (about 90 minutes)
+	$(BIN)/python -m benchmarks.flink --rows 5000000
 
 bench-formats: install ## Measure what the same model costs in every format (about 20 minutes)
 	$(BIN)/python -m benchmarks.formats

@@ -41,51 +41,16 @@ def start_cluster(folder: Path, task_managers: int, **fields: object) -> Iterato
     rest, rpc, pool = free_ports(3)
     cluster = FlinkCluster(folder)
     spec = ClusterSpec(rest_port=rest, rpc_port=rpc, pool_port=pool, **fields)
-    pids: set[int] = set()
     try:
+        cluster.processes.stop_with(os.getpid())
         cluster.up(spec, task_managers)
         yield cluster
     finally:
-        pids |= {process.pid for process in members(cluster)}
+        names = list(cluster.processes.recorded())
+        started = [process for name in names for process in cluster.processes.members(name)]
         cluster.down()
-        left = [p for p in psutil.process_iter() if p.pid in pids and is_alive(p)]
+        _, left = psutil.wait_procs(started, timeout=0)
         assert not left
-
-
-def members(cluster: FlinkCluster) -> list[psutil.Process]:
-    """Return every process of a cluster, Python workers too."""
-    leaders = {record.pid for record in cluster.processes.recorded().values()}
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) in leaders and is_alive(process):
-                found.append(process)
-        except (OSError, psutil.Error):
-            continue
-    return found
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """Return whether a process still runs."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
-def workers(cluster: FlinkCluster) -> list[psutil.Process]:
-    """Return the Python workers of a cluster: what its pool has started."""
-    pool = cluster.processes.recorded()["pool"].pid
-    return [
-        process for process in members(cluster) if process.pid != pool and _is_in(process, pool)
-    ]
-
-
-def _is_in(process: psutil.Process, session: int) -> bool:
-    try:
-        return os.getsid(process.pid) == session
-    except OSError:
-        return False
 
 
 class Job:
@@ -104,24 +69,25 @@ class Job:
             stderr=self._err,
         )
 
-    def wait_for(self, what: str, condition: Callable[[], bool], seconds: float = 90) -> None:
+    def wait_for(self, what: str, condition: Callable[[], bool], seconds: float = 200) -> None:
         """Return when a condition holds; the command must not end before."""
         until = time.monotonic() + seconds
         while not condition():
             if self.process.poll() is not None or time.monotonic() > until:
-                raise AssertionError(f"{what}: {self.end(0)}")
+                self.interrupt()  # so that it leaves no job behind for the next test
+                raise AssertionError(f"{what}: {self.end()}")
             time.sleep(_POLL_SECONDS)
 
     def interrupt(self) -> None:
         """Do what Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
 
-    def end(self, seconds: float = 120) -> Ended:
+    def end(self, seconds: float = 200) -> Ended:
         """Wait for the end, kill it when it does not come, and return what it printed."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.process.kill()  # whoever waits sees the code, and the cluster's end ends the job
             self.process.wait()
         texts = []
         for stream in (self._out, self._err):

@@ -23,7 +23,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.local.processes import Processes, is_listening, wait_for
+import psutil
+
+from deploy.local.processes import GUARD, Processes, is_listening, wait_for
 from pipelines.flink import cache_folder
 from pipelines.flink_rest import FlinkRest, Slots
 from pipelines.flink_versions import FLINK_VERSION
@@ -145,7 +147,7 @@ class FlinkCluster:
             runs with another configuration.
         """
         running = self.processes.running()
-        if running and self.spec != spec:
+        if running.keys() - {GUARD} and self.spec != spec:
             raise ClusterFailed(
                 f"A cluster of another configuration runs from {self.folder}: {self.spec}. "
                 "Stop it first: `make flink-down`"
@@ -226,6 +228,11 @@ class FlinkCluster:
             return self.rest.slots()
         except (OSError, LookupError):
             return None
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the Python workers that run: what the pool has started."""
+        record = self.processes.recorded().get(_POOL)
+        return [p for p in self.processes.members(_POOL) if record and p.pid != record.pid]
 
     def down(self) -> None:
         """Stop every process that was ever started from the folder, in order; none left is fine."""
@@ -338,6 +345,8 @@ def _configuration(spec: ClusterSpec, folder: Path) -> str:
         "jobmanager.scheduler": spec.scheduler,
         "jobmanager.adaptive-scheduler.resource-stabilization-timeout": "2 s",
         "jobmanager.adaptive-scheduler.resource-wait-timeout": "60 s",
+        # By default a TaskManager that comes within 30 s of a start is not used at all.
+        "jobmanager.adaptive-scheduler.scaling-interval.min": "1 s",
         "rest.address": "127.0.0.1",
         "rest.bind-address": "127.0.0.1",
         "rest.port": spec.rest_port,

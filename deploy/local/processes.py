@@ -1,4 +1,10 @@
-"""Processes that outlive the command that started them, and are found again by their record."""
+"""Processes that outlive the command that started them, and are found again by their record.
+
+    python -m deploy.local.processes FOLDER PID
+
+waits for the end of process PID, then stops what is recorded in FOLDER: tests and benchmarks, which
+may be killed themselves, leave nothing behind.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +13,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +22,8 @@ from typing import NamedTuple
 import psutil
 
 _POLL_SECONDS = 0.1
+GUARD = "guard"
+_GUARD_SECONDS = 1.0
 _STOP_SECONDS = 10.0
 # Two processes of one pid differ at least this much in when they began.
 _SAME_MOMENT_SECONDS = 0.1
@@ -63,6 +72,12 @@ class Processes:
         (self._records / f"{name}.json").write_text(json.dumps(record))
         return record
 
+    def stop_with(self, pid: int) -> None:
+        """Have everything stopped when a process ends, however it ends."""
+        root = Path(__file__).parents[2]
+        command = [sys.executable, "-m", "deploy.local.processes", str(self._folder), str(pid)]
+        self.start(GUARD, command, cwd=root, env=os.environ)
+
     def recorded(self) -> dict[str, Record]:
         """Return what was started and not stopped, by name, whether it still runs or not."""
         records = (Record(*json.loads(p.read_text())) for p in sorted(self._records.glob("*.json")))
@@ -89,6 +104,11 @@ class Processes:
             if child is not None:
                 child.wait()
             (self._records / f"{record.name}.json").unlink(missing_ok=True)
+
+    def members(self, name: str) -> list[psutil.Process]:
+        """Return the processes of a name: the one that was started, and what it started."""
+        record = self.recorded().get(name)
+        return [] if record is None else _session_of(record)
 
     def tail(self, name: str, lines: int = 20) -> str:
         """Return the end of what a process printed."""
@@ -122,7 +142,8 @@ def _session_of(record: Record) -> list[psutil.Process]:
     members = []
     for process in psutil.process_iter():
         try:
-            if os.getsid(process.pid) == record.pid:
+            zombie = process.status() == psutil.STATUS_ZOMBIE
+            if os.getsid(process.pid) == record.pid and not zombie:
                 members.append(process)
         except (OSError, psutil.Error):
             continue
@@ -163,3 +184,17 @@ def free_ports(count: int) -> list[int]:
     finally:
         for one in sockets:
             one.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Wait for the end of a process, then stop what is recorded in a folder."""
+    folder, pid = sys.argv[1:] if argv is None else argv
+    while psutil.pid_exists(int(pid)):
+        time.sleep(_GUARD_SECONDS)
+    processes = Processes(Path(folder))
+    processes.stop([name for name in processes.recorded() if name != GUARD])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

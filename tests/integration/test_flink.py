@@ -19,9 +19,9 @@ from deploy.local.processes import free_ports, wait_for
 from pipelines import score_batch, table
 from pipelines.flink_versions import FLINK_VERSION
 from tests.fakes import write_file
-from tests.flink import Job, require_flink, start_cluster, workers
+from tests.flink import Job, require_flink, start_cluster
 
-pytestmark = [pytest.mark.flink, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.flink, pytest.mark.timeout(600)]
 
 DAYS, ROWS = 40, 2_000
 TOTAL = DAYS * ROWS
@@ -66,7 +66,7 @@ def options_of(cluster, lake, zoo, tmp_path):
             f"--model={zoo('model.tflite')}",
             "--keys=id",
             f"--output={tmp_path / 'scores'}",
-            "--batch_rows=10",
+            "--batch_rows=50",
             *cluster.arguments,
             *more,
         ]
@@ -124,7 +124,7 @@ def test_two_task_managers_give_the_table_of_a_local_run(
 ):
     assert cluster.rest.version() == FLINK_VERSION
     job = Job(tmp_path, *options_of("--max_dead_letter_ratio=0.5"))
-    job.wait_for("a worker of each TaskManager", lambda: len(workers(cluster)) == 2)
+    job.wait_for("a worker of each TaskManager", lambda: len(cluster.workers()) == 2)
     (running,) = running_jobs(cluster)
     assert re.fullmatch(
         r"scoreline date=2024-01-01\.\.2024-02-12 model [0-9a-f]{12} [0-9a-f]{8}", running["name"]
@@ -154,11 +154,11 @@ def test_two_task_managers_give_the_table_of_a_local_run(
 def test_an_added_task_manager_is_used_and_a_killed_one_costs_no_row(cluster, options_of, tmp_path):
     output = tmp_path / "scores"
     cluster.scale(1)
-    job = Job(tmp_path, *options_of("--parallelism=2"))
+    job = Job(tmp_path, *options_of("--parallelism=2", "--batch_rows=10"))
     job.wait_for("shards by one worker", lambda: staged(output) >= 1)
-    assert len(workers(cluster)) == 1
+    assert len(cluster.workers()) == 1
     cluster.scale(2)
-    job.wait_for("a second worker", lambda: len(workers(cluster)) == 2)
+    job.wait_for("a second worker", lambda: len(cluster.workers()) == 2)
     before = staged(output)
     job.wait_for("shards by two workers", lambda: staged(output) >= before + 3)
     psutil.Process(cluster.processes.recorded()[cluster.task_managers()[0]].pid).kill()
@@ -175,7 +175,7 @@ def test_a_killed_worker_without_retries_fails_the_job_and_a_rerun_goes_on(
     output = tmp_path / "scores"
     job = Job(tmp_path, *options_of("--number_of_execution_retries=0"))
     job.wait_for("staged shards", lambda: staged(output) >= 3)
-    workers(cluster)[0].kill()
+    cluster.workers()[0].kill()
     ended = job.end()
     assert ended.code == 1, ended
     assert re.search(r"The job failed: .*(SDK|closed|cancelled|CANCELLED|UNAVAILABLE)", ended.err)
@@ -194,14 +194,14 @@ def test_a_killed_worker_without_retries_fails_the_job_and_a_rerun_goes_on(
 
 def test_ctrl_c_cancels_the_job(cluster, options_of, tmp_path):
     job = Job(tmp_path, *options_of())
-    job.wait_for("a worker", lambda: len(workers(cluster)) >= 1)
+    job.wait_for("a running job", lambda: running_jobs(cluster) and cluster.workers())
     (running,) = running_jobs(cluster)
     job.interrupt()
     ended = job.end()
     assert ended.code == 130, ended
     assert "Stopped." in ended.err
     assert details(cluster, running)["state"] == "CANCELED"
-    assert wait_for(lambda: not workers(cluster), 30)
+    assert wait_for(lambda: not cluster.workers(), 30)
 
 
 def test_a_job_that_flink_refuses_ends_with_flinks_reason(options_of, capsys):
