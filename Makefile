@@ -1,20 +1,35 @@
 # The front door. `make help` lists the targets.
 PYTHON      ?= python3.11
+# Beam in Python, Beam's Flink runner in Java, and Flink: the set that is tested together.
 BEAM_VERSION := 2.77.0
+BEAM_JAVA_VERSION := 2.70.0
+FLINK_VERSION := 1.19.3
 # Which partitions to score; empty means the target's own choice.
 PARTITIONS  ?=
 ARGS        ?=
 CACHE       ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scoreline
 PRISM       := $(CACHE)/prism-$(BEAM_VERSION)/prism
 
+FLINK_LIBS  := $(CACHE)/flink-$(FLINK_VERSION)
+# Beam's Flink runner: built here, or any other such jar: FLINK_JOB_SERVER_JAR=…
+FLINK_JAR   := $(CACHE)/flink-runner-$(basename $(FLINK_VERSION))-$(BEAM_JAVA_VERSION).jar
+FLINK_JOB_SERVER_JAR ?= $(FLINK_JAR)
+# Of the cluster on this machine; empty keeps what runs, or takes 1 with 2 slots.
+TASKMANAGERS ?=
+SLOTS       ?=
+# A port or a range for Flink's Prometheus reporter, which listens on every interface; empty: none.
+PROMETHEUS_PORTS ?=
+
 VENV        := .venv
 BIN         := $(VENV)/bin
 INSTALLED   := $(VENV)/.installed
+FLINK       := $(BIN)/python -m deploy.local.flink_cluster
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install constraints run-local check format test test-quick prism soak \
-        score-nightly bench bench-quick bench-formats bench-memory bench-scaling clean
+        flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
+        score-nightly bench bench-quick bench-formats bench-memory bench-scaling bench-flink clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +52,25 @@ constraints: ## Work out constraints.txt anew from the ranges in setup.py (needs
 run-local: install ## Prepare flights, train the demo model, score November and December (or PARTITIONS=…)
 	@$(BIN)/python -m pipelines.run_local $(if $(PARTITIONS),--partitions $(PARTITIONS)) $(ARGS)
 
+flink-up: install flink-libs ## Start a Flink cluster here: TASKMANAGERS=1 SLOTS=2 (needs Java)
+	@$(FLINK) up $(if $(TASKMANAGERS),--task_managers $(TASKMANAGERS)) \
+	  $(if $(SLOTS),--slots $(SLOTS)) \
+	  $(if $(PROMETHEUS_PORTS),--prometheus_ports $(PROMETHEUS_PORTS))
+
+flink-scale: install ## Add or remove TaskManagers: TASKMANAGERS=3
+	@$(FLINK) scale --task_managers $(or $(TASKMANAGERS),$(error say how many: TASKMANAGERS=3))
+
+flink-status: install ## Show what of the Flink cluster runs, and where
+	@$(FLINK) status
+
+flink-down: install ## Stop the Flink cluster
+	@$(FLINK) down
+
+run-flink: flink-up $(FLINK_JOB_SERVER_JAR) ## What run-local scores, on the Flink cluster (needs Java and Maven)
+	@$(BIN)/python -m pipelines.run_local $$($(FLINK) arguments) \
+	  --flink_job_server_jar=$(FLINK_JOB_SERVER_JAR) --output=build/scores-flink \
+	  $(if $(PARTITIONS),--partitions $(PARTITIONS)) $(ARGS)
+
 check: install ## Lint, format check, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,7 +81,7 @@ format: install ## Format and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: install prism ## Run every test (Prism is built when Go is there)
+test: install prism flink ## Run every test (Prism needs Go, Flink needs Java and Maven)
 	$(BIN)/python -m pytest $(ARGS)
 
 test-quick: install ## Run the tests that start no process of their own
@@ -62,6 +96,27 @@ $(PRISM):
 no-go:
 	@echo "Go is not installed: the tests on Prism will be skipped." >&2
 
+flink: $(if $(and $(shell command -v java),$(shell command -v mvn)),flink-libs flink-jar,no-flink)
+
+flink-libs: $(FLINK_LIBS)/pyflink ## Fetch Flink into the cache (235 MB)
+
+$(FLINK_LIBS)/pyflink: | $(INSTALLED)
+	@mkdir -p $(CACHE) && partial=$$(mktemp -d $(FLINK_LIBS).XXXXXX) && \
+	if command -v uv >/dev/null 2>&1; then pip="uv pip install --python $(BIN)/python"; \
+	else pip="$(BIN)/python -m pip install --disable-pip-version-check"; fi && \
+	$$pip --quiet --no-deps --require-hashes --target $$partial \
+	  -r deploy/local/flink-libraries.txt && \
+	rm -rf $(FLINK_LIBS) && mv $$partial $(FLINK_LIBS)
+
+flink-jar: $(FLINK_JAR) ## Build Beam's Flink runner into the cache (needs Maven)
+
+$(FLINK_JAR): | $(INSTALLED)
+	@$(BIN)/python -m deploy.local.job_server $@
+
+.PHONY: no-flink
+no-flink:
+	@echo "Java or Maven is not installed: the tests on Flink will be skipped." >&2
+
 soak: install ## Kill a real job 500 times at random steps, and check the table after each (an hour)
 	SCORELINE_KILLS=500 $(BIN)/python -m pytest tests/faults/test_kills.py $(ARGS)
 
@@ -74,6 +129,9 @@ bench: install ## Measure against a bare loop and the peers, 5 M rows (about an 
 bench-quick: install ## The same on 500 k rows
 	$(BIN)/python -m benchmarks.batch --rows 500000
 
+bench-flink: install flink-libs flink-jar ## Measure Flink against the local runner, 5 M rows (about 90 minutes)
+	$(BIN)/python -m benchmarks.flink --rows 5000000
+
 bench-formats: install ## Measure what the same model costs in every format (about 20 minutes)
 	$(BIN)/python -m benchmarks.formats
 
@@ -83,5 +141,6 @@ bench-memory: install ## Measure memory with huge row groups and with 10,000 tin
 bench-scaling: install ## Measure what 100,000 files and 10,000 partitions cost, and what a cluster needs
 	$(BIN)/python -m benchmarks.scaling $(ARGS)
 
-clean: ## Remove build/ (data, models, scores)
+clean: ## Remove build/ (data, models, scores), and stop the Flink cluster
+	@if [ -d build/flink/run ]; then $(FLINK) down; fi
 	rm -rf build

@@ -25,6 +25,7 @@ setup(
         "deltalake>=1.6,<2",
         "google-cloud-storage>=3,<4",
         "google-crc32c>=1.5,<2",
+        "requests>=2.32,<3",
         "rich>=14,<16",
     ],
     extras_require={

@@ -241,7 +241,7 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
             carried=carried,
             batch_rows=settings.batch_rows,
             batch_timeout_s=settings.batch_timeout_s,
-            concurrent_calls=settings.workers,
+            concurrent_calls=settings.concurrent_calls,
             op_libraries=settings.op_libraries,
             rules=rules,
             asked_outputs=None if settings.outputs is None else tuple(settings.outputs),

@@ -1,4 +1,4 @@
-"""The main job on real data, on this machine: `make run-local`.
+"""The main job on real data: `make run-local` on this machine, `make run-flink` on Flink.
 
 Prepares the flights of 2013 that left New York, trains the demo model on January to October, scores
 November and December through the batch pipeline, and holds the scores against what happened.
@@ -34,14 +34,14 @@ _ROUTES_SHOWN = 3
 _LEAST_FLIGHTS = 50
 
 
-def scoring_arguments(partitions: Sequence[str]) -> list[str]:
+def scoring_arguments(partitions: Sequence[str], output: str = SCORES) -> list[str]:
     """Return the command line that scores flights; users of other data write their own."""
     return [
         f"--input={DATASET}",
         f"--model={MODEL}",
         f"--keys={KEY}",
         f"--keep={','.join(_KEPT)}",
-        f"--output={SCORES}",
+        f"--output={output}",
         *(f"--fill={name}={value}" for name, value in FILLS.items()),
         *(f"--partitions={spec}" for spec in partitions),
     ]
@@ -69,11 +69,11 @@ def rank_routes(scores: pa.Table) -> list[tuple[str, float, int]]:
     return sorted(rows, key=lambda route: (-route[1], route[0]))
 
 
-def print_findings(report: Report, console: Console) -> None:
+def print_findings(report: Report, console: Console, output: str = SCORES) -> None:
     """Show how good the scores are, and what they say."""
     days = [outcome.partition.partition("=")[2] for outcome in report.published]
     wanted = pc.field(PARTITION_COLUMN).isin(days)
-    scores = DeltaTable(SCORES).to_pyarrow_dataset().to_table(filter=wanted)
+    scores = DeltaTable(output).to_pyarrow_dataset().to_table(filter=wanted)
     if not scores.num_rows:
         return
     dataset = pyarrow.dataset.dataset(
@@ -92,17 +92,17 @@ def print_findings(report: Report, console: Console) -> None:
         ("least late", routes[: -_ROUTES_SHOWN - 1 : -1]),
     ):
         table.add_row(title, " · ".join(f"{name} {mean:.0%}" for name, mean, _ in chosen))
-    table.add_row("table", SCORES)
+    table.add_row("table", output)
     console.print(table, highlight=False)
     console.print("\nQuery it:", highlight=False)
-    say(console, query_line())
+    say(console, query_line(output))
 
 
-def query_line() -> str:
+def query_line(output: str = SCORES) -> str:
     """Return a shell command that asks the table for the riskiest flights."""
     code = (
         "import duckdb; from deltalake import DeltaTable; "
-        f"scores = DeltaTable('{SCORES}').to_pyarrow_dataset(); "
+        f"scores = DeltaTable('{output}').to_pyarrow_dataset(); "
         f"print(duckdb.sql('from scores order by {OUTPUT} desc limit 5'))"
     )
     python = Path(sys.executable)
@@ -117,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--partitions", action="append", metavar="SPEC", help=f"default: {HELD_OUT}"
     )
+    parser.add_argument("--output", default=SCORES, metavar="PATH", help=f"default: {SCORES}")
     given, further = parser.parse_known_args(argv)
     console, errors = Console(), Console(stderr=True)
     with console.status("preparing flights"):
@@ -137,9 +138,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         highlight=False,
         soft_wrap=True,
     )
-    ended = execute([*scoring_arguments(given.partitions or [HELD_OUT]), *further], console, errors)
+    arguments = scoring_arguments(given.partitions or [HELD_OUT], given.output)
+    ended = execute([*arguments, *further], console, errors)
     if ended.report is not None:
-        print_findings(ended.report, console)
+        print_findings(ended.report, console, given.output)
     return ended.exit_code
 
 

@@ -7,19 +7,25 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
+import apache_beam as beam
 from apache_beam.options.pipeline_options import (
     DirectOptions,
+    FlinkRunnerOptions,
     PipelineOptions,
     PortableOptions,
     StandardOptions,
 )
-from apache_beam.runners.runner import PipelineRunner, create_runner
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
 
 from models.model_error import ModelError
 from models.model_process import ModelProcess
 from models.servable import shared_servable
 from models.signature import Signature
+from pipelines.flink import FlinkOptions, is_flink
+from pipelines.flink_job import run_on_flink
+from pipelines.flink_rest import FlinkRest
 from pipelines.settings import BatchScoringSettings
 
 _IN_PROCESS = ("FnApiRunner", "DirectRunner")
@@ -31,6 +37,8 @@ def runner_name(options: PipelineOptions) -> str:
     `DirectRunner` means the same: Beam's own would try to fetch a Prism binary from the web first.
     """
     name = (options.view_as(StandardOptions).runner or "FnApiRunner").rsplit(".", 1)[-1]
+    if is_flink(name):
+        return "FlinkRunner"
     return "FnApiRunner" if name in _IN_PROCESS else name
 
 
@@ -42,7 +50,7 @@ def make_runner(options: PipelineOptions, workers: int) -> PipelineRunner:
     to import TensorFlow. `--direct_running_mode=multi_processing` overrides it.
     """
     if runner_name(options) != "FnApiRunner":
-        return create_runner(options.view_as(StandardOptions).runner)
+        return create_runner(runner_name(options))
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
     direct = options.view_as(DirectOptions)
@@ -50,6 +58,38 @@ def make_runner(options: PipelineOptions, workers: int) -> PipelineRunner:
     if direct.direct_running_mode == "in_memory" and workers > 1:
         direct.direct_running_mode = "multi_threading"
     return FnApiRunner()
+
+
+def run_pipeline(
+    pipeline: beam.Pipeline,
+    options: PipelineOptions,
+    name: str,
+    say: Callable[[str], None],
+) -> PipelineResult:
+    """Run a pipeline to its end.
+
+    Args:
+      pipeline: to run.
+      options: its own.
+      name: of the job; no other has it.
+      say: gets a sentence about what happens meanwhile.
+
+    Raises:
+      Exception: whatever the runner raises when the job as a whole fails.
+    """
+    if runner_name(options) != "FlinkRunner":
+        result = pipeline.run()
+        result.wait_until_finish()
+        return result
+    portable = options.view_as(PortableOptions)
+    return run_on_flink(
+        pipeline,
+        FlinkRest(options.view_as(FlinkRunnerOptions).flink_master),
+        name,
+        timeout_seconds=float(options.view_as(FlinkOptions).submit_timeout_s),
+        environment=f"{portable.environment_type} {portable.environment_config or ''}".strip(),
+        say=say,
+    )
 
 
 def workers_share_process(options: PipelineOptions) -> bool:
@@ -76,7 +116,7 @@ def read_signature(
     load = {
         "digest": digest or None,
         "batch_rows": settings.batch_rows,
-        "concurrent_calls": settings.workers,
+        "concurrent_calls": settings.concurrent_calls,
         "op_libraries": settings.op_libraries,
         "outputs": None if settings.outputs is None else tuple(settings.outputs),
         "ragged": settings.ragged,

@@ -10,7 +10,9 @@ first row; 3 all is published, and some rows are dead letters; 130 stopped by Ct
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
+import os
 import sys
 import time
 import uuid
@@ -25,10 +27,11 @@ from rich.console import Console
 
 from pipelines import __version__
 from pipelines.first_scores import print_first_scores, score_first_rows
+from pipelines.flink import FlinkOptions, complete_arguments, name_job, place
 from pipelines.options import make_parser
 from pipelines.plan import Plan, Work, make_plan
 from pipelines.progress import show_progress
-from pipelines.runners import make_runner, read_signature, runner_name
+from pipelines.runners import make_runner, read_signature, run_pipeline, runner_name
 from pipelines.settings import BadOptions, BatchScoringSettings
 from pipelines.summary import (
     EXIT_FAILED,
@@ -51,7 +54,7 @@ from transforms.io.failures import record_outcomes
 from transforms.io.outcomes import WriteOutcomes, take_outcomes
 from transforms.io.parquet import StageParquet
 from transforms.io.read import ReadRecordBatches
-from transforms.io.receipts import ReuseStaged
+from transforms.io.receipts import ReuseStaged, SkipStaged
 from transforms.io.shards import MatchShards
 from transforms.score import Score
 
@@ -63,31 +66,39 @@ _UNKNOWN_FLAGS = "Discarding unparseable args: %s"  # Beam's
 
 
 def build(
-    pipeline: beam.Pipeline, settings: BatchScoringSettings, plan: Plan, work: Work, job_id: str
+    pipeline: beam.Pipeline,
+    settings: BatchScoringSettings,
+    plan: Plan,
+    work: Work,
+    job_id: str,
+    *,
+    may_restart: bool = False,
 ) -> beam.PCollection[Outcome]:
     """Add the steps of a batch scoring job to a pipeline, and return its outcomes.
 
     ReadRecordBatches, Score and the two Stage steps fuse to one stage on every runner; rows are
-    never shuffled. Outcomes are also written for the launcher, under the job id.
+    never shuffled. Outcomes are also written for the launcher, under the job id. Where the runner
+    may restart the job, shards that an earlier attempt staged are not scored again.
     """
-    reused = None
+    reused = skipped = None
     if work.staged:
         reused = pipeline | "ReuseStaged" >> ReuseStaged(output=settings.output, staged=work.staged)
-    batches = (
-        (pipeline if reused is None else reused.shards)
-        | "MatchShards" >> MatchShards(shards=work.shards)
-        | "ReadRecordBatches"
-        >> ReadRecordBatches(
-            root=settings.input,
-            columns=work.columns,
-            top_columns=work.top_columns,
-            dictionary_columns=work.dictionary_columns,
-            batch_rows=work.batch_rows,
-            format=work.format,
-            schema=work.input_schema,
-            constants=work.constants,
-            limits=settings.limits,
-        )
+    shards = (pipeline if reused is None else reused.shards) | "MatchShards" >> MatchShards(
+        shards=work.shards
+    )
+    if may_restart:
+        skipped = shards | "SkipStaged" >> SkipStaged(output=settings.output)
+        shards = skipped.shards
+    batches = shards | "ReadRecordBatches" >> ReadRecordBatches(
+        root=settings.input,
+        columns=work.columns,
+        top_columns=work.top_columns,
+        dictionary_columns=work.dictionary_columns,
+        batch_rows=work.batch_rows,
+        format=work.format,
+        schema=work.input_schema,
+        constants=work.constants,
+        limits=settings.limits,
     )
     scored = batches | "Score" >> Score(spec=work.score)
     receipts = scored.scores | "StageParquet" >> StageParquet(
@@ -99,7 +110,7 @@ def build(
     dead_receipts = scored.dead_letters | "StageDeadLetters" >> StageDeadLetters(
         output=settings.output
     )
-    earlier = () if reused is None else (reused.receipts,)
+    earlier = [part.receipts for part in (reused, skipped) if part is not None]
     outcomes = (
         (receipts, dead_receipts, *earlier)
         | "MergeReceipts" >> beam.Flatten()
@@ -144,11 +155,12 @@ def run(
     create_table(settings.output, work.schema, plan.partition_columns)
     job_id = uuid.uuid4().hex
     began = time.perf_counter()
+    name = name_job(options, work.partitions, plan.digest, job_id)
     pipeline = beam.Pipeline(runner=make_runner(options, settings.workers), options=options)
-    build(pipeline, settings, plan, work, job_id)
+    may_restart = runner_name(options) == "FlinkRunner"
+    build(pipeline, settings, plan, work, job_id, may_restart=may_restart)
     with show_progress(work, settings.output, console):
-        result = pipeline.run()
-        result.wait_until_finish()
+        result = run_pipeline(pipeline, options, name, lambda text: say(console, text))
     seconds = time.perf_counter() - began
     outcomes = take_outcomes(settings.output, job_id)
     silent = set(work.partitions) - {outcome.partition for outcome in outcomes}
@@ -173,10 +185,11 @@ def _read_counters(result: PipelineResult) -> dict[str, int]:
 def parse_options(argv: Sequence[str]) -> PipelineOptions:
     """Return Beam's options for a command line; with `--help`, print our own and exit."""
     parser = make_parser(_USAGE, __doc__)
+    FlinkOptions.add_to(parser.add_argument_group("on Flink (--runner=flink --flink_master=H:P)"))
     parser.epilog = "Every Beam option works too, for example --runner=PrismRunner."
     parser.parse_known_args(argv)
     logging.getLogger("apache_beam.options.pipeline_options").addFilter(_name_flags_only)
-    return PipelineOptions(list(argv))
+    return PipelineOptions(complete_arguments(argv))
 
 
 def _name_flags_only(record: logging.LogRecord) -> bool:
@@ -193,9 +206,9 @@ def _name_flags_only(record: logging.LogRecord) -> bool:
 def find_unknown_options(argv: Sequence[str], options: PipelineOptions) -> list[str]:
     """Return a sentence for each flag that is known neither to us nor to Beam.
 
-    Runners with options of their own (Flink, portable ones) are handed flags that we cannot know.
+    Runners with options of their own (portable ones) are handed flags that we cannot know.
     """
-    if runner_name(options) not in ("FnApiRunner", "PrismRunner"):
+    if runner_name(options) not in ("FnApiRunner", "PrismRunner", "FlinkRunner"):
         return []
     parser = _BeamArgumentParser(allow_abbrev=False, add_help=False, conflict_handler="resolve")
     for family in PipelineOptions.__subclasses__():
@@ -204,6 +217,32 @@ def find_unknown_options(argv: Sequence[str], options: PipelineOptions) -> list[
     _, unknown = parser.parse_known_args(list(argv))
     # Not its value, which may be a secret.
     return [f"unknown option {flag.partition('=')[0]}" for flag in unknown if flag.startswith("-")]
+
+
+def read_settings(argv: Sequence[str]) -> tuple[BatchScoringSettings, PipelineOptions]:
+    """Return checked settings, and Beam's options completed for the runner and its cluster.
+
+    Raises:
+      BadOptions: options are wrong, or the cluster is not there; lists all of it.
+    """
+    options = parse_options(argv)
+    problems = find_unknown_options(argv, options)
+    placement = place(options, problems) if runner_name(options) == "FlinkRunner" else None
+    settings = BatchScoringSettings.from_options(options, problems)
+    if placement is not None:
+        settings = dataclasses.replace(
+            settings,
+            # Workers run in folders of their own.
+            input=_absolute(settings.input),
+            output=_absolute(settings.output),
+            workers=placement.slots,
+            calls_per_process=placement.concurrent_calls,
+        )
+    return settings, options
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else os.path.abspath(path)
 
 
 class Ended(NamedTuple):
@@ -223,8 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:
     """Check, plan, score and report, as the command line says."""
     try:
-        options = parse_options(argv)
-        settings = BatchScoringSettings.from_options(options, find_unknown_options(argv, options))
+        settings, options = read_settings(argv)
         plan = make_plan(settings, lambda s, digest: read_signature(s, digest, options))
     except BadOptions as e:
         _print_problems(e.problems, errors)

@@ -32,7 +32,11 @@ class BadOptions(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class BatchScoringSettings:
-    """Checked settings of a batch scoring job; fields are named and explained as the options."""
+    """Checked settings of a batch scoring job; fields are named and explained as the options.
+
+    Attributes:
+      calls_per_process: how many of the workers share a process, where that is not all of them.
+    """
 
     input: str
     output: str
@@ -60,6 +64,7 @@ class BatchScoringSettings:
     max_batch_bytes: int = MOST_BATCH_BYTES
     batch_timeout_s: float | None = None
     workers: int = 1
+    calls_per_process: int | None = None
     check: bool = False
 
     @classmethod
@@ -135,6 +140,11 @@ class BatchScoringSettings:
     def limits(self) -> Limits:
         """What may be decoded at once."""
         return Limits(self.max_value_bytes, self.max_batch_bytes)
+
+    @property
+    def concurrent_calls(self) -> int:
+        """How many calls of the model a process makes at once."""
+        return self.calls_per_process or self.workers
 
     @property
     def ragged(self) -> tuple[tuple[str, str], ...]:

@@ -12,6 +12,12 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from pipelines import __version__
+from pipelines.flink_versions import (
+    BEAM_JAVA_VERSION,
+    BEAM_PYTHON_VERSION,
+    FLINK_MINOR,
+    FLINK_VERSION,
+)
 from tests.fakes import ROOT
 
 
@@ -72,6 +78,7 @@ def test_versions_agree_wherever_they_stand():
     beam = re.search(r"^BEAM_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.M)
     assert beam is not None
     assert beam[1] == constraints["apache-beam"] == metadata.version("apache-beam")
+    assert beam[1] == BEAM_PYTHON_VERSION
     for package in ("tensorflow", "pyarrow", "deltalake", "tfx-bsl"):
         assert metadata.version(package) == constraints[package], "run `make install`"
     setup = (ROOT / "setup.py").read_text()
@@ -86,6 +93,19 @@ def test_every_pin_is_for_the_oldest_python_we_support():
     assert len(wants) > 100
     wrong = {p: w for p, w in wants.items() if w and not SpecifierSet(w).contains("3.11.7")}
     assert not wrong
+
+
+def test_versions_for_flink_agree_wherever_they_stand():
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"\nBEAM_JAVA_VERSION := {BEAM_JAVA_VERSION}\n" in makefile
+    assert f"\nFLINK_VERSION := {FLINK_VERSION}\n" in makefile
+    local = ROOT / "deploy" / "local"
+    assert (
+        f"apache-flink-libraries=={FLINK_VERSION} " in (local / "flink-libraries.txt").read_text()
+    )
+    pom = (local / "job_server" / "pom.xml").read_text()
+    assert f"<beam.version>{BEAM_JAVA_VERSION}</beam.version>" in pom
+    assert f"<flink.minor>{FLINK_MINOR}</flink.minor>" in pom
 
 
 def test_pyproject_has_no_project_table():

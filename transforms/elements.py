@@ -3,9 +3,10 @@
 `Shard`, `Receipt` and `Outcome` are rows (`RowCoder`). Record batches are encoded as Arrow IPC:
 Beam would pickle them, and a pickled slice of 10 rows drags its whole parent along. Importing this
 module registers the coders; nothing else happens at import.
-"""
 
-from __future__ import annotations
+Annotations must be types here, not strings (so no `from __future__ import annotations`): Beam makes
+a field of unknown type a pickled one, and runners in Java fail to decode such rows.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -106,7 +107,7 @@ class Receipt(NamedTuple):
     error: str = ""
 
     @classmethod
-    def of(cls, shard: Shard, **fields: object) -> Receipt:
+    def of(cls, shard: Shard, **fields: object) -> "Receipt":
         """Return a receipt for a shard."""
         identity = (shard.partition, shard.run_id, shard.base_run_id, shard.number, shard.shards)
         return cls(*identity, **fields)  # type: ignore[arg-type]

@@ -37,3 +37,9 @@ def test_rows_survive_their_coders():
         coder = coders.registry.get_coder(type(value))
         assert isinstance(coder, coders.RowCoder)
         assert coder.decode(coder.encode(value)) == value
+
+
+def test_fields_have_types_that_java_runners_decode():
+    for row_type in (Shard, BatchKey, Receipt, Outcome):
+        coder = coders.registry.get_coder(row_type)
+        assert "pythonsdk_any" not in str(coder.schema), row_type

@@ -1,0 +1,267 @@
+"""Measure the job on Flink against the local runner and a bare loop, on this machine.
+
+    python -m benchmarks.flink --rows 5000000
+
+Each case is run on 1,000 rows, which tells what starting up costs, and on all rows; rows/s are of
+the rows beyond the first, by the difference of both wall times, medians over the repeats. A cluster
+is started for each shape (TaskManagers × slots) and stopped after it. Memory is the peak of each
+process. Writes build/bench/flink.json and build/bench/flink.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from benchmarks.compare import check
+from benchmarks.data import KEY, Workload, demo_workload, tile
+from benchmarks.designs import BARE_LOOP, SCORELINE, START_UP_ROWS, Case, command_of
+from benchmarks.measure import measure
+from deploy.local.flink_cluster import ClusterSpec, FlinkCluster
+from deploy.local.processes import free_ports
+
+_BUILD = Path("build")
+_POLL_SECONDS = 0.1
+_PYTHON = "Python workers"
+
+
+class Shape(NamedTuple):
+    """What runs the rows: `task_managers` × `slots` on Flink, else `slots` local workers."""
+
+    runner: str
+    task_managers: int
+    slots: int
+    sharing: str = "machine"
+
+    def __str__(self) -> str:
+        if self.runner != "flink":
+            return self.runner if self.slots == 1 else f"{self.runner}, {self.slots} workers"
+        shape = f"Flink, {self.task_managers} TaskManager × {self.slots} slots"
+        return shape if self.sharing == "machine" else f"{shape}, a model for each slot"
+
+
+SHAPES = (
+    Shape(BARE_LOOP, 0, 1),
+    Shape(SCORELINE, 0, 1),
+    Shape(SCORELINE, 0, 2),
+    Shape("flink", 1, 1),
+    Shape("flink", 1, 2),
+    Shape("flink", 2, 1),
+    Shape("flink", 1, 2, "process"),
+)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Sample:
+    """What one run took.
+
+    Attributes:
+      wall_s: the whole command.
+      first_row_s: from its start until the first shard is staged; None where nothing is staged.
+      memory_mb: peak resident size by process, of those that ran meanwhile.
+      cpu_s: CPU time by process.
+    """
+
+    wall_s: float
+    first_row_s: float | None
+    memory_mb: dict[str, float]
+    cpu_s: dict[str, float]
+
+
+class _Watcher(threading.Thread):
+    """Looks at a cluster's processes, and for the first staged shard, until it is stopped."""
+
+    def __init__(self, cluster: FlinkCluster | None, output: Path) -> None:
+        super().__init__(daemon=True)
+        self._cluster, self._output = cluster, output
+        self._stopped = threading.Event()
+        self._began = time.perf_counter()
+        self.first_row_s: float | None = None
+        self._memory: dict[str, float] = {}
+        self._cpu_before: dict[int, float] = {}
+        self._cpu: dict[int, tuple[str, float]] = {}
+
+    def run(self) -> None:
+        while not self._stopped.wait(_POLL_SECONDS):
+            receipts = (self._output / "_scoreline" / "receipts").glob("*/*-scores.json")
+            if self.first_row_s is None and next(receipts, None):
+                self.first_row_s = time.perf_counter() - self._began
+            self._look()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join()
+
+    @property
+    def memory_mb(self) -> dict[str, float]:
+        return self._memory
+
+    @property
+    def cpu_s(self) -> dict[str, float]:
+        total: dict[str, float] = {}
+        for pid, (name, seconds) in self._cpu.items():
+            total[name] = total.get(name, 0) + seconds - self._cpu_before[pid]
+        return total
+
+    def _look(self) -> None:
+        if self._cluster is None:
+            return
+        named = {
+            record.name: [psutil.Process(record.pid)]
+            for record in self._cluster.processes.running().values()
+        }
+        named[_PYTHON] = self._cluster.workers()
+        for name, processes in named.items():
+            size = 0.0
+            for process in processes:
+                try:
+                    size += process.memory_info().rss / 1e6
+                    times = process.cpu_times()
+                except psutil.Error:
+                    continue
+                seconds = times.user + times.system
+                # A worker that starts with the job has used nothing before.
+                known = 0.0 if name == _PYTHON else seconds
+                self._cpu_before.setdefault(process.pid, known)
+                self._cpu[process.pid] = (name, seconds)
+            self._memory[name] = max(self._memory.get(name, 0.0), size)
+
+
+@contextmanager
+def _cluster_of(shape: Shape, folder: Path) -> Iterator[FlinkCluster | None]:
+    if shape.runner != "flink":
+        yield None
+        return
+    rest, rpc, pool = free_ports(3)
+    cluster = FlinkCluster(folder / "flink")
+    try:
+        cluster.processes.stop_with(os.getpid())
+        spec = ClusterSpec(rest_port=rest, rpc_port=rpc, pool_port=pool, slots=shape.slots)
+        cluster.up(spec, shape.task_managers)
+        yield cluster
+    finally:
+        cluster.down()
+
+
+def _run(
+    shape: Shape,
+    model: str,
+    rows: int,
+    workload: Workload,
+    dataset: Path,
+    folder: Path,
+    cluster: FlinkCluster | None,
+) -> Sample:
+    output = folder / "flink-scores"
+    for left in folder.glob(f"{output.name}*"):
+        shutil.rmtree(left)
+    design = SCORELINE if cluster else shape.runner
+    command = command_of(Case(design, model, shape.slots, rows), workload, dataset, output)
+    if cluster is not None:
+        command += [*cluster.arguments, f"--model_sharing={shape.sharing}"]
+    watcher = _Watcher(cluster, output)
+    watcher.start()
+    try:
+        usage = measure(command, folder / "logs" / "flink.log")
+    finally:
+        watcher.stop()
+    check(str(shape), dataset, output, KEY, workload.keep)
+    return Sample(
+        wall_s=usage.wall_s,
+        first_row_s=watcher.first_row_s,
+        memory_mb={"launcher": usage.peak_rss_mb, **watcher.memory_mb},
+        cpu_s={"launcher": usage.cpu_s, **watcher.cpu_s},
+    )
+
+
+def run(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+    """Run every shape on every model, and return a summary of each."""
+    workload = demo_workload(_BUILD)
+    datasets = tile(workload.flights, folder, [START_UP_ROWS, args.rows])
+    results = []
+    for model in args.models.split(","):
+        for shape in SHAPES:
+            small, large = [], []
+            with _cluster_of(shape, folder) as cluster:
+                for repeat in range(args.repeats):
+                    for rows, samples in ((START_UP_ROWS, small), (args.rows, large)):
+                        sys.stderr.write(f"{model}, {shape}, {rows:,} rows, {repeat + 1} … ")
+                        sys.stderr.flush()
+                        sample = _run(shape, model, rows, workload, datasets[rows], folder, cluster)
+                        sys.stderr.write(f"{sample.wall_s:.1f} s\n")
+                        samples.append(sample)
+            results.append(_summarize(shape, model, args.rows, small, large))
+    return results
+
+
+def _summarize(
+    shape: Shape, model: str, rows: int, small: Sequence[Sample], large: Sequence[Sample]
+) -> dict[str, object]:
+    pairs = zip(small, large, strict=True)
+    seconds = statistics.median(b.wall_s - a.wall_s for a, b in pairs)
+    firsts = [sample.first_row_s for sample in small if sample.first_row_s is not None]
+    return {
+        "model": model,
+        "shape": str(shape),
+        "slots": shape.slots * max(1, shape.task_managers),
+        "is_flink": shape.runner == "flink",
+        "is_local": shape.runner == SCORELINE,
+        "rows_per_s": (rows - START_UP_ROWS) / max(seconds, 1e-3),
+        "start_up_s": statistics.median(sample.wall_s for sample in small),
+        "first_row_s": statistics.median(firsts) if firsts else None,
+        "memory_mb": large[-1].memory_mb,
+        "cpu_s": large[-1].cpu_s,
+    }
+
+
+def write_report(results: Sequence[dict[str, object]], folder: Path) -> str:
+    """Write the numbers, and return them as a table with the ratio to as many local workers."""
+    (folder / "flink.json").write_text(json.dumps(results, indent=1))
+    local = {(r["model"], r["slots"]): r["rows_per_s"] for r in results if r["is_local"]}
+    lines = [
+        "| model | runs on | rows/s | × local, as many workers | start-up s | first row s "
+        "| peak MB by process | CPU s by process |",
+        "|---|---|--:|--:|--:|--:|---|---|",
+    ]
+    for r in results:
+        base = local.get((r["model"], r["slots"]))
+        ratio = f"{r['rows_per_s'] / base:.2f}" if r["is_flink"] and base else ""
+        first = "" if r["first_row_s"] is None else f"{r['first_row_s']:.1f}"
+        memory = " · ".join(f"{name} {size:.0f}" for name, size in r["memory_mb"].items())
+        cpu = " · ".join(f"{name} {seconds:.1f}" for name, seconds in r["cpu_s"].items())
+        lines.append(
+            f"| {r['model']} | {r['shape']} | {r['rows_per_s']:,.0f} | {ratio} "
+            f"| {r['start_up_s']:.1f} | {first} | {memory} | {cpu} |"
+        )
+    text = "\n".join(lines) + "\n"
+    (folder / "flink.md").write_text(text)
+    return text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--models", default="small,large", help="with commas between")
+    args = parser.parse_args(argv)
+    folder = _BUILD / "bench"
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    print(write_report(run(args, folder), folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

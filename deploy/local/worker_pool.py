@@ -1,0 +1,118 @@
+"""The SDK worker pool of a cluster on one machine: starts Python workers when TaskManagers ask.
+
+    python -m deploy.local.worker_pool --port 15000
+
+Beam has one of its own (`apache_beam.runners.worker.worker_pool_main`), which is what real
+clusters run beside each TaskManager. Three things make it unfit where all TaskManagers share one
+machine and so one pool (docs/decisions/0010-one-worker-pool-on-one-machine.md): workers of two
+TaskManagers have the same name, so that one TaskManager stops the other's; it listens on every
+interface; and it runs whatever `python` is first on PATH, which makes a job hang for ever if Beam
+is not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import threading
+from concurrent import futures
+
+import grpc
+from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
+
+# What runs the workers: the interpreter that has Beam and this project.
+PYTHON = sys.executable
+_STOP_SECONDS = 5.0
+_REAP_SECONDS = 0.5
+_THREADS = 16
+_WORKER = """
+import logging, sys
+from apache_beam.runners.worker.sdk_worker import SdkHarness
+logging.basicConfig(level=logging.WARNING)
+SdkHarness(sys.argv[1], worker_id=sys.argv[2]).run()
+"""
+
+# A worker is known by the connection that asked for it, and by its name, which is not unique.
+_Key = tuple[str, str]
+
+
+class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
+    """Starts a process for each worker that is asked for, and stops it for who asked for it."""
+
+    def __init__(self) -> None:
+        """Start with no worker."""
+        self._lock = threading.Lock()
+        self._workers: dict[_Key, subprocess.Popen[bytes]] = {}
+
+    def StartWorker(  # noqa: N802
+        self, request: beam_fn_api_pb2.StartWorkerRequest, context: grpc.ServicerContext
+    ) -> beam_fn_api_pb2.StartWorkerResponse:
+        """Start a worker; what it prints goes where the pool's own output goes."""
+        command = [PYTHON, "-c", _WORKER, request.control_endpoint.url, request.worker_id]
+        try:
+            worker = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        except OSError as e:
+            return beam_fn_api_pb2.StartWorkerResponse(error=f"{command}: {e}")
+        with self._lock:
+            self._workers[context.peer(), request.worker_id] = worker
+        return beam_fn_api_pb2.StartWorkerResponse()
+
+    def StopWorker(  # noqa: N802
+        self, request: beam_fn_api_pb2.StopWorkerRequest, context: grpc.ServicerContext
+    ) -> beam_fn_api_pb2.StopWorkerResponse:
+        """Stop the worker of this name that was started over this connection, if it still runs."""
+        with self._lock:
+            worker = self._workers.pop((context.peer(), request.worker_id), None)
+        if worker is not None:
+            _stop(worker)
+        return beam_fn_api_pb2.StopWorkerResponse()
+
+    def reap(self) -> None:
+        """Forget the workers that have ended: those whose TaskManager died end by themselves."""
+        with self._lock:
+            for key in [key for key, worker in self._workers.items() if worker.poll() is not None]:
+                del self._workers[key]
+
+    def stop(self) -> None:
+        """Stop every worker."""
+        with self._lock:
+            workers, self._workers = list(self._workers.values()), {}
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            _stop(worker)
+
+
+def _stop(worker: subprocess.Popen[bytes]) -> None:
+    worker.terminate()
+    try:
+        worker.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
+
+
+def main() -> int:
+    """Serve until told to stop, then stop the workers too."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--port", type=int, required=True)
+    args = parser.parse_args()
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    pool = WorkerPool()
+    server = grpc.server(futures.ThreadPoolExecutor(_THREADS), options=[("grpc.so_reuseport", 0)])
+    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
+    server.add_insecure_port(f"127.0.0.1:{args.port}")  # raises when the port is taken
+    server.start()
+    while not stopped.wait(_REAP_SECONDS):
+        pool.reap()
+    server.stop(None)
+    pool.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

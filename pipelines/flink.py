@@ -1,0 +1,240 @@
+"""What running on a Flink cluster needs beside Beam's own options, and where its defaults are.
+
+`--runner=flink --flink_master=HOST:PORT` is enough where the SDK worker pool listens at
+localhost:50000 beside each TaskManager: the job is submitted as one jar over Flink's REST
+interface, so that no job server has to be kept alive. docs/flink.md has the whole story.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    FlinkRunnerOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+)
+
+from pipelines.flink_rest import FlinkRest, Slots
+from pipelines.flink_versions import BEAM_JAVA_VERSION, FLINK_MINOR
+
+RUNNERS = ("flink", "flinkrunner")
+SHARING = ("machine", "process")
+# Where Beam's own containers listen, beside the TaskManager that uses them.
+_POOL = "localhost:50000"
+# A lost TaskManager is survived, and a failure that stays ends the job.
+_RETRIES = 3
+_RETRY_DELAY_MS = 2_000
+# The most that a keyed step can ever be scaled to; Flink's own limit is 32,768.
+_LEAST_MAX_PARALLELISM = 128
+_GROWTH = 8
+_DIGEST_SHOWN = 12
+# Options of Beam's Java runner that its Python SDK does not know; they are passed on as they are.
+_JAVA_OPTIONS = (
+    "allow_non_restored_state",
+    "auto_watermark_interval",
+    "checkpoint_timeout_millis",
+    "checkpointing_interval",
+    "checkpointing_mode",
+    "disable_metrics",
+    "enable_stable_input_drain",
+    "execution_mode_for_batch",
+    "execution_retry_delay",
+    "fail_on_checkpointing_errors",
+    "faster_copy",
+    "finish_bundle_before_checkpointing",
+    "flink_conf_dir",
+    "force_slot_sharing_group",
+    "force_unaligned_checkpoint_enabled",
+    "latency_tracking_interval",
+    "max_bundle_size",
+    "max_bundle_time_mills",
+    "min_pause_between_checkpoints",
+    "num_concurrent_checkpoints",
+    "number_of_execution_retries",
+    "object_reuse",
+    "operator_chaining",
+    "report_checkpoint_duration",
+    "retain_externalized_checkpoints_on_cancellation",
+    "savepoint_path",
+    "shutdown_sources_after_idle_ms",
+    "state_backend",
+    "state_backend_factory",
+    "state_backend_storage_path",
+    "unaligned_checkpoint_enabled",
+)
+
+
+class FlinkOptions(PipelineOptions):
+    """The flags of our own that only Flink needs, and those of Beam's Java runner."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        cls.add_to(parser.add_argument_group())
+        for option in _JAVA_OPTIONS:
+            parser.add_argument(f"--{option}", nargs="?", const=True)
+
+    @classmethod
+    def add_to(cls, group: argparse._ArgumentGroup) -> None:
+        """Declare the flags."""
+        group.add_argument(
+            "--model_sharing",
+            choices=SHARING,
+            default=SHARING[0],
+            help="machine: one model for each TaskManager, shared by its slots (default). process: "
+            "a worker process and a model for each slot",
+        )
+        group.add_argument(
+            "--submit_timeout_s",
+            metavar="S",
+            default="300",
+            help="give up, and cancel the job, when no step has given anything after so many "
+            "seconds (default: 300)",
+        )
+
+
+class Placement(NamedTuple):
+    """How a job is spread over a cluster.
+
+    Attributes:
+      slots: how many tasks run at once.
+      concurrent_calls: how many slots share a worker process, and so a model.
+    """
+
+    slots: int
+    concurrent_calls: int
+
+
+def cache_folder() -> Path:
+    """Return where make puts what it fetches and builds, outside the tree."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scoreline"
+
+
+def job_server_jar() -> Path:
+    """Return where `make flink-jar` puts Beam's Flink runner."""
+    return cache_folder() / f"flink-runner-{FLINK_MINOR}-{BEAM_JAVA_VERSION}.jar"
+
+
+def is_flink(name: str) -> bool:
+    """Return whether a runner's name means Flink, in any case."""
+    return name.rsplit(".", 1)[-1].lower() in RUNNERS
+
+
+def complete_arguments(argv: Sequence[str]) -> list[str]:
+    """Return a command line with Flink's defaults before what was given, which so wins.
+
+    Without a runner that means Flink it is returned as it is.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--runner", default="")
+    found, rest = parser.parse_known_args(argv)
+    if not is_flink(found.runner):
+        return list(argv)
+    given = {argument.partition("=")[0] for argument in rest if argument.startswith("--")}
+    defaults = {
+        "--runner": "FlinkRunner",
+        "--flink_version": FLINK_MINOR,
+        "--number_of_execution_retries": str(_RETRIES),
+        "--execution_retry_delay": str(_RETRY_DELAY_MS),
+    }
+    if "--environment_type" not in given:
+        defaults["--environment_type"] = "EXTERNAL"
+        defaults["--environment_config"] = _POOL
+    # A job of Flink's streaming interface, though its input ends: docs/decisions/0011.
+    switches = [] if "--execution_mode_for_batch" in given else ["--streaming"]
+    if "--job_endpoint" not in given:
+        switches.append("--flink_submit_uber_jar")
+        if job_server_jar().exists():
+            defaults["--flink_job_server_jar"] = str(job_server_jar())
+    added = [f"{flag}={value}" for flag, value in defaults.items() if flag not in given]
+    return [*added, *switches, *rest]
+
+
+def place(options: PipelineOptions, problems: list[str]) -> Placement:
+    """Ask the cluster how large it is, and fill in the options that follow from it.
+
+    Args:
+      options: of the whole command line; parallelism, its limit and the worker processes are set.
+      problems: gets a sentence for each thing that is wrong.
+    """
+    flink = options.view_as(FlinkRunnerOptions)
+    portable = options.view_as(PortableOptions)
+    given = options.view_as(FlinkOptions)
+    _check_jar(flink, portable, problems)
+    if not given.submit_timeout_s.isdigit() or int(given.submit_timeout_s) < 1:
+        problems.append(
+            "--submit_timeout_s: expected a whole number of at least 1, got "
+            f"'{given.submit_timeout_s}'"
+        )
+    # Beam lists the installed packages for the log by `pip freeze`, which uv's environments lack.
+    options.view_as(DebugOptions).add_experiment("disable_logging_submission_environment")
+    slots = _ask(flink.flink_master, problems)
+    if slots is None:
+        return Placement(1, 1)
+    parallelism = flink.parallelism if flink.parallelism > 0 else slots.total
+    flink.parallelism = parallelism
+    if flink.max_parallelism < 1:
+        flink.max_parallelism = max(_LEAST_MAX_PARALLELISM, _GROWTH * parallelism)
+    slots_each = -(-slots.total // slots.task_managers)
+    if given.model_sharing == "process":
+        portable.sdk_worker_parallelism = slots_each
+        return Placement(min(slots.total, parallelism), 1)
+    return Placement(min(slots.total, parallelism), min(slots_each, parallelism))
+
+
+def _check_jar(flink: FlinkRunnerOptions, portable: PortableOptions, problems: list[str]) -> None:
+    jar = flink.flink_job_server_jar
+    if portable.job_endpoint or (jar and ("://" in jar or os.path.isfile(jar))):
+        return
+    got = jar or f"nothing, and there is none at {job_server_jar()}"
+    problems.append(
+        f"--flink_job_server_jar: expected Beam's Flink runner as a jar, got {got}. "
+        "`make flink-jar` builds it, or give "
+        f" the official beam-runners-flink-{FLINK_MINOR}-job-server jar"
+    )
+
+
+def _ask(master: str, problems: list[str]) -> Slots | None:
+    if master.strip().startswith("["):
+        problems.append(
+            "--flink_master is required with --runner=flink: HOST:PORT of the JobManager's REST "
+            "interface. `make flink-up` starts a cluster here"
+        )
+        return None
+    rest = FlinkRest(master)
+    try:
+        version, slots = rest.version(), rest.slots()
+    except (OSError, LookupError, ValueError, KeyError) as e:
+        problems.append(f"--flink_master: no JobManager answers at {rest.url}: {e}")
+        return None
+    if not version.startswith(f"{FLINK_MINOR}."):
+        problems.append(
+            f"--flink_master: expected Flink {FLINK_MINOR}, got {version} at {rest.url}. "
+            "Beam's runner is built for one minor version"
+        )
+    if not slots.total:
+        problems.append(
+            f"--flink_master: {rest.url} has {slots.task_managers} TaskManagers and no slots. "
+            "Start a TaskManager, and see that it finds the JobManager"
+        )
+        return None
+    return slots
+
+
+def name_job(options: PipelineOptions, partitions: Sequence[str], digest: str, job_id: str) -> str:
+    """Give the job a name that no other has, by which it is found again, and return it.
+
+    It says what is scored with which model, or what `--job_name` says.
+    """
+    cloud = options.view_as(GoogleCloudOptions)
+    first, last = partitions[0], partitions[-1]
+    what = first if first == last else f"{first}..{last.rpartition('=')[2]}"
+    model = digest.partition(":")[2][:_DIGEST_SHOWN]
+    cloud.job_name = f"{cloud.job_name or f'scoreline {what} model {model}'} {job_id[:8]}"
+    return str(cloud.job_name)

@@ -1,0 +1,241 @@
+"""Submit a pipeline to Flink, watch it until it ends, and never leave it behind.
+
+Beam's own waiting asks less and less often, up to once a minute, does not end when no worker comes
+up, and cancels at an address that Flink does not have. So the job is found by its name and watched
+over Flink's REST interface, however it was submitted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.runners.runner import PipelineResult
+
+from pipelines.flink_rest import ENDED, FlinkRest
+
+_POLL_SECONDS = 0.5
+_LOOK_SECONDS = 0.1
+# A JobManager that is away for so long has lost the job, unless it is highly available.
+_SILENCE_SECONDS = 60.0
+_CANCEL_SECONDS = 60.0
+_SOURCES = ("DataSource", "Source: ")
+_PYTHON_ERROR = "Error received from SDK harness"
+
+
+class FlinkJobFailed(RuntimeError):
+    """A job that Flink ended, or that was given up; the message says why."""
+
+
+def root_cause(text: str) -> str:
+    """Return what a Java stack trace is about: the error of Python in it, or the last cause."""
+    _, found, rest = text.rpartition(_PYTHON_ERROR)
+    if found:
+        lines = rest.partition("\n\tat ")[0].strip().splitlines()
+        return lines[-1].strip()
+    causes = [line for line in text.splitlines() if line.startswith("Caused by: ")]
+    first = (causes or text.strip().splitlines() or ["no reason given"])[-1 if causes else 0]
+    return first.removeprefix("Caused by: ").strip()
+
+
+def run_on_flink(
+    pipeline: beam.Pipeline,
+    rest: FlinkRest,
+    name: str,
+    *,
+    timeout_seconds: float,
+    environment: str,
+    say: Callable[[str], None],
+) -> PipelineResult:
+    """Submit a pipeline, return when Flink has finished it, and cancel it when that is not to be.
+
+    Args:
+      pipeline: made with Beam's FlinkRunner, or its PortableRunner.
+      rest: of the cluster.
+      name: the job's, which no other job has.
+      timeout_seconds: for the submission, and then again until some step has given something.
+      environment: where Python workers come from, for the message when none does.
+      say: gets a sentence when Flink restarts the job.
+
+    Raises:
+      FlinkJobFailed: the job failed, was cancelled, did not start in time, or its JobManager
+        is gone.
+      KeyboardInterrupt: of Ctrl-C or SIGTERM; the job is cancelled first.
+    """
+    with _sigterm_as_interrupt():
+        submission = _Submission(pipeline)
+        try:
+            result = submission.wait(timeout_seconds)
+            (job_id,) = rest.job_ids(name)
+            _watch(rest, job_id, timeout_seconds, environment, say)
+        except BaseException:
+            _cancel(rest, name, submission)
+            raise
+        finally:
+            submission.clean()
+    return result
+
+
+class _Submission:
+    """Submits in a thread: the requests that Beam makes for it know no timeout."""
+
+    def __init__(self, pipeline: beam.Pipeline) -> None:
+        self._pipeline = pipeline
+        self._result: PipelineResult | None = None
+        self._error: BaseException | None = None
+        # Beam copies the runner's jar into the folder of temporary files, and leaves it there when
+        # a submission fails.
+        self._folder = tempfile.TemporaryDirectory(prefix="scoreline-flink-")
+        self._usual, tempfile.tempdir = tempfile.tempdir, self._folder.name
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._result = self._pipeline.run()
+        except BaseException as e:  # noqa: BLE001  handed to the thread that waits
+            self._error = e
+
+    @property
+    def is_over(self) -> bool:
+        return not self._thread.is_alive()
+
+    def wait(self, seconds: float) -> PipelineResult:
+        until = time.monotonic() + seconds
+        while not self.is_over:
+            self._thread.join(_LOOK_SECONDS)
+            if time.monotonic() > until:
+                raise FlinkJobFailed(
+                    f"The job was not submitted within {seconds:.0f} s (--submit_timeout_s). The "
+                    "JobManager's log says what it waits for"
+                )
+        if self._error is not None:
+            raise FlinkJobFailed(
+                f"Flink refused the job: {root_cause(_unescape(str(self._error)))}"
+            ) from None
+        if self._result is None:
+            raise FlinkJobFailed("The job was submitted without a result")
+        return self._result
+
+    def clean(self) -> None:
+        """Have Beam remove the jar that it uploaded, and remove what it left here."""
+        tempfile.tempdir = self._usual
+        if self._result is not None:
+            with contextlib.suppress(Exception):  # an uploaded jar left behind does no harm
+                _ = self._result.state
+        self._folder.cleanup()
+
+
+def _unescape(text: str) -> str:
+    """Return an answer of Flink's, which holds stack traces as JSON strings, with line ends."""
+    return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def _watch(
+    rest: FlinkRest, job_id: str, timeout: float, environment: str, say: Callable[[str], None]
+) -> None:
+    began = heard = time.monotonic()
+    has_started = is_restarting = False
+    while True:
+        try:
+            job = rest.job(job_id)
+            heard = time.monotonic()
+        except LookupError:
+            raise FlinkJobFailed(
+                f"{rest.url} knows the job no more: its JobManager was restarted. Without high "
+                "availability a JobManager takes its jobs along"
+            ) from None
+        except OSError as e:
+            if time.monotonic() - heard > _SILENCE_SECONDS:
+                raise FlinkJobFailed(
+                    f"{rest.url} has not answered for {_SILENCE_SECONDS:.0f} s, so the JobManager "
+                    f"is gone: {type(e).__name__}"
+                ) from e
+            time.sleep(_POLL_SECONDS)
+            continue
+        state = str(job["state"])
+        if state in ENDED:
+            break
+        if state == "RESTARTING" and not is_restarting:
+            say(f"Flink restarts the job: {root_cause(rest.root_exception(job_id))}")
+        is_restarting = state == "RESTARTING"
+        has_started = has_started or _has_given_something(job)
+        if not has_started and time.monotonic() - began > timeout:
+            raise FlinkJobFailed(_why_not_started(rest, job, timeout, environment))
+        time.sleep(_POLL_SECONDS)
+    if state == "CANCELED":
+        raise FlinkJobFailed("the job was cancelled")
+    if state == "FAILED":
+        raise FlinkJobFailed(root_cause(rest.root_exception(job_id)))
+
+
+def _has_given_something(job: dict[str, Any]) -> bool:
+    """Return whether some step has an output: its Python worker is up and has ended a bundle.
+
+    Sources do not count: they are Java.
+    """
+    return any(
+        vertex["status"] == "FINISHED" or vertex["metrics"]["write-records"]
+        for vertex in job["vertices"]
+        if not vertex["name"].startswith(_SOURCES)
+    )
+
+
+def _why_not_started(rest: FlinkRest, job: dict[str, Any], timeout: float, environment: str) -> str:
+    states = sorted({str(vertex["status"]) for vertex in job["vertices"]})
+    if "RUNNING" in states or "INITIALIZING" in states:
+        return (
+            f"No step gave anything within {timeout:.0f} s (--submit_timeout_s): its tasks wait "
+            f"for Python workers. Look at the environment {environment}: is it there, seen from "
+            "each TaskManager, is its `python` one with this version of Beam and with scoreline, "
+            "and what does its log say?"
+        )
+    slots = rest.slots()
+    return (
+        f"No task was started within {timeout:.0f} s (--submit_timeout_s): the job is "
+        f"{job['state']}, {slots.free} of {slots.total} slots are free. Start TaskManagers, or ask "
+        "for a smaller --parallelism"
+    )
+
+
+def _cancel(rest: FlinkRest, name: str, submission: _Submission) -> None:
+    """Cancel the job of a name, also when it is only about to appear, and wait for its end."""
+    until = time.monotonic() + _CANCEL_SECONDS
+    asked: set[str] = set()
+    while time.monotonic() < until:
+        try:
+            for job_id in rest.job_ids(name):
+                if rest.job(job_id)["state"] in ENDED:
+                    return
+                if job_id not in asked:
+                    rest.cancel(job_id)
+                    asked.add(job_id)
+        except (OSError, LookupError):
+            return  # the JobManager is gone, and the job with it
+        if submission.is_over and not asked:
+            return
+        time.sleep(_LOOK_SECONDS)
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does, until the with block ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

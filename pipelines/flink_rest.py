@@ -1,0 +1,78 @@
+"""What Flink's REST interface is asked: jobs, their state and failure, slots, cancelling."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import requests
+
+_TIMEOUT_SECONDS = 10.0
+ENDED = ("FINISHED", "FAILED", "CANCELED")
+
+
+class Slots(NamedTuple):
+    """How large a cluster is."""
+
+    task_managers: int
+    total: int
+    free: int
+
+
+class FlinkRest:
+    """A JobManager's REST interface. Every method raises OSError when it does not answer."""
+
+    def __init__(self, master: str) -> None:
+        """Take `host:port` or an URL."""
+        address = master.strip().rstrip("/")
+        self.url = address if "://" in address else f"http://{address}"
+        self._session = requests.Session()
+
+    def slots(self) -> Slots:
+        """Return how many TaskManagers and slots there are."""
+        found = self._get("overview")
+        return Slots(found["taskmanagers"], found["slots-total"], found["slots-available"])
+
+    def version(self) -> str:
+        """Return Flink's version."""
+        return str(self._get("config")["flink-version"])
+
+    def job_ids(self, name: str) -> list[str]:
+        """Return the ids of the jobs of a name, ended ones too."""
+        return [job["jid"] for job in self._get("jobs/overview")["jobs"] if job["name"] == name]
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """Return a job's state, vertices and their counts.
+
+        Raises:
+          LookupError: the JobManager does not know it.
+        """
+        return self._get(f"jobs/{job_id}")
+
+    def root_exception(self, job_id: str) -> str:
+        """Return why a job failed, or "" when it did not."""
+        found = self._get(f"jobs/{job_id}/exceptions")
+        return str(found.get("root-exception") or "")
+
+    def cancel(self, job_id: str) -> None:
+        """Ask for the end of a job."""
+        self._check(
+            self._session.patch(
+                f"{self.url}/v1/jobs/{job_id}", params={"mode": "cancel"}, timeout=_TIMEOUT_SECONDS
+            )
+        )
+
+    def metric(self, path: str, name: str) -> str | None:
+        """Return the value of a metric, None while there is none: `jobs/…/vertices/…/subtasks`."""
+        found = self._get(f"{path}/metrics?get={name}")
+        return str(found[0]["value"]) if found and "value" in found[0] else None
+
+    def _get(self, path: str) -> Any:
+        return self._check(
+            self._session.get(f"{self.url}/v1/{path}", timeout=_TIMEOUT_SECONDS)
+        ).json()
+
+    def _check(self, response: requests.Response) -> requests.Response:
+        if response.status_code == requests.codes.not_found:
+            raise LookupError(f"{response.url}: {response.text[:200]}")
+        response.raise_for_status()  # an OSError
+        return response

@@ -1,0 +1,268 @@
+"""The job on a real Flink cluster: the same table, also when what it runs on comes and goes."""
+
+from __future__ import annotations
+
+import re
+from concurrent import futures
+
+import grpc
+import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
+import requests
+from apache_beam.portability.api import beam_fn_api_pb2_grpc
+from deltalake import DeltaTable
+
+from deploy.local import worker_pool
+from deploy.local.processes import free_ports, wait_for
+from pipelines import score_batch, table
+from pipelines.flink_versions import FLINK_VERSION
+from tests.fakes import write_file
+from tests.flink import Job, require_flink, start_cluster
+
+pytestmark = [pytest.mark.flink, pytest.mark.timeout(600)]
+
+DAYS, ROWS = 40, 2_000
+TOTAL = DAYS * ROWS
+
+
+@pytest.fixture(scope="module")
+def reporter_ports():
+    return free_ports(4)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory, reporter_ports):
+    folder = tmp_path_factory.mktemp("flink")
+    ports = ",".join(map(str, reporter_ports))
+    fields = {"slots": 1, "heartbeat_timeout_ms": 5000, "prometheus_ports": ports}
+    with start_cluster(folder, 2, **fields) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory):
+    """Forty days, each one shard; for the model y = 2·a + b."""
+    root = tmp_path_factory.mktemp("flink-lake") / "lake"
+    for day in range(DAYS):
+        ids = np.arange(day * ROWS, (day + 1) * ROWS)
+        numbers = (ids % 97).astype(np.float32)
+        rows = pa.table({"id": ids, "a": numbers, "b": -numbers})
+        write_file(root, f"date=2024-{day // 28 + 1:02d}-{day % 28 + 1:02d}", "0.parquet", rows)
+    return str(root)
+
+
+@pytest.fixture
+def options_of(cluster, lake, zoo, tmp_path):
+    """Return a function that gives the command line of a job on the cluster.
+
+    Small batches make the job last long enough to be disturbed.
+    """
+
+    def make(*more):
+        return [
+            f"--input={lake}",
+            f"--model={zoo('model.tflite')}",
+            "--keys=id",
+            f"--output={tmp_path / 'scores'}",
+            "--batch_rows=50",
+            *cluster.arguments,
+            *more,
+        ]
+
+    return make
+
+
+def staged(output):
+    return len(list((output / "_scoreline" / "receipts").glob("*/*-scores.json")))
+
+
+def assert_right(output):
+    rows = DeltaTable(str(output)).to_pyarrow_table().to_pylist()
+    assert sorted(row["id"] for row in rows) == list(range(TOTAL))
+    assert all(row["y"] == row["id"] % 97 for row in rows)
+    assert table.main(["verify", f"--output={output}"]) == 0
+
+
+def running_jobs(cluster):
+    jobs = requests.get(f"http://{cluster.master}/v1/jobs/overview", timeout=10).json()["jobs"]
+    return [job for job in jobs if job["end-time"] < 0]
+
+
+def details(cluster, job):
+    return cluster.rest.job(job["jid"])
+
+
+def rows_scored(cluster, job):
+    """Return the sum of our counter over a job's subtasks, as Flink's REST interface gives it."""
+    total = 0
+    for vertex in details(cluster, job)["vertices"]:
+        path = f"jobs/{job['jid']}/vertices/{vertex['id']}/subtasks/metrics"
+        url = f"http://{cluster.master}/v1/{path}"
+        names = [m["id"] for m in requests.get(url, timeout=10).json()]
+        for name in [n for n in names if n.endswith("scoreline_rows_scored")]:
+            found = requests.get(url, params={"get": name, "agg": "sum"}, timeout=10).json()
+            total += int(found[0]["sum"])
+    return total
+
+
+def scraped(ports, text):
+    """Return the lines about a metric that any of the reporters shows."""
+    lines = []
+    for port in ports:
+        try:
+            page = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+        except requests.ConnectionError:
+            continue
+        lines += [line for line in page.splitlines() if text in line and not line.startswith("#")]
+    return lines
+
+
+def test_two_task_managers_give_the_table_of_a_local_run(
+    cluster, lake, options_of, tmp_path, reporter_ports
+):
+    assert cluster.rest.version() == FLINK_VERSION
+    job = Job(tmp_path, *options_of("--max_dead_letter_ratio=0.5"))
+    job.wait_for("a worker of each TaskManager", lambda: len(cluster.workers()) == 2)
+    (running,) = running_jobs(cluster)
+    assert re.fullmatch(
+        r"scoreline date=2024-01-01\.\.2024-02-12 model [0-9a-f]{12} [0-9a-f]{8}", running["name"]
+    )
+    job.wait_for("counters in REST", lambda: rows_scored(cluster, running) > 0)
+    job.wait_for("counters in Prometheus", lambda: scraped(reporter_ports, "rows_scored"))
+    assert all("scoreline" in line for line in scraped(reporter_ports, "rows_scored"))
+    steps = {vertex["parallelism"] for vertex in details(cluster, running)["vertices"]}
+    assert steps == {1, 2}  # what creates the shards is one
+    ended = job.end()
+    assert ended.code == 0, ended
+    assert re.search(r"rows/s .* 2 workers", ended.out)
+    assert re.search(r"time +read \d+ %", ended.out)  # counters came back to the launcher
+    assert not requests.get(f"http://{cluster.master}/v1/jars", timeout=10).json()["files"]
+
+    local = tmp_path / "local"
+    flags = [o for o in options_of() if o.partition("=")[0] in ("--input", "--model", "--keys")]
+    assert score_batch.main([*flags, f"--output={local}"]) == 0
+    ours, theirs = (
+        DeltaTable(str(path)).to_pyarrow_table().sort_by("id")
+        for path in (tmp_path / "scores", local)
+    )
+    assert ours.equals(theirs)
+    assert_right(tmp_path / "scores")
+
+
+def test_an_added_task_manager_is_used_and_a_killed_one_costs_no_row(cluster, options_of, tmp_path):
+    output = tmp_path / "scores"
+    cluster.scale(1)
+    job = Job(tmp_path, *options_of("--parallelism=2", "--batch_rows=10"))
+    job.wait_for("shards by one worker", lambda: staged(output) >= 1)
+    assert len(cluster.workers()) == 1
+    cluster.scale(2)
+    job.wait_for("a second worker", lambda: len(cluster.workers()) == 2)
+    before = staged(output)
+    job.wait_for("shards by two workers", lambda: staged(output) >= before + 3)
+    psutil.Process(cluster.processes.recorded()[cluster.task_managers()[0]].pid).kill()
+    ended = job.end()
+    cluster.scale(2)
+    assert ended.code == 0, ended
+    assert "Flink restarts the job" in ended.out
+    assert_right(output)
+
+
+def test_a_killed_worker_without_retries_fails_the_job_and_a_rerun_goes_on(
+    cluster, options_of, tmp_path, monkeypatch
+):
+    output = tmp_path / "scores"
+    job = Job(tmp_path, *options_of("--number_of_execution_retries=0"))
+    job.wait_for("staged shards", lambda: staged(output) >= 3)
+    cluster.workers()[0].kill()
+    ended = job.end()
+    assert ended.code == 1, ended
+    assert re.search(r"The job failed: .*(SDK|closed|cancelled|CANCELLED|UNAVAILABLE)", ended.err)
+    assert "run the same command to go on" in ended.err
+    assert not running_jobs(cluster)
+    counted = {}
+    real = score_batch._read_counters
+    monkeypatch.setattr(
+        score_batch, "_read_counters", lambda result: counted.update(real(result)) or counted
+    )
+    left = TOTAL - staged(output) * ROWS
+    assert score_batch.main(options_of()) == 0
+    assert counted["rows_read"] <= left < TOTAL
+    assert_right(output)
+
+
+def test_ctrl_c_cancels_the_job(cluster, options_of, tmp_path):
+    job = Job(tmp_path, *options_of())
+    job.wait_for("a running job", lambda: running_jobs(cluster) and cluster.workers())
+    (running,) = running_jobs(cluster)
+    job.interrupt()
+    ended = job.end()
+    assert ended.code == 130, ended
+    assert "Stopped." in ended.err
+    assert details(cluster, running)["state"] == "CANCELED"
+    assert wait_for(lambda: not cluster.workers(), 30)
+
+
+def test_a_job_that_flink_refuses_ends_with_flinks_reason(options_of, capsys):
+    assert score_batch.main(options_of("--parallelism=2", "--max_parallelism=1")) == 1
+    assert "max parallelism" in capsys.readouterr().err
+
+
+def test_workers_that_never_come_end_the_job_in_time(cluster, options_of, tmp_path, monkeypatch):
+    """A pool whose interpreter ends at once: for ever RUNNING, if nobody gave up."""
+    monkeypatch.setattr(worker_pool, "PYTHON", "/bin/true")
+    (port,) = free_ports(1)
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    pool = worker_pool.WorkerPool()
+    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    try:
+        job = Job(
+            tmp_path,
+            *options_of("--submit_timeout_s=20", f"--environment_config=127.0.0.1:{port}"),
+        )
+        ended = job.end()
+    finally:
+        server.stop(None)
+        pool.stop()
+    assert ended.code == 1, ended
+    assert "No step gave anything within 20 s (--submit_timeout_s)" in ended.err
+    assert f"EXTERNAL 127.0.0.1:{port}" in ended.err
+    assert not running_jobs(cluster)
+
+
+def test_a_killed_job_manager_ends_the_command_and_a_rerun_goes_on(cluster, options_of, tmp_path):
+    output = tmp_path / "scores"
+    job = Job(tmp_path, *options_of())
+    job.wait_for("staged shards", lambda: staged(output) >= 3)
+    psutil.Process(cluster.processes.recorded()["jobmanager"].pid).kill()
+    cluster.up(cluster.spec, 2)
+    ended = job.end()
+    assert ended.code == 1, ended
+    assert "knows the job no more: its JobManager was restarted" in ended.err
+    assert score_batch.main(options_of()) == 0
+    assert_right(output)
+
+
+def test_options_that_no_cluster_can_run_are_refused_at_once(cluster, options_of, capsys):
+    require_flink()
+    (port,) = free_ports(1)
+    code = score_batch.main(
+        options_of(
+            f"--flink_master=127.0.0.1:{port}",
+            "--submit_timeout_s=never",
+            "--savepoint_pth=x",
+            "--flink_job_server_jar=none.jar",
+        )
+    )
+    told = capsys.readouterr().err
+    assert code == 2
+    for text in (
+        f"--flink_master: no JobManager answers at http://127.0.0.1:{port}",
+        "--submit_timeout_s: expected a whole number of at least 1, got 'never'",
+        "unknown option --savepoint_pth",
+        "--flink_job_server_jar: expected Beam's Flink runner as a jar, got none.jar",
+    ):
+        assert text in told

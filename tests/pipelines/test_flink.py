@@ -1,0 +1,118 @@
+"""What a command line becomes on Flink, and what a stack trace is about; no cluster needed."""
+
+from __future__ import annotations
+
+import pytest
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
+
+from pipelines.flink import complete_arguments, job_server_jar, name_job
+from pipelines.flink_job import root_cause
+from pipelines.runners import runner_name
+from pipelines.score_batch import find_unknown_options
+
+SDK_TRACE = """org.apache.flink.runtime.JobException: Recovery is suppressed by FixedDelayRestart
+\tat org.apache.flink.runtime.executiongraph.ExecutionFailureHandler.handle(X.java:1)
+Caused by: java.util.concurrent.ExecutionException: RuntimeException: Error received from \
+SDK harness for instruction 5: Traceback (most recent call last):
+  File "apache_beam/runners/common.py", line 1498, in process
+    return self.do_fn_invoker.invoke_process(windowed_value)
+transforms.score.ModelFails: The model fails on every row of two batches: no kernel
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "apache_beam/runners/worker/sdk_worker.py", line 313, in _execute
+transforms.score.ModelFails: The model fails on every row of two batches: no kernel [while running \
+'Score/Predict']
+
+\tat org.apache.beam.runners.fnexecution.control.FnApiControlClient.onNext(F.java:177)
+"""
+JAVA_TRACE = """org.apache.flink.runtime.JobException: Recovery is suppressed
+\tat org.apache.flink.Some.method(Some.java:1)
+Caused by: java.util.concurrent.CompletionException: x
+\t... 3 more
+Caused by: org.apache.flink.NoResourceAvailableException: Could not acquire the minimum required \
+resources.
+"""
+
+
+@pytest.mark.parametrize(
+    ("trace", "cause"),
+    [
+        (
+            SDK_TRACE,
+            "transforms.score.ModelFails: The model fails on every row of two batches: no kernel "
+            "[while running 'Score/Predict']",
+        ),
+        (
+            JAVA_TRACE,
+            "org.apache.flink.NoResourceAvailableException: Could not acquire the minimum required "
+            "resources.",
+        ),
+        ("java.lang.Exception: only this\n\tat a.b(c.java:1)", "java.lang.Exception: only this"),
+        ("", "no reason given"),
+    ],
+)
+def test_root_cause_is_pythons_error_or_the_last_cause(trace, cause):
+    assert root_cause(trace) == cause
+
+
+@pytest.mark.parametrize("runner", ["flink", "Flink", "FlinkRunner", "flinkrunner"])
+@pytest.mark.parametrize("form", ["--runner={}", "--runner {}"])
+def test_flink_in_any_case_gets_defaults_that_what_is_given_overrides(runner, form):
+    argv = [*form.format(runner).split(), "--flink_master=h:1", "--execution_retry_delay=5"]
+    completed = complete_arguments(argv)
+    options = PipelineOptions(completed)
+    assert runner_name(options) == options.view_as(StandardOptions).runner == "FlinkRunner"
+    assert options.view_as(FlinkRunnerOptions).flink_submit_uber_jar
+    assert options.view_as(FlinkRunnerOptions).flink_version == "1.19"
+    assert options.view_as(PortableOptions).environment_type == "EXTERNAL"
+    assert options.view_as(PortableOptions).environment_config == "localhost:50000"
+    known = options.get_all_options()
+    assert (known["number_of_execution_retries"], known["execution_retry_delay"]) == ("3", "5")
+    assert not find_unknown_options(completed, options)
+
+
+def test_job_server_and_other_environments_are_left_as_they_are():
+    argv = [
+        *("--runner=flink", "--job_endpoint=h:8099", "--environment_type=DOCKER"),
+        "--execution_mode_for_batch=BATCH_FORCED",
+    ]
+    options = PipelineOptions(complete_arguments(argv))
+    assert not options.view_as(FlinkRunnerOptions).flink_submit_uber_jar
+    assert options.view_as(FlinkRunnerOptions).flink_job_server_jar is None
+    assert options.view_as(PortableOptions).environment_config is None
+    assert not options.view_as(StandardOptions).streaming  # an execution mode is that of batch jobs
+
+
+def test_other_runners_get_nothing():
+    assert complete_arguments(["--runner=PrismRunner", "--x"]) == ["--runner=PrismRunner", "--x"]
+
+
+def test_the_cached_jar_is_the_default(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    jar = job_server_jar()
+    assert not any("jar=" in flag for flag in complete_arguments(["--runner=flink"]))
+    jar.parent.mkdir()
+    jar.touch()
+    assert f"--flink_job_server_jar={jar}" in complete_arguments(["--runner=flink"])
+    own = complete_arguments(["--runner=flink", "--flink_job_server_jar=own.jar"])
+    assert [flag for flag in own if "jar=" in flag] == ["--flink_job_server_jar=own.jar"]
+
+
+def test_job_name_says_partitions_and_model_and_is_the_only_one():
+    digest = "sha256:" + "ab" * 32
+    days = ["date=2024-01-01", "date=2024-01-02", "date=2024-01-31"]
+    options = PipelineOptions([])
+    name = "scoreline date=2024-01-01..2024-01-31 model abababababab 01234567"
+    assert name_job(options, days, digest, "0123456789") == name
+    assert options.get_all_options()["job_name"] == name
+    one = name_job(PipelineOptions([]), days[:1], digest, "0123456789")
+    assert one == "scoreline date=2024-01-01 model abababababab 01234567"
+    given = PipelineOptions(["--job_name=nightly"])
+    assert name_job(given, days, digest, "0123456789") == "nightly 01234567"
