@@ -45,7 +45,7 @@ def write_whole(file_system: fs.FileSystem, path: str, content: bytes) -> None:
                 stream.write(content)
             file_system.move(hidden, path)
             return
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):  # the latter: removed while it was made
             if attempt == _MOST_ATTEMPTS - 1:
                 raise
 
