@@ -39,6 +39,9 @@ from models.signature import InputColumn, Signature, TensorSpec
 # What loading and the first calls, which may compile the model, get at least.
 _LEAST_LOAD_S = 600.0
 _EXIT_S = 10.0
+# Calls that had the process killed for memory are halved for good, but no further than this: a row
+# that takes all memory by itself must not slow down all others.
+_LEAST_CALL_ROWS = 1024
 _HEAD = struct.Struct("<QQ")  # bytes of JSON, bytes of Arrow IPC
 
 
@@ -134,6 +137,8 @@ class ModelProcess:
             ) from None
         except (OSError, EOFError):
             ended = child.describe_end()
+            if child.was_killed():
+                self._halve_calls(rows)
             self.close()
             raise ModelDied(f"the model's process {ended}") from None
         except BaseException:  # an answer that nobody took must not be taken for the next call's
@@ -143,6 +148,12 @@ class ModelProcess:
             raise CallFailed(reply["error"])
         self.call_size.rows = reply["call_rows"]
         return columns
+
+    def _halve_calls(self, rows: int) -> None:
+        """Have the next process make calls of half the rows, since this one was killed."""
+        half = min(rows, self.call_size.rows) // 2
+        if half >= _LEAST_CALL_ROWS:
+            self._load["batch_rows"] = half
 
     def close(self) -> None:
         """End the process; the next call would start another."""
@@ -253,6 +264,10 @@ class _Child(_Channel):
             name = ""
         hint = ", as the kernel does when memory runs out" if code == -signal.SIGKILL else ""
         return f"died with signal {-code}{name}{hint}"
+
+    def was_killed(self) -> bool:
+        """Return whether the process was ended from outside, as the kernel does for memory."""
+        return self._process.returncode == -signal.SIGKILL
 
 
 def _end(process: subprocess.Popen[bytes], end: socket.socket) -> None:

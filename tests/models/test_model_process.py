@@ -100,6 +100,17 @@ def test_a_crash_of_the_model_is_an_error_of_the_call(zoo):
         assert scores_of(process, [1.0, 2.0]) == [2.0, 3.0]
 
 
+def test_calls_are_halved_when_the_process_is_killed_as_for_memory(zoo):
+    with open_process(zoo("perilous.tflite")) as process:
+        before = process.call_size.rows
+        for rows, after in ((4096, 2048), (65_536, 1024), (1, 1024)):
+            os.kill(process._child._process.pid, signal.SIGKILL)
+            with pytest.raises(ModelDied):
+                scores_of(process, [1.0] * rows)
+            assert scores_of(process, [1.0] * 5000) == [2.0] * 5000
+            assert process.call_size.rows == after < before
+
+
 def test_a_model_that_cannot_be_used_is_refused_with_its_reason(zoo, tmp_path):
     path = zoo("perilous.tflite")
     for wanted, name, options in (
