@@ -123,7 +123,7 @@ def test_two_task_managers_give_the_table_of_a_local_run(
     cluster, lake, options_of, tmp_path, reporter_ports
 ):
     assert cluster.rest.version() == FLINK_VERSION
-    job = Job(tmp_path, *options_of("--max_dead_letter_ratio=0.5"))
+    job = Job(tmp_path, *options_of("--batch_rows=10"))
     job.wait_for("a worker of each TaskManager", lambda: len(cluster.workers()) == 2)
     (running,) = running_jobs(cluster)
     assert re.fullmatch(
