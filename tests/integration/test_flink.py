@@ -225,14 +225,14 @@ def test_workers_that_never_come_end_the_job_in_time(cluster, options_of, tmp_pa
     try:
         job = Job(
             tmp_path,
-            *options_of("--submit_timeout_s=20", f"--environment_config=127.0.0.1:{port}"),
+            *options_of("--submit_timeout_s=15", f"--environment_config=127.0.0.1:{port}"),
         )
         ended = job.end()
     finally:
         server.stop(None)
         pool.stop()
     assert ended.code == 1, ended
-    assert "No step gave anything within 20 s (--submit_timeout_s)" in ended.err
+    assert "No step gave anything within 15 s (--submit_timeout_s)" in ended.err
     assert f"EXTERNAL 127.0.0.1:{port}" in ended.err
     assert not running_jobs(cluster)
 
