@@ -241,7 +241,9 @@ def test_a_killed_job_manager_ends_the_command_and_a_rerun_goes_on(cluster, opti
     output = tmp_path / "scores"
     job = Job(tmp_path, *options_of())
     job.wait_for("staged shards", lambda: staged(output) >= 3)
-    psutil.Process(cluster.processes.recorded()["jobmanager"].pid).kill()
+    job_manager = psutil.Process(cluster.processes.recorded()["jobmanager"].pid)
+    job_manager.kill()
+    job_manager.wait(60)
     cluster.up(cluster.spec, 2)
     ended = job.end()
     assert ended.code == 1, ended
