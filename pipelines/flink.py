@@ -94,8 +94,8 @@ class FlinkOptions(PipelineOptions):
             "--submit_timeout_s",
             metavar="S",
             default="300",
-            help="give up, and cancel the job, when no step has given anything after so many "
-            "seconds (default: 300)",
+            help="give up, and cancel the job, when no step has given anything so many seconds "
+            "after the submission (default: 300)",
         )
 
 

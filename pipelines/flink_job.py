@@ -22,6 +22,8 @@ from apache_beam.runners.runner import PipelineResult
 from pipelines.flink_rest import ENDED, FlinkRest
 
 _POLL_SECONDS = 0.5
+# For copying and uploading the runner's jar, and for Flink's JobManager to translate the pipeline.
+_SUBMIT_SECONDS = 300.0
 _LOOK_SECONDS = 0.1
 # A JobManager that is away for so long has lost the job, unless it is highly available.
 _SILENCE_SECONDS = 60.0
@@ -60,7 +62,7 @@ def run_on_flink(
       pipeline: made with Beam's FlinkRunner, or its PortableRunner.
       rest: of the cluster.
       name: the job's, which no other job has.
-      timeout_seconds: for the submission, and then again until some step has given something.
+      timeout_seconds: from the submission until some step has given something.
       environment: where Python workers come from, for the message when none does.
       say: gets a sentence when Flink restarts the job.
 
@@ -72,7 +74,7 @@ def run_on_flink(
     with _sigterm_as_interrupt():
         submission = _Submission(pipeline)
         try:
-            result = submission.wait(timeout_seconds)
+            result = submission.wait(_SUBMIT_SECONDS)
             (job_id,) = rest.job_ids(name)
             _watch(rest, job_id, timeout_seconds, environment, say)
         except BaseException:
@@ -92,7 +94,9 @@ class _Submission:
         self._error: BaseException | None = None
         # Beam copies the runner's jar into the folder of temporary files, and leaves it there when
         # a submission fails.
-        self._folder = tempfile.TemporaryDirectory(prefix="scoreline-flink-")
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="scoreline-flink-", ignore_cleanup_errors=True
+        )
         self._usual, tempfile.tempdir = tempfile.tempdir, self._folder.name
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -113,7 +117,7 @@ class _Submission:
             self._thread.join(_LOOK_SECONDS)
             if time.monotonic() > until:
                 raise FlinkJobFailed(
-                    f"The job was not submitted within {seconds:.0f} s (--submit_timeout_s). The "
+                    f"The job was not submitted within {seconds:.0f} s. The "
                     "JobManager's log says what it waits for"
                 )
         if self._error is not None:

@@ -123,7 +123,7 @@ def test_two_task_managers_give_the_table_of_a_local_run(
     cluster, lake, options_of, tmp_path, reporter_ports
 ):
     assert cluster.rest.version() == FLINK_VERSION
-    job = Job(tmp_path, *options_of("--max_dead_letter_ratio=0.5"))
+    job = Job(tmp_path, *options_of("--batch_rows=10"))
     job.wait_for("a worker of each TaskManager", lambda: len(cluster.workers()) == 2)
     (running,) = running_jobs(cluster)
     assert re.fullmatch(
@@ -153,11 +153,14 @@ def test_two_task_managers_give_the_table_of_a_local_run(
 
 def test_an_added_task_manager_is_used_and_a_killed_one_costs_no_row(cluster, options_of, tmp_path):
     output = tmp_path / "scores"
-    cluster.scale(1)
+    # To Flink one that comes back is a new one, and it comes sooner than its Java would start.
+    second = psutil.Process(cluster.processes.recorded()[cluster.task_managers()[1]].pid)
+    second.suspend()
+    assert wait_for(lambda: cluster.rest.slots().task_managers == 1, 120)
     job = Job(tmp_path, *options_of("--parallelism=2", "--batch_rows=10"))
     job.wait_for("shards by one worker", lambda: staged(output) >= 1)
     assert len(cluster.workers()) == 1
-    cluster.scale(2)
+    second.resume()
     job.wait_for("a second worker", lambda: len(cluster.workers()) == 2)
     before = staged(output)
     job.wait_for("shards by two workers", lambda: staged(output) >= before + 3)
@@ -201,7 +204,8 @@ def test_ctrl_c_cancels_the_job(cluster, options_of, tmp_path):
     assert ended.code == 130, ended
     assert "Stopped." in ended.err
     assert details(cluster, running)["state"] == "CANCELED"
-    assert wait_for(lambda: not cluster.workers(), 30)
+    # Flink forgets a worker that is still starting; it ends when it finds nobody, after 60 s.
+    assert wait_for(lambda: not cluster.workers(), 120)
 
 
 def test_a_job_that_flink_refuses_ends_with_flinks_reason(options_of, capsys):
@@ -221,14 +225,14 @@ def test_workers_that_never_come_end_the_job_in_time(cluster, options_of, tmp_pa
     try:
         job = Job(
             tmp_path,
-            *options_of("--submit_timeout_s=20", f"--environment_config=127.0.0.1:{port}"),
+            *options_of("--submit_timeout_s=15", f"--environment_config=127.0.0.1:{port}"),
         )
         ended = job.end()
     finally:
         server.stop(None)
         pool.stop()
     assert ended.code == 1, ended
-    assert "No step gave anything within 20 s (--submit_timeout_s)" in ended.err
+    assert "No step gave anything within 15 s (--submit_timeout_s)" in ended.err
     assert f"EXTERNAL 127.0.0.1:{port}" in ended.err
     assert not running_jobs(cluster)
 
@@ -237,7 +241,9 @@ def test_a_killed_job_manager_ends_the_command_and_a_rerun_goes_on(cluster, opti
     output = tmp_path / "scores"
     job = Job(tmp_path, *options_of())
     job.wait_for("staged shards", lambda: staged(output) >= 3)
-    psutil.Process(cluster.processes.recorded()["jobmanager"].pid).kill()
+    job_manager = psutil.Process(cluster.processes.recorded()["jobmanager"].pid)
+    job_manager.kill()
+    job_manager.wait(60)
     cluster.up(cluster.spec, 2)
     ended = job.end()
     assert ended.code == 1, ended

@@ -74,6 +74,24 @@ def test_only_shards_whose_receipt_or_file_is_wrong_are_scored_again(killed, rer
     assert_scored_whole(lake, output)
 
 
+@pytest.mark.parametrize(("may_restart", "read"), [(True, 100), (False, 600)])
+def test_a_job_that_the_runner_restarts_finds_what_its_first_attempt_staged(
+    killed, rerun, monkeypatch, may_restart, read
+):
+    lake, output, receipts = killed
+    receipts[0].unlink()
+    # As in a restart: when the job was planned nothing was staged.
+    monkeypatch.setattr("pipelines.plan.split_staged", lambda output, shards: (shards, []))
+    real = score_batch.build
+    monkeypatch.setattr(
+        score_batch,
+        "build",
+        lambda *args, **_: real(*args, may_restart=may_restart),
+    )
+    assert rerun(lake, output) == (0, read)
+    assert_scored_whole(lake, output)
+
+
 def test_staged_files_that_were_swapped_are_scored_again(killed, rerun):
     lake, output, _ = killed
     first, second = sorted(output.glob("date=2024-01-01/part-*.parquet"))[:2]
