@@ -16,7 +16,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install constraints run-local check format test test-quick prism soak \
-        score-nightly kafka-up kafka-down bench bench-quick bench-formats clean
+        score-nightly run-stream kafka-up kafka-down bench bench-quick bench-formats clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,9 @@ soak: install ## Kill a real job 500 times at random steps, and check the table 
 
 score-nightly: install ## Score what is not committed of the LAST=7 newest partitions: ARGS="--input … --model …"
 	$(BIN)/python -m pipelines.score_batch --last $(or $(LAST),7) $(ARGS)
+
+run-stream: kafka-up ## Score flights as they come, from one Kafka topic into another (ARGS="--rate 2000")
+	@$(BIN)/python -m pipelines.run_stream --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
 
 kafka-up: install ## Start one Kafka broker on 127.0.0.1:9092 or KAFKA_PORT (needs Java and Maven)
 	@$(BIN)/python deploy/kafka/broker.py up --port $(KAFKA_PORT)

@@ -10,7 +10,9 @@ topics or model are wrong, found before the first record; 3 as 0, and some recor
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import signal
 import sys
 import time
@@ -180,5 +182,19 @@ def _print_plan(settings: StreamScoringSettings, plan: StreamPlan, console: Cons
     say(console, f"columns    {columns}")
 
 
+def _run_and_exit() -> None:
+    """Run the command and end the process, even if a thread of the client library hangs.
+
+    Whoever restarts a job that failed waits for its end.
+    """
+    code = main()
+    if code == EXIT_FAILED:
+        atexit._run_exitfuncs()  # Beam ends runners that it started
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _run_and_exit()

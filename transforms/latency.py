@@ -30,7 +30,7 @@ class LatencyController:
         self._fitting_rows = most_rows if target_ms is None else min(64, most_rows)
         self._full_polls = 0
         # Weighted sums of 1, rows, seconds, rows², rows·seconds.
-        self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
+        self._sums = [0.0] * 5
         self.rows = self._fitting_rows
 
     def record(self, rows: int, seconds: float) -> None:
@@ -38,9 +38,10 @@ class LatencyController:
         if self._target_seconds is None or not rows:
             return
         new = (1.0, rows, seconds, rows * rows, rows * seconds)
-        self._sums = tuple(
-            (1 - _WEIGHT) * s + _WEIGHT * n for s, n in zip(self._sums, new, strict=True)
-        )  # type: ignore[assignment]
+        self._sums = [
+            (1 - _WEIGHT) * known + _WEIGHT * added
+            for known, added in zip(self._sums, new, strict=True)
+        ]
         self._fitting_rows = self._fit(self._target_seconds / 2)
         self._full_polls = self._full_polls + 1 if rows >= self.rows else 0
         if self._full_polls < _FULL_POLLS:

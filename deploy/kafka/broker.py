@@ -121,6 +121,7 @@ class Broker:
     port: int
     controller_port: int
     memory: str = "384m"
+    _process: subprocess.Popen[bytes] | None = dataclasses.field(default=None, repr=False)
 
     @property
     def address(self) -> str:
@@ -182,11 +183,13 @@ class Broker:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._process = started
+        self._process = started  # a child that nobody waits for stays as a zombie
         (self.folder / "pid").write_text(str(started.pid))
 
     def pid(self) -> int | None:
         """Return the id of the broker's process; None when it does not run."""
+        if self._process is not None:
+            return self._process.pid if self._process.poll() is None else None
         try:
             pid = int((self.folder / "pid").read_text())
             # The number may have gone to another process since.
@@ -221,17 +224,11 @@ class Broker:
         if pid is not None:
             os.kill(pid, how)
         deadline = time.monotonic() + _STOP_SECONDS
-        while self.pid() is not None:
-            self._reap()
+        while (pid := self.pid()) is not None:
             if time.monotonic() > deadline:
-                os.kill(self.pid() or 0, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
-        self._reap()
         (self.folder / "pid").unlink(missing_ok=True)
-
-    def _reap(self) -> None:
-        if started := getattr(self, "_process", None):
-            started.poll()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -131,7 +131,7 @@ def decode_batch(raw: pa.RecordBatch, decoder: Decoder, schema: pa.Schema) -> De
             parts.append(decoder.decode([values[row] for row in at[start:stop]]))
         except _ERRORS as e:
             if stop - start == 1:
-                dead[at[start]] = f"{e}"[:_LONGEST_REASON]
+                dead[at[start]] = (str(e) or type(e).__name__)[:_LONGEST_REASON]
             else:
                 middle = (start + stop) // 2
                 todo += [(middle, stop), (start, middle)]

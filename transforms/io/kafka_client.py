@@ -7,6 +7,7 @@ in no command line, no job graph and no log.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -22,8 +23,25 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
+_LOG = logging.getLogger(__name__)
 # Long enough for a broker that is just starting, or for one transaction to time out.
 TIMEOUT_SECONDS = 60.0
+_PASSING = (
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._RESOLVE,
+    KafkaError._WAIT_COORD,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+)
 Answer = TypeVar("Answer")
 _OUR_OWN = ("bootstrap.servers", "group.id", "transactional.id", "enable.auto.commit")
 
@@ -68,7 +86,9 @@ class Connection:
           ours: defaults, with `_` for the dots of their names.
         """
         given = parse_properties(Path(self.config).read_text("utf-8")) if self.config else {}
-        defaults = {name.replace("_", "."): value for name, value in ours.items()}
+        # Each attempt to reach a broker that is away is a line on stderr: two in a second will do.
+        defaults: dict[str, Any] = {"reconnect.backoff.ms": 500, "reconnect.backoff.max.ms": 2000}
+        defaults |= {name.replace("_", "."): value for name, value in ours.items()}
         return {**defaults, **given, "bootstrap.servers": self.brokers}
 
     def consumer(self, group: str, **ours: Any) -> Consumer:
@@ -112,6 +132,7 @@ def until_done(
         except KafkaException as e:
             if not is_passing(e.args[0]) or time.monotonic() > deadline:
                 raise
+            _LOG.warning("%s: %s; trying again", getattr(call, "__name__", "call"), e.args[0].str())
         time.sleep(0.2)
 
 
@@ -224,9 +245,4 @@ def to_positions(topic: str, offsets: Mapping[int, int]) -> list[TopicPartition]
 
 def is_passing(error: KafkaError) -> bool:
     """Return whether a client mends this error by itself: a broker that is away for a while."""
-    return bool(error.retriable()) or error.code() in (
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._TRANSPORT,
-        KafkaError._TIMED_OUT,
-        KafkaError._RESOLVE,
-    )
+    return bool(error.retriable()) or error.code() in _PASSING

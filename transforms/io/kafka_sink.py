@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -23,6 +24,9 @@ from transforms.io.kafka_client import TIMEOUT_SECONDS, Connection, commit, to_p
 _LOG = logging.getLogger(__name__)
 # librdkafka gives a record up after 120 s (delivery.timeout.ms), and says so.
 _DELIVERY_SECONDS = 150.0
+
+# A transaction that is not committed by then is given up, and its records are read again.
+_TRANSACTION_SECONDS = 10.0
 
 
 class Undeliverable(RuntimeError):
@@ -73,6 +77,7 @@ class _Slot:
         self._failed: list[str] = []
         self._offsets: dict[int, int] = {}
         self._is_open = False
+        self._is_lost = False
         self._consumer = spec.connection.consumer(spec.group)
         self._producer = spec.connection.producer(
             spec.transactional_id(slot) if spec.exactly_once else None
@@ -157,22 +162,30 @@ class _Slot:
         return f"Kafka did not take all records: {told}. They are read and scored again"
 
     def _commit_transaction(self, offsets: Mapping[int, int]) -> None:
-        until_done(
-            self._producer.send_offsets_to_transaction,
-            to_positions(self._spec.source_topic, offsets),
-            self._consumer.consumer_group_metadata(),
-            TIMEOUT_SECONDS,
-            seconds=_DELIVERY_SECONDS,
-        )
-        try:
+        def commit_all() -> None:
             until_done(
-                self._producer.commit_transaction, TIMEOUT_SECONDS, seconds=_DELIVERY_SECONDS
+                self._producer.send_offsets_to_transaction,
+                to_positions(self._spec.source_topic, offsets),
+                self._consumer.consumer_group_metadata(),
+                _TRANSACTION_SECONDS,
+                seconds=_TRANSACTION_SECONDS,
             )
-        except KafkaException as e:
-            raise Undeliverable(self._describe(0)) from e
+            until_done(
+                self._producer.commit_transaction,
+                _TRANSACTION_SECONDS,
+                seconds=_TRANSACTION_SECONDS,
+            )
+
+        try:
+            _within(_TRANSACTION_SECONDS, commit_all)
+        except (KafkaException, TimeoutError) as e:
+            self._is_lost = True
+            raise Undeliverable(f"{self._describe(0)}: {e}") from e
 
     def close(self) -> None:
         """Give up what is not finished: without its offsets it is read again."""
+        if self._is_lost:  # its calls may hang; the broker ends the transaction in time
+            return
         if self._is_open and self._spec.exactly_once:
             try:
                 self._producer.abort_transaction(TIMEOUT_SECONDS)
@@ -181,6 +194,29 @@ class _Slot:
         self._producer.purge()
         self._producer.flush(1)
         self._consumer.close()
+
+
+def _within(seconds: float, call: Callable[[], None]) -> None:
+    """Call in a thread, and raise TimeoutError when it takes longer.
+
+    librdkafka's send_offsets_to_transaction does not keep to its own timeout: while the broker that
+    coordinates the group is away, and sometimes after, it hangs (librdkafka issue 5456).
+    """
+    failed: list[Exception] = []
+
+    def run() -> None:
+        try:
+            call()
+        except Exception as e:  # noqa: BLE001  raised again below
+            failed.append(e)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"the transaction was not committed within {seconds:.0f} s")
+    if failed:
+        raise failed[0]
 
 
 class _WriteDoFn(beam.DoFn):
