@@ -16,7 +16,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install constraints run-local check format test test-quick prism soak \
-        score-nightly run-stream kafka-up kafka-down bench bench-quick bench-formats clean
+        score-nightly run-stream kafka-up kafka-down bench bench-quick bench-formats bench-stream clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -87,6 +87,9 @@ bench-quick: install ## The same on 500 k rows
 
 bench-formats: install ## Measure what the same model costs in every format (about 20 minutes)
 	$(BIN)/python -m benchmarks.formats
+
+bench-stream: kafka-up ## Measure latency and rows/s of streams at fixed rates, beside a bare loop (about an hour)
+	$(BIN)/python -m benchmarks.stream --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
 
 clean: ## Remove build/ (data, models, scores)
 	rm -rf build

@@ -78,9 +78,10 @@ class Replay(threading.Thread):
         self._topic, self._flights, self._rate = topic, flights, rate
         self.sent = 0
         self.error = ""
+        self.go_on = threading.Event()
 
     def run(self) -> None:
-        """Send all, each when it is due."""
+        """Send the first, and when told to go on all others, each when it is due."""
         began = time.monotonic()
         try:
             for key, value in to_records(self._flights):
@@ -90,6 +91,10 @@ class Replay(threading.Thread):
                 self._producer.produce(self._topic, key=key, value=value)
                 self._producer.poll(0)
                 self.sent += 1
+                if not self.go_on.is_set():
+                    self._producer.flush()
+                    self.go_on.wait()
+                    began = time.monotonic()
             self._producer.flush()
         except (KafkaException, BufferError) as e:
             self.error = f"replay stopped: {e}"
@@ -201,6 +206,8 @@ def _watch(
     with Live(console=console, refresh_per_second=4) as live:
         while arrivals.records < total:
             arrivals.read(0.25)
+            if arrivals.records:  # the model is loaded
+                replay.go_on.set()
             live.update(arrivals.line(replay.sent, total))
             if arrivals.records != last:
                 last, heard = arrivals.records, time.monotonic()
