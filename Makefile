@@ -8,6 +8,8 @@ FLINK_VERSION := 1.19.3
 PARTITIONS  ?=
 ARGS        ?=
 CACHE       ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scoreline
+export CACHE
+KAFKA_PORT  ?= 9092
 PRISM       := $(CACHE)/prism-$(BEAM_VERSION)/prism
 
 FLINK_LIBS  := $(CACHE)/flink-$(FLINK_VERSION)
@@ -29,7 +31,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help install constraints run-local check format test test-quick prism soak \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
-        score-nightly bench bench-quick bench-formats bench-memory bench-scaling bench-flink clean
+        run-stream kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
+        bench-scaling bench-flink bench-stream clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -123,6 +126,15 @@ soak: install ## Kill a real job 500 times at random steps, and check the table 
 score-nightly: install ## Score what is not committed of the LAST=7 newest partitions: ARGS="--input … --model …"
 	$(BIN)/python -m pipelines.score_batch --last $(or $(LAST),7) $(ARGS)
 
+run-stream: kafka-up ## Score flights as they come, from one Kafka topic into another (ARGS="--rate 2000")
+	@$(BIN)/python -m pipelines.run_stream --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
+
+kafka-up: install ## Start one Kafka broker on 127.0.0.1:9092 or KAFKA_PORT (needs Java and Maven)
+	@$(BIN)/python deploy/kafka/broker.py up --port $(KAFKA_PORT)
+
+kafka-down: install ## Stop it; what it holds stays in build/kafka
+	@$(BIN)/python deploy/kafka/broker.py down
+
 bench: install ## Measure against a bare loop and the peers, 5 M rows (about an hour)
 	$(BIN)/python -m benchmarks.batch --rows 5000000
 
@@ -140,6 +152,9 @@ bench-memory: install ## Measure memory with huge row groups and with 10,000 tin
 
 bench-scaling: install ## Measure what 100,000 files and 10,000 partitions cost, and what a cluster needs
 	$(BIN)/python -m benchmarks.scaling $(ARGS)
+
+bench-stream: kafka-up ## Measure latency and rows/s of streams at fixed rates, beside a bare loop (about an hour)
+	$(BIN)/python -m benchmarks.stream --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
 
 clean: ## Remove build/ (data, models, scores), and stop the Flink cluster
 	@if [ -d build/flink/run ]; then $(FLINK) down; fi

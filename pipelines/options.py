@@ -183,13 +183,20 @@ class BatchScoringOptions(PipelineOptions):
         )
 
 
-def make_parser(usage: str, doc: str | None) -> argparse.ArgumentParser:
-    """Return a parser of these flags, described by the part of a docstring before its example."""
+def make_parser(
+    usage: str, doc: str | None, *families: type[PipelineOptions]
+) -> argparse.ArgumentParser:
+    """Return a parser of these flags, described by the part of a docstring before its example.
+
+    The flags of further families stand before them.
+    """
     parser = argparse.ArgumentParser(
         usage=usage,
         description=(doc or "").partition("\n\n    ")[0],
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    for family in families:
+        family._add_argparse_args(parser)  # type: ignore[arg-type]
     BatchScoringOptions.add_to(parser)
     return parser

@@ -169,11 +169,12 @@ def run(
     return Report(
         outcomes=sorted([*outcomes, *lost, *plan.failed]),
         seconds=seconds,
-        counters=_read_counters(result),
+        counters=read_counters(result),
     )
 
 
-def _read_counters(result: PipelineResult) -> dict[str, int]:
+def read_counters(result: PipelineResult) -> dict[str, int]:
+    """Return our counters of a job that ended, by name."""
     counters: dict[str, int] = {}
     query = MetricsFilter().with_namespace(metrics.NAMESPACE)
     for counter in result.metrics().query(query)["counters"]:
@@ -265,7 +266,7 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:
         settings, options = read_settings(argv)
         plan = make_plan(settings, lambda s, digest: read_signature(s, digest, options))
     except BadOptions as e:
-        _print_problems(e.problems, errors)
+        print_problems(e.problems, errors)
         return Ended(EXIT_WRONG)
     if plan.work is None or settings.check:
         if plan.work is not None:
@@ -282,7 +283,7 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:
         errors.print("Stopped. What is committed stays; run the same command to go on.")
         return Ended(EXIT_STOPPED)
     except Exception as e:  # noqa: BLE001  a runner may raise anything; the exit code must tell
-        errors.print(f"The job failed: {_root_cause(e)}", highlight=False, markup=False)
+        errors.print(f"The job failed: {root_cause(e)}", highlight=False, markup=False)
         errors.print("Partitions that are committed stay; run the same command to go on.")
         return Ended(EXIT_FAILED)
     print_report(report, settings, console)
@@ -303,20 +304,22 @@ def _check(
         with contextlib.closing(work.score.load()) as model:
             found = score_first_rows(model, settings)
     except BadOptions as e:
-        _print_problems(e.problems, errors)
+        print_problems(e.problems, errors)
         return EXIT_WRONG
     print_first_scores(found, console)
     return EXIT_FAILED if plan.failed or found.failure else EXIT_OK
 
 
-def _print_problems(problems: Sequence[str], errors: Console) -> None:
+def print_problems(problems: Sequence[str], errors: Console) -> None:
+    """Say everything that is wrong with a command line."""
     if len(problems) > 1:
         errors.print(f"{len(problems)} things are wrong:", highlight=False)
     for problem in problems:
         say(errors, problem)
 
 
-def _root_cause(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
+    """Return the first error of a chain, cut to what a reader will read."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = f"{type(error).__name__}: {error}"

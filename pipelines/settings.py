@@ -85,7 +85,7 @@ class BatchScoringSettings:
           BadOptions: some are missing or wrong; lists all of them.
         """
         given = options.view_as(BatchScoringOptions)
-        read = _Reader(problems, needs)
+        read = OptionReader(problems, needs)
         settings = cls(
             input=read.place("--input", given.input),
             output=read.place("--output", given.output),
@@ -180,7 +180,7 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Reader:
+class OptionReader:
     """Reads option values and gathers what is wrong with them, to say it all at once."""
 
     def __init__(self, problems: Sequence[str], needs: Sequence[str]) -> None:
@@ -188,28 +188,33 @@ class _Reader:
         self._needs = needs
 
     def required(self, flag: str, value: str | None) -> str:
+        """Return a value that must be given."""
         if not value and flag in self._needs:
             self.problems.append(f"{flag} is required")
         return value or ""
 
     def place(self, flag: str, value: str | None) -> str:
+        """Return a path or URI that must be given, and must hold no secret."""
         problem = find_secret(flag, value or "")
         if problem:
             self.problems.append(problem)
         return self.required(flag, value)
 
     def local(self, flag: str, value: str) -> str:
+        """Return a path of this machine."""
         if "://" in value:
             self.problems.append(f"{flag}: expected a local path, got {value}. Copy it first")
         return value
 
     def names(self, flag: str, text: str) -> tuple[str, ...]:
+        """Return names with commas between."""
         names = tuple(name.strip() for name in text.split(",")) if text else ()
         if "" in names:
             self.problems.append(f"{flag}: expected names with commas between, got '{text}'")
         return names
 
     def pairs(self, flag: str, texts: Sequence[str] | None, form: str) -> dict[str, str]:
+        """Return pairs with `=` between them, of texts with commas between."""
         pairs: dict[str, str] = {}
         for text in (part for given in texts or () for part in given.split(",")):
             left, equals, right = text.partition("=")
@@ -224,6 +229,7 @@ class _Reader:
     def values(
         self, flag: str, texts: Sequence[str] | None, form: str = "T=VALUE"
     ) -> dict[str, str]:
+        """Return values by name, of texts such as `T=VALUE`."""
         values: dict[str, str] = {}
         for text in texts or ():
             name, equals, value = text.partition("=")
@@ -235,12 +241,14 @@ class _Reader:
         return values
 
     def files(self, flag: str, paths: Sequence[str] | None) -> tuple[str, ...]:
+        """Return the absolute paths of files that are there."""
         for path in paths or ():
             if not os.path.isfile(path):
                 self.problems.append(f"{flag}: expected a file, got {path}")
         return tuple(os.path.abspath(path) for path in paths or ())
 
     def conversions(self, settings: BatchScoringSettings) -> None:
+        """Check the conversions that `--columns` asks for."""
         for text in settings.columns.values():
             try:
                 parse_conversion(text)
@@ -248,6 +256,7 @@ class _Reader:
                 self.problems.append(f"--columns: {e}")
 
     def outputs(self, texts: Sequence[str] | None) -> dict[str, str] | None:
+        """Return the columns of outputs by output; None for all."""
         if not texts:
             return None
         whole = [
@@ -256,6 +265,7 @@ class _Reader:
         return self.pairs("--outputs", whole, "T or T=C")
 
     def specs(self, texts: Sequence[str] | None) -> tuple[PartitionSpec, ...]:
+        """Return what partitions are meant."""
         specs = []
         for text in texts or ():
             try:
@@ -265,6 +275,7 @@ class _Reader:
         return tuple(specs)
 
     def digest(self, text: str | None) -> str | None:
+        """Return a digest of a model."""
         digits = (text or "").removeprefix(DIGEST_PREFIX)
         if text and (len(digits) != 64 or not text.startswith(DIGEST_PREFIX)):
             self.problems.append(
@@ -273,12 +284,14 @@ class _Reader:
         return text
 
     def forbidden(self, text: str) -> tuple[str, ...]:
+        """Return the kinds of numbers that no output may be."""
         names = self.names("--forbid", text)
         if set(names) - {"nan", "inf"}:
             self.problems.append(f"--forbid: expected nan, inf or both, got '{text}'")
         return names
 
     def ranges(self, texts: Sequence[str] | None) -> dict[str, tuple[float, float]]:
+        """Return bounds by output."""
         ranges: dict[str, tuple[float, float]] = {}
         for text in texts or ():
             name, _, bounds = text.partition("=")
@@ -294,6 +307,7 @@ class _Reader:
         return ranges
 
     def ratio(self, text: str) -> float:
+        """Return a number from 0 to 1."""
         try:
             value = float(text)
         except ValueError:
@@ -305,6 +319,7 @@ class _Reader:
         return value
 
     def positive(self, flag: str, text: str, alternative: str) -> int:
+        """Return a whole number of at least 1."""
         try:
             value = int(text)
         except ValueError:
@@ -316,6 +331,7 @@ class _Reader:
         return max(value, 1)
 
     def seconds(self, flag: str, text: str | None) -> float | None:
+        """Return a positive number of seconds; None when it is not given."""
         if text is None:
             return None
         try:
@@ -327,6 +343,7 @@ class _Reader:
         return value
 
     def check_limits(self, settings: BatchScoringSettings) -> None:
+        """Note it when a value may be larger than the batch that holds it."""
         if settings.max_value_bytes > settings.max_batch_bytes:
             self.problems.append(
                 f"--max_value_bytes: expected at most --max_batch_bytes, which is "
@@ -334,6 +351,7 @@ class _Reader:
             )
 
     def check_collisions(self, settings: BatchScoringSettings) -> None:
+        """Check that no two output columns have one name."""
         columns = [settings.output_column(name)[0] for name in settings.outputs or ()]
         names = [*settings.carried, *columns, DIGEST_COLUMN]
         for name in dict.fromkeys(n for n in names if names.count(n) > 1):
@@ -343,6 +361,7 @@ class _Reader:
             )
 
     def check_runner(self, options: PipelineOptions) -> None:
+        """Check what the runner needs."""
         runner = (options.view_as(StandardOptions).runner or "").rsplit(".", 1)[-1]
         if runner == "PrismRunner" and not options.get_all_options().get("prism_location"):
             self.problems.append(

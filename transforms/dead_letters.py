@@ -50,6 +50,11 @@ def to_dead_letters(
     return pa.RecordBatch.from_arrays([*columns, *why.values()], [*batch.schema.names, *why.keys()])
 
 
+def are_dead_letters(batch: pa.RecordBatch) -> bool:
+    """Return whether a batch was made by `to_dead_letters`."""
+    return "_reason" in batch.schema.names
+
+
 def locate_row(pieces: Sequence[Piece], row: int) -> tuple[str, int]:
     """Return the file, and the row in it, of a shard's row."""
     for piece in pieces:

@@ -30,6 +30,9 @@ ROWS_SCORED = Metric("rows_scored", "rows", "rows the model scored")
 ROWS_DEAD = Metric("rows_dead", "rows", "rows that left as dead letters")
 BYTES_READ = Metric("read_bytes", "bytes", "size in memory of the columns read")
 BYTES_STAGED = Metric("staged_bytes", "bytes", "size of the Parquet files staged")
+RECORDS_SENT = Metric("records_sent", "records", "records delivered to Kafka")
+DECODE_MS = Metric("decode_ms", "ms", "decoding records of a stream")
+SEND_MS = Metric("send_ms", "ms", "encoding records and waiting until Kafka has them")
 READ_MS = Metric("read_ms", "ms", "reading and decoding input files")
 FEATURES_MS = Metric("features_ms", "ms", "picking, filling and checking input columns")
 PREDICT_MS = Metric("predict_ms", "ms", "inside model calls, conversion to tensors included")
@@ -46,6 +49,9 @@ ALL = (
     ROWS_DEAD,
     BYTES_READ,
     BYTES_STAGED,
+    RECORDS_SENT,
+    DECODE_MS,
+    SEND_MS,
     READ_MS,
     FEATURES_MS,
     PREDICT_MS,

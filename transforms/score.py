@@ -18,7 +18,7 @@ from models.servable import Servable, shared_servable
 from models.signature import InputColumn
 from transforms import metrics
 from transforms.check_outputs import OutputRule, find_bad_outputs
-from transforms.dead_letters import to_dead_letters
+from transforms.dead_letters import are_dead_letters, to_dead_letters
 from transforms.elements import BatchKey
 from transforms.features import DeadRows, build_features
 from transforms.isolate import EveryRowFails, Isolated, isolate
@@ -218,8 +218,9 @@ def attach_keys(
 
 
 class _ScoreDoFn(beam.DoFn):
-    def __init__(self, spec: ScoreSpec) -> None:
+    def __init__(self, spec: ScoreSpec, endless: bool) -> None:
         self._spec = spec
+        self._endless = endless
 
     def setup(self) -> None:
         self._servable = self._spec.load()
@@ -233,6 +234,9 @@ class _ScoreDoFn(beam.DoFn):
         self, element: tuple[BatchKey, pa.RecordBatch]
     ) -> Iterator[tuple[BatchKey, pa.RecordBatch] | beam.pvalue.TaggedOutput]:
         key, batch = element
+        if self._endless:
+            yield from self._score_endless(key, batch)
+            return
         if not batch.num_rows:  # the end of an empty shard, or of one that could not be read
             yield element
             return
@@ -247,13 +251,36 @@ class _ScoreDoFn(beam.DoFn):
             self._given_up = shard
             yield key._replace(error=f"the model fails: {e}"), batch.slice(0, 0)
             return
+        for letters in self._count(key, batch, scored, dead):
+            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, (key, letters))
+        yield key, scored
+
+    def _score_endless(
+        self, key: BatchKey, batch: pa.RecordBatch
+    ) -> Iterator[tuple[BatchKey, pa.RecordBatch]]:
+        if are_dead_letters(batch):
+            yield key, batch
+            return
+        try:
+            scored, dead = score_batch(batch, self._servable, self._spec, self._metrics)
+        except EveryRowFails as e:
+            self._give_up(str(e))
+            rows = range(batch.num_rows)
+            scored, dead = batch.slice(0, 0), [DeadRows(rows, [str(e)] * len(rows), "Predict")]
+        for letters in self._count(key, batch, scored, dead):
+            yield key, letters
+        if scored.num_rows:
+            yield key, scored
+
+    def _count(
+        self, key: BatchKey, batch: pa.RecordBatch, scored: pa.RecordBatch, dead: list[DeadRows]
+    ) -> Iterator[pa.RecordBatch]:
+        """Count what came of a batch, and yield its dead letters."""
         self._has_scored = self._has_scored or scored.num_rows > 0
         self._metrics.count(metrics.ROWS_SCORED, scored.num_rows)
         for rows in dead:
             self._metrics.count(metrics.ROWS_DEAD, len(rows.rows))
-            letters = to_dead_letters(key, batch, rows, self._spec.digest)
-            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, (key, letters))
-        yield key, scored
+            yield to_dead_letters(key, batch, rows, self._spec.digest)
 
     def _give_up(self, failure: str) -> None:
         """Fail the job when two batches failed whole, for one reason, and no row was ever scored.
@@ -280,15 +307,20 @@ class Score(beam.PTransform):
     Takes (BatchKey, RecordBatch); gives `scores`, exactly one batch for each that went in, under
     the same key, and `dead_letters`, under the key of the batch they were in. For each key, rows
     in = rows scored + rows dead. The model is loaded once per worker process.
+
+    With `endless`, for streams, batches are no pieces of a shard: nothing is given for one without
+    scored rows, one in which every row fails is dead letters, and dead letters go among `scores`,
+    as those that come in do, so that one sink can deliver both together with their offsets.
     """
 
     spec: ScoreSpec
+    endless: bool = False
 
     def expand(
         self, batches: beam.PCollection[tuple[BatchKey, pa.RecordBatch]]
     ) -> beam.pvalue.DoOutputsTuple:
         """Apply the model in one fused step."""
         element = tuple[BatchKey, pa.RecordBatch]
-        return batches | "Predict" >> beam.ParDo(_ScoreDoFn(self.spec)).with_outputs(
+        return batches | "Predict" >> beam.ParDo(_ScoreDoFn(self.spec, self.endless)).with_outputs(
             DEAD_LETTERS, main="scores"
         ).with_output_types(element)

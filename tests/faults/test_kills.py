@@ -123,10 +123,10 @@ def test_killed_at_any_step_a_rerun_makes_the_table_right(
     steps = int(re.search(r"calls (\d+)", out)[1])
     monkeypatch.setattr("transforms.io.shards.SHARD_ROWS", ROWS)
     counted: list[int] = []
-    real = score_batch._read_counters
+    real = score_batch.read_counters
     monkeypatch.setattr(
         score_batch,
-        "_read_counters",
+        "read_counters",
         lambda result: counted.append(real(result).get("rows_read", 0)) or real(result),
     )
     chosen = random.Random(20241101)

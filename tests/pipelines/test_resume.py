@@ -37,14 +37,14 @@ def rerun(monkeypatch, model):
     """Run again and return the rows that were read."""
     monkeypatch.setattr("transforms.io.shards.SHARD_ROWS", 100)
     read: list[int] = []
-    real = score_batch._read_counters
+    real = score_batch.read_counters
 
     def spy(result):
         counters = real(result)
         read.append(counters.get(metrics.ROWS_READ.name, 0))
         return counters
 
-    monkeypatch.setattr(score_batch, "_read_counters", spy)
+    monkeypatch.setattr(score_batch, "read_counters", spy)
 
     def run(lake, output, *options):
         code = score_batch.main([*arguments(lake, model, output), *options])

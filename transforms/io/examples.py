@@ -187,7 +187,7 @@ def read_examples(
     """
     fields = [spec.schema.field(name) for name in spec.columns if name in spec.schema.names]
     features = [field for field in fields if field.name != RAW_COLUMN]
-    decode = _make_decoder(features) if features else None
+    decode = make_decoder(features) if features else None
     first = 0
     with open_stream(file_system, path) as stream:
         for records in _gather(stream, path, spec):
@@ -223,7 +223,8 @@ def _gather(stream: Any, path: str, spec: ReadSpec) -> Iterator[list[Record]]:
         yield records
 
 
-def _make_decoder(features: Sequence[pa.Field]) -> Any:
+def make_decoder(features: Sequence[pa.Field]) -> Any:
+    """Return tfx-bsl's decoder of tf.Examples for the given features."""
     from tensorflow_metadata.proto.v0 import schema_pb2
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
@@ -234,26 +235,38 @@ def _make_decoder(features: Sequence[pa.Field]) -> Any:
     return ExamplesToRecordBatchDecoder(schema.SerializeToString())
 
 
-def _decode(
-    decoder: Any, features: Sequence[pa.Field], records: Sequence[Record], first: int, path: str
-) -> dict[str, pa.Array]:
-    def fail(row: int, problem: str) -> CorruptFile:
-        return CorruptFile(
-            f"file {path} cannot be read: record {first + row} at byte {records[row].offset} "
-            f"{problem}"
-        )
+class BadExample(ValueError):
+    """A record that is no tf.Example of the schema; the message says what it is instead.
 
+    Attributes:
+      row: its place among the records that were to be decoded.
+    """
+
+    def __init__(self, row: int, problem: str) -> None:
+        """Keep the row."""
+        super().__init__(problem)
+        self.row = row
+
+
+def decode_examples(
+    decoder: Any, features: Sequence[pa.Field], records: Sequence[bytes]
+) -> dict[str, pa.Array]:
+    """Return a column for each feature.
+
+    Raises:
+      BadExample: a record is none, or does not fit the schema.
+    """
     for row, record in enumerate(records):
-        if record.data[:1] not in (_EXAMPLE_TAG, b""):
-            raise fail(row, "is no tf.Example")
+        if record[:1] not in (_EXAMPLE_TAG, b""):
+            raise BadExample(row, "is no tf.Example")
     try:
-        batch = decoder.DecodeBatch([record.data for record in records])
+        batch = decoder.DecodeBatch(records)
     except RuntimeError:
         for row, record in enumerate(records):
             try:
-                decoder.DecodeBatch([record.data])
+                decoder.DecodeBatch([record])
             except RuntimeError as e:
-                raise fail(row, f"does not fit the schema: {e}") from e
+                raise BadExample(row, f"does not fit the schema: {e}") from e
         raise
     columns = {}
     for field in features:
@@ -263,7 +276,7 @@ def _decode(
             wrong = pc.indices_nonzero(pc.not_equal(lengths, 1))
             if len(wrong):
                 row = wrong[0].as_py()
-                raise fail(
+                raise BadExample(
                     row,
                     f"has {lengths[row]} values of feature '{field.name}'; expected exactly one, "
                     "as the schema says. Leave its shape out of a --schema to read lists",
@@ -271,3 +284,13 @@ def _decode(
             column = pc.list_element(column, 0) if column.null_count else column.flatten()
         columns[field.name] = column
     return columns
+
+
+def _decode(
+    decoder: Any, features: Sequence[pa.Field], records: Sequence[Record], first: int, path: str
+) -> dict[str, pa.Array]:
+    try:
+        return decode_examples(decoder, features, [record.data for record in records])
+    except BadExample as e:
+        where = f"record {first + e.row} at byte {records[e.row].offset}"
+        raise CorruptFile(f"file {path} cannot be read: {where} {e}") from e

@@ -76,11 +76,16 @@ def _row_bytes(schema: pa.Schema) -> int:
     return sum(t.bit_width // 8 + 1 if pa.types.is_primitive(t) else _NESTED_BYTES for t in types)
 
 
-def _parse(lines: bytes, schema: pa.Schema | None) -> pa.Table:
+def parse_lines(lines: bytes, schema: pa.Schema | None) -> pa.Table:
+    """Return JSON objects, one in each line, as a table of a schema, or of what they hold.
+
+    Raises:
+      ArrowException, UnicodeDecodeError: some line is no object of the schema.
+    """
     if schema is not None and any(pa.types.is_date(field.type) for field in schema):
         # Arrow's parser takes dates for numbers of days; JSON writes them as texts.
         texts = [pa.string() if pa.types.is_date(f.type) else f.type for f in schema]
-        return _parse(lines, pa.schema(zip(schema.names, texts, strict=True))).cast(schema)
+        return parse_lines(lines, pa.schema(zip(schema.names, texts, strict=True))).cast(schema)
     table = arrow_json.read_json(
         pa.BufferReader(lines),
         read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(lines) + 1),
@@ -114,7 +119,7 @@ def read_jsonl(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterato
                 first_line += lines.count(b"\n")
                 continue
             try:
-                table = _parse(lines, schema)
+                table = parse_lines(lines, schema)
             except (pa.ArrowException, UnicodeDecodeError) as e:
                 line, problem = _find_bad_line(lines, schema, e)
                 raise CorruptFile(
@@ -129,7 +134,7 @@ def _find_bad_line(lines: bytes, schema: pa.Schema, error: Exception) -> tuple[i
         if not line.strip():
             continue
         try:
-            _parse(line, schema)
+            parse_lines(line, schema)
         except (pa.ArrowException, UnicodeDecodeError) as e:
             is_text = "UTF8" not in str(e) and not isinstance(e, UnicodeDecodeError)
             return number, str(e) if is_text else "expected UTF-8"
@@ -150,7 +155,7 @@ def describe_jsonl(file_system: fs.FileSystem, file: DataFile, schema: pa.Schema
 
 def _is_json(line: bytes) -> bool:
     try:
-        _parse(line, _NO_COLUMNS)
+        parse_lines(line, _NO_COLUMNS)
     except (pa.ArrowException, UnicodeDecodeError):
         return False
     return True
@@ -182,7 +187,7 @@ def infer_jsonl(
         if not lines:
             continue
         try:
-            schema = _parse(lines, None).schema
+            schema = parse_lines(lines, None).schema
         except (pa.ArrowException, UnicodeDecodeError) as e:
             if "changed from" in str(e):
                 raise ValueError(f"{path}: {e}. Say types with --schema") from e

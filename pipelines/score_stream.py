@@ -1,0 +1,200 @@
+"""Score the records of a Kafka topic with a TensorFlow model, as they come, into another topic.
+
+    python -m pipelines.score_stream --brokers … --topic … --group … --model … --keys … \
+        --output_topic …
+
+SIGTERM or Ctrl-C ends the job in order: what is read is scored, sent and committed. Exit codes: 0
+stopped, or all is scored (--until_end); 1 the job failed, and run again it goes on; 2 options,
+topics or model are wrong, found before the first record; 3 as 0, and some records are dead letters.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from rich.console import Console
+
+from pipelines.options import make_parser
+from pipelines.runners import make_runner, read_signature, workers_share_process
+from pipelines.score_batch import (
+    find_unknown_options,
+    print_problems,
+    read_counters,
+    root_cause,
+)
+from pipelines.settings import BadOptions
+from pipelines.stream_plan import StreamPlan, plan_stream
+from pipelines.stream_settings import StreamScoringOptions, StreamScoringSettings
+from pipelines.summary import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG, say
+from pipelines.supervise import supervise
+from transforms.io.decode import DecodeRecords
+from transforms.io.kafka import ReadKafka, stop_reading
+from transforms.io.kafka_client import reset_group
+from transforms.io.kafka_sink import WriteKafka, end_old_transactions
+from transforms.score import Score
+
+_USAGE = (
+    "python -m pipelines.score_stream --brokers HOST:PORT --topic T --group G --model PATH "
+    "--keys C,… --output_topic T [options]"
+)
+
+
+def build(pipeline: beam.Pipeline, plan: StreamPlan, readers: int) -> None:
+    """Add the steps of a stream scoring job to a pipeline.
+
+    From ReadKafka's poll to WriteKafka all is one fused stage on every runner: there is no step
+    that shuffles, and dead letters go along with the scores instead of joining them by a Flatten,
+    which the local runner does not fuse. Offsets are committed by the last step for the first.
+    """
+    scored = (
+        pipeline
+        | "ReadKafka" >> ReadKafka(spec=plan.read, slots=readers)
+        | "DecodeRecords" >> DecodeRecords(spec=plan.decode)
+        | "Score" >> Score(spec=plan.score, endless=True)
+    )
+    _ = scored.scores | "WriteKafka" >> WriteKafka(spec=plan.write)
+
+
+def parse_options(argv: Sequence[str]) -> PipelineOptions:
+    """Return Beam's options for a command line; with `--help`, print our own and exit."""
+    parser = make_parser(_USAGE, __doc__, StreamScoringOptions)
+    parser.epilog = "Every Beam option works too, for example --runner=PrismRunner."
+    parser.parse_known_args(argv)
+    options = PipelineOptions(list(argv))
+    options.view_as(StandardOptions).streaming = True
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    logging.basicConfig(level=logging.WARNING)
+    given = list(sys.argv[1:] if argv is None else argv)
+    return execute(given, Console(), Console(stderr=True))
+
+
+def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
+    """Check, plan and score, as the command line says."""
+    options = parse_options(argv)
+    try:
+        settings = StreamScoringSettings.from_options(options, find_unknown_options(argv, options))
+        if options.view_as(StreamScoringOptions).restart and not settings.scoring.check:
+            once = [flag for flag in argv if flag != "--restart"]
+            # The group is set to the start once: who comes after a failure goes on where it is.
+            again = _without_start(once)
+            return supervise(once, again, lambda text: say(errors, text), "pipelines.score_stream")
+        plan = plan_stream(settings, lambda s, digest: read_signature(s, digest, options))
+    except BadOptions as e:
+        print_problems(e.problems, errors)
+        return EXIT_WRONG
+    if settings.scoring.check:
+        _print_plan(settings, plan, console)
+        return EXIT_OK
+    try:
+        return _run(settings, plan, options, console)
+    except KeyboardInterrupt:
+        errors.print("Stopped. Run the same command to go on.")
+        return EXIT_FAILED
+    except Exception as e:  # noqa: BLE001  a runner may raise anything; the exit code must tell
+        say(errors, f"The job failed: {root_cause(e)}")
+        say(errors, "What is committed stays; run the same command, with --start=group, to go on.")
+        return EXIT_FAILED
+
+
+def _run(
+    settings: StreamScoringSettings, plan: StreamPlan, options: PipelineOptions, console: Console
+) -> int:
+    if settings.exactly_once:
+        end_old_transactions(plan.write, settings.readers)
+    if settings.start != "group":
+        reset_group(
+            settings.connection, settings.group, settings.topic, settings.start, settings.start_ms
+        )
+    say(
+        console,
+        f"scoring {settings.topic} → {settings.output_topic} as group {settings.group}, model "
+        f"{plan.score.digest[:19]}…",
+    )
+    began = time.monotonic()
+    stop_reading.clear()
+    with _stopping_in_order(enabled=workers_share_process(options)):
+        pipeline = beam.Pipeline(runner=make_runner(options, settings.readers), options=options)
+        build(pipeline, plan, settings.readers)
+        result = pipeline.run()
+        result.wait_until_finish()
+    counters = read_counters(result)
+    read, dead = counters.get("rows_read", 0), counters.get("rows_dead", 0)
+    say(
+        console,
+        f"read {read:,} records, scored {counters.get('rows_scored', 0):,}, dead letters {dead:,}, "
+        f"in {time.monotonic() - began:.0f} s",
+    )
+    return EXIT_DEAD_LETTERS if dead else EXIT_OK
+
+
+@contextmanager
+def _stopping_in_order(*, enabled: bool) -> Iterator[None]:
+    """Have the first SIGTERM or SIGINT end reading, and the second one the process."""
+    if not enabled:
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stop_reading.is_set():
+            raise KeyboardInterrupt
+        stop_reading.set()
+
+    before = {name: signal.signal(name, stop) for name in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _without_start(argv: Sequence[str]) -> list[str]:
+    """Return a command line without --start and --start_time."""
+    kept: list[str] = []
+    skip = False
+    for flag in argv:
+        if skip:
+            skip = False
+        elif flag in ("--start", "--start_time"):
+            skip = True
+        elif not flag.startswith(("--start=", "--start_time=")):
+            kept.append(flag)
+    return kept
+
+
+def _print_plan(settings: StreamScoringSettings, plan: StreamPlan, console: Console) -> None:
+    say(console, f"topic      {settings.topic}, {settings.format} → {settings.output_topic}")
+    say(console, f"model      {plan.score.digest}")
+    columns = ", ".join(f"{field.name} {field.type}" for field in plan.decode.schema)
+    say(console, f"columns    {columns}")
+
+
+def _run_and_exit() -> None:
+    """Run the command and end the process, even if a thread of the client library hangs.
+
+    Whoever restarts a job that failed waits for its end.
+    """
+    code = main()
+    if code == EXIT_FAILED:
+        atexit._run_exitfuncs()  # Beam ends runners that it started
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    _run_and_exit()

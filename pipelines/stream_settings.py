@@ -1,0 +1,248 @@
+"""The options of a stream scoring job, declared once, and the settings they make once checked."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.options import BatchScoringOptions
+from pipelines.runners import runner_name
+from pipelines.settings import BadOptions, BatchScoringSettings, OptionReader
+from transforms.io.decode import FORMATS
+from transforms.io.kafka_client import Connection, parse_properties
+
+STARTS = ("group", "earliest", "latest", "timestamp")
+# Options of a batch job that mean nothing here, and their defaults.
+_BATCH_ONLY = {
+    "input": None,
+    "output": None,
+    "partitions": None,
+    "last": None,
+    "allow_missing": None,
+    "workers": None,
+    "reprocess": "none",
+    "max_dead_letter_ratio": "0.01",
+}
+_NEEDED = ("brokers", "topic", "group", "output_topic")
+
+
+class StreamScoringOptions(PipelineOptions):
+    """The flags that `python -m pipelines.score_stream` has beside those about the model."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        cls.add_to(parser)
+
+    @classmethod
+    def add_to(cls, parser: argparse.ArgumentParser) -> None:
+        """Declare the flags, in groups."""
+        source = parser.add_argument_group("the stream")
+        source.add_argument("--brokers", metavar="HOST:PORT,…", help="Kafka brokers to begin with")
+        source.add_argument(
+            "--kafka_config",
+            metavar="FILE",
+            help="properties file of librdkafka for what else a client needs, as SASL and TLS; "
+            "secrets belong there. Every worker reads it",
+        )
+        source.add_argument("--topic", metavar="T", help="topic of the records to score")
+        source.add_argument(
+            "--group", metavar="G", help="consumer group that keeps how far is scored; one per job"
+        )
+        source.add_argument(
+            "--format",
+            choices=FORMATS,
+            default="json",
+            help="what values hold: json (default), avro or example, a serialized tf.Example",
+        )
+        source.add_argument(
+            "--avro_schema_id",
+            metavar="N",
+            help="values begin with Confluent's header and this schema id, that of --schema",
+        )
+        source.add_argument(
+            "--start",
+            choices=STARTS,
+            default="group",
+            help="group: go on where the group is, from the first record if it is nowhere "
+            "(default). The others set the group there first",
+        )
+        source.add_argument(
+            "--start_time",
+            metavar="TIME",
+            help="for --start=timestamp, as 2026-11-24T06:00:00Z or in ms since 1970",
+        )
+        source.add_argument(
+            "--until_end",
+            action="store_true",
+            help="end when all is scored that the topic holds now: for backfills and tests",
+        )
+
+        sink = parser.add_argument_group("where scores go")
+        sink.add_argument("--output_topic", metavar="T", help="topic of the scores, as JSON")
+        sink.add_argument(
+            "--dead_letter_topic",
+            metavar="T",
+            help="topic of records that cannot be scored, as they came, the reason in their "
+            "headers; without it such a record ends the job",
+        )
+        sink.add_argument(
+            "--exactly_once",
+            action="store_true",
+            help="scores, dead letters and offsets in one transaction for each bundle; readers "
+            "must ask for isolation.level=read_committed",
+        )
+
+        how = parser.add_argument_group("how the stream runs")
+        how.add_argument(
+            "--latency_target_ms",
+            metavar="MS",
+            help="take only as many records at once as are scored within this time",
+        )
+        how.add_argument(
+            "--readers",
+            metavar="N",
+            default="1",
+            help="consumers that share the topic's partitions (default: 1; more need a runner "
+            "that runs them side by side)",
+        )
+        how.add_argument(
+            "--restart",
+            action="store_true",
+            help="run in a process of its own, started again 1 s to 60 s after it fails",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StreamScoringSettings:
+    """Checked settings of a stream scoring job; fields are named and explained as the options.
+
+    `scoring` holds those about model, inputs and outputs.
+    """
+
+    scoring: BatchScoringSettings
+    connection: Connection
+    topic: str
+    group: str
+    format: str = "json"
+    avro_schema_id: int | None = None
+    start: str = "group"
+    start_ms: int | None = None
+    until_end: bool = False
+    output_topic: str
+    dead_letter_topic: str = ""
+    exactly_once: bool = False
+    latency_target_ms: float | None = None
+    readers: int = 1
+
+    @classmethod
+    def from_options(
+        cls, options: PipelineOptions, problems: Sequence[str] = ()
+    ) -> StreamScoringSettings:
+        """Parse and check options.
+
+        Raises:
+          BadOptions: some are missing or wrong; lists all of them.
+        """
+        given = options.view_as(StreamScoringOptions)
+        read = OptionReader(problems, [f"--{name}" for name in _NEEDED])
+        readers = read.positive("--readers", given.readers, "")
+        settings = {
+            "connection": Connection(
+                brokers=read.required("--brokers", given.brokers),
+                config=_config(read, given.kafka_config),
+            ),
+            "topic": read.required("--topic", given.topic),
+            "group": read.required("--group", given.group),
+            "format": given.format,
+            "avro_schema_id": (
+                None
+                if given.avro_schema_id is None
+                else read.positive("--avro_schema_id", given.avro_schema_id, "")
+            ),
+            "start": given.start,
+            "start_ms": _start_ms(read, given.start, given.start_time),
+            "until_end": given.until_end,
+            "output_topic": read.required("--output_topic", given.output_topic),
+            "dead_letter_topic": given.dead_letter_topic or "",
+            "exactly_once": given.exactly_once,
+            "latency_target_ms": (
+                None
+                if given.latency_target_ms is None
+                else float(read.positive("--latency_target_ms", given.latency_target_ms, ""))
+            ),
+            "readers": readers,
+        }
+        _check_together(read, options)
+        try:
+            scoring = BatchScoringSettings.from_options(
+                options, read.problems, needs=("--model", "--keys")
+            )
+        except BadOptions as e:
+            read.problems = e.problems
+        if read.problems:
+            raise BadOptions(read.problems)
+        scoring = dataclasses.replace(scoring, workers=readers)
+        return cls(scoring=scoring, **settings)
+
+
+def _config(read: OptionReader, path: str | None) -> str:
+    found = next(iter(read.files("--kafka_config", [path] if path else [])), "")
+    if found and Path(found).is_file():
+        try:
+            parse_properties(Path(found).read_text("utf-8"))
+        except (ValueError, OSError) as e:
+            read.problems.append(f"--kafka_config: {path}: {e}")
+    return found
+
+
+def _start_ms(read: OptionReader, start: str, text: str | None) -> int | None:
+    if (start == "timestamp") != (text is not None):
+        read.problems.append(
+            "--start_time: expected a time with --start=timestamp, and none without, "
+            f"got '{text}' with --start={start}"
+        )
+    if text is None or text.isdigit():
+        return None if text is None else int(text)
+    try:
+        at = dt.datetime.fromisoformat(text)
+    except ValueError:
+        at = dt.datetime(1970, 1, 1)  # noqa: DTZ001  refused just below
+    if at.tzinfo is None:
+        read.problems.append(
+            f"--start_time: expected a time with its zone, as 2026-11-24T06:00:00Z, got '{text}'"
+        )
+    return int(at.timestamp() * 1000)
+
+
+def _check_together(read: OptionReader, options: PipelineOptions) -> None:
+    given = options.view_as(StreamScoringOptions)
+    batch = options.view_as(BatchScoringOptions)
+    for name, default in _BATCH_ONLY.items():
+        if getattr(batch, name) != default:
+            read.problems.append(f"--{name} is an option of score_batch; leave it out")
+    if given.format == "avro" and not batch.schema:
+        read.problems.append("--schema is required: the Avro schema that values were written with")
+    if given.format != "avro" and given.avro_schema_id is not None:
+        read.problems.append("--avro_schema_id is for --format=avro; leave it out")
+    topics = [given.topic, given.output_topic, given.dead_letter_topic]
+    named = [topic for topic in topics if topic]
+    if len(set(named)) != len(named):
+        read.problems.append(
+            "--topic, --output_topic and --dead_letter_topic: expected different topics, got "
+            + ", ".join(named)
+        )
+    if given.readers != "1" and runner_name(options) == "FnApiRunner":
+        read.problems.append(
+            f"--readers: the local runner ends bundles of all readers together, so that a silent "
+            f"one would hold the others up; expected 1, got {given.readers}"
+        )
+    if given.until_end and given.restart and given.start != "group":
+        read.problems.append(
+            f"--restart: a backfill from --start={given.start} --until_end that failed is to be "
+            "looked at; leave one of them out"
+        )

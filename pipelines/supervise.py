@@ -1,0 +1,93 @@
+"""A command that runs in a process of its own and is started again when it fails."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NamedTuple
+
+from pipelines.summary import EXIT_FAILED
+
+_LONGEST_WAIT_SECONDS = 60.0
+# Who ran for so long had a new cause to fail, and starts with a short wait again.
+_STEADY_SECONDS = 60.0
+
+
+class Pause(NamedTuple):
+    """How long to wait before the next start, and how many failures in a row there were."""
+
+    seconds: float
+    failures: int
+
+
+def next_pause(failures: int, ran_seconds: float) -> Pause:
+    """Return the pause after one more failure: 1, 2, 4 … 60 s; from 1 s again after a steady run.
+
+    Args:
+      failures: how many there were in a row before.
+      ran_seconds: how long the process ran until it failed.
+    """
+    failures = 1 if ran_seconds >= _STEADY_SECONDS else failures + 1
+    return Pause(min(_LONGEST_WAIT_SECONDS, 2.0 ** (failures - 1)), failures)
+
+
+def is_failure(exit_code: int) -> bool:
+    """Return whether a process died or failed in a way that another start may mend.
+
+    Wrong options (2) stay wrong; 0 and 3 are ends, and so is being stopped (130).
+    """
+    return exit_code == EXIT_FAILED or exit_code < 0
+
+
+def supervise(
+    first: Sequence[str], again: Sequence[str], say: Callable[[str], None], module: str
+) -> int:
+    """Run `python -m module` until it ends otherwise than by a failure; return its exit code.
+
+    SIGTERM and SIGINT are passed on, and the process is then not started again.
+
+    Args:
+      first: its arguments at first.
+      again: its arguments whenever it is started again.
+      say: is told why and when it is started again.
+      module: what to run.
+    """
+    stopped: list[int] = []
+    running: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        stopped.append(number)
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+
+    before = {name: signal.signal(name, pass_on) for name in (signal.SIGTERM, signal.SIGINT)}
+    arguments, pause = first, Pause(0, 0)
+    try:
+        while True:
+            began = time.monotonic()
+            # Its own group, so that Ctrl-C reaches it once only: through us.
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments], start_new_session=True
+            )
+            running[:] = [process]
+            if stopped:
+                process.send_signal(signal.SIGTERM)
+            code = process.wait()
+            if stopped or not is_failure(code):
+                return code
+            pause = next_pause(pause.failures, time.monotonic() - began)
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            say(f"The job ended with {how}; it is started again in {pause.seconds:.0f} s")
+            deadline = time.monotonic() + pause.seconds
+            while time.monotonic() < deadline and not stopped:
+                time.sleep(0.1)
+            if stopped:
+                return code
+            arguments = again
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

@@ -1,0 +1,433 @@
+"""Streams on a real Kafka broker: what goes in comes out, whoever is killed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import fastavro
+import psutil
+import pyarrow as pa
+import pytest
+from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
+
+from deploy.kafka.broker import missing_tools
+from pipelines import score_batch, score_stream
+from tests.fakes import ROOT, read_scores, write_file
+from tests.kafka import (
+    add_partitions,
+    as_json,
+    committed,
+    count_of,
+    make_producer,
+    make_topics,
+    read_all,
+    rows,
+    send,
+    start_broker,
+    wait_until,
+)
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+RECORDS = 20_000
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    if missing := missing_tools():
+        text = f"{' and '.join(missing)} not installed: NO STREAM IS TESTED without a Kafka broker"
+        if os.environ.get("CI"):
+            pytest.fail(text)
+        pytest.skip(text)
+    broker = start_broker(tmp_path_factory.mktemp("kafka"))
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def topics(broker):
+    """Three topics of four partitions that nobody else uses: in, out and dead."""
+    number = next(_numbers)
+    names = [f"{kind}-{number}" for kind in ("in", "out", "dead")]
+    make_topics(broker.address, 4, *names, settings={"max.message.bytes": "4000000"})
+    return names
+
+
+@pytest.fixture
+def arguments(broker, topics, zoo, tmp_path):
+    """Return a function that makes a command line; options by name, None to leave one out."""
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"id": "int64"}')
+
+    def make(*flags, **options):
+        given = {
+            "brokers": broker.address,
+            "topic": topics[0],
+            "group": f"group-of-{topics[0]}",
+            "model": zoo("model.tflite"),
+            "keys": "id",
+            "schema": schema,
+            "output_topic": topics[1],
+            "dead_letter_topic": topics[2],
+            **options,
+        }
+        return [*(f"--{k}={v}" for k, v in given.items() if v is not None), *flags]
+
+    return make
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Return a function that starts the command in a process of its own; ended with the test."""
+    started: list[subprocess.Popen] = []
+
+    def run(arguments):
+        # A file, not a pipe: nobody reads while it runs, and a full pipe would hold it up.
+        with (tmp_path / "printed.txt").open("a") as printed:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.score_stream", *arguments],
+                cwd=ROOT,
+                env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "COLUMNS": "400"},
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+            )
+        process.printed = tmp_path / "printed.txt"
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        for child in psutil.Process(process.pid).children() if process.poll() is None else ():
+            child.kill()
+        process.kill()
+        process.wait()
+
+
+def stop(process):
+    """End a command in order and return what it printed."""
+    process.send_signal(signal.SIGTERM)
+    code = process.wait(60)
+    out = process.printed.read_text()
+    assert code == 0, out
+    return out
+
+
+def scores_of(address, topic):
+    """Return the scored records of a topic, parsed."""
+    return [json.loads(message.value()) for message in read_all(address, topic)]
+
+
+def assert_scored(scores, count, *, exactly_once):
+    ids = [score["id"] for score in scores]
+    assert set(ids) == set(range(count)), "records were lost"
+    if exactly_once:
+        assert len(ids) == count, "records were doubled"
+    assert all(score["y"] == score["id"] for score in scores)
+
+
+class Feed:
+    """Sends rows in the background at a rate, so that a kill is one in mid-stream."""
+
+    def __init__(self, address, topic, count=RECORDS, seconds=4.0):
+        self._producer = make_producer(address)
+        self._topic, self._count, self._seconds = topic, count, seconds
+        self._thread = threading.Thread(target=self._run)
+        self._error: BaseException | None = None
+        self._thread.start()
+
+    def _run(self):
+        try:
+            began, chunk = time.monotonic(), 200
+            for first in range(0, self._count, chunk):
+                send(self._producer, self._topic, as_json(rows(first, chunk)))
+                due = began + self._seconds * first / self._count
+                time.sleep(max(0.0, due - time.monotonic()))
+        except BaseException as e:
+            self._error = e
+
+    def finish(self):
+        self._thread.join(120)
+        assert self._error is None
+        assert not self._thread.is_alive()
+
+
+def test_every_record_is_scored_once_and_as_by_the_batch_job(
+    broker, topics, arguments, tmp_path, zoo, capsys
+):
+    some = rows(0, RECORDS)
+    send(make_producer(broker.address), topics[0], as_json(some))
+    table = pa.Table.from_pylist(some, pa.schema({"id": "int64", "a": "float32", "b": "float32"}))
+    write_file(tmp_path / "lake", "date=2024-01-01", "0.parquet", table)
+    options = {"input": tmp_path / "lake", "model": zoo("model.tflite"), "keys": "id"}
+    options["output"] = tmp_path / "scores"
+    assert score_batch.main([f"--{k}={v}" for k, v in options.items()]) == 0
+    batch = {
+        row["id"]: (row["y"], row["model_digest"])
+        for row in read_scores(tmp_path / "scores").to_pylist()
+    }
+
+    assert score_stream.main(arguments("--until_end")) == 0
+    assert "scored 20,000, dead letters 0" in capsys.readouterr().out
+    messages = read_all(broker.address, topics[1])
+    scores = [json.loads(message.value()) for message in messages]
+    assert len(scores) == RECORDS
+    assert {s["id"]: (s["y"], s["model_digest"]) for s in scores} == batch
+    assert all(m.key() == str(s["id"]).encode() for m, s in zip(messages, scores, strict=True))
+    assert {(s["source_partition"], s["source_offset"]) for s in scores} == {
+        (m.partition(), m.offset()) for m in read_all(broker.address, topics[0])
+    }
+    assert all(s["source_topic"] == topics[0] for s in scores)
+    assert all(s["event_time_ms"] <= s["scored_time_ms"] for s in scores)
+    assert sum(committed(broker.address, f"group-of-{topics[0]}", topics[0]).values()) == RECORDS
+
+    assert score_stream.main(arguments("--until_end")) == 0  # nothing is left
+    assert count_of(broker.address, topics[1]) == RECORDS
+
+
+@pytest.mark.parametrize("flags", [(), ("--exactly_once",)], ids=["at_least_once", "exactly_once"])
+def test_killed_in_mid_stream_and_run_again_nothing_is_lost(
+    broker, topics, arguments, start, flags
+):
+    feed = Feed(broker.address, topics[0])
+    killed = start(arguments(*flags))
+    wait_until(lambda: count_of(broker.address, topics[1]) > RECORDS // 4)
+    killed.kill()
+    killed.wait()
+    assert count_of(broker.address, topics[1]) < RECORDS
+    feed.finish()
+    assert score_stream.main(arguments("--until_end", *flags)) == 0
+    assert_scored(scores_of(broker.address, topics[1]), RECORDS, exactly_once=bool(flags))
+
+
+def test_a_worker_that_dies_is_started_again(broker, topics, arguments, start):
+    feed = Feed(broker.address, topics[0], seconds=10.0)
+    supervisor = start(arguments("--restart", "--exactly_once", start="earliest"))
+    wait_until(lambda: count_of(broker.address, topics[1]) > RECORDS // 4)
+    (worker,) = psutil.Process(supervisor.pid).children()
+    worker.send_signal(signal.SIGKILL)
+    feed.finish()
+    wait_until(
+        lambda: (
+            sum(committed(broker.address, f"group-of-{topics[0]}", topics[0]).values()) == RECORDS
+        )
+    )
+    assert "ended with signal 9; it is started again in 1 s" in stop(supervisor)
+    assert_scored(scores_of(broker.address, topics[1]), RECORDS, exactly_once=True)
+
+
+@pytest.mark.parametrize("flags", [(), ("--exactly_once",)], ids=["at_least_once", "exactly_once"])
+def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
+    broker, topics, arguments, start, flags
+):
+    feed = Feed(broker.address, topics[0])
+    process = start(arguments("--restart", *flags))
+    wait_until(lambda: count_of(broker.address, topics[1]) > RECORDS // 4)
+    broker.kill()
+    broker.start()
+    feed.finish()
+    wait_until(
+        lambda: (
+            sum(committed(broker.address, f"group-of-{topics[0]}", topics[0]).values()) == RECORDS
+        )
+    )
+    stop(process)
+    assert_scored(scores_of(broker.address, topics[1]), RECORDS, exactly_once=bool(flags))
+
+
+def test_poison_costs_itself_and_the_rest_is_scored(broker, topics, arguments, capsys):
+    good = as_json(rows(0, 300))
+    poison = {
+        b"text": b"not JSON",
+        b"half": b'{"id": 1, "a": ',
+        b"two": b'{"id": 1, "a": 1, "b": 1}{"id": 2, "a": 1, "b": 1}',
+        b"list": b"[1, 2]",
+        b"blank": b"  ",
+        b"type": b'{"id": 1, "a": "one", "b": 1}',
+        b"null": b'{"id": 1, "b": 1}',
+        b"utf8": b'{"id": 1, "a": 1, "b": 1, "c": "\xff"}',
+        b"tombstone": None,
+    }
+    producer = make_producer(broker.address)
+    for number, record in enumerate(poison.items()):
+        send(producer, topics[0], [*good[number * 30 : number * 30 + 30], record])
+    send(producer, topics[0], good[len(poison) * 30 :])
+    assert score_stream.main(arguments("--until_end", "--exactly_once")) == 3
+    scores = scores_of(broker.address, topics[1])
+    assert sorted(s["id"] for s in scores) == sorted(
+        [*range(300), *([1] if len(scores) > 300 else [])]
+    )
+    letters = {m.key(): m for m in read_all(broker.address, topics[2])}
+    # A column that nobody wants may hold anything that is JSON.
+    assert set(poison) - set(letters) <= {b"utf8"}
+    sent = {m.key(): m for m in read_all(broker.address, topics[0])}
+    for key, letter in letters.items():
+        assert letter.value() == poison[key]
+        headers = {name: text.decode() for name, text in letter.headers()}
+        assert headers["scoreline.topic"] == topics[0]
+        at = (int(headers["scoreline.partition"]), int(headers["scoreline.offset"]))
+        assert at == (sent[key].partition(), sent[key].offset())
+        assert headers["scoreline.step"] == ("BuildFeatures" if key == b"null" else "Decode")
+        assert headers["scoreline.reason"]
+
+
+def test_poison_without_a_topic_for_it_ends_the_job_and_is_named(broker, topics, arguments, capsys):
+    send(make_producer(broker.address), topics[0], [(b"k", b"not JSON")], partition=2)
+    assert score_stream.main(arguments("--until_end", dead_letter_topic=None)) == 1
+    err = capsys.readouterr().err
+    assert f"offset 0 of partition 2 of topic {topics[0]} cannot be scored: Decode: " in err
+    assert "--dead_letter_topic" in err
+    assert committed(broker.address, f"group-of-{topics[0]}", topics[0])[2] < 0
+
+
+def test_a_partition_that_is_added_is_read_and_a_stop_is_in_order(broker, topics, arguments, start):
+    producer = make_producer(broker.address)
+    send(producer, topics[0], as_json(rows(0, 100)))
+    process = start(arguments())
+    wait_until(lambda: count_of(broker.address, topics[1]) == 100)
+    add_partitions(broker.address, topics[0], 6)
+    send(make_producer(broker.address), topics[0], as_json(rows(100, 100)), partition=5)
+    wait_until(lambda: count_of(broker.address, topics[1]) == 200)
+    assert "read 200 records, scored 200, dead letters 0" in stop(process)
+    offsets = committed(broker.address, f"group-of-{topics[0]}", topics[0])
+    assert offsets[5] == 100
+    assert sum(o for o in offsets.values() if o > 0) == 200
+
+
+def test_empty_topic_ends_at_once(arguments, capsys):
+    assert score_stream.main(arguments("--until_end")) == 0
+    assert "read 0 records, scored 0, dead letters 0" in capsys.readouterr().out
+
+
+def test_records_of_a_megabyte(broker, topics, arguments):
+    padding = "x" * 1_000_000
+    some = [{**row, "padding": padding} for row in rows(0, 40)]
+    records = [*as_json(some), (b"bad", b"?" * 1_000_000)]
+    send(make_producer(broker.address), topics[0], records)
+    assert score_stream.main(arguments("--until_end")) == 3
+    assert_scored(scores_of(broker.address, topics[1]), 40, exactly_once=True)
+    (letter,) = read_all(broker.address, topics[2])
+    assert letter.value() == records[-1][1]
+
+
+AVRO = {
+    "type": "record",
+    "name": "Row",
+    "fields": [
+        {"name": "id", "type": "long"},
+        {"name": "a", "type": ["null", "float"]},
+        {"name": "b", "type": "float"},
+        {"name": "other", "type": {"type": "map", "values": "string"}},
+    ],
+}
+
+
+def to_avro(row, header=b"\0\0\0\0\x07"):
+    import io
+
+    stream = io.BytesIO(header)
+    stream.seek(0, os.SEEK_END)
+    fastavro.schemaless_writer(stream, AVRO, {**row, "other": {"k": "v"}})
+    return stream.getvalue()
+
+
+def test_avro_with_confluents_header(broker, topics, arguments, tmp_path):
+    schema = tmp_path / "row.avsc"
+    schema.write_text(json.dumps(AVRO))
+    good = [(None, to_avro(row)) for row in rows(0, 200)]
+    bad = [
+        (b"id", to_avro(rows(7, 1)[0], b"\0\0\0\0\x08")),
+        (b"rest", good[0][1] + b"\0"),
+        (b"half", good[0][1][:-3]),
+        (b"null", to_avro({"id": 1, "a": None, "b": 1.0})),
+    ]
+    send(make_producer(broker.address), topics[0], [*good, *bad])
+    flags = {"format": "avro", "schema": schema, "avro_schema_id": 7}
+    assert score_stream.main(arguments("--until_end", **flags)) == 3
+    assert_scored(scores_of(broker.address, topics[1]), 200, exactly_once=True)
+    assert {m.key() for m in read_all(broker.address, topics[2])} == {key for key, _ in bad}
+
+
+def test_tf_examples(broker, topics, arguments, tmp_path):
+    schema = tmp_path / "schema.pbtxt"
+    schema.write_text('feature { name: "id" type: INT shape { dim { size: 1 } } }')
+    some = rows(0, 200)
+    columns = [
+        pa.array([[r["id"]] for r in some], pa.large_list(pa.int64())),
+        pa.array([[r["a"]] for r in some], pa.large_list(pa.float32())),
+        pa.array([[r["b"]] for r in some], pa.large_list(pa.float32())),
+    ]
+    encoded = RecordBatchToExamplesEncoder().encode(
+        pa.RecordBatch.from_arrays(columns, ["id", "a", "b"])
+    )
+    bad = [(b"other", b"no tf.Example"), (b"none", b"")]
+    send(make_producer(broker.address), topics[0], [*((None, e) for e in encoded), *bad])
+    flags = {"format": "example", "schema": schema}
+    assert score_stream.main(arguments("--until_end", **flags)) == 3
+    assert_scored(scores_of(broker.address, topics[1]), 200, exactly_once=True)
+    assert {m.key() for m in read_all(broker.address, topics[2])} == {key for key, _ in bad}
+
+
+def test_group_is_set_to_the_first_record_to_the_last_and_to_a_time(broker, topics, arguments):
+    producer = make_producer(broker.address)
+    send(producer, topics[0], as_json(rows(0, 50)), timestamp=1_000_000)
+    send(producer, topics[0], as_json(rows(50, 50)), timestamp=2_000_000)
+
+    def scored(*flags, **options):
+        before = count_of(broker.address, topics[1])
+        assert score_stream.main(arguments("--until_end", *flags, **options)) == 0
+        return count_of(broker.address, topics[1]) - before
+
+    assert scored(start="latest") == 0
+    assert scored() == 0
+    assert scored(start="timestamp", start_time="2000000") == 50
+    assert scored(start="timestamp", start_time="1970-01-01T00:16:40Z") == 100
+    assert scored() == 0
+    assert scored(start="earliest") == 100
+    assert scored(start="timestamp", start_time="3000000") == 0
+
+
+def test_late_and_out_of_order_records_are_scored_like_any_other(broker, topics, arguments):
+    producer = make_producer(broker.address)
+    for first, at in ((0, 3_000_000), (10, 1_000_000), (20, 9_000_000), (30, 2_000_000)):
+        send(producer, topics[0], as_json(rows(first, 10)), timestamp=at)
+    assert score_stream.main(arguments("--until_end")) == 0
+    scores = scores_of(broker.address, topics[1])
+    assert_scored(scores, 40, exactly_once=True)
+    assert {s["event_time_ms"] for s in scores if s["id"] < 10} == {3_000_000}
+
+
+def test_wrong_topics_schema_and_brokers_are_told_before_the_first_record(
+    broker, topics, arguments, capsys, tmp_path
+):
+    broken = tmp_path / "broken.json"
+    broken.write_text('{"id": "integer"}')
+    wrong = {"topic": "none", "output_topic": "nowhere", "schema": broken, "model": "no/model"}
+    assert score_stream.main(arguments(**wrong)) == 2
+    err = capsys.readouterr().err
+    for told in (
+        "4 things are wrong",
+        "--topic: expected a topic",
+        "--output_topic: expected a topic",
+    ):
+        assert told in err
+    assert "--schema: " in err
+    assert "no/model" in err
+
+    assert score_stream.main(arguments(schema=None)) == 2
+    assert "--schema: expected a file that says the types of id" in capsys.readouterr().err
+
+    assert score_stream.main(arguments(brokers="127.0.0.1:1")) == 2
+    assert "--brokers: expected Kafka at 127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_latency_target_changes_no_score(broker, topics, arguments):
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 5000)))
+    assert score_stream.main(arguments("--until_end", latency_target_ms=20)) == 0
+    assert_scored(scores_of(broker.address, topics[1]), 5000, exactly_once=True)

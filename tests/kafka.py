@@ -1,0 +1,148 @@
+"""A real broker for tests, and what is put in and read out of its topics."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+
+from deploy.kafka.broker import Broker, free_port
+from transforms.io.kafka_client import until_done
+
+
+def start_broker(folder: Path) -> Broker:
+    """Start a broker on free ports of the loopback."""
+    broker = Broker(folder=folder, port=free_port(), controller_port=free_port())
+    broker.start()
+    return broker
+
+
+def make_topics(
+    address: str, partitions: int, *names: str, settings: Mapping[str, str] | None = None
+) -> None:
+    """Make topics and wait until they can be used."""
+    admin = AdminClient({"bootstrap.servers": address})
+    wanted = [NewTopic(name, partitions, 1, config=dict(settings or {})) for name in names]
+    for made in admin.create_topics(wanted).values():
+        made.result(30)
+    wait_until(lambda: set(names) <= admin.list_topics(timeout=10).topics.keys())
+
+
+def add_partitions(address: str, topic: str, total: int) -> None:
+    """Give a topic more partitions."""
+    admin = AdminClient({"bootstrap.servers": address})
+    for done in admin.create_partitions([NewPartitions(topic, total)]).values():
+        done.result(30)
+
+
+def make_producer(address: str) -> Producer:
+    """Return a producer that outlives a broker's restart."""
+    return Producer(
+        {
+            "bootstrap.servers": address,
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "message.max.bytes": 4_000_000,
+            "log_level": 0,
+        }
+    )
+
+
+def send(
+    producer: Producer, topic: str, records: Iterable[tuple[bytes | None, bytes | None]], **at: int
+) -> None:
+    """Send records and wait until the broker has them."""
+    failed: list[str] = []
+
+    def report(error: KafkaError | None, message: object) -> None:
+        if error is not None:
+            failed.append(str(error))
+
+    for key, value in records:
+        while True:
+            try:
+                producer.produce(topic, key=key, value=value, on_delivery=report, **at)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    assert producer.flush(60) == 0
+    assert not failed
+
+
+def rows(first: int, count: int) -> list[dict[str, Any]]:
+    """Return rows of the zoo's model: y = 2·a + b = id."""
+    return [{"id": i, "a": i / 2, "b": 0.0} for i in range(first, first + count)]
+
+
+def as_json(some: Iterable[dict[str, Any]]) -> list[tuple[bytes, bytes]]:
+    """Return rows as records, keyed by id."""
+    return [(str(row["id"]).encode(), json.dumps(row).encode()) for row in some]
+
+
+def read_all(address: str, topic: str) -> list[Any]:
+    """Return the committed records that a topic holds now."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": address,
+            "group.id": "tests",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+    try:
+        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        left, found = set(partitions), []
+        deadline = time.monotonic() + 60
+        while left:
+            assert time.monotonic() < deadline, f"topic {topic} cannot be read to its end"
+            for message in consumer.consume(10_000, 0.1):
+                if message.error() is None:
+                    found.append(message)
+                elif message.error().code() == KafkaError._PARTITION_EOF:
+                    left.discard(message.partition())
+        return found
+    finally:
+        consumer.close()
+
+
+def count_of(address: str, topic: str) -> int:
+    """Return how many offsets a topic has used: its records, and markers of transactions."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "tests", "log_level": 0})
+    try:
+        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        ends = [
+            until_done(consumer.get_watermark_offsets, TopicPartition(topic, number), timeout=30)[1]
+            for number in partitions
+        ]
+        return sum(ends)
+    finally:
+        consumer.close()
+
+
+def committed(address: str, group: str, topic: str) -> dict[int, int]:
+    """Return a group's offsets."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": group, "log_level": 0})
+    try:
+        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        asked = [TopicPartition(topic, number) for number in partitions]
+        answers = until_done(consumer.committed, asked, timeout=30)
+        return {at.partition: at.offset for at in answers}
+    finally:
+        consumer.close()
+
+
+def wait_until(condition: Any, seconds: float = 60) -> None:
+    """Look every 50 ms until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "this did not come true in time"
+        time.sleep(0.05)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import pytest
+
+from pipelines import score_stream
+from pipelines.score_batch import find_unknown_options
+from pipelines.score_stream import _without_start, parse_options
+from pipelines.settings import BadOptions
+from pipelines.stream_settings import StreamScoringSettings
+from pipelines.supervise import is_failure, next_pause
+
+GIVEN = [
+    "--brokers=h:1",
+    "--topic=t",
+    "--group=g",
+    "--model=m",
+    "--keys=id",
+    "--output_topic=o",
+]
+
+
+def settings_of(*argv):
+    options = parse_options([*GIVEN, *argv])
+    return StreamScoringSettings.from_options(options, find_unknown_options(argv, options))
+
+
+def problems_of(*argv):
+    with pytest.raises(BadOptions) as e:
+        settings_of(*argv)
+    return e.value.problems
+
+
+def test_options_become_settings(tmp_path):
+    config = tmp_path / "client.properties"
+    config.write_text("# secrets\nsasl.password = a=b\n\nsecurity.protocol=SASL_SSL\n")
+    settings = settings_of(
+        f"--kafka_config={config}",
+        "--start=timestamp",
+        "--start_time=1970-01-01T00:00:01Z",
+        "--latency_target_ms=50",
+        "--exactly_once",
+    )
+    assert settings.start_ms == 1000
+    assert settings.latency_target_ms == 50.0
+    assert settings.scoring.keys == ("id",)
+    client = settings.connection.settings(linger_ms=2)
+    assert client.pop("reconnect.backoff.ms") < client.pop("reconnect.backoff.max.ms")
+    assert client == {
+        "linger.ms": 2,
+        "sasl.password": "a=b",
+        "security.protocol": "SASL_SSL",
+        "bootstrap.servers": "h:1",
+    }
+    assert "a=b" not in repr(settings)
+
+
+def test_everything_that_is_wrong_is_said_at_once(capsys, tmp_path):
+    config = tmp_path / "client.properties"
+    config.write_text("sasl.password\n")
+    wrong = [
+        "--format=avro",
+        "--start=timestamp",
+        "--latency_target_ms=0",
+        "--readers=2",
+        "--partitions=date=1",
+        "--input=x",
+        f"--kafka_config={config}",
+        "--dead_letter_topic=t",
+        "--no_such_flag",
+        "--range=y=2..1",
+        "--topic=t",
+    ]
+    assert score_stream.main(wrong) == 2
+    err = capsys.readouterr().err
+    for told in (
+        "15 things are wrong",
+        "--brokers is required",
+        "--group is required",
+        "--output_topic is required",
+        "--model is required",
+        "--keys is required",
+        "--schema is required: the Avro schema",
+        "--start_time: expected a time with --start=timestamp",
+        "--latency_target_ms: expected a whole number of at least 1, got '0'",
+        "--readers: the local runner",
+        "--partitions is an option of score_batch",
+        "--input is an option of score_batch",
+        "line 1: expected KEY=VALUE",
+        "expected different topics, got t, t",
+        "unknown option --no_such_flag",
+        "--range: expected",
+    ):
+        assert told in err, told
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--start_time=5"], "and none without"),
+        (["--start=timestamp", "--start_time=2026-01-01T00:00:00"], "with its zone"),
+        (["--start=timestamp", "--start_time=soon"], "with its zone"),
+        (["--avro_schema_id=5"], "--avro_schema_id is for --format=avro"),
+        (["--output=x"], "--output is an option of score_batch"),
+        (["--workers=2"], "--workers is an option of score_batch"),
+        (["--restart", "--until_end", "--start=earliest"], "leave one of them out"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(argv, told):
+    (problem,) = problems_of(*argv)
+    assert told in problem
+
+
+def test_a_setting_that_an_option_makes_is_refused_in_the_file(tmp_path):
+    config = tmp_path / "client.properties"
+    config.write_text("group.id=secret\n")
+    (problem,) = problems_of(f"--kafka_config={config}")
+    assert "line 1: group.id is set by the command's options" in problem
+    assert "secret" not in problem
+
+
+def test_several_readers_are_for_runners_that_run_them_side_by_side():
+    argv = ["--readers=3", "--runner=PrismRunner", "--prism_location=p"]
+    assert settings_of(*argv).readers == 3
+
+
+def test_who_is_started_again_goes_on_where_the_group_is():
+    argv = ["--topic=t", "--start=timestamp", "--start_time", "5", "--start", "x", "--group=g"]
+    assert _without_start(argv) == ["--topic=t", "--group=g"]
+
+
+def test_pauses_double_up_to_a_minute_and_begin_again_after_a_steady_run():
+    pauses, failures = [], 0
+    for _ in range(9):
+        pause = next_pause(failures, 1.0)
+        failures = pause.failures
+        pauses.append(pause.seconds)
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert next_pause(failures, 61.0) == (1, 1)
+
+
+def test_wrong_options_and_ends_are_not_failures():
+    assert [is_failure(code) for code in (1, -9, -15, 0, 2, 3, 130)] == [True] * 3 + [False] * 4

@@ -1,0 +1,334 @@
+"""A Kafka topic → record batches of raw records, without an end."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam import coders
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.transforms.core import RestrictionProvider, WatermarkEstimatorProvider
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
+from confluent_kafka import KafkaError, KafkaException
+
+from transforms import metrics
+from transforms.elements import UNKNOWN_ROWS, BatchKey, Piece, Shard
+from transforms.io.kafka_client import (
+    Connection,
+    is_passing,
+    list_partitions,
+    read_bounds,
+    read_committed,
+    starting_offsets,
+    to_positions,
+)
+from transforms.io.kafka_positions import (
+    Positions,
+    PositionsCoder,
+    PositionsTracker,
+    RecordTimes,
+)
+from transforms.latency import LatencyController
+
+# The columns of a raw record; a decoded one has them too, so that it can be told where it is from.
+TOPIC, PARTITION, OFFSET = "_topic", "_partition", "_offset"
+TIME_MS, KEY, VALUE = "_time_ms", "_key", "_value"
+RAW_SCHEMA = pa.schema(
+    [
+        (TOPIC, pa.dictionary(pa.int32(), pa.string())),
+        (PARTITION, pa.int32()),
+        (OFFSET, pa.int64()),
+        (TIME_MS, pa.int64()),
+        (KEY, pa.binary()),
+        (VALUE, pa.binary()),
+    ]
+)
+_IDLE_SECONDS = 0.5
+_DISCOVERY_SECONDS = 5.0
+_QUICK_SECONDS = 2.0
+_SILENT_SECONDS = 5.0
+
+# Set by a command whose workers are threads of its own process: readers then finish what they
+# hold, and the job ends as one whose input has an end.
+stop_reading = threading.Event()
+
+
+class Reading(NamedTuple):
+    """The unit of reading: the partitions whose number is `slot` modulo `slots`."""
+
+    topic: str
+    slot: int
+    slots: int
+
+    def owns(self, partition: int) -> bool:
+        """Return whether a partition is one of these."""
+        return partition % self.slots == self.slot
+
+
+coders.registry.register_coder(Reading, coders.RowCoder)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadSpec:
+    """What to read, and how.
+
+    Attributes:
+      connection: how to reach Kafka.
+      topic: the topic.
+      group: the consumer group whose offsets say where to begin.
+      until_end: end where the topic ended when the job began.
+      latency_target_ms: the time within which a record should be scored; None for throughput.
+      bundle_seconds: how long polls go on within one bundle once it has records; 0 for one poll.
+    """
+
+    connection: Connection
+    topic: str
+    group: str
+    until_end: bool = False
+    latency_target_ms: float | None = None
+    bundle_seconds: float = 0.1
+
+
+class _Reader:
+    """A consumer of one slot's partitions, which knows how far it has read."""
+
+    def __init__(self, spec: ReadSpec, reading: Reading, positions: Positions) -> None:
+        self._spec = spec
+        self.reading = reading
+        self._consumer = spec.connection.consumer(
+            spec.group,
+            fetch_queue_backoff_ms=20,
+            enable_partition_eof=positions.ends is not None,
+        )
+        # What the group has committed is delivered, even if the runner's own state is older.
+        self._delivered = read_committed(self._consumer, reading.topic, positions.offsets)
+        self._at: dict[int, int] = {}
+        self._discovered = time.monotonic()
+        self.times = RecordTimes(_SILENT_SECONDS)
+        self.control = LatencyController(spec.latency_target_ms)
+
+    def go_to(self, positions: Positions) -> dict[int, int]:
+        """Have the next poll begin at these positions, and return where that is."""
+        wanted = {p: max(o, self._delivered.get(p, 0)) for p, o in positions.offsets.items()}
+        if positions.ends is None:
+            wanted |= self._find_new(wanted)
+        if wanted != self._at:
+            self._consumer.assign(to_positions(self.reading.topic, wanted))
+            self._at = dict(wanted)
+        return wanted
+
+    def _find_new(self, known: Mapping[int, int]) -> dict[int, int]:
+        """Return partitions that were added to the topic since, and where they begin."""
+        if time.monotonic() - self._discovered < _DISCOVERY_SECONDS:
+            return {}
+        self._discovered = time.monotonic()
+        topic = self.reading.topic
+        try:
+            there = list_partitions(self._consumer, topic, _QUICK_SECONDS)
+            new = [p for p in there if self.reading.owns(p) and p not in known]
+            return starting_offsets(self._consumer, topic, new) if new else {}
+        except (KafkaException, LookupError):  # no broker answers; the next time will do
+            return {}
+
+    def poll(self, seconds: float) -> tuple[list[Any], dict[int, int]]:
+        """Return records, waiting for the first only, and the offsets behind them."""
+        first = self._consumer.poll(seconds)
+        if first is None:
+            return [], {}
+        messages: list[Any] = [first]
+        if self.control.rows > 1:
+            messages += self._consumer.consume(self.control.rows - 1, 0)
+        records = []
+        behind: dict[int, int] = {}
+        for message in messages:
+            error = message.error()
+            if error is None:
+                records.append(message)
+            elif error.code() != KafkaError._PARTITION_EOF:
+                self._check(error, message)
+                continue
+            # The end of a partition may be behind its last record: markers of transactions.
+            behind[message.partition()] = message.offset() + (error is None)
+        self._at |= behind
+        return records, behind
+
+    def _check(self, error: KafkaError, message: Any) -> None:
+        if is_passing(error):
+            return
+        where = f"partition {message.partition()} of topic {message.topic()}"
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise RuntimeError(
+                f"Expected the records of {where} from the offset of group {self._spec.group} on; "
+                f"the broker no longer holds them: {error.str()}. They were deleted unread. "
+                "Go on from what there is with --start=earliest"
+            )
+        raise RuntimeError(f"Reading {where} failed: {error.str()}")
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def to_raw_batch(topic: str, messages: Sequence[Any]) -> pa.RecordBatch:
+    """Return records of one topic as a batch of `RAW_SCHEMA`."""
+    rows = len(messages)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows), [topic]),
+            pa.array([m.partition() for m in messages], pa.int32()),
+            pa.array([m.offset() for m in messages], pa.int64()),
+            pa.array([m.timestamp()[1] for m in messages], pa.int64()),
+            pa.array([m.key() for m in messages], pa.binary()),
+            pa.array([m.value() for m in messages], pa.binary()),
+        ],
+        schema=RAW_SCHEMA,
+    )
+
+
+def _newest_seconds(messages: Sequence[Any]) -> dict[int, float]:
+    newest: dict[int, float] = {}
+    for message in messages:
+        partition, seconds = message.partition(), message.timestamp()[1] / 1000
+        newest[partition] = max(seconds, newest.get(partition, seconds))
+    return newest
+
+
+class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
+    """Polls a slot's partitions; Beam wants restrictions and watermarks from the same object."""
+
+    def __init__(self, spec: ReadSpec) -> None:
+        self._spec = spec
+
+    def initial_restriction(self, element: Reading) -> Positions:
+        consumer = self._spec.connection.consumer(self._spec.group)
+        try:
+            partitions = [p for p in list_partitions(consumer, element.topic) if element.owns(p)]
+            ends = None
+            if self._spec.until_end:
+                ends = {p: read_bounds(consumer, element.topic, p)[1] for p in partitions}
+            return Positions(starting_offsets(consumer, element.topic, partitions), ends)
+        finally:
+            consumer.close()
+
+    def create_tracker(self, restriction: Positions) -> PositionsTracker:
+        return PositionsTracker(restriction)
+
+    def restriction_size(self, element: Reading, restriction: Positions) -> float:
+        return 1.0
+
+    def restriction_coder(self) -> coders.Coder:
+        return PositionsCoder()
+
+    def truncate(self, element: Reading, restriction: Positions) -> Positions | None:
+        return None  # a drain: what is claimed is finished, nothing more is read
+
+    def initial_estimator_state(self, element: Reading, restriction: Positions) -> Timestamp:
+        return Timestamp(0)
+
+    def create_watermark_estimator(self, estimator_state: Timestamp) -> ManualWatermarkEstimator:
+        return ManualWatermarkEstimator(estimator_state)
+
+    def setup(self) -> None:
+        self._readers: dict[Reading, _Reader] = {}
+        self._metrics = metrics.BundleMetrics()
+
+    def teardown(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+
+    @beam.DoFn.unbounded_per_element()
+    def process(
+        self,
+        reading: Reading,
+        finalizer: Any = beam.DoFn.BundleFinalizerParam,  # Beam wants it before the next two
+        tracker: Any = beam.DoFn.RestrictionParam(),  # noqa: B008  Beam's way to ask
+        watermark: Any = beam.DoFn.WatermarkEstimatorParam(),  # noqa: B008
+    ) -> Iterator[TimestampedValue]:
+        """Poll until the bundle is old enough, the topic is silent or the rest is given away."""
+        finalizer.register(_do_nothing)  # Prism finalizes every bundle, and wants something to call
+        positions = tracker.current_restriction()
+        if not positions.is_read:
+            reader = self._readers.get(reading)
+            if reader is None:
+                reader = self._readers[reading] = _Reader(self._spec, reading, positions)
+            yield from self._poll(reader, positions, tracker)
+            at = Timestamp(reader.times.advance())
+            if at > watermark.current_watermark():
+                watermark.set_watermark(at)
+            if not tracker.current_restriction().is_read:
+                tracker.defer_remainder()
+
+    def _poll(
+        self, reader: _Reader, positions: Positions, tracker: Any
+    ) -> Iterator[TimestampedValue]:
+        """Yield a batch for each poll; what could not be claimed is polled again by another."""
+        is_ours = tracker.try_claim(reader.go_to(positions))
+        ends_at = None
+        while is_ours and not tracker.current_restriction().is_read:
+            now = time.monotonic()
+            left = _IDLE_SECONDS if ends_at is None else ends_at - now
+            if left <= 0:
+                break
+            if stop_reading.is_set():
+                tracker.try_claim(None)
+                break
+            messages, behind = reader.poll(left)
+            if not behind:
+                break
+            is_ours = tracker.try_claim(behind)
+            if messages and is_ours:
+                newest = _newest_seconds(messages)
+                began = time.monotonic()
+                yield self._to_element(reader.reading, messages, min(newest.values()))
+                reader.control.record(len(messages), time.monotonic() - began)
+                reader.times.observe(newest)
+                ends_at = ends_at or now + self._spec.bundle_seconds
+
+    def _to_element(
+        self, reading: Reading, messages: Sequence[Any], seconds: float
+    ) -> TimestampedValue:
+        rows = len(messages)
+        self._metrics.count(metrics.ROWS_READ, rows)
+        self._metrics.observe(metrics.BATCH_ROWS, rows)
+        piece = Piece(reading.topic, 0, 1, 0, UNKNOWN_ROWS)
+        shard = Shard(reading.topic, "", "", reading.slot, reading.slots, (piece,), UNKNOWN_ROWS)
+        key = BatchKey(shard, 0, 0, rows, last=False)
+        return TimestampedValue((key, to_raw_batch(reading.topic, messages)), seconds)
+
+    def finish_bundle(self) -> None:
+        self._metrics.flush()
+
+
+def _do_nothing() -> None:
+    """Stand for a callback where there is nothing to call."""
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class ReadKafka(beam.PTransform):
+    """Read a topic as (BatchKey, RecordBatch) of raw records: `RAW_SCHEMA`.
+
+    A batch holds what one poll gives, in the order of each partition. Partitions are spread over
+    `slots` elements, each with one consumer; partitions added while the job runs are found within
+    5 s and read from their first record. Offsets are not committed here: `WriteKafka` does it once
+    what came of the records is delivered, so the steps between must be fused with this one.
+    Watermark: see `RecordTimes`.
+    """
+
+    spec: ReadSpec
+    slots: int = 1
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[tuple[BatchKey, pa.RecordBatch]]:
+        """Read in one splittable step."""
+        readings = [Reading(self.spec.topic, slot, self.slots) for slot in range(self.slots)]
+        return (
+            pipeline
+            | "AssignPartitions" >> beam.Create(readings, reshuffle=True)
+            | "Poll"
+            >> beam.ParDo(_ReadDoFn(self.spec)).with_output_types(tuple[BatchKey, pa.RecordBatch])
+        )

@@ -1,0 +1,294 @@
+"""Scores and dead letters → Kafka, and the offsets of the records they came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from confluent_kafka import KafkaError, KafkaException
+
+from transforms import metrics
+from transforms.dead_letters import are_dead_letters
+from transforms.elements import BatchKey
+from transforms.io.encode import to_json_values
+from transforms.io.kafka import KEY, OFFSET, PARTITION, VALUE
+from transforms.io.kafka_client import TIMEOUT_SECONDS, Connection, commit, to_positions, until_done
+
+_LOG = logging.getLogger(__name__)
+# librdkafka gives a record up after 120 s (delivery.timeout.ms), and says so.
+_DELIVERY_SECONDS = 150.0
+
+# A transaction that is not committed by then is given up, and its records are read again.
+_TRANSACTION_SECONDS = 10.0
+
+
+class Undeliverable(RuntimeError):
+    """Records that Kafka did not take, or that there is no topic for; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WriteSpec:
+    """Where scores and dead letters go, and how.
+
+    Attributes:
+      connection: how to reach Kafka.
+      topic: of the scores.
+      dead_letter_topic: of the records that could not be scored; "" when that is to fail the job.
+      source_topic: where the records are from.
+      group: whose offsets on the source topic are committed.
+      exactly_once: whether each bundle is one transaction that holds its offsets too.
+    """
+
+    connection: Connection
+    topic: str
+    dead_letter_topic: str
+    source_topic: str
+    group: str
+    exactly_once: bool = False
+
+    def transactional_id(self, slot: int) -> str:
+        """Return the id of a slot's transactions: the same after a restart, which ends the old."""
+        return f"scoreline-{self.group}-{self.source_topic}-{slot}"
+
+
+def end_old_transactions(spec: WriteSpec, slots: int) -> None:
+    """Abort what a job that was killed left open, so that the group's offsets can be read.
+
+    Raises:
+      KafkaException: a broker does not answer, or does not allow it.
+    """
+    for slot in range(slots):
+        producer = spec.connection.producer(spec.transactional_id(slot))
+        until_done(producer.init_transactions, TIMEOUT_SECONDS)
+
+
+class _Slot:
+    """One producer: a bundle's records of one slot, and the offsets behind them."""
+
+    def __init__(self, spec: WriteSpec, slot: int) -> None:
+        self._spec = spec
+        self._failed: list[str] = []
+        self._offsets: dict[int, int] = {}
+        self._is_open = False
+        self._is_lost = False
+        self._consumer = spec.connection.consumer(spec.group)
+        self._producer = spec.connection.producer(
+            spec.transactional_id(slot) if spec.exactly_once else None
+        )
+        if spec.exactly_once:
+            until_done(self._producer.init_transactions, TIMEOUT_SECONDS)
+
+    def begin(self) -> None:
+        if self._spec.exactly_once and not self._is_open:
+            self._producer.begin_transaction()
+        self._is_open = True
+
+    def send(self, keys: Sequence[bytes | None], values: Sequence[bytes]) -> None:
+        """Hand scores to the producer; waits while its queue is full."""
+        messages: list[dict[str, Any]] = [
+            {"key": key, "value": value} for key, value in zip(keys, values, strict=True)
+        ]
+        while messages:
+            queued = self._producer.produce_batch(
+                self._spec.topic, messages, on_delivery=self._report
+            )
+            if queued == len(messages):
+                break
+            errors = [m.pop("_error", None) for m in messages]
+            left = [m for m, error in zip(messages, errors, strict=True) if error is not None]
+            for error in errors:
+                if error is not None and error.code() != KafkaError._QUEUE_FULL:
+                    raise Undeliverable(f"topic {self._spec.topic}: {error.str()}")
+            messages = left
+            self._producer.poll(0.05)
+        self._producer.poll(0)
+
+    def send_letter(self, key: bytes | None, value: bytes | None, why: Mapping[str, str]) -> None:
+        """Hand a record that could not be scored to the producer, as it came, with the reason."""
+        headers: dict[str, str | bytes | None] = {**why}
+        while True:
+            try:
+                self._producer.produce(
+                    self._spec.dead_letter_topic,
+                    key=key,
+                    value=value,
+                    headers=headers,
+                    on_delivery=self._report,
+                )
+                return
+            except BufferError:
+                self._producer.poll(0.05)
+
+    def observe(self, batch: pa.RecordBatch) -> None:
+        """Take note of where the records of a batch are from."""
+        partitions = batch.column(PARTITION).to_numpy()
+        offsets = batch.column(OFFSET).to_numpy()
+        for partition in np.unique(partitions).tolist():
+            behind = int(offsets[partitions == partition].max()) + 1
+            self._offsets[partition] = max(behind, self._offsets.get(partition, 0))
+
+    def _report(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None and len(self._failed) < 3:
+            self._failed.append(f"topic {message.topic()}: {error.str()}")
+
+    def finish(self) -> None:
+        """Wait until all records are delivered, and have their offsets committed."""
+        if not self._is_open:
+            return
+        offsets, self._offsets = self._offsets, {}
+        if self._spec.exactly_once:
+            self._commit_transaction(offsets)
+        else:
+            left = self._producer.flush(_DELIVERY_SECONDS)
+            if left or self._failed:
+                raise Undeliverable(self._describe(left))
+            try:
+                commit(self._consumer, self._spec.source_topic, offsets)
+            except KafkaException as e:
+                # The records are delivered; the next commit tells of them too.
+                _LOG.warning("Offsets of group %s not committed: %s", self._spec.group, e)
+        self._is_open = False
+
+    def _describe(self, left: int) -> str:
+        told = "; ".join(dict.fromkeys(self._failed)) or f"{left} records not acknowledged in time"
+        self._failed = []
+        return f"Kafka did not take all records: {told}. They are read and scored again"
+
+    def _commit_transaction(self, offsets: Mapping[int, int]) -> None:
+        def commit_all() -> None:
+            until_done(
+                self._producer.send_offsets_to_transaction,
+                to_positions(self._spec.source_topic, offsets),
+                self._consumer.consumer_group_metadata(),
+                _TRANSACTION_SECONDS,
+                seconds=_TRANSACTION_SECONDS,
+            )
+            until_done(
+                self._producer.commit_transaction,
+                _TRANSACTION_SECONDS,
+                seconds=_TRANSACTION_SECONDS,
+            )
+
+        try:
+            _within(_TRANSACTION_SECONDS, commit_all)
+        except (KafkaException, TimeoutError) as e:
+            self._is_lost = True
+            raise Undeliverable(f"{self._describe(0)}: {e}") from e
+
+    def close(self) -> None:
+        """Give up what is not finished: without its offsets it is read again."""
+        if self._is_lost:  # its calls may hang; the broker ends the transaction in time
+            return
+        if self._is_open and self._spec.exactly_once:
+            try:
+                self._producer.abort_transaction(TIMEOUT_SECONDS)
+            except KafkaException as e:
+                _LOG.warning("Transaction not aborted: %s; the broker does it in time", e)
+        self._producer.purge()
+        self._producer.flush(1)
+        self._consumer.close()
+
+
+def _within(seconds: float, call: Callable[[], None]) -> None:
+    """Call in a thread, and raise TimeoutError when it takes longer.
+
+    librdkafka's send_offsets_to_transaction does not keep to its own timeout: while the broker that
+    coordinates the group is away, and sometimes after, it hangs (librdkafka issue 5456).
+    """
+    failed: list[Exception] = []
+
+    def run() -> None:
+        try:
+            call()
+        except Exception as e:  # noqa: BLE001  raised again below
+            failed.append(e)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"the transaction was not committed within {seconds:.0f} s")
+    if failed:
+        raise failed[0]
+
+
+class _WriteDoFn(beam.DoFn):
+    def __init__(self, spec: WriteSpec) -> None:
+        self._spec = spec
+
+    def setup(self) -> None:
+        self._slots: dict[int, _Slot] = {}
+        self._metrics = metrics.BundleMetrics()
+
+    def teardown(self) -> None:
+        for slot in self._slots.values():
+            slot.close()
+        self._slots.clear()
+
+    def process(self, element: tuple[BatchKey, pa.RecordBatch]) -> None:
+        key, batch = element
+        number = key.shard.number
+        if number not in self._slots:
+            self._slots[number] = _Slot(self._spec, number)
+        slot = self._slots[number]
+        slot.begin()
+        slot.observe(batch)
+        with self._metrics.timed(metrics.SEND_MS):
+            if are_dead_letters(batch):
+                self._send_letters(slot, batch)
+            else:
+                values = to_json_values(batch, int(time.time() * 1000))
+                slot.send(batch.column(KEY).to_pylist(), values)
+        self._metrics.count(metrics.RECORDS_SENT, batch.num_rows)
+
+    def _send_letters(self, slot: _Slot, letters: pa.RecordBatch) -> None:
+        for row in letters.to_pylist():
+            why = {
+                "scoreline.reason": row["_reason"],
+                "scoreline.step": row["_step"],
+                "scoreline.topic": self._spec.source_topic,
+                "scoreline.partition": str(row[PARTITION]),
+                "scoreline.offset": str(row[OFFSET]),
+                "scoreline.model_digest": row["_model_digest"],
+            }
+            if not self._spec.dead_letter_topic:
+                raise Undeliverable(
+                    f"The record at offset {row[OFFSET]} of partition {row[PARTITION]} of "
+                    f"topic {self._spec.source_topic} cannot be scored: "
+                    f"{row['_step']}: {row['_reason']}. "
+                    "Give a topic for such records with --dead_letter_topic"
+                )
+            slot.send_letter(row[KEY], row[VALUE], why)
+
+    def finish_bundle(self) -> None:
+        with self._metrics.timed(metrics.SEND_MS):
+            for slot in self._slots.values():
+                slot.finish()
+        self._metrics.flush()
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class WriteKafka(beam.PTransform):
+    """Send scores to one topic, dead letters to another, and commit the offsets they came from.
+
+    At least once: the producer is idempotent, offsets are committed when all records of the bundle
+    are acknowledged. With `exactly_once` records and offsets of a bundle are one transaction: a
+    reader of committed records sees what came of each source record once, however often the job
+    dies. Must be fused with the steps up to ReadKafka. A record that Kafka does not take fails the
+    bundle.
+    """
+
+    spec: WriteSpec
+
+    def expand(
+        self, scores: beam.PCollection[tuple[BatchKey, pa.RecordBatch]]
+    ) -> beam.PCollection[None]:
+        """Send in one fused step."""
+        return scores | "Send" >> beam.ParDo(_WriteDoFn(self.spec)).with_output_types(type(None))
