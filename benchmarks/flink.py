@@ -53,15 +53,15 @@ class Shape(NamedTuple):
         return shape if self.sharing == "machine" else f"{shape}, a model for each slot"
 
 
-SHAPES = (
-    Shape(BARE_LOOP, 0, 1),
-    Shape(SCORELINE, 0, 1),
-    Shape(SCORELINE, 0, 2),
-    Shape("flink", 1, 1),
-    Shape("flink", 1, 2),
-    Shape("flink", 2, 1),
-    Shape("flink", 1, 2, "process"),
-)
+SHAPES = {
+    "bare_loop": Shape(BARE_LOOP, 0, 1),
+    "local-1": Shape(SCORELINE, 0, 1),
+    "local-2": Shape(SCORELINE, 0, 2),
+    "flink-1x1": Shape("flink", 1, 1),
+    "flink-1x2": Shape("flink", 1, 2),
+    "flink-2x1": Shape("flink", 2, 1),
+    "flink-1x2-process": Shape("flink", 1, 2, "process"),
+}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -193,7 +193,7 @@ def run(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     datasets = tile(workload.flights, folder, [START_UP_ROWS, args.rows])
     results = []
     for model in args.models.split(","):
-        for shape in SHAPES:
+        for shape in (SHAPES[name] for name in args.shapes.split(",")):
             small, large = [], []
             with _cluster_of(shape, folder) as cluster:
                 for repeat in range(args.repeats):
@@ -256,7 +256,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--models", default="small,large", help="with commas between")
+    parser.add_argument("--shapes", default=",".join(SHAPES), help="with commas between")
     args = parser.parse_args(argv)
+    if set(args.shapes.split(",")) - set(SHAPES) or args.rows <= START_UP_ROWS or args.repeats < 1:
+        parser.error(
+            f"expected shapes of {','.join(SHAPES)}, more than {START_UP_ROWS} rows, one repeat, "
+            f"got {args.shapes}, {args.rows} and {args.repeats}"
+        )
     folder = _BUILD / "bench"
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     print(write_report(run(args, folder), folder))

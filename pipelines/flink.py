@@ -105,10 +105,12 @@ class Placement(NamedTuple):
     Attributes:
       slots: how many tasks run at once.
       concurrent_calls: how many slots share a worker process, and so a model.
+      worker_processes: of each TaskManager.
     """
 
     slots: int
     concurrent_calls: int
+    worker_processes: int
 
 
 def cache_folder() -> Path:
@@ -176,16 +178,22 @@ def place(options: PipelineOptions, problems: list[str]) -> Placement:
     options.view_as(DebugOptions).add_experiment("disable_logging_submission_environment")
     slots = _ask(flink.flink_master, problems)
     if slots is None:
-        return Placement(1, 1)
+        return Placement(1, 1, 1)
     parallelism = flink.parallelism if flink.parallelism > 0 else slots.total
     flink.parallelism = parallelism
     if flink.max_parallelism < 1:
         flink.max_parallelism = max(_LEAST_MAX_PARALLELISM, _GROWTH * parallelism)
-    slots_each = -(-slots.total // slots.task_managers)
+    placement = spread(slots, parallelism, given.model_sharing)
     if given.model_sharing == "process":
-        portable.sdk_worker_parallelism = slots_each
-        return Placement(min(slots.total, parallelism), 1)
-    return Placement(min(slots.total, parallelism), min(slots_each, parallelism))
+        portable.sdk_worker_parallelism = placement.worker_processes
+    return placement
+
+
+def spread(slots: Slots, parallelism: int, sharing: str) -> Placement:
+    """Return how the tasks of a job share worker processes, and so models and threads."""
+    each = min(-(-slots.total // slots.task_managers), parallelism)
+    at_once = min(slots.total, parallelism)
+    return Placement(at_once, 1, each) if sharing == "process" else Placement(at_once, each, 1)
 
 
 def _check_jar(flink: FlinkRunnerOptions, portable: PortableOptions, problems: list[str]) -> None:

@@ -168,7 +168,9 @@ def _watch(
         if state in ENDED:
             break
         if state == "RESTARTING" and not is_restarting:
-            say(f"Flink restarts the job: {root_cause(rest.root_exception(job_id))}")
+            reason = rest.root_exception(job_id)
+            why = root_cause(reason) if reason else "TaskManagers came or went"
+            say(f"Flink restarts the job: {why}")
         is_restarting = state == "RESTARTING"
         has_started = has_started or _has_given_something(job)
         if not has_started and time.monotonic() - began > timeout:

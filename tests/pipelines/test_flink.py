@@ -10,8 +10,9 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from pipelines.flink import complete_arguments, job_server_jar, name_job
+from pipelines.flink import Placement, complete_arguments, job_server_jar, name_job, spread
 from pipelines.flink_job import root_cause
+from pipelines.flink_rest import Slots
 from pipelines.runners import runner_name
 from pipelines.score_batch import find_unknown_options
 
@@ -103,6 +104,19 @@ def test_the_cached_jar_is_the_default(monkeypatch, tmp_path):
     assert f"--flink_job_server_jar={jar}" in complete_arguments(["--runner=flink"])
     own = complete_arguments(["--runner=flink", "--flink_job_server_jar=own.jar"])
     assert [flag for flag in own if "jar=" in flag] == ["--flink_job_server_jar=own.jar"]
+
+
+@pytest.mark.parametrize(
+    ("slots", "parallelism", "machine", "process"),
+    [
+        (Slots(2, 8, 8), 8, Placement(8, 4, 1), Placement(8, 1, 4)),
+        (Slots(3, 4, 0), 2, Placement(2, 2, 1), Placement(2, 1, 2)),
+        (Slots(1, 2, 2), 16, Placement(2, 2, 1), Placement(2, 1, 2)),
+    ],
+)
+def test_slots_share_a_model_or_have_one_each(slots, parallelism, machine, process):
+    assert spread(slots, parallelism, "machine") == machine
+    assert spread(slots, parallelism, "process") == process
 
 
 def test_job_name_says_partitions_and_model_and_is_the_only_one():
