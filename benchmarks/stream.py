@@ -124,7 +124,7 @@ def bare_loop(brokers: str, topic: str, output: str, group: str, work: Workload)
         for name, spec in specs.items():
             fill: Any = fills.get(name)
             if fill is not None and spec.dtype != tf.string:
-                fill = float(fill)
+                fill = spec.dtype.as_numpy_dtype(float(fill))
             values = [row[name] if row[name] is not None else fill for row in rows]
             columns[name] = tf.reshape(
                 tf.constant(values, spec.dtype), [-1, *(1 for _ in spec.shape[1:])]
@@ -225,6 +225,8 @@ def measure(
         found: list[tuple[float, float]] = []
         heard = time.monotonic() + 30  # the sender has to start
         while len(found) < wanted and time.monotonic() < heard + _PATIENCE_SECONDS:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                raise RuntimeError(f"{design} ended while it was measured")
             if some := next(incoming):
                 found += some
                 heard = time.monotonic()
