@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from benchmarks.data import KEY, Workload, demo_workload
+from benchmarks.data import KEEP, KEY, Workload
 
 DUE = "due_ms"
 DESIGNS = ("bare", "scoreline", "exactly_once")
@@ -49,6 +49,18 @@ class Measured(NamedTuple):
     p99_ms: float
     unscored: int
     cpu: float
+
+
+def workload(build: Path) -> Workload:
+    """Return the demo's data and its small model, made if they are not there yet."""
+    from models.flights import FILLS, train_flights
+    from models.flights_data import prepare_flights
+
+    flights, model = build / "flights", build / "models" / "flights"
+    prepare_flights(str(flights))
+    train_flights(str(flights), str(model))
+    fills = {name: str(value) for name, value in FILLS.items()}
+    return Workload(flights=flights, models={"small": model}, keep=KEEP, fills=fills)
 
 
 def input_names(model: Path) -> list[str]:
@@ -112,7 +124,7 @@ def bare_loop(brokers: str, topic: str, output: str, group: str, work: Workload)
         for name, spec in specs.items():
             fill: Any = fills.get(name)
             if fill is not None and spec.dtype != tf.string:
-                fill = float(fill)
+                fill = spec.dtype.as_numpy_dtype(float(fill))
             values = [row[name] if row[name] is not None else fill for row in rows]
             columns[name] = tf.reshape(
                 tf.constant(values, spec.dtype), [-1, *(1 for _ in spec.shape[1:])]
@@ -204,7 +216,7 @@ def measure(
     build: Path,
 ) -> Measured:
     """Run a design at a rate and return what came of it."""
-    work = demo_workload(build)
+    work = workload(build)
     with running(design, brokers, partitions, work, build) as (process, topic, incoming):
         before = process.cpu_times()
         arguments = ["--send", brokers, topic, str(rate), str(seconds)]
@@ -213,6 +225,8 @@ def measure(
         found: list[tuple[float, float]] = []
         heard = time.monotonic() + 30  # the sender has to start
         while len(found) < wanted and time.monotonic() < heard + _PATIENCE_SECONDS:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                raise RuntimeError(f"{design} ended while it was measured")
             if some := next(incoming):
                 found += some
                 heard = time.monotonic()
@@ -249,7 +263,7 @@ def summarize(
 
 def measure_idle(design: str, brokers: str, seconds: float, build: Path) -> float:
     """Return the cores that a design uses while nothing comes."""
-    work = demo_workload(build)
+    work = workload(build)
     with running(design, brokers, 1, work, build) as (process, _, _):
         before = process.cpu_times()
         time.sleep(seconds)
@@ -266,11 +280,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     build = Path("build")
     if given_argv[:1] == ["--send"]:
         brokers, topic, rate, seconds = given_argv[1:]
-        send(brokers, topic, int(rate), float(seconds), demo_workload(build))
+        send(brokers, topic, int(rate), float(seconds), workload(build))
         return 0
     if given_argv[:1] == ["--bare"]:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-        bare_loop(*given_argv[1:], demo_workload(build))
+        bare_loop(*given_argv[1:], workload(build))
         return 0
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--brokers", default="127.0.0.1:9092")

@@ -431,3 +431,12 @@ def test_latency_target_changes_no_score(broker, topics, arguments):
     send(make_producer(broker.address), topics[0], as_json(rows(0, 5000)))
     assert score_stream.main(arguments("--until_end", latency_target_ms=20)) == 0
     assert_scored(scores_of(broker.address, topics[1]), 5000, exactly_once=True)
+
+
+@pytest.mark.prism
+@pytest.mark.parametrize("flags", [(), ("--exactly_once",)], ids=["at_least_once", "exactly_once"])
+def test_prism_with_two_readers_gives_the_same(broker, topics, arguments, prism, flags):
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 5000)))
+    options = {"runner": "PrismRunner", "prism_location": prism, "readers": 2}
+    assert score_stream.main(arguments("--until_end", *flags, **options)) == 0
+    assert_scored(scores_of(broker.address, topics[1]), 5000, exactly_once=True)

@@ -74,6 +74,8 @@ class _Slot:
 
     def __init__(self, spec: WriteSpec, slot: int) -> None:
         self._spec = spec
+        self.users: set[int] = set()
+        self.is_closed = False
         self._failed: list[str] = []
         self._offsets: dict[int, int] = {}
         self._is_open = False
@@ -84,6 +86,11 @@ class _Slot:
         )
         if spec.exactly_once:
             until_done(self._producer.init_transactions, TIMEOUT_SECONDS)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether nothing of a bundle that failed is left in it."""
+        return not (self._is_open or self._is_lost)
 
     def begin(self) -> None:
         if self._spec.exactly_once and not self._is_open:
@@ -184,6 +191,7 @@ class _Slot:
 
     def close(self) -> None:
         """Give up what is not finished: without its offsets it is read again."""
+        self.is_closed = True
         if self._is_lost:  # its calls may hang; the broker ends the transaction in time
             return
         if self._is_open and self._spec.exactly_once:
@@ -219,6 +227,33 @@ def _within(seconds: float, call: Callable[[], None]) -> None:
         raise failed[0]
 
 
+# The runner spreads the bundles of one slot, which follow each other, over several instances of the
+# step. They share the slot's producer: a second one with the same transactional id would end it.
+_shared: dict[tuple[WriteSpec, int], _Slot] = {}
+_shared_lock = threading.Lock()
+
+
+def _acquire(spec: WriteSpec, number: int, user: object) -> _Slot:
+    """Return this process's producer of a slot."""
+    with _shared_lock:
+        slot = _shared.get((spec, number))
+        if slot is None:
+            slot = _shared[spec, number] = _Slot(spec, number)
+        slot.users.add(id(user))
+        return slot
+
+
+def _release(spec: WriteSpec, number: int, slot: _Slot, user: object) -> None:
+    """Close a slot's producer when nobody else uses it, or when a bundle of it failed."""
+    with _shared_lock:
+        slot.users.discard(id(user))
+        if slot.users and slot.is_usable:
+            return
+        if _shared.get((spec, number)) is slot:
+            del _shared[spec, number]
+    slot.close()
+
+
 class _WriteDoFn(beam.DoFn):
     def __init__(self, spec: WriteSpec) -> None:
         self._spec = spec
@@ -228,15 +263,15 @@ class _WriteDoFn(beam.DoFn):
         self._metrics = metrics.BundleMetrics()
 
     def teardown(self) -> None:
-        for slot in self._slots.values():
-            slot.close()
+        for number, slot in self._slots.items():
+            _release(self._spec, number, slot, self)
         self._slots.clear()
 
     def process(self, element: tuple[BatchKey, pa.RecordBatch]) -> None:
         key, batch = element
         number = key.shard.number
-        if number not in self._slots:
-            self._slots[number] = _Slot(self._spec, number)
+        if number not in self._slots or self._slots[number].is_closed:
+            self._slots[number] = _acquire(self._spec, number, self)
         slot = self._slots[number]
         slot.begin()
         slot.observe(batch)
