@@ -185,9 +185,9 @@ def test_a_killed_worker_without_retries_fails_the_job_and_a_rerun_goes_on(
     assert "run the same command to go on" in ended.err
     assert not running_jobs(cluster)
     counted = {}
-    real = score_batch._read_counters
+    real = score_batch.read_counters
     monkeypatch.setattr(
-        score_batch, "_read_counters", lambda result: counted.update(real(result)) or counted
+        score_batch, "read_counters", lambda result: counted.update(real(result)) or counted
     )
     left = TOTAL - staged(output) * ROWS
     assert score_batch.main(options_of()) == 0
