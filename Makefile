@@ -120,8 +120,8 @@ $(FLINK_JAR): | $(INSTALLED)
 no-flink:
 	@echo "Java or Maven is not installed: the tests on Flink will be skipped." >&2
 
-soak: install ## Kill a real job 500 times at random steps, and check the table after each (an hour)
-	SCORELINE_KILLS=500 $(BIN)/python -m pytest tests/faults/test_kills.py $(ARGS)
+soak: install ## Kill a real job 500 times at random steps, and check the table after each (half an hour)
+	SCORELINE_KILLS=500 $(BIN)/python -m pytest tests/faults/test_kills.py -n auto -rP $(ARGS)
 
 score-nightly: install ## Score what is not committed of the LAST=7 newest partitions: ARGS="--input … --model …"
 	$(BIN)/python -m pipelines.score_batch --last $(or $(LAST),7) $(ARGS)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import os
 import random
 import re
@@ -23,6 +24,7 @@ from tests.fakes import write_file
 from tests.processes import run_script
 
 KILLS = int(os.environ.get("SCORELINE_KILLS", "30"))
+AT_ONCE = 50  # kills of one test: a soak runs many side by side
 DAYS, FILES, ROWS = 4, 3, 40
 TOTAL = DAYS * FILES * ROWS
 # Counts calls of the steps below, in all threads, and dies in the middle of the chosen one.
@@ -111,9 +113,10 @@ def read_whole_partitions(output):
     return dates
 
 
-@pytest.mark.timeout(180 + 20 * KILLS)
+@pytest.mark.timeout(180 + 20 * AT_ONCE)
+@pytest.mark.parametrize("seed", range(20241101, 20241101 + math.ceil(KILLS / AT_ONCE)))
 def test_killed_at_any_step_a_rerun_makes_the_table_right(
-    tmp_path, lake, reference, zoo, monkeypatch, capsys
+    tmp_path, lake, reference, zoo, monkeypatch, capsys, seed
 ):
     model = zoo("model.tflite")
     code, out, err = run_script(
@@ -129,9 +132,9 @@ def test_killed_at_any_step_a_rerun_makes_the_table_right(
         "read_counters",
         lambda result: counted.append(real(result).get("rows_read", 0)) or real(result),
     )
-    chosen = random.Random(20241101)
+    chosen = random.Random(seed)
     tally: collections.Counter[str] = collections.Counter()
-    for kill in range(KILLS):
+    for kill in range(min(KILLS, AT_ONCE)):
         output = tmp_path / f"scores{kill}"
         workers = chosen.randint(1, 3)
         die_at = chosen.randint(1, steps)
@@ -156,5 +159,7 @@ def test_killed_at_any_step_a_rerun_makes_the_table_right(
         assert {row["id"]: row["y"] for row in scores} == pytest.approx(reference)
         assert table.main(["verify", f"--output={output}"]) == 0
     capsys.readouterr()
+    told = f"{tally.total()} kills, {steps} steps to die at: {dict(tally.most_common())}"
+    print(told)  # what `make soak` shows: its processes have no terminal
     with capsys.disabled():
-        print(f"\n{KILLS} kills, {steps} steps to die at: {dict(tally.most_common())}")
+        print(f"\n{told}")
