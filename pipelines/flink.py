@@ -148,7 +148,7 @@ def complete_arguments(argv: Sequence[str]) -> list[str]:
     if "--environment_type" not in given:
         defaults["--environment_type"] = "EXTERNAL"
         defaults["--environment_config"] = _POOL
-    # A job of Flink's streaming interface, though its input ends: docs/decisions/0011.
+    # A job of Flink's streaming interface, though its input ends: docs/decisions/0009.
     switches = [] if "--execution_mode_for_batch" in given else ["--streaming"]
     if "--job_endpoint" not in given:
         switches.append("--flink_submit_uber_jar")

@@ -4,7 +4,7 @@
 
 Beam has one of its own (`apache_beam.runners.worker.worker_pool_main`), which is what real
 clusters run beside each TaskManager. Three things make it unfit where all TaskManagers share one
-machine and so one pool (docs/decisions/0010-one-worker-pool-on-one-machine.md): workers of two
+machine and so one pool (docs/decisions/0008-one-worker-pool-on-one-machine.md): workers of two
 TaskManagers have the same name, so that one TaskManager stops the other's; it listens on every
 interface; and it runs whatever `python` is first on PATH, which makes a job hang for ever if Beam
 is not there.
