@@ -204,7 +204,7 @@ def _check_jar(flink: FlinkRunnerOptions, portable: PortableOptions, problems: l
     problems.append(
         f"--flink_job_server_jar: expected Beam's Flink runner as a jar, got {got}. "
         "`make flink-jar` builds it, or give "
-        f" the official beam-runners-flink-{FLINK_MINOR}-job-server jar"
+        f"the official beam-runners-flink-{FLINK_MINOR}-job-server jar"
     )
 
 
