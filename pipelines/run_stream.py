@@ -223,6 +223,8 @@ def _watch(
     if differs or doubled:
         say(errors, differs or f"{doubled:,} flights were scored twice")
         return EXIT_FAILED
+    if not console.is_terminal:
+        console.print()  # the live line ends without a line break there
     say(console, f"All {total:,} flights are scored once, and as by the batch job ({SCORES}).")
     return EXIT_OK
 
