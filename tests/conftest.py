@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import hypothesis
 import pytest
 
@@ -53,3 +55,17 @@ def score(capsys, monkeypatch, tmp_path, model, lake):
         return Ended(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small tmpfs needs root; the disk-full test was not run")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -274,20 +273,6 @@ def test_no_rows_at_all_in_the_files(score, tmp_path):
     ended = score(input=tmp_path / "lake")
     assert ended.code == 0
     assert "No rows at all: the partitions scored hold none." in ended.out
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small tmpfs needs root; the disk-full test was not run")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_full_disk_while_staging_publishes_what_fits_and_fails_the_rest(
