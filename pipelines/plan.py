@@ -13,6 +13,7 @@ from models.columns import top_columns
 from models.signature import (
     InputColumn,
     Signature,
+    TensorSpec,
 )
 from models.versions import digest_model
 from pipelines.checks import (
@@ -35,6 +36,7 @@ from pipelines.inputs import (
     select_partitions,
 )
 from pipelines.settings import BadOptions, BatchScoringSettings
+from transforms.check_outputs import OutputRule
 from transforms.elements import UNKNOWN_ROWS, Outcome, Receipt, Shard
 from transforms.io.constants import Constant
 from transforms.io.delta import (
@@ -162,7 +164,7 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
     listing = select_partitions(settings, problems)
     listing = listing._replace(partitions=newest(listing.partitions, settings.last))
     given = given_schema(settings, listing.format, problems) if listing.partitions else None
-    digest = _digest_model(settings, problems)
+    digest = find_digest(settings, problems)
     try:
         table = open_table(settings.output)
     except ValueError as e:
@@ -232,20 +234,7 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
         ],
     )
     work = Work(
-        score=ScoreSpec(
-            model=os.path.abspath(settings.model),
-            digest=digest,
-            signature_name=settings.signature,
-            inputs=tuple(inputs),
-            outputs=tuple((spec.name, column, kept) for spec, column, kept in outputs),
-            carried=carried,
-            batch_rows=settings.batch_rows,
-            batch_timeout_s=settings.batch_timeout_s,
-            concurrent_calls=settings.concurrent_calls,
-            op_libraries=settings.op_libraries,
-            rules=rules,
-            asked_outputs=None if settings.outputs is None else tuple(settings.outputs),
-        ),
+        score=make_score_spec(settings, digest, inputs, outputs, rules, carried),
         schema=schema,
         shards=shards,
         staged=staged,
@@ -259,6 +248,31 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
         constants=constants,
     )
     return dataclasses.replace(plan, work=work)
+
+
+def make_score_spec(
+    settings: BatchScoringSettings,
+    digest: str,
+    inputs: Sequence[InputColumn],
+    outputs: Sequence[tuple[TensorSpec, str, str]],
+    rules: tuple[OutputRule, ...],
+    carried: tuple[str, ...],
+) -> ScoreSpec:
+    """Return what workers need to score, for a batch job or a stream."""
+    return ScoreSpec(
+        model=os.path.abspath(settings.model),
+        digest=digest,
+        signature_name=settings.signature,
+        inputs=tuple(inputs),
+        outputs=tuple((spec.name, column, kept) for spec, column, kept in outputs),
+        carried=carried,
+        batch_rows=settings.batch_rows,
+        batch_timeout_s=settings.batch_timeout_s,
+        concurrent_calls=settings.concurrent_calls,
+        op_libraries=settings.op_libraries,
+        rules=rules,
+        asked_outputs=None if settings.outputs is None else tuple(settings.outputs),
+    )
 
 
 def _sort_partitions(
@@ -310,7 +324,8 @@ def _choose_by_state(
     return missing | stale
 
 
-def _digest_model(settings: BatchScoringSettings, problems: list[str]) -> str:
+def find_digest(settings: BatchScoringSettings, problems: list[str]) -> str:
+    """Return the model's digest; adds to the problems when there is none, or another is wanted."""
     try:
         digest = digest_model(settings.model)
     except FileNotFoundError as e:

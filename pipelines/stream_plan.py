@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from models.columns import find_field, top_columns
 from models.examples import stored_type
 from models.signature import InputColumn, Signature, TensorSpec
 from models.tensors import output_type
-from models.versions import digest_model
 from pipelines.checks import choose_inputs, choose_outputs, choose_rules, find_schema_problems
+from pipelines.plan import find_digest, make_score_spec
 from pipelines.settings import BadOptions, BatchScoringSettings
 from pipelines.stream_settings import StreamScoringSettings
 from transforms.dead_letters import REASON_COLUMNS
@@ -55,7 +54,7 @@ def plan_stream(
     scoring = settings.scoring
     problems = find_topic_problems(settings)
     given = _read_schema(settings, problems)
-    digest = _digest(scoring, problems)
+    digest = find_digest(scoring, problems)
     if problems:
         raise BadOptions(problems)
     try:
@@ -100,18 +99,8 @@ def plan_stream(
             bundle_seconds=0.0 if settings.exactly_once else 0.1,
         ),
         decode=decode,
-        score=ScoreSpec(
-            model=os.path.abspath(scoring.model),
-            digest=digest,
-            signature_name=scoring.signature,
-            inputs=tuple(inputs),
-            outputs=tuple((spec.name, column, kept) for spec, column, kept in outputs),
-            carried=(*scoring.carried, *CARRIED),
-            batch_rows=scoring.batch_rows,
-            concurrent_calls=settings.readers,
-            op_libraries=scoring.op_libraries,
-            rules=rules,
-            asked_outputs=None if scoring.outputs is None else tuple(scoring.outputs),
+        score=make_score_spec(
+            scoring, digest, inputs, outputs, rules, (*scoring.carried, *CARRIED)
         ),
         write=WriteSpec(
             connection=settings.connection,
@@ -208,17 +197,3 @@ def _read_schema(settings: StreamScoringSettings, problems: list[str]) -> pa.Sch
     except (ValueError, OSError) as e:
         problems.append(f"--schema: {settings.scoring.schema}: {e}")
         return pa.schema([])
-
-
-def _digest(scoring: BatchScoringSettings, problems: list[str]) -> str:
-    try:
-        digest = digest_model(scoring.model)
-    except FileNotFoundError as e:
-        problems.append(str(e))
-        return ""
-    if scoring.model_digest not in (None, digest):
-        problems.append(
-            f"--model_digest: expected {scoring.model_digest}, got {digest} for {scoring.model}. "
-            "Nothing of it was run"
-        )
-    return digest
