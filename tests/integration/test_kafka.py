@@ -18,6 +18,7 @@ import pytest
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from deploy.kafka.broker import missing_tools
+from models.model_process import ModelProcess
 from pipelines import score_batch, score_stream
 from tests.fakes import ROOT, read_scores, write_file
 from tests.kafka import (
@@ -431,6 +432,22 @@ def test_latency_target_changes_no_score(broker, topics, arguments):
     send(make_producer(broker.address), topics[0], as_json(rows(0, 5000)))
     assert score_stream.main(arguments("--until_end", latency_target_ms=20)) == 0
     assert_scored(scores_of(broker.address, topics[1]), 5000, exactly_once=True)
+
+
+def test_batch_timeout_gives_the_model_its_own_process_and_changes_no_score(
+    broker, topics, arguments, monkeypatch
+):
+    started = []
+
+    def start(*args, **options):
+        started.append(options["batch_timeout_s"])
+        return ModelProcess(*args, **options)
+
+    monkeypatch.setattr("transforms.score.ModelProcess", start)
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 500)))
+    assert score_stream.main(arguments("--until_end", batch_timeout_s=60)) == 0
+    assert started == [60.0]
+    assert_scored(scores_of(broker.address, topics[1]), 500, exactly_once=True)
 
 
 @pytest.mark.prism
