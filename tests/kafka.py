@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -146,3 +148,53 @@ def wait_until(condition: Any, seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "this did not come true in time"
         time.sleep(0.05)
+
+
+def stop(process: Any) -> str:
+    """End a command in order and return what it printed."""
+    process.send_signal(signal.SIGTERM)
+    code = process.wait(60)
+    out = process.printed.read_text()
+    assert code == 0, out
+    return out
+
+
+def scores_of(address: str, topic: str) -> list[dict[str, Any]]:
+    """Return the scored records of a topic, parsed."""
+    return [json.loads(message.value()) for message in read_all(address, topic)]
+
+
+def assert_scored(scores: list[dict[str, Any]], count: int, *, exactly_once: bool) -> None:
+    """Check that each of `count` rows was scored, and only once where that is promised."""
+    ids = [score["id"] for score in scores]
+    assert set(ids) == set(range(count)), "records were lost"
+    if exactly_once:
+        assert len(ids) == count, "records were doubled"
+    assert all(score["y"] == score["id"] for score in scores)
+
+
+class Feed:
+    """Sends rows in the background at a rate, so that a kill is one in mid-stream."""
+
+    def __init__(self, address: str, topic: str, count: int = 20_000, seconds: float = 4.0) -> None:
+        self._producer = make_producer(address)
+        self._topic, self._count, self._seconds = topic, count, seconds
+        self._thread = threading.Thread(target=self._run)
+        self._error: BaseException | None = None
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            began, chunk = time.monotonic(), 200
+            for first in range(0, self._count, chunk):
+                send(self._producer, self._topic, as_json(rows(first, chunk)))
+                due = began + self._seconds * first / self._count
+                time.sleep(max(0.0, due - time.monotonic()))
+        except BaseException as e:
+            self._error = e
+
+    def finish(self) -> None:
+        """Wait until all rows are sent."""
+        self._thread.join(120)
+        assert self._error is None
+        assert not self._thread.is_alive()

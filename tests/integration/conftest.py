@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
+from deploy.kafka.broker import missing_tools
 from tests.fakes import ROOT
+from tests.kafka import make_topics, start_broker
+
+_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +29,74 @@ def prism():
             pytest.fail(f"Prism is not built at {binary}: `make prism` needs Go")
         pytest.skip(f"Prism is not built at {binary}: run `make prism`, which needs Go")
     return binary
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory):
+    if missing := missing_tools():
+        text = f"{' and '.join(missing)} not installed: NO STREAM IS TESTED without a Kafka broker"
+        if os.environ.get("CI"):
+            pytest.fail(text)
+        pytest.skip(text)
+    broker = start_broker(tmp_path_factory.mktemp("kafka"))
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def topics(broker):
+    """Three topics of four partitions that nobody else uses: in, out and dead."""
+    number = next(_numbers)
+    names = [f"{kind}-{number}" for kind in ("in", "out", "dead")]
+    make_topics(broker.address, 4, *names, settings={"max.message.bytes": "4000000"})
+    return names
+
+
+@pytest.fixture
+def stream_arguments(broker, topics, zoo, tmp_path):
+    """Return a function that makes a command line; options by name, None to leave one out."""
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"id": "int64"}')
+
+    def make(*flags, **options):
+        given = {
+            "brokers": broker.address,
+            "topic": topics[0],
+            "group": f"group-of-{topics[0]}",
+            "model": zoo("model.tflite"),
+            "keys": "id",
+            "schema": schema,
+            "output_topic": topics[1],
+            "dead_letter_topic": topics[2],
+            **options,
+        }
+        return [*(f"--{k}={v}" for k, v in given.items() if v is not None), *flags]
+
+    return make
+
+
+@pytest.fixture
+def start_stream(tmp_path):
+    """Return a function that starts the command in a process of its own; ended with the test."""
+    started: list[subprocess.Popen] = []
+
+    def run(arguments):
+        # A file, not a pipe: nobody reads while it runs, and a full pipe would hold it up.
+        with (tmp_path / "printed.txt").open("a") as printed:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.score_stream", *arguments],
+                cwd=ROOT,
+                env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "COLUMNS": "400"},
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+            )
+        process.printed = tmp_path / "printed.txt"
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        for child in psutil.Process(process.pid).children() if process.poll() is None else ():
+            child.kill()
+        process.kill()
+        process.wait()

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
-import threading
-import time
 
 import fastavro
 import psutil
@@ -17,150 +12,31 @@ import pyarrow as pa
 import pytest
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
-from deploy.kafka.broker import missing_tools
 from models.model_process import ModelProcess
 from pipelines import score_batch, score_stream
-from tests.fakes import ROOT, read_scores, write_file
+from tests.fakes import read_scores, write_file
 from tests.kafka import (
+    Feed,
     add_partitions,
     as_json,
+    assert_scored,
     committed,
     count_of,
     make_producer,
-    make_topics,
     read_all,
     rows,
+    scores_of,
     send,
-    start_broker,
+    stop,
     wait_until,
 )
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 RECORDS = 20_000
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory):
-    if missing := missing_tools():
-        text = f"{' and '.join(missing)} not installed: NO STREAM IS TESTED without a Kafka broker"
-        if os.environ.get("CI"):
-            pytest.fail(text)
-        pytest.skip(text)
-    broker = start_broker(tmp_path_factory.mktemp("kafka"))
-    yield broker
-    broker.kill()
-
-
-@pytest.fixture
-def topics(broker):
-    """Three topics of four partitions that nobody else uses: in, out and dead."""
-    number = next(_numbers)
-    names = [f"{kind}-{number}" for kind in ("in", "out", "dead")]
-    make_topics(broker.address, 4, *names, settings={"max.message.bytes": "4000000"})
-    return names
-
-
-@pytest.fixture
-def arguments(broker, topics, zoo, tmp_path):
-    """Return a function that makes a command line; options by name, None to leave one out."""
-    schema = tmp_path / "schema.json"
-    schema.write_text('{"id": "int64"}')
-
-    def make(*flags, **options):
-        given = {
-            "brokers": broker.address,
-            "topic": topics[0],
-            "group": f"group-of-{topics[0]}",
-            "model": zoo("model.tflite"),
-            "keys": "id",
-            "schema": schema,
-            "output_topic": topics[1],
-            "dead_letter_topic": topics[2],
-            **options,
-        }
-        return [*(f"--{k}={v}" for k, v in given.items() if v is not None), *flags]
-
-    return make
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Return a function that starts the command in a process of its own; ended with the test."""
-    started: list[subprocess.Popen] = []
-
-    def run(arguments):
-        # A file, not a pipe: nobody reads while it runs, and a full pipe would hold it up.
-        with (tmp_path / "printed.txt").open("a") as printed:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.score_stream", *arguments],
-                cwd=ROOT,
-                env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "COLUMNS": "400"},
-                stdout=printed,
-                stderr=subprocess.STDOUT,
-            )
-        process.printed = tmp_path / "printed.txt"
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        for child in psutil.Process(process.pid).children() if process.poll() is None else ():
-            child.kill()
-        process.kill()
-        process.wait()
-
-
-def stop(process):
-    """End a command in order and return what it printed."""
-    process.send_signal(signal.SIGTERM)
-    code = process.wait(60)
-    out = process.printed.read_text()
-    assert code == 0, out
-    return out
-
-
-def scores_of(address, topic):
-    """Return the scored records of a topic, parsed."""
-    return [json.loads(message.value()) for message in read_all(address, topic)]
-
-
-def assert_scored(scores, count, *, exactly_once):
-    ids = [score["id"] for score in scores]
-    assert set(ids) == set(range(count)), "records were lost"
-    if exactly_once:
-        assert len(ids) == count, "records were doubled"
-    assert all(score["y"] == score["id"] for score in scores)
-
-
-class Feed:
-    """Sends rows in the background at a rate, so that a kill is one in mid-stream."""
-
-    def __init__(self, address, topic, count=RECORDS, seconds=4.0):
-        self._producer = make_producer(address)
-        self._topic, self._count, self._seconds = topic, count, seconds
-        self._thread = threading.Thread(target=self._run)
-        self._error: BaseException | None = None
-        self._thread.start()
-
-    def _run(self):
-        try:
-            began, chunk = time.monotonic(), 200
-            for first in range(0, self._count, chunk):
-                send(self._producer, self._topic, as_json(rows(first, chunk)))
-                due = began + self._seconds * first / self._count
-                time.sleep(max(0.0, due - time.monotonic()))
-        except BaseException as e:
-            self._error = e
-
-    def finish(self):
-        self._thread.join(120)
-        assert self._error is None
-        assert not self._thread.is_alive()
 
 
 def test_every_record_is_scored_once_and_as_by_the_batch_job(
-    broker, topics, arguments, tmp_path, zoo, capsys
+    broker, topics, stream_arguments, tmp_path, zoo, capsys
 ):
     some = rows(0, RECORDS)
     send(make_producer(broker.address), topics[0], as_json(some))
@@ -174,7 +50,7 @@ def test_every_record_is_scored_once_and_as_by_the_batch_job(
         for row in read_scores(tmp_path / "scores").to_pylist()
     }
 
-    assert score_stream.main(arguments("--until_end")) == 0
+    assert score_stream.main(stream_arguments("--until_end")) == 0
     assert "scored 20,000, dead letters 0" in capsys.readouterr().out
     messages = read_all(broker.address, topics[1])
     scores = [json.loads(message.value()) for message in messages]
@@ -188,28 +64,28 @@ def test_every_record_is_scored_once_and_as_by_the_batch_job(
     assert all(s["event_time_ms"] <= s["scored_time_ms"] for s in scores)
     assert sum(committed(broker.address, f"group-of-{topics[0]}", topics[0]).values()) == RECORDS
 
-    assert score_stream.main(arguments("--until_end")) == 0  # nothing is left
+    assert score_stream.main(stream_arguments("--until_end")) == 0  # nothing is left
     assert count_of(broker.address, topics[1]) == RECORDS
 
 
 @pytest.mark.parametrize("flags", [(), ("--exactly_once",)], ids=["at_least_once", "exactly_once"])
 def test_killed_in_mid_stream_and_run_again_nothing_is_lost(
-    broker, topics, arguments, start, flags
+    broker, topics, stream_arguments, start_stream, flags
 ):
     feed = Feed(broker.address, topics[0])
-    killed = start(arguments(*flags))
+    killed = start_stream(stream_arguments(*flags))
     wait_until(lambda: count_of(broker.address, topics[1]) > RECORDS // 4)
     killed.kill()
     killed.wait()
     assert count_of(broker.address, topics[1]) < RECORDS
     feed.finish()
-    assert score_stream.main(arguments("--until_end", *flags)) == 0
+    assert score_stream.main(stream_arguments("--until_end", *flags)) == 0
     assert_scored(scores_of(broker.address, topics[1]), RECORDS, exactly_once=bool(flags))
 
 
-def test_a_worker_that_dies_is_started_again(broker, topics, arguments, start):
+def test_a_worker_that_dies_is_started_again(broker, topics, stream_arguments, start_stream):
     feed = Feed(broker.address, topics[0], seconds=10.0)
-    supervisor = start(arguments("--restart", "--exactly_once", start="earliest"))
+    supervisor = start_stream(stream_arguments("--restart", "--exactly_once", start="earliest"))
     wait_until(lambda: count_of(broker.address, topics[1]) > RECORDS // 4)
     (worker,) = psutil.Process(supervisor.pid).children()
     worker.send_signal(signal.SIGKILL)
@@ -225,10 +101,10 @@ def test_a_worker_that_dies_is_started_again(broker, topics, arguments, start):
 
 @pytest.mark.parametrize("flags", [(), ("--exactly_once",)], ids=["at_least_once", "exactly_once"])
 def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
-    broker, topics, arguments, start, flags
+    broker, topics, stream_arguments, start_stream, flags
 ):
     feed = Feed(broker.address, topics[0])
-    process = start(arguments("--restart", *flags))
+    process = start_stream(stream_arguments("--restart", *flags))
     wait_until(lambda: count_of(broker.address, topics[1]) > RECORDS // 4)
     broker.kill()
     broker.start()
@@ -242,7 +118,7 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
     assert_scored(scores_of(broker.address, topics[1]), RECORDS, exactly_once=bool(flags))
 
 
-def test_poison_costs_itself_and_the_rest_is_scored(broker, topics, arguments, capsys):
+def test_poison_costs_itself_and_the_rest_is_scored(broker, topics, stream_arguments, capsys):
     good = as_json(rows(0, 300))
     poison = {
         b"text": b"not JSON",
@@ -259,7 +135,7 @@ def test_poison_costs_itself_and_the_rest_is_scored(broker, topics, arguments, c
     for number, record in enumerate(poison.items()):
         send(producer, topics[0], [*good[number * 30 : number * 30 + 30], record])
     send(producer, topics[0], good[len(poison) * 30 :])
-    assert score_stream.main(arguments("--until_end", "--exactly_once")) == 3
+    assert score_stream.main(stream_arguments("--until_end", "--exactly_once")) == 3
     scores = scores_of(broker.address, topics[1])
     assert sorted(s["id"] for s in scores) == sorted(
         [*range(300), *([1] if len(scores) > 300 else [])]
@@ -278,19 +154,23 @@ def test_poison_costs_itself_and_the_rest_is_scored(broker, topics, arguments, c
         assert headers["scoreline.reason"]
 
 
-def test_poison_without_a_topic_for_it_ends_the_job_and_is_named(broker, topics, arguments, capsys):
+def test_poison_without_a_topic_for_it_ends_the_job_and_is_named(
+    broker, topics, stream_arguments, capsys
+):
     send(make_producer(broker.address), topics[0], [(b"k", b"not JSON")], partition=2)
-    assert score_stream.main(arguments("--until_end", dead_letter_topic=None)) == 1
+    assert score_stream.main(stream_arguments("--until_end", dead_letter_topic=None)) == 1
     err = capsys.readouterr().err
     assert f"offset 0 of partition 2 of topic {topics[0]} cannot be scored: Decode: " in err
     assert "--dead_letter_topic" in err
     assert committed(broker.address, f"group-of-{topics[0]}", topics[0])[2] < 0
 
 
-def test_a_partition_that_is_added_is_read_and_a_stop_is_in_order(broker, topics, arguments, start):
+def test_a_partition_that_is_added_is_read_and_a_stop_is_in_order(
+    broker, topics, stream_arguments, start_stream
+):
     producer = make_producer(broker.address)
     send(producer, topics[0], as_json(rows(0, 100)))
-    process = start(arguments())
+    process = start_stream(stream_arguments())
     wait_until(lambda: count_of(broker.address, topics[1]) == 100)
     add_partitions(broker.address, topics[0], 6)
     send(make_producer(broker.address), topics[0], as_json(rows(100, 100)), partition=5)
@@ -301,17 +181,17 @@ def test_a_partition_that_is_added_is_read_and_a_stop_is_in_order(broker, topics
     assert sum(o for o in offsets.values() if o > 0) == 200
 
 
-def test_empty_topic_ends_at_once(arguments, capsys):
-    assert score_stream.main(arguments("--until_end")) == 0
+def test_empty_topic_ends_at_once(stream_arguments, capsys):
+    assert score_stream.main(stream_arguments("--until_end")) == 0
     assert "read 0 records, scored 0, dead letters 0" in capsys.readouterr().out
 
 
-def test_records_of_a_megabyte(broker, topics, arguments):
+def test_records_of_a_megabyte(broker, topics, stream_arguments):
     padding = "x" * 1_000_000
     some = [{**row, "padding": padding} for row in rows(0, 40)]
     records = [*as_json(some), (b"bad", b"?" * 1_000_000)]
     send(make_producer(broker.address), topics[0], records)
-    assert score_stream.main(arguments("--until_end")) == 3
+    assert score_stream.main(stream_arguments("--until_end")) == 3
     assert_scored(scores_of(broker.address, topics[1]), 40, exactly_once=True)
     (letter,) = read_all(broker.address, topics[2])
     assert letter.value() == records[-1][1]
@@ -338,7 +218,7 @@ def to_avro(row, header=b"\0\0\0\0\x07"):
     return stream.getvalue()
 
 
-def test_avro_with_confluents_header(broker, topics, arguments, tmp_path):
+def test_avro_with_confluents_header(broker, topics, stream_arguments, tmp_path):
     schema = tmp_path / "row.avsc"
     schema.write_text(json.dumps(AVRO))
     good = [(None, to_avro(row)) for row in rows(0, 200)]
@@ -350,12 +230,12 @@ def test_avro_with_confluents_header(broker, topics, arguments, tmp_path):
     ]
     send(make_producer(broker.address), topics[0], [*good, *bad])
     flags = {"format": "avro", "schema": schema, "avro_schema_id": 7}
-    assert score_stream.main(arguments("--until_end", **flags)) == 3
+    assert score_stream.main(stream_arguments("--until_end", **flags)) == 3
     assert_scored(scores_of(broker.address, topics[1]), 200, exactly_once=True)
     assert {m.key() for m in read_all(broker.address, topics[2])} == {key for key, _ in bad}
 
 
-def test_tf_examples(broker, topics, arguments, tmp_path):
+def test_tf_examples(broker, topics, stream_arguments, tmp_path):
     schema = tmp_path / "schema.pbtxt"
     schema.write_text('feature { name: "id" type: INT shape { dim { size: 1 } } }')
     some = rows(0, 200)
@@ -370,19 +250,21 @@ def test_tf_examples(broker, topics, arguments, tmp_path):
     bad = [(b"other", b"no tf.Example"), (b"none", b"")]
     send(make_producer(broker.address), topics[0], [*((None, e) for e in encoded), *bad])
     flags = {"format": "example", "schema": schema}
-    assert score_stream.main(arguments("--until_end", **flags)) == 3
+    assert score_stream.main(stream_arguments("--until_end", **flags)) == 3
     assert_scored(scores_of(broker.address, topics[1]), 200, exactly_once=True)
     assert {m.key() for m in read_all(broker.address, topics[2])} == {key for key, _ in bad}
 
 
-def test_group_is_set_to_the_first_record_to_the_last_and_to_a_time(broker, topics, arguments):
+def test_group_is_set_to_the_first_record_to_the_last_and_to_a_time(
+    broker, topics, stream_arguments
+):
     producer = make_producer(broker.address)
     send(producer, topics[0], as_json(rows(0, 50)), timestamp=1_000_000)
     send(producer, topics[0], as_json(rows(50, 50)), timestamp=2_000_000)
 
     def scored(*flags, **options):
         before = count_of(broker.address, topics[1])
-        assert score_stream.main(arguments("--until_end", *flags, **options)) == 0
+        assert score_stream.main(stream_arguments("--until_end", *flags, **options)) == 0
         return count_of(broker.address, topics[1]) - before
 
     assert scored(start="latest") == 0
@@ -394,23 +276,23 @@ def test_group_is_set_to_the_first_record_to_the_last_and_to_a_time(broker, topi
     assert scored(start="timestamp", start_time="3000000") == 0
 
 
-def test_late_and_out_of_order_records_are_scored_like_any_other(broker, topics, arguments):
+def test_late_and_out_of_order_records_are_scored_like_any_other(broker, topics, stream_arguments):
     producer = make_producer(broker.address)
     for first, at in ((0, 3_000_000), (10, 1_000_000), (20, 9_000_000), (30, 2_000_000)):
         send(producer, topics[0], as_json(rows(first, 10)), timestamp=at)
-    assert score_stream.main(arguments("--until_end")) == 0
+    assert score_stream.main(stream_arguments("--until_end")) == 0
     scores = scores_of(broker.address, topics[1])
     assert_scored(scores, 40, exactly_once=True)
     assert {s["event_time_ms"] for s in scores if s["id"] < 10} == {3_000_000}
 
 
 def test_wrong_topics_schema_and_brokers_are_told_before_the_first_record(
-    broker, topics, arguments, capsys, tmp_path
+    broker, topics, stream_arguments, capsys, tmp_path
 ):
     broken = tmp_path / "broken.json"
     broken.write_text('{"id": "integer"}')
     wrong = {"topic": "none", "output_topic": "nowhere", "schema": broken, "model": "no/model"}
-    assert score_stream.main(arguments(**wrong)) == 2
+    assert score_stream.main(stream_arguments(**wrong)) == 2
     err = capsys.readouterr().err
     for told in (
         "4 things are wrong",
@@ -421,21 +303,21 @@ def test_wrong_topics_schema_and_brokers_are_told_before_the_first_record(
     assert "--schema: " in err
     assert "no/model" in err
 
-    assert score_stream.main(arguments(schema=None)) == 2
+    assert score_stream.main(stream_arguments(schema=None)) == 2
     assert "--schema: expected a file that says the types of id" in capsys.readouterr().err
 
-    assert score_stream.main(arguments(brokers="127.0.0.1:1")) == 2
+    assert score_stream.main(stream_arguments(brokers="127.0.0.1:1")) == 2
     assert "--brokers: expected Kafka at 127.0.0.1:1" in capsys.readouterr().err
 
 
-def test_latency_target_changes_no_score(broker, topics, arguments):
+def test_latency_target_changes_no_score(broker, topics, stream_arguments):
     send(make_producer(broker.address), topics[0], as_json(rows(0, 5000)))
-    assert score_stream.main(arguments("--until_end", latency_target_ms=20)) == 0
+    assert score_stream.main(stream_arguments("--until_end", latency_target_ms=20)) == 0
     assert_scored(scores_of(broker.address, topics[1]), 5000, exactly_once=True)
 
 
 def test_batch_timeout_gives_the_model_its_own_process_and_changes_no_score(
-    broker, topics, arguments, monkeypatch
+    broker, topics, stream_arguments, monkeypatch
 ):
     started = []
 
@@ -445,15 +327,15 @@ def test_batch_timeout_gives_the_model_its_own_process_and_changes_no_score(
 
     monkeypatch.setattr("transforms.score.ModelProcess", start)
     send(make_producer(broker.address), topics[0], as_json(rows(0, 500)))
-    assert score_stream.main(arguments("--until_end", batch_timeout_s=60)) == 0
+    assert score_stream.main(stream_arguments("--until_end", batch_timeout_s=60)) == 0
     assert started == [60.0]
     assert_scored(scores_of(broker.address, topics[1]), 500, exactly_once=True)
 
 
 @pytest.mark.prism
 @pytest.mark.parametrize("flags", [(), ("--exactly_once",)], ids=["at_least_once", "exactly_once"])
-def test_prism_with_two_readers_gives_the_same(broker, topics, arguments, prism, flags):
+def test_prism_with_two_readers_gives_the_same(broker, topics, stream_arguments, prism, flags):
     send(make_producer(broker.address), topics[0], as_json(rows(0, 5000)))
     options = {"runner": "PrismRunner", "prism_location": prism, "readers": 2}
-    assert score_stream.main(arguments("--until_end", *flags, **options)) == 0
+    assert score_stream.main(stream_arguments("--until_end", *flags, **options)) == 0
     assert_scored(scores_of(broker.address, topics[1]), 5000, exactly_once=True)
