@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.flink_rescale import Staged, describe, read_staged, rows_per_s
+from benchmarks.flink_rescale import describe
+from benchmarks.shard_times import Staged, read_staged, rows_per_s
 from tests.fakes import make_rows, write_file
 
 
