@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.runners.runner import PipelineResult
+from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from pipelines.flink_rest import ENDED, FlinkRest
 
@@ -75,7 +75,7 @@ def run_on_flink(
         submission = _Submission(pipeline)
         try:
             result = submission.wait(_SUBMIT_SECONDS)
-            (job_id,) = rest.job_ids(name)
+            job_id = _find(rest, name, result, _SUBMIT_SECONDS)
             _watch(rest, job_id, timeout_seconds, environment, say)
         except BaseException:
             _cancel(rest, name, submission)
@@ -135,6 +135,21 @@ class _Submission:
             with contextlib.suppress(Exception):  # an uploaded jar left behind does no harm
                 _ = self._result.state
         self._folder.cleanup()
+
+
+def _find(rest: FlinkRest, name: str, result: PipelineResult, seconds: float) -> str:
+    """Return the id of the job of a name: a job server answers before it has submitted the job."""
+    until = time.monotonic() + seconds
+    while not (found := rest.job_ids(name)):
+        if PipelineState.is_terminal(result.state):
+            raise FlinkJobFailed(f"The job server ended the job: {result.state}; its log says why")
+        if time.monotonic() > until:
+            raise FlinkJobFailed(
+                f"The job is not at {rest.url} after {seconds:.0f} s. Look at the job server's "
+                "log, and see that its --flink-master is this one"
+            )
+        time.sleep(_POLL_SECONDS)
+    return found[0]
 
 
 def _unescape(text: str) -> str:
