@@ -130,10 +130,10 @@ run-stream: kafka-up ## Score flights as they come, from one Kafka topic into an
 	@$(BIN)/python -m pipelines.run_stream --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
 
 kafka-up: install ## Start one Kafka broker on 127.0.0.1:9092 or KAFKA_PORT (needs Java and Maven)
-	@$(BIN)/python deploy/kafka/broker.py up --port $(KAFKA_PORT)
+	@$(BIN)/python -m deploy.local.kafka_broker up --port $(KAFKA_PORT)
 
 kafka-down: install ## Stop it; what it holds stays in build/kafka
-	@$(BIN)/python deploy/kafka/broker.py down
+	@$(BIN)/python -m deploy.local.kafka_broker down
 
 bench: install ## Measure against a bare loop and the peers, 5 M rows (about an hour)
 	$(BIN)/python -m benchmarks.batch --rows 5000000
