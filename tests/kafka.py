@@ -22,8 +22,7 @@ from transforms.io.kafka_client import until_done
 def start_broker(folder: Path) -> Broker:
     """Start a broker on free ports of the loopback, which does not outlive this process."""
     port, controller_port = free_ports(2)
-    broker = Broker(folder=folder, port=port, controller_port=controller_port)
-    broker.processes.stop_with(os.getpid())
+    broker = Broker(folder=folder, port=port, controller_port=controller_port, owner=os.getpid())
     broker.start()
     return broker
 
@@ -46,7 +45,7 @@ def add_partitions(address: str, topic: str, total: int) -> None:
         done.result(30)
 
 
-def make_producer(address: str) -> Producer:
+def make_producer(address: str, compression: str = "none") -> Producer:
     """Return a producer that outlives a broker's restart."""
     return Producer(
         {
@@ -54,6 +53,7 @@ def make_producer(address: str) -> Producer:
             "enable.idempotence": True,
             "linger.ms": 5,
             "message.max.bytes": 4_000_000,
+            "compression.type": compression,
             "log_level": 0,
         }
     )

@@ -78,6 +78,7 @@ class Broker:
       controller_port: of its controller, on the loopback.
       memory: the most that Java's heap takes.
       settings: further settings of the server, or others instead of ours.
+      owner: the id of a process that it does not outlive; None for none.
     """
 
     folder: Path
@@ -85,6 +86,7 @@ class Broker:
     controller_port: int
     memory: str = "384m"
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    owner: int | None = None
 
     def __post_init__(self) -> None:
         """Take over what runs from the folder, if anything does."""
@@ -160,6 +162,8 @@ class Broker:
                     f"The broker's folder cannot be made: {done.stdout}{done.stderr}"
                 )
         command = [*java, "kafka.Kafka", str(self._properties)]
+        if self.owner is not None:
+            self.processes.stop_with(self.owner)
         self.processes.start(_BROKER, command, cwd=self.folder, env=os.environ)
 
     def pid(self) -> int | None:
@@ -181,13 +185,13 @@ class Broker:
 
     def stop(self) -> None:
         """End the broker and wait for it; nothing happens when it does not run."""
-        self.processes.stop([_BROKER])
+        self.processes.stop(list(self.processes.recorded()))
 
     def kill(self) -> None:
         """End the broker as a crash would: by SIGKILL."""
         for process in self.processes.members(_BROKER):
             process.kill()
-        self.processes.stop([_BROKER])
+        self.stop()
 
 
 def _to_properties(settings: Mapping[str, str]) -> str:
