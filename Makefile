@@ -29,7 +29,7 @@ FLINK       := $(BIN)/python -m deploy.local.flink_cluster
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints run-local check format test test-quick prism soak \
+.PHONY: help install constraints run-local check format test test-quick prism soak soak-stream \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
         run-stream kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
         bench-scaling bench-flink bench-stream clean
@@ -122,6 +122,10 @@ no-flink:
 
 soak: install ## Kill a real job 500 times at random steps, and check the table after each (half an hour)
 	SCORELINE_KILLS=500 $(BIN)/python -m pytest tests/faults/test_kills.py -n auto -rP $(ARGS)
+
+soak-stream: kafka-up ## Score streams and kill their workers for SECONDS=1800; nothing lost, memory flat
+	@$(BIN)/python -m benchmarks.soak_stream --brokers 127.0.0.1:$(KAFKA_PORT) \
+	  --seconds $(or $(SECONDS),1800) $(ARGS)
 
 score-nightly: install ## Score what is not committed of the LAST=7 newest partitions: ARGS="--input … --model …"
 	$(BIN)/python -m pipelines.score_batch --last $(or $(LAST),7) $(ARGS)
