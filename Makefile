@@ -29,7 +29,7 @@ FLINK       := $(BIN)/python -m deploy.local.flink_cluster
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints run-local check format test test-quick prism soak \
+.PHONY: help install constraints run-local check format test test-quick prism soak soak-stream \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
         run-stream kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
         bench-scaling bench-flink bench-stream clean
@@ -123,6 +123,10 @@ no-flink:
 soak: install ## Kill a real job 500 times at random steps, and check the table after each (half an hour)
 	SCORELINE_KILLS=500 $(BIN)/python -m pytest tests/faults/test_kills.py -n auto -rP $(ARGS)
 
+soak-stream: kafka-up ## Score streams and kill their workers for SECONDS=1800; nothing lost, memory flat
+	@$(BIN)/python -m benchmarks.soak_stream --brokers 127.0.0.1:$(KAFKA_PORT) \
+	  --seconds $(or $(SECONDS),1800) $(ARGS)
+
 score-nightly: install ## Score what is not committed of the LAST=7 newest partitions: ARGS="--input … --model …"
 	$(BIN)/python -m pipelines.score_batch --last $(or $(LAST),7) $(ARGS)
 
@@ -130,10 +134,10 @@ run-stream: kafka-up ## Score flights as they come, from one Kafka topic into an
 	@$(BIN)/python -m pipelines.run_stream --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
 
 kafka-up: install ## Start one Kafka broker on 127.0.0.1:9092 or KAFKA_PORT (needs Java and Maven)
-	@$(BIN)/python deploy/kafka/broker.py up --port $(KAFKA_PORT)
+	@$(BIN)/python -m deploy.local.kafka_broker up --port $(KAFKA_PORT)
 
 kafka-down: install ## Stop it; what it holds stays in build/kafka
-	@$(BIN)/python deploy/kafka/broker.py down
+	@$(BIN)/python -m deploy.local.kafka_broker down
 
 bench: install ## Measure against a bare loop and the peers, 5 M rows (about an hour)
 	$(BIN)/python -m benchmarks.batch --rows 5000000

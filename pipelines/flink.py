@@ -21,6 +21,7 @@ from apache_beam.options.pipeline_options import (
     PortableOptions,
 )
 
+from pipelines.cache import cache_folder
 from pipelines.flink_rest import FlinkRest, Slots
 from pipelines.flink_versions import BEAM_JAVA_VERSION, FLINK_MINOR
 
@@ -111,11 +112,6 @@ class Placement(NamedTuple):
     slots: int
     concurrent_calls: int
     worker_processes: int
-
-
-def cache_folder() -> Path:
-    """Return where make puts what it fetches and builds, outside the tree."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scoreline"
 
 
 def job_server_jar() -> Path:

@@ -22,6 +22,7 @@ from types import FrameType
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from confluent_kafka import KafkaException
 from rich.console import Console
 
 from pipelines.options import make_parser
@@ -33,13 +34,14 @@ from pipelines.score_batch import (
     root_cause,
 )
 from pipelines.settings import BadOptions
+from pipelines.stream_access import allow
 from pipelines.stream_plan import StreamPlan, plan_stream
 from pipelines.stream_settings import StreamScoringOptions, StreamScoringSettings
 from pipelines.summary import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG, say
 from pipelines.supervise import supervise
 from transforms.io.decode import DecodeRecords
 from transforms.io.kafka import ReadKafka, stop_reading
-from transforms.io.kafka_client import reset_group
+from transforms.io.kafka_client import is_refused, reset_group
 from transforms.io.kafka_sink import WriteKafka, end_old_transactions
 from transforms.score import Score
 
@@ -101,6 +103,9 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
         return EXIT_OK
     try:
         return _run(settings, plan, options, console)
+    except BadOptions as e:
+        print_problems(e.problems, errors)
+        return EXIT_WRONG
     except KeyboardInterrupt:
         errors.print("Stopped. Run the same command to go on.")
         return EXIT_FAILED
@@ -114,7 +119,7 @@ def _run(
     settings: StreamScoringSettings, plan: StreamPlan, options: PipelineOptions, console: Console
 ) -> int:
     if settings.exactly_once:
-        end_old_transactions(plan.write, settings.readers)
+        _end_old_transactions(settings, plan)
     if settings.start != "group":
         reset_group(
             settings.connection, settings.group, settings.topic, settings.start, settings.start_ms
@@ -139,6 +144,17 @@ def _run(
         f"in {time.monotonic() - began:.0f} s",
     )
     return EXIT_DEAD_LETTERS if dead else EXIT_OK
+
+
+def _end_old_transactions(settings: StreamScoringSettings, plan: StreamPlan) -> None:
+    try:
+        end_old_transactions(plan.write, settings.readers)
+    except KafkaException as e:
+        if not is_refused(e.args[0]):
+            raise
+        what = f"transactional-id {plan.write.transactional_id(0)}"
+        told = f"--exactly_once: expected to be allowed to WRITE {what}, got: {e.args[0].str()}. "
+        raise BadOptions([told + allow("Write", what)]) from e
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import AclOperation
 
 from models.columns import find_field, top_columns
 from models.examples import stored_type
@@ -16,6 +17,7 @@ from models.tensors import output_type
 from pipelines.checks import choose_inputs, choose_outputs, choose_rules, find_schema_problems
 from pipelines.plan import find_digest, make_score_spec
 from pipelines.settings import BadOptions, BatchScoringSettings
+from pipelines.stream_access import allow, connect, find_access_problems
 from pipelines.stream_settings import StreamScoringSettings
 from transforms.dead_letters import REASON_COLUMNS
 from transforms.io.decode import DecodeSpec
@@ -23,7 +25,7 @@ from transforms.io.decode_avro import parse_avro_schema
 from transforms.io.encode import CARRIED, VALUE_NAMES
 from transforms.io.examples import RAW_COLUMN
 from transforms.io.kafka import RAW_SCHEMA, ReadSpec
-from transforms.io.kafka_client import list_partitions
+from transforms.io.kafka_client import NotAllowed, list_partitions
 from transforms.io.kafka_sink import WriteSpec
 from transforms.io.schema_file import parse_features, parse_types
 from transforms.score import ScoreSpec
@@ -97,6 +99,7 @@ def plan_stream(
             until_end=settings.until_end,
             latency_target_ms=settings.latency_target_ms,
             bundle_seconds=0.0 if settings.exactly_once else 0.1,
+            heartbeat_file=settings.heartbeat_file,
         ),
         decode=decode,
         score=make_score_spec(
@@ -115,20 +118,26 @@ def plan_stream(
 
 def find_topic_problems(settings: StreamScoringSettings) -> list[str]:
     """Return what is wrong with brokers and topics."""
-    problems = []
-    flags = {
-        "--topic": settings.topic,
-        "--output_topic": settings.output_topic,
-        "--dead_letter_topic": settings.dead_letter_topic,
-    }
+    problems: list[str] = []
+    topics = [
+        ("--topic", settings.topic, AclOperation.READ),
+        ("--output_topic", settings.output_topic, AclOperation.WRITE),
+        ("--dead_letter_topic", settings.dead_letter_topic, AclOperation.WRITE),
+    ]
+    topics = [named for named in topics if named[1]]
+    client = connect(settings.connection, problems)
+    if client is None:
+        return problems
     try:
-        client = settings.connection.admin()
-        for flag, topic in flags.items():
-            if topic:
-                try:
-                    list_partitions(client, topic, _QUICK_SECONDS)
-                except LookupError as e:
-                    problems.append(f"{flag}: {e}. Make it first, with as many partitions as fit")
+        for flag, topic, _ in topics:
+            try:
+                list_partitions(client, topic, _QUICK_SECONDS)
+            except NotAllowed as e:
+                problems.append(f"{flag}: {e}. {allow('Describe', f'topic {topic}')}")
+            except LookupError as e:
+                problems.append(f"{flag}: {e}. Make it first, with as many partitions as fit")
+        if not problems:
+            problems += find_access_problems(client, topics, settings.group)
     except KafkaException as e:
         problems.append(
             f"--brokers: expected Kafka at {settings.connection.brokers}, got: {e.args[0].str()}"

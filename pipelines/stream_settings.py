@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime as dt
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pipelines.options import BatchScoringOptions
 from pipelines.runners import runner_name
 from pipelines.settings import BadOptions, BatchScoringSettings, OptionReader
 from transforms.io.decode import FORMATS
+from transforms.io.files import MOST_BATCH_BYTES, MOST_VALUE_BYTES
 from transforms.io.kafka_client import Connection, parse_properties
 
 STARTS = ("group", "earliest", "latest", "timestamp")
@@ -27,6 +29,8 @@ _BATCH_ONLY = {
     "workers": None,
     "reprocess": "none",
     "max_dead_letter_ratio": "0.01",
+    "max_value_bytes": str(MOST_VALUE_BYTES),
+    "max_batch_bytes": str(MOST_BATCH_BYTES),
 }
 _NEEDED = ("brokers", "topic", "group", "output_topic")
 
@@ -111,6 +115,12 @@ class StreamScoringOptions(PipelineOptions):
             "that runs them side by side)",
         )
         how.add_argument(
+            "--heartbeat_file",
+            metavar="FILE",
+            help="is touched each second, as long as the job polls, scores and delivers: a file "
+            "that grows old tells of a job that hangs",
+        )
+        how.add_argument(
             "--restart",
             action="store_true",
             help="run in a process of its own, started again 1 s to 60 s after it fails",
@@ -138,6 +148,7 @@ class StreamScoringSettings:
     exactly_once: bool = False
     latency_target_ms: float | None = None
     readers: int = 1
+    heartbeat_file: str = ""
 
     @classmethod
     def from_options(
@@ -176,6 +187,7 @@ class StreamScoringSettings:
                 else float(read.positive("--latency_target_ms", given.latency_target_ms, ""))
             ),
             "readers": readers,
+            "heartbeat_file": _writable(read, given.heartbeat_file),
         }
         _check_together(read, options)
         try:
@@ -198,6 +210,17 @@ def _config(read: OptionReader, path: str | None) -> str:
         except (ValueError, OSError) as e:
             read.problems.append(f"--kafka_config: {path}: {e}")
     return found
+
+
+def _writable(read: OptionReader, path: str | None) -> str:
+    """Return the absolute path of a file that can be written; "" when none is given."""
+    if path is None:
+        return ""
+    at = os.path.abspath(path)
+    writable = at if os.path.exists(at) else os.path.dirname(at)
+    if os.path.isdir(at) or not os.access(writable, os.W_OK):
+        read.problems.append(f"--heartbeat_file: expected a file that can be written, got {path}")
+    return at
 
 
 def _start_ms(read: OptionReader, start: str, text: str | None) -> int | None:

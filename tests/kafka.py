@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 import time
@@ -13,13 +14,15 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
-from deploy.kafka.broker import Broker, free_port
+from deploy.local.kafka_broker import Broker
+from deploy.local.processes import free_ports
 from transforms.io.kafka_client import until_done
 
 
 def start_broker(folder: Path) -> Broker:
-    """Start a broker on free ports of the loopback."""
-    broker = Broker(folder=folder, port=free_port(), controller_port=free_port())
+    """Start a broker on free ports of the loopback, which does not outlive this process."""
+    port, controller_port = free_ports(2)
+    broker = Broker(folder=folder, port=port, controller_port=controller_port, owner=os.getpid())
     broker.start()
     return broker
 
@@ -42,7 +45,7 @@ def add_partitions(address: str, topic: str, total: int) -> None:
         done.result(30)
 
 
-def make_producer(address: str) -> Producer:
+def make_producer(address: str, compression: str = "none") -> Producer:
     """Return a producer that outlives a broker's restart."""
     return Producer(
         {
@@ -50,6 +53,7 @@ def make_producer(address: str) -> Producer:
             "enable.idempotence": True,
             "linger.ms": 5,
             "message.max.bytes": 4_000_000,
+            "compression.type": compression,
             "log_level": 0,
         }
     )

@@ -11,6 +11,7 @@ from importlib import metadata
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from deploy.local.kafka_broker import KAFKA_VERSION
 from pipelines import __version__
 from pipelines.flink_versions import (
     BEAM_JAVA_VERSION,
@@ -106,6 +107,11 @@ def test_versions_for_flink_agree_wherever_they_stand():
     pom = (local / "job_server" / "pom.xml").read_text()
     assert f"<beam.version>{BEAM_JAVA_VERSION}</beam.version>" in pom
     assert f"<flink.minor>{FLINK_MINOR}</flink.minor>" in pom
+
+
+def test_version_of_kafka_agrees_wherever_it_stands():
+    pom = (ROOT / "deploy" / "local" / "kafka_broker" / "pom.xml").read_text()
+    assert f"<artifactId>kafka_2.13</artifactId>\n      <version>{KAFKA_VERSION}</version>" in pom
 
 
 def test_pyproject_has_no_project_table():

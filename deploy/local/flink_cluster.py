@@ -26,7 +26,7 @@ from pathlib import Path
 import psutil
 
 from deploy.local.processes import GUARD, Processes, is_listening, wait_for
-from pipelines.flink import cache_folder
+from pipelines.cache import cache_folder
 from pipelines.flink_rest import FlinkRest, Slots
 from pipelines.flink_versions import FLINK_VERSION
 

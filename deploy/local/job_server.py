@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from deploy.local.maven import run_maven
 
 _SOURCE = Path(__file__).parent / "job_server"
 _CHUNK_BYTES = 1 << 20
@@ -49,11 +50,7 @@ def build(jar: Path) -> None:
     jar.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=jar.parent) as folder:
         shutil.copy(_SOURCE / "pom.xml", folder)
-        # --strict-checksums: a download that is not what the repository says of it is refused.
-        command = ["mvn", "--quiet", "--batch-mode", "--strict-checksums", "package"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"Maven failed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
+        run_maven(Path(folder), "package")
         (built,) = Path(folder, "target").glob("beam-flink-job-server-*.jar")
         found = content_digest(built)
         if found != wanted:

@@ -7,12 +7,12 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
 
-from deploy.kafka.broker import missing_tools
+from deploy.local.kafka_broker import missing_tools
+from pipelines.cache import cache_folder
 from tests.fakes import ROOT
 from tests.kafka import make_topics, start_broker
 
@@ -22,8 +22,7 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def prism():
     version = re.search(r"^BEAM_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.M)[1]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    binary = cache / "scoreline" / f"prism-{version}" / "prism"
+    binary = cache_folder() / f"prism-{version}" / "prism"
     if not binary.exists():
         if os.environ.get("CI"):
             pytest.fail(f"Prism is not built at {binary}: `make prism` needs Go")

@@ -102,6 +102,9 @@ def test_everything_that_is_wrong_is_said_at_once(capsys, tmp_path):
         (["--avro_schema_id=5"], "--avro_schema_id is for --format=avro"),
         (["--output=x"], "--output is an option of score_batch"),
         (["--workers=2"], "--workers is an option of score_batch"),
+        (["--max_value_bytes=9"], "--max_value_bytes is an option of score_batch"),
+        (["--max_batch_bytes=99999999"], "--max_batch_bytes is an option of score_batch"),
+        (["--heartbeat_file=/no/such/folder/file"], "expected a file that can be written"),
         (["--restart", "--until_end", "--start=earliest"], "leave one of them out"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -19,6 +19,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from transforms import metrics
 from transforms.elements import UNKNOWN_ROWS, BatchKey, Piece, Shard
+from transforms.heartbeat import Heartbeat
 from transforms.io.kafka_client import (
     Connection,
     is_passing,
@@ -53,6 +54,7 @@ _IDLE_SECONDS = 0.5
 _DISCOVERY_SECONDS = 5.0
 _QUICK_SECONDS = 2.0
 _SILENT_SECONDS = 5.0
+_CHUNK_ROWS = 128
 
 # Set by a command whose workers are threads of its own process: readers then finish what they
 # hold, and the job ends as one whose input has an end.
@@ -85,6 +87,9 @@ class ReadSpec:
       until_end: end where the topic ended when the job began.
       latency_target_ms: the time within which a record should be scored; None for throughput.
       bundle_seconds: how long polls go on within one bundle once it has records; 0 for one poll.
+      poll_bytes: a poll ends once its values have so many; what is over is at most 128 records,
+        or the client's queue (queued.max.messages.kbytes, 64 MiB).
+      heartbeat_file: touched at polls, at most once a second; "" for none.
     """
 
     connection: Connection
@@ -93,6 +98,8 @@ class ReadSpec:
     until_end: bool = False
     latency_target_ms: float | None = None
     bundle_seconds: float = 0.1
+    poll_bytes: int = 16 << 20
+    heartbeat_file: str = ""
 
 
 class _Reader:
@@ -141,9 +148,12 @@ class _Reader:
         first = self._consumer.poll(seconds)
         if first is None:
             return [], {}
-        messages: list[Any] = [first]
-        if self.control.rows > 1:
-            messages += self._consumer.consume(self.control.rows - 1, 0)
+        messages = take_more(
+            lambda rows: self._consumer.consume(rows, 0),
+            first,
+            self.control.rows,
+            self._spec.poll_bytes,
+        )
         records = []
         behind: dict[int, int] = {}
         for message in messages:
@@ -172,6 +182,33 @@ class _Reader:
 
     def close(self) -> None:
         self._consumer.close()
+
+
+def take_more(
+    take: Callable[[int], list[Any]], first: Any, most_rows: int, most_bytes: int
+) -> list[Any]:
+    """Return a record and those behind it that are there, until they are enough.
+
+    Args:
+      take: gives as many as there are, up to a number.
+      first: the record.
+      most_rows: how many are enough.
+      most_bytes: of values; the last records that were taken may go beyond, when they are larger
+        than those before.
+    """
+    messages = [first]
+    taken = largest = len(first)
+    while len(messages) < most_rows and taken < most_bytes:
+        fitting = max(1, (most_bytes - taken) // max(1, largest))
+        asked = min(most_rows - len(messages), fitting, _CHUNK_ROWS)
+        chunk = take(asked)
+        messages += chunk
+        if len(chunk) < asked:
+            break
+        sizes = [len(message) for message in chunk]
+        taken += sum(sizes)
+        largest = max(largest, *sizes)
+    return messages
 
 
 def to_raw_batch(topic: str, messages: Sequence[Any]) -> pa.RecordBatch:
@@ -235,6 +272,7 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
 
     def setup(self) -> None:
         self._readers: dict[Reading, _Reader] = {}
+        self._heartbeat = Heartbeat(self._spec.heartbeat_file)
         self._metrics = metrics.BundleMetrics()
 
     def teardown(self) -> None:
@@ -279,6 +317,7 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
                 tracker.try_claim(None)
                 break
             messages, behind = reader.poll(left)
+            self._heartbeat.beat()
             if not behind:
                 break
             is_ours = tracker.try_claim(behind)

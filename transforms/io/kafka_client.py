@@ -42,8 +42,20 @@ _PASSING = (
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
 )
+_REFUSED = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+)
+# Within which Kafka must have taken a record, and a transaction must have ended.
+DELIVERY_MS = 120_000
 Answer = TypeVar("Answer")
 _OUR_OWN = ("bootstrap.servers", "group.id", "transactional.id", "enable.auto.commit")
+
+
+class NotAllowed(LookupError):
+    """Something that the brokers do not let this user see."""
 
 
 def parse_properties(text: str) -> dict[str, str]:
@@ -106,15 +118,23 @@ class Connection:
             compression_type="lz4",
             partitioner="murmur2_random",
             message_max_bytes=10**7,
+            message_timeout_ms=DELIVERY_MS,
         )
         fixed: dict[str, Any] = {"enable.idempotence": True, "delivery.report.only.error": True}
         if transactional_id is not None:
-            fixed |= {"transactional.id": transactional_id, "transaction.timeout.ms": 30_000}
+            fixed |= {"transactional.id": transactional_id, "transaction.timeout.ms": DELIVERY_MS}
         return Producer({**settings, **fixed})
 
-    def admin(self) -> AdminClient:
-        """Return a client that asks about topics and makes them."""
-        return AdminClient(self.settings())
+    def admin(self, on_error: Callable[[KafkaError], None] | None = None) -> AdminClient:
+        """Return a client that asks about topics and makes them.
+
+        Args:
+          on_error: is told, when the client is polled, why a broker cannot be reached.
+        """
+        settings = self.settings()
+        if on_error is not None:
+            settings["error_cb"] = on_error
+        return AdminClient(settings)
 
 
 def until_done(
@@ -140,10 +160,13 @@ def list_partitions(client: Any, topic: str, timeout: float = TIMEOUT_SECONDS) -
     """Return the partitions of a topic, sorted.
 
     Raises:
-      LookupError: there is no such topic, or it may not be read.
+      NotAllowed: this user may not see it.
+      LookupError: there is no such topic.
       KafkaException: no broker answers.
     """
     found = client.list_topics(topic, timeout=timeout).topics.get(topic)
+    if found is not None and found.error is not None and is_refused(found.error):
+        raise NotAllowed(f"expected a topic that can be seen, got {topic}: {found.error.str()}")
     if found is None or found.error is not None or not found.partitions:
         why = found.error.str() if found is not None and found.error is not None else "no partition"
         raise LookupError(f"expected a topic that can be read, got {topic}: {why}")
@@ -246,3 +269,8 @@ def to_positions(topic: str, offsets: Mapping[int, int]) -> list[TopicPartition]
 def is_passing(error: KafkaError) -> bool:
     """Return whether a client mends this error by itself: a broker that is away for a while."""
     return bool(error.retriable()) or error.code() in _PASSING
+
+
+def is_refused(error: KafkaError) -> bool:
+    """Return whether the brokers do not let this user do what it asked for."""
+    return error.code() in _REFUSED

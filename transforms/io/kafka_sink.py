@@ -19,14 +19,21 @@ from transforms.dead_letters import are_dead_letters
 from transforms.elements import BatchKey
 from transforms.io.encode import to_json_values
 from transforms.io.kafka import KEY, OFFSET, PARTITION, VALUE
-from transforms.io.kafka_client import TIMEOUT_SECONDS, Connection, commit, to_positions, until_done
+from transforms.io.kafka_client import (
+    DELIVERY_MS,
+    TIMEOUT_SECONDS,
+    Connection,
+    commit,
+    is_passing,
+    to_positions,
+    until_done,
+)
 
 _LOG = logging.getLogger(__name__)
-# librdkafka gives a record up after 120 s (delivery.timeout.ms), and says so.
-_DELIVERY_SECONDS = 150.0
-
-# A transaction that is not committed by then is given up, and its records are read again.
-_TRANSACTION_SECONDS = 10.0
+# librdkafka gives a record up before (DELIVERY_MS), and says so.
+_DELIVERY_SECONDS = DELIVERY_MS / 1000 + 30
+# A commit that takes longer, once all records are delivered, is given up; they are read again.
+_COMMIT_SECONDS = 10.0
 
 
 class Undeliverable(RuntimeError):
@@ -150,15 +157,20 @@ class _Slot:
         if not self._is_open:
             return
         offsets, self._offsets = self._offsets, {}
+        left = self._producer.flush(_DELIVERY_SECONDS)
+        if left or self._failed:
+            raise Undeliverable(self._describe(left))
         if self._spec.exactly_once:
             self._commit_transaction(offsets)
         else:
-            left = self._producer.flush(_DELIVERY_SECONDS)
-            if left or self._failed:
-                raise Undeliverable(self._describe(left))
             try:
                 commit(self._consumer, self._spec.source_topic, offsets)
             except KafkaException as e:
+                if not is_passing(e.args[0]):
+                    raise Undeliverable(
+                        f"Offsets of group {self._spec.group} are not taken: {e.args[0].str()}. "
+                        "Is another consumer in this group, or was the right to it taken away?"
+                    ) from e
                 # The records are delivered; the next commit tells of them too.
                 _LOG.warning("Offsets of group %s not committed: %s", self._spec.group, e)
         self._is_open = False
@@ -174,17 +186,17 @@ class _Slot:
                 self._producer.send_offsets_to_transaction,
                 to_positions(self._spec.source_topic, offsets),
                 self._consumer.consumer_group_metadata(),
-                _TRANSACTION_SECONDS,
-                seconds=_TRANSACTION_SECONDS,
+                _COMMIT_SECONDS,
+                seconds=_COMMIT_SECONDS,
             )
             until_done(
                 self._producer.commit_transaction,
-                _TRANSACTION_SECONDS,
-                seconds=_TRANSACTION_SECONDS,
+                _COMMIT_SECONDS,
+                seconds=_COMMIT_SECONDS,
             )
 
         try:
-            _within(_TRANSACTION_SECONDS, commit_all)
+            _within(_COMMIT_SECONDS, commit_all)
         except (KafkaException, TimeoutError) as e:
             self._is_lost = True
             raise Undeliverable(f"{self._describe(0)}: {e}") from e

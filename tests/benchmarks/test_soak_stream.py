@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.soak_stream import JOBS, Growth, Result, find_failures, fit_growth
+
+FLAT = Growth(500.0, 500.0, 0.0, 0.1)
+
+
+def test_a_line_through_memory_is_found_and_its_scatter_told():
+    seconds = np.arange(0.0, 1440.0, 2.0)
+    noise = np.random.default_rng(7).normal(0, 3.0, seconds.size)
+    flat = fit_growth(list(zip(seconds, 500 + noise, strict=True)))
+    assert abs(flat.mb_per_hour) < 3 * flat.error
+    assert not flat.exceeds(0.0)
+    leak = fit_growth(list(zip(seconds, 500 + seconds / 3600 * 40 + noise, strict=True)))
+    assert leak.mb_per_hour == pytest.approx(40, abs=4)
+    assert leak.last_mb - leak.first_mb == pytest.approx(16, abs=2)
+    assert leak.exceeds(30)
+    assert not leak.exceeds(50)
+
+
+@pytest.mark.parametrize(
+    ("job", "change", "told"),
+    [
+        (0, {}, None),
+        (0, {"lost": 1}, "1 records were lost"),
+        (0, {"doubled": 1}, "scored twice"),
+        (1, {"doubled": 1}, "scored twice"),
+        (2, {"doubled": 7}, None),  # what at least once allows
+        (3, {"doubled": 1}, "scored twice"),
+        (3, {"exit_code": 1}, "ended with 1"),
+        (1, {"growth": Growth(500.0, 520.0, 50.0, 1.0)}, "grew by 50 MB/hour"),
+        (1, {"growth": Growth(500.0, 520.0, 50.0, 20.0)}, None),  # samples that tell nothing
+    ],
+)
+def test_what_is_not_as_promised_fails_the_soak(job, change, told):
+    result = Result(JOBS[job], 0, 3, 0, 0, FLAT, 0.1)._replace(**change)
+    failures = find_failures([result], 30.0)
+    assert len(failures) == (told is not None)
+    assert told is None or told in failures[0]
