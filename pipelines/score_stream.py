@@ -1,4 +1,6 @@
-"""Score the records of a Kafka topic with a TensorFlow model, as they come, into another topic.
+"""Score the records of a Kafka topic with a TensorFlow model, as they come.
+
+Scores go into another topic, into a Delta table (--output), or both.
 
     python -m pipelines.score_stream --brokers … --topic … --group … --model … --keys … \
         --output_topic …
@@ -11,6 +13,7 @@ topics or model are wrong, found before the first record; 3 as 0, and some recor
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import logging
 import os
 import signal
@@ -40,9 +43,11 @@ from pipelines.stream_settings import StreamScoringOptions, StreamScoringSetting
 from pipelines.summary import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG, say
 from pipelines.supervise import supervise
 from transforms.io.decode import DecodeRecords
+from transforms.io.delta_append import SCORED_DATE, prepare_table
 from transforms.io.kafka import ReadKafka, stop_reading
-from transforms.io.kafka_client import is_refused, reset_group
+from transforms.io.kafka_client import advance_group, is_refused, list_partitions, reset_group
 from transforms.io.kafka_sink import WriteKafka, end_old_transactions
+from transforms.io.schema_registry import RegistryFails
 from transforms.score import Score
 
 _USAGE = (
@@ -120,13 +125,11 @@ def _run(
 ) -> int:
     if settings.exactly_once:
         _end_old_transactions(settings, plan)
-    if settings.start != "group":
-        reset_group(
-            settings.connection, settings.group, settings.topic, settings.start, settings.start_ms
-        )
+    plan = _register_schema(settings, plan)
+    _set_group(settings, plan)
     say(
         console,
-        f"scoring {settings.topic} → {settings.output_topic} as group {settings.group}, model "
+        f"scoring {settings.topic} → {_targets(settings)} as group {settings.group}, model "
         f"{plan.score.digest[:19]}…",
     )
     began = time.monotonic()
@@ -155,6 +158,60 @@ def _end_old_transactions(settings: StreamScoringSettings, plan: StreamPlan) -> 
         what = f"transactional-id {plan.write.transactional_id(0)}"
         told = f"--exactly_once: expected to be allowed to WRITE {what}, got: {e.args[0].str()}. "
         raise BadOptions([told + allow("Write", what)]) from e
+
+
+def _register_schema(settings: StreamScoringSettings, plan: StreamPlan) -> StreamPlan:
+    """Have the registry know the schema of the scores, and return a plan with its id.
+
+    Raises:
+      BadOptions: it does not take it.
+    """
+    if settings.registry is None or plan.write.avro is None:
+        return plan
+    subject = f"{settings.output_topic}-value"
+    try:
+        schema_id = settings.registry.connect().register(subject, plan.write.avro.schema)
+    except (ValueError, RegistryFails) as e:
+        raise BadOptions(
+            [
+                f"--schema_registry: the scores' schema cannot be registered as {subject}: {e}. "
+                "Take another --output_topic, the same outputs as before, or a laxer compatibility"
+            ]
+        ) from e
+    avro = dataclasses.replace(plan.write.avro, schema_id=schema_id)
+    return dataclasses.replace(plan, write=dataclasses.replace(plan.write, avro=avro))
+
+
+def _set_group(settings: StreamScoringSettings, plan: StreamPlan) -> None:
+    """Have the group where the options want it, and not behind what the table has.
+
+    Raises:
+      BadOptions: the options want it there.
+    """
+    connection, group, topic = settings.connection, settings.group, settings.topic
+    done = {}
+    if plan.write.table is not None:
+        admin = connection.admin()
+        done = prepare_table(plan.write.table, list_partitions(admin, topic))
+    if settings.start != "group":
+        try:
+            reset_group(connection, group, topic, settings.start, settings.start_ms, done)
+        except ValueError as e:
+            raise BadOptions(
+                [
+                    f"--start={settings.start}: {settings.scoring.output} has these records from "
+                    f"group {group} already: {e}. It takes no record of a group twice: to add "
+                    "what another model makes of them, take another --group"
+                ]
+            ) from e
+    # A job that was killed after its last file, before Kafka knew, left the group behind it.
+    advance_group(connection, group, topic, done)
+
+
+def _targets(settings: StreamScoringSettings) -> str:
+    return " and ".join(
+        place for place in (settings.output_topic, settings.scoring.output) if place
+    )
 
 
 @contextmanager
@@ -192,10 +249,15 @@ def _without_start(argv: Sequence[str]) -> list[str]:
 
 
 def _print_plan(settings: StreamScoringSettings, plan: StreamPlan, console: Console) -> None:
-    say(console, f"topic      {settings.topic}, {settings.format} → {settings.output_topic}")
+    say(console, f"topic      {settings.topic}, {settings.format} → {_targets(settings)}")
     say(console, f"model      {plan.score.digest}")
     columns = ", ".join(f"{field.name} {field.type}" for field in plan.decode.schema)
     say(console, f"columns    {columns}")
+    if plan.write.avro:
+        say(console, f"values     {plan.write.avro.schema}")
+    if plan.write.table:
+        stored = ", ".join(f"{field.name} {field.type}" for field in plan.write.table.schema)
+        say(console, f"table      {stored}, {SCORED_DATE} string")
 
 
 def _run_and_exit() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +14,14 @@ from models.columns import find_field, top_columns
 from models.examples import stored_type
 from models.signature import InputColumn, Signature, TensorSpec
 from models.tensors import output_type
-from pipelines.checks import choose_inputs, choose_outputs, choose_rules, find_schema_problems
+from pipelines.checks import (
+    choose_inputs,
+    choose_outputs,
+    choose_rules,
+    find_schema_problems,
+    find_write_problems,
+    scores_schema,
+)
 from pipelines.plan import find_digest, make_score_spec
 from pipelines.settings import BadOptions, BatchScoringSettings
 from pipelines.stream_access import allow, connect, find_access_problems
@@ -22,10 +29,13 @@ from pipelines.stream_settings import StreamScoringSettings
 from transforms.dead_letters import REASON_COLUMNS
 from transforms.io.decode import DecodeSpec
 from transforms.io.decode_avro import parse_avro_schema
-from transforms.io.encode import CARRIED, VALUE_NAMES
+from transforms.io.delta import find_table_problems, open_table
+from transforms.io.delta_append import SCORED_DATE, TableSpec
+from transforms.io.encode import CARRIED, SOURCE_FIELDS, VALUE_NAMES
+from transforms.io.encode_avro import AvroSpec, to_avro_schema
 from transforms.io.examples import RAW_COLUMN
 from transforms.io.kafka import RAW_SCHEMA, ReadSpec
-from transforms.io.kafka_client import NotAllowed, list_partitions
+from transforms.io.kafka_client import NotAllowed, list_partitions, read_topic_id
 from transforms.io.kafka_sink import WriteSpec
 from transforms.io.schema_file import parse_features, parse_types
 from transforms.score import ScoreSpec
@@ -55,7 +65,8 @@ def plan_stream(
     """
     scoring = settings.scoring
     problems = find_topic_problems(settings)
-    given = _read_schema(settings, problems)
+    text = _schema_text(settings, problems)
+    given = _parse_schema(settings, text, problems)
     digest = find_digest(scoring, problems)
     if problems:
         raise BadOptions(problems)
@@ -80,12 +91,18 @@ def plan_stream(
     ]
     if problems:
         raise BadOptions(problems)
+    columns = choose_stored_columns(settings, outputs, schema, problems)
+    avro = plan_avro(settings, outputs, columns, problems)
+    table = plan_table(settings, columns, problems) if scoring.output else None
+    if problems:
+        raise BadOptions(problems)
     wanted = top_columns(schema, (*scoring.carried, *(source.column for source in inputs)))
     decode = DecodeSpec(
         format=settings.format,
         schema=pa.schema([schema.field(name) for name in wanted]),
-        avro_schema=_text(scoring) if settings.format == "avro" else "",
+        avro_schema=text if settings.format == "avro" else "",
         avro_schema_id=settings.avro_schema_id,
+        registry=settings.registry if settings.format == "avro" else None,
     )
     try:
         decode.make()
@@ -100,6 +117,7 @@ def plan_stream(
             latency_target_ms=settings.latency_target_ms,
             bundle_seconds=0.0 if settings.exactly_once else 0.1,
             heartbeat_file=settings.heartbeat_file,
+            is_held=table is not None,
         ),
         decode=decode,
         score=make_score_spec(
@@ -112,7 +130,78 @@ def plan_stream(
             source_topic=settings.topic,
             group=settings.group,
             exactly_once=settings.exactly_once,
+            table=table,
+            avro=avro,
         ),
+    )
+
+
+def choose_stored_columns(
+    settings: StreamScoringSettings,
+    outputs: Sequence[tuple[TensorSpec, str, str]],
+    schema: pa.Schema,
+    problems: list[str],
+) -> pa.Schema:
+    """Return columns and types of a scored row in a table or in Avro; empty for JSON.
+
+    Adds what is wrong with them to the problems.
+    """
+    scoring = settings.scoring
+    if not scoring.output and settings.output_format != "avro":
+        return pa.schema([])
+    names = {*(field.name for field in SOURCE_FIELDS), SCORED_DATE}
+    problems += [
+        f"--keys, --keep and --outputs: '{name}' is a column that scores have anyway. Rename an "
+        "output with --outputs T=COLUMN"
+        for name in (*scoring.carried, *(column for _, column, _ in outputs))
+        if name in names
+    ]
+    try:
+        return pa.schema([*scores_schema(scoring.carried, outputs, schema), *SOURCE_FIELDS])
+    except ValueError as e:
+        problems.append(f"--outputs: {e}, nor can Avro. Leave it out with --outputs")
+        return pa.schema([])
+
+
+def plan_avro(
+    settings: StreamScoringSettings,
+    outputs: Sequence[tuple[TensorSpec, str, str]],
+    columns: pa.Schema,
+    problems: list[str],
+) -> AvroSpec | None:
+    """Return how values are written in Avro, None when they are not; adds to the problems."""
+    if settings.output_format != "avro":
+        return None
+    text = ""
+    try:
+        text = to_avro_schema(columns, {column for _, column, _ in outputs})
+    except ValueError as e:
+        problems.append(f"--output_format=avro: {e}. Rename an output with --outputs T=COLUMN")
+    return AvroSpec(columns=columns, schema=text, schema_id=settings.output_schema_id)
+
+
+def plan_table(
+    settings: StreamScoringSettings, columns: pa.Schema, problems: list[str]
+) -> TableSpec:
+    """Return the table that scores are appended to; adds what is wrong with it to the problems."""
+    output, topic_id = settings.scoring.output, ""
+    try:
+        table = open_table(output)
+        problems += find_write_problems(output)
+        if table is not None and not problems:
+            problems += find_table_problems(table, columns, [SCORED_DATE])
+        topic_id = read_topic_id(settings.connection.admin(), settings.topic)
+    except ValueError as e:
+        problems.append(str(e))
+    except KafkaException as e:
+        problems.append(f"--topic: {settings.topic} cannot be described: {e.args[0].str()}")
+    return TableSpec(
+        output=output,
+        schema=columns,
+        topic=settings.topic,
+        topic_id=topic_id,
+        group=settings.group,
+        flush_seconds=settings.flush_interval_s,
     )
 
 
@@ -193,16 +282,32 @@ def _type_of(spec: TensorSpec, data_format: str) -> pa.DataType:
     return kind
 
 
-def _text(scoring: BatchScoringSettings) -> str:
-    return Path(scoring.schema or "").read_text("utf-8")
+def _schema_text(settings: StreamScoringSettings, problems: list[str]) -> str:
+    """Return what says the types of a record's columns; "" when nothing does."""
+    scoring, subject = settings.scoring, f"{settings.topic}-value"
+    try:
+        if scoring.schema is not None:
+            return Path(scoring.schema).read_text("utf-8")
+        if settings.registry is None or settings.format != "avro":
+            return ""
+        found = settings.registry.connect().latest(subject)
+        if found is not None:
+            return found.schema
+        problems.append(
+            f"--schema_registry: expected a subject {subject} at {settings.registry.url}, there is "
+            "none. Give the Avro schema that values are to be read as with --schema"
+        )
+    except (ValueError, OSError) as e:
+        flag = "--schema_registry" if scoring.schema is None else f"--schema: {scoring.schema}"
+        problems.append(f"{flag}: {e}")
+    return ""
 
 
-def _read_schema(settings: StreamScoringSettings, problems: list[str]) -> pa.Schema:
-    if settings.scoring.schema is None:
-        return pa.schema([])
+def _parse_schema(settings: StreamScoringSettings, text: str, problems: list[str]) -> pa.Schema:
     parse = {"json": parse_types, "avro": parse_avro_schema, "example": parse_features}
     try:
-        return parse[settings.format](_text(settings.scoring))
-    except (ValueError, OSError) as e:
-        problems.append(f"--schema: {settings.scoring.schema}: {e}")
+        return parse[settings.format](text) if text else pa.schema([])
+    except ValueError as e:
+        source = settings.scoring.schema or f"the newest schema of {settings.topic}-value"
+        problems.append(f"--schema: {source}: {e}")
         return pa.schema([])

@@ -13,16 +13,17 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.options import BatchScoringOptions
 from pipelines.runners import runner_name
-from pipelines.settings import BadOptions, BatchScoringSettings, OptionReader
+from pipelines.settings import BadOptions, BatchScoringSettings, OptionReader, find_secret
 from transforms.io.decode import FORMATS
 from transforms.io.files import MOST_BATCH_BYTES, MOST_VALUE_BYTES
-from transforms.io.kafka_client import Connection, parse_properties
+from transforms.io.kafka_client import REGISTRY_PREFIX, Connection, parse_properties
+from transforms.io.schema_registry import Registry
 
+OUTPUT_FORMATS = ("json", "avro")
 STARTS = ("group", "earliest", "latest", "timestamp")
 # Options of a batch job that mean nothing here, and their defaults.
 _BATCH_ONLY = {
     "input": None,
-    "output": None,
     "partitions": None,
     "last": None,
     "allow_missing": None,
@@ -32,7 +33,8 @@ _BATCH_ONLY = {
     "max_value_bytes": str(MOST_VALUE_BYTES),
     "max_batch_bytes": str(MOST_BATCH_BYTES),
 }
-_NEEDED = ("brokers", "topic", "group", "output_topic")
+_NEEDED = ("brokers", "topic", "group")
+_FLUSH_SECONDS = 60.0
 
 
 class StreamScoringOptions(PipelineOptions):
@@ -69,6 +71,12 @@ class StreamScoringOptions(PipelineOptions):
             help="values begin with Confluent's header and this schema id, that of --schema",
         )
         source.add_argument(
+            "--schema_registry",
+            metavar="URL",
+            help="schema registry of Avro values: each is read by the schema whose id is in its "
+            "header, as --schema or the newest of T-value; scores' schema is registered there",
+        )
+        source.add_argument(
             "--start",
             choices=STARTS,
             default="group",
@@ -87,7 +95,24 @@ class StreamScoringOptions(PipelineOptions):
         )
 
         sink = parser.add_argument_group("where scores go")
-        sink.add_argument("--output_topic", metavar="T", help="topic of the scores, as JSON")
+        sink.add_argument("--output_topic", metavar="T", help="topic of the scores")
+        sink.add_argument(
+            "--output_format",
+            choices=OUTPUT_FORMATS,
+            default="json",
+            help="what its values hold: json (default) or avro, of a schema that --check shows",
+        )
+        sink.add_argument(
+            "--output_schema_id",
+            metavar="N",
+            help="Avro values begin with Confluent's header and this schema id",
+        )
+        sink.add_argument(
+            "--flush_interval_s",
+            metavar="S",
+            help="with --output, the Delta table that scores are appended to: a file every so many "
+            "seconds, which also has the offsets committed (default: 60)",
+        )
         sink.add_argument(
             "--dead_letter_topic",
             metavar="T",
@@ -140,10 +165,14 @@ class StreamScoringSettings:
     group: str
     format: str = "json"
     avro_schema_id: int | None = None
+    registry: Registry | None = None
     start: str = "group"
     start_ms: int | None = None
     until_end: bool = False
-    output_topic: str
+    output_topic: str = ""
+    output_format: str = "json"
+    output_schema_id: int | None = None
+    flush_interval_s: float = _FLUSH_SECONDS
     dead_letter_topic: str = ""
     exactly_once: bool = False
     latency_target_ms: float | None = None
@@ -162,23 +191,26 @@ class StreamScoringSettings:
         given = options.view_as(StreamScoringOptions)
         read = OptionReader(problems, [f"--{name}" for name in _NEEDED])
         readers = read.positive("--readers", given.readers, "")
+        config = _config(read, given.kafka_config)
         settings = {
             "connection": Connection(
                 brokers=read.required("--brokers", given.brokers),
-                config=_config(read, given.kafka_config),
+                config=config,
             ),
             "topic": read.required("--topic", given.topic),
             "group": read.required("--group", given.group),
             "format": given.format,
-            "avro_schema_id": (
-                None
-                if given.avro_schema_id is None
-                else read.positive("--avro_schema_id", given.avro_schema_id, "")
-            ),
+            "avro_schema_id": _schema_id(read, "--avro_schema_id", given.avro_schema_id),
+            "registry": _registry(read, given.schema_registry, config),
             "start": given.start,
             "start_ms": _start_ms(read, given.start, given.start_time),
             "until_end": given.until_end,
-            "output_topic": read.required("--output_topic", given.output_topic),
+            "output_topic": given.output_topic or "",
+            "output_format": given.output_format,
+            "output_schema_id": _schema_id(read, "--output_schema_id", given.output_schema_id),
+            "flush_interval_s": (
+                read.seconds("--flush_interval_s", given.flush_interval_s) or _FLUSH_SECONDS
+            ),
             "dead_letter_topic": given.dead_letter_topic or "",
             "exactly_once": given.exactly_once,
             "latency_target_ms": (
@@ -200,6 +232,23 @@ class StreamScoringSettings:
             raise BadOptions(read.problems)
         scoring = dataclasses.replace(scoring, workers=readers)
         return cls(scoring=scoring, **settings)
+
+
+def _schema_id(read: OptionReader, flag: str, text: str | None) -> int | None:
+    return None if text is None else read.positive(flag, text, "")
+
+
+def _registry(read: OptionReader, url: str | None, config: str) -> Registry | None:
+    if url is None:
+        return None
+    if "@" in url or find_secret("", url):
+        read.problems.append(
+            "--schema_registry: expected a URL without credentials. Give them in --kafka_config as "
+            f"{REGISTRY_PREFIX}basic.auth.user.info=USER:PASSWORD"
+        )
+    elif not url.startswith(("http://", "https://")):
+        read.problems.append(f"--schema_registry: expected http://… or https://…, got '{url}'")
+    return Registry(url=url, config=config)
 
 
 def _config(read: OptionReader, path: str | None) -> str:
@@ -248,7 +297,32 @@ def _check_together(read: OptionReader, options: PipelineOptions) -> None:
     for name, default in _BATCH_ONLY.items():
         if getattr(batch, name) != default:
             read.problems.append(f"--{name} is an option of score_batch; leave it out")
-    if given.format == "avro" and not batch.schema:
+    if not given.output_topic and not batch.output:
+        read.problems.append(
+            "--output_topic is required, a topic for scores; or --output, a Delta table; or both"
+        )
+    if given.output_format == "avro" and not given.output_topic:
+        read.problems.append("--output_format is for --output_topic; leave it out")
+    if given.output_format != "avro" and given.output_schema_id is not None:
+        read.problems.append("--output_schema_id is for --output_format=avro; leave it out")
+    if given.flush_interval_s is not None and not batch.output:
+        read.problems.append("--flush_interval_s is for --output; leave it out")
+    if given.exactly_once and batch.output:
+        read.problems.append(
+            "--exactly_once: each bundle's transaction would commit offsets of rows that wait for "
+            "--output, and a kill would lose them. The table has each record once without it; for "
+            "a topic with each record once, run a second job of another --group"
+        )
+    if given.schema_registry and "avro" not in (given.format, given.output_format):
+        read.problems.append(
+            "--schema_registry is for --format=avro and --output_format=avro; leave it out"
+        )
+    if given.schema_registry and (given.avro_schema_id or given.output_schema_id):
+        read.problems.append(
+            "--schema_registry tells the ids of schemas; leave --avro_schema_id and "
+            "--output_schema_id out"
+        )
+    if given.format == "avro" and not batch.schema and not given.schema_registry:
         read.problems.append("--schema is required: the Avro schema that values were written with")
     if given.format != "avro" and given.avro_schema_id is not None:
         read.problems.append("--avro_schema_id is for --format=avro; leave it out")

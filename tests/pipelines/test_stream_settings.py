@@ -100,7 +100,17 @@ def test_everything_that_is_wrong_is_said_at_once(capsys, tmp_path):
         (["--start=timestamp", "--start_time=2026-01-01T00:00:00"], "with its zone"),
         (["--start=timestamp", "--start_time=soon"], "with its zone"),
         (["--avro_schema_id=5"], "--avro_schema_id is for --format=avro"),
-        (["--output=x"], "--output is an option of score_batch"),
+        (["--input=x"], "--input is an option of score_batch"),
+        (["--output_topic="], "--output_topic is required, a topic for scores; or --output"),
+        (["--output_schema_id=5"], "--output_schema_id is for --output_format=avro"),
+        (
+            ["--output_topic=", "--output=x", "--output_format=avro"],
+            "--output_format is for --output_topic",
+        ),
+        (["--flush_interval_s=5"], "--flush_interval_s is for --output"),
+        (["--output=x", "--flush_interval_s=0"], "a number of seconds above 0, got '0'"),
+        (["--output=x", "--exactly_once"], "a second job of another --group"),
+        (["--output=s3://b/t?token=x"], "expected a URI without a secret"),
         (["--workers=2"], "--workers is an option of score_batch"),
         (["--max_value_bytes=9"], "--max_value_bytes is an option of score_batch"),
         (["--max_batch_bytes=99999999"], "--max_batch_bytes is an option of score_batch"),
@@ -111,6 +121,12 @@ def test_everything_that_is_wrong_is_said_at_once(capsys, tmp_path):
 def test_options_that_do_not_go_together_are_refused(argv, told):
     (problem,) = problems_of(*argv)
     assert told in problem
+
+
+def test_a_table_alone_is_enough_and_has_a_file_each_minute():
+    settings = settings_of("--output_topic=", "--output=t")
+    assert (settings.output_topic, settings.flush_interval_s) == ("", 60.0)
+    assert settings.scoring.output == "t"
 
 
 def test_a_setting_that_an_option_makes_is_refused_in_the_file(tmp_path):

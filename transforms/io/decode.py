@@ -18,6 +18,7 @@ from transforms.io.decode_avro import AvroDecoder
 from transforms.io.examples import RAW_COLUMN, decode_examples, make_decoder
 from transforms.io.jsonl import parse_lines
 from transforms.io.kafka import VALUE
+from transforms.io.schema_registry import Registry
 
 FORMATS = ("json", "avro", "example")
 _LONGEST_REASON = 500
@@ -42,14 +43,17 @@ class DecodeSpec:
     Attributes:
       format: json, avro or example.
       schema: the columns to make of them, and their types. `RAW_COLUMN` is the value itself.
-      avro_schema: the Avro schema they were written with, as JSON.
+      avro_schema: the Avro schema they were written with, as JSON; with a registry, the one that
+        they are read as.
       avro_schema_id: its id, when values begin with Confluent's header; None when they do not.
+      registry: the registry of the schemas that values say in such a header; None for none.
     """
 
     format: str
     schema: pa.Schema
     avro_schema: str = ""
     avro_schema_id: int | None = None
+    registry: Registry | None = None
 
     def make(self) -> Decoder:
         """Return the decoder of the format.
@@ -58,7 +62,8 @@ class DecodeSpec:
           ValueError: the Avro schema is none, or lacks a column.
         """
         if self.format == "avro":
-            return AvroDecoder(self.schema, self.avro_schema, self.avro_schema_id)
+            registry = self.registry.connect() if self.registry else None
+            return AvroDecoder(self.schema, self.avro_schema, self.avro_schema_id, registry)
         return ExampleDecoder(self.schema) if self.format == "example" else JsonDecoder(self.schema)
 
 

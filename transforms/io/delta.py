@@ -122,8 +122,19 @@ def _names(columns: Sequence[str]) -> str:
     return ", ".join(columns) or "no column"
 
 
-def create_table(output: str, schema: pa.Schema, partition_columns: Sequence[str]) -> None:
+def create_table(
+    output: str,
+    schema: pa.Schema,
+    partition_columns: Sequence[str],
+    log_retention: str | None = _LOG_RETENTION,
+) -> None:
     """Create the empty table; that another run is a moment faster is no error.
+
+    Args:
+      output: its path or URI.
+      schema: columns and types of its files.
+      partition_columns: the columns it is partitioned by, beside those.
+      log_retention: how long its history is kept; None for Delta's own 30 days.
 
     Raises:
       OSError: the path cannot be written.
@@ -136,7 +147,7 @@ def create_table(output: str, schema: pa.Schema, partition_columns: Sequence[str
             [],
             mode="ignore",
             partition_by=list(partition_columns),
-            configuration={"delta.logRetentionDuration": _LOG_RETENTION},
+            configuration={"delta.logRetentionDuration": log_retention} if log_retention else {},
             # Without this, of two that create it at once the second would write its own metadata
             # over the first one's, as version 1.
             commit_properties=CommitProperties(max_commit_retries=0),

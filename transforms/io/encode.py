@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms.io.kafka import KEY, OFFSET, PARTITION, TIME_MS, TOPIC
 
@@ -16,6 +17,16 @@ CARRIED = (TOPIC, PARTITION, OFFSET, TIME_MS, KEY)
 _NAMES = {TOPIC: "source_topic", PARTITION: "source_partition", OFFSET: "source_offset"}
 EVENT_TIME, SCORED_TIME = "event_time_ms", "scored_time_ms"
 VALUE_NAMES = (*_NAMES.values(), EVENT_TIME, SCORED_TIME)
+# The same where there are types, and times need no unit in their name: in a table and in Avro.
+SOURCE_FIELDS = (
+    pa.field("source_topic", pa.string()),
+    pa.field("source_partition", pa.int32()),
+    pa.field("source_offset", pa.int64()),
+    pa.field("event_time", pa.timestamp("us", "UTC")),
+    pa.field("scored_time", pa.timestamp("us", "UTC")),
+)
+
+_MILLISECONDS = pa.timestamp("ms", "UTC")
 
 
 def to_json_values(scored: pa.RecordBatch, now_ms: int) -> list[bytes]:
@@ -37,6 +48,23 @@ def to_json_values(scored: pa.RecordBatch, now_ms: int) -> list[bytes]:
         orjson.dumps(dict(zip(names, row, strict=True)), default=_to_json)
         for row in zip(*columns, strict=True)
     ]
+
+
+def to_columns(scored: pa.RecordBatch, now_ms: int) -> pa.RecordBatch:
+    """Return a scored batch as it is stored: its own columns, then `SOURCE_FIELDS`.
+
+    A record without a time has a null for it.
+    """
+    own = [name for name in scored.schema.names if name not in CARRIED]
+    times = scored.column(TIME_MS)
+    times = pc.if_else(pc.less(times, 0), pa.scalar(None, times.type), times)
+    columns = [
+        *(scored.column(name) for name in own),
+        *(scored.column(name) for name in _NAMES),
+        times.cast(_MILLISECONDS).cast(SOURCE_FIELDS[-2].type),
+        pa.repeat(pa.scalar(now_ms, _MILLISECONDS), scored.num_rows).cast(SOURCE_FIELDS[-1].type),
+    ]
+    return pa.RecordBatch.from_arrays(columns, [*own, *(field.name for field in SOURCE_FIELDS)])
 
 
 def _to_json(value: Any) -> Any:

@@ -20,6 +20,7 @@ from confluent_kafka import KafkaError, KafkaException
 from transforms import metrics
 from transforms.elements import UNKNOWN_ROWS, BatchKey, Piece, Shard
 from transforms.heartbeat import Heartbeat
+from transforms.io.holding import Holding, holding_of
 from transforms.io.kafka_client import (
     Connection,
     is_passing,
@@ -90,6 +91,8 @@ class ReadSpec:
       poll_bytes: a poll ends once its values have so many; what is over is at most 128 records,
         or the client's queue (queued.max.messages.kbytes, 64 MiB).
       heartbeat_file: touched at polls, at most once a second; "" for none.
+      is_held: whether the sink holds records over several bundles. What the runner says was read is
+        then no proof that it was delivered: a reader begins at the group's offset.
     """
 
     connection: Connection
@@ -100,6 +103,7 @@ class ReadSpec:
     bundle_seconds: float = 0.1
     poll_bytes: int = 16 << 20
     heartbeat_file: str = ""
+    is_held: bool = False
 
 
 class _Reader:
@@ -116,12 +120,26 @@ class _Reader:
         # What the group has committed is delivered, even if the runner's own state is older.
         self._delivered = read_committed(self._consumer, reading.topic, positions.offsets)
         self._at: dict[int, int] = {}
+        self._holding: Holding | None = None
+        if spec.is_held:
+            self._holding = holding_of(
+                spec.connection.brokers, spec.group, reading.topic, reading.slot
+            )
+            self._holding.seen = -1  # the runner's state says nothing of what the sink holds
+            self._holding.ended = False
         self._discovered = time.monotonic()
         self.times = RecordTimes(_SILENT_SECONDS)
         self.control = LatencyController(spec.latency_target_ms)
 
+    def end(self) -> None:
+        """Tell the sink that nothing more is read."""
+        if self._holding is not None:
+            self._holding.ended = True
+
     def go_to(self, positions: Positions) -> dict[int, int]:
         """Have the next poll begin at these positions, and return where that is."""
+        if self._holding is not None and self._holding.seen != self._holding.losses:
+            positions = self._go_back(positions, self._holding)
         wanted = {p: max(o, self._delivered.get(p, 0)) for p, o in positions.offsets.items()}
         if positions.ends is None:
             wanted |= self._find_new(wanted)
@@ -129,6 +147,14 @@ class _Reader:
             self._consumer.assign(to_positions(self.reading.topic, wanted))
             self._at = dict(wanted)
         return wanted
+
+    def _go_back(self, positions: Positions, holding: Holding) -> Positions:
+        """Return positions behind what is delivered, and what the sink of this process holds."""
+        holding.seen = holding.losses
+        delivered = starting_offsets(self._consumer, self.reading.topic, positions.offsets)
+        return positions._replace(
+            offsets={p: max(o, holding.offsets.get(p, 0)) for p, o in delivered.items()}
+        )
 
     def _find_new(self, known: Mapping[int, int]) -> dict[int, int]:
         """Return partitions that were added to the topic since, and where they begin."""
@@ -299,7 +325,10 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
             at = Timestamp(reader.times.advance())
             if at > watermark.current_watermark():
                 watermark.set_watermark(at)
-            if not tracker.current_restriction().is_read:
+            is_read = tracker.current_restriction().is_read
+            if is_read or stop_reading.is_set():
+                reader.end()
+            if not is_read:
                 tracker.defer_remainder()
 
     def _poll(

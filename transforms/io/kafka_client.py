@@ -19,6 +19,7 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Producer,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
@@ -51,6 +52,14 @@ _REFUSED = (
 # Within which Kafka must have taken a record, and a transaction must have ended.
 DELIVERY_MS = 120_000
 Answer = TypeVar("Answer")
+# Of settings for the schema registry's client, as Confluent names them.
+REGISTRY_PREFIX = "schema.registry."
+_OF_REGISTRY = (
+    "basic.auth.user.info",
+    "ssl.ca.location",
+    "ssl.certificate.location",
+    "ssl.key.location",
+)
 _OUR_OWN = ("bootstrap.servers", "group.id", "transactional.id", "enable.auto.commit")
 
 
@@ -75,6 +84,9 @@ def parse_properties(text: str) -> dict[str, str]:
             raise ValueError(f"line {number}: expected KEY=VALUE as of librdkafka")
         if name in _OUR_OWN:
             raise ValueError(f"line {number}: {name} is set by the command's options; leave it out")
+        if name.startswith(REGISTRY_PREFIX) and name[len(REGISTRY_PREFIX) :] not in _OF_REGISTRY:
+            known = ", ".join(_OF_REGISTRY)
+            raise ValueError(f"line {number}: of {REGISTRY_PREFIX}… only {known} are known")
         settings[name] = value.strip()
     return settings
 
@@ -101,6 +113,7 @@ class Connection:
         # Each attempt to reach a broker that is away is a line on stderr: two in a second will do.
         defaults: dict[str, Any] = {"reconnect.backoff.ms": 500, "reconnect.backoff.max.ms": 2000}
         defaults |= {name.replace("_", "."): value for name, value in ours.items()}
+        given = {n: value for n, value in given.items() if not n.startswith(REGISTRY_PREFIX)}
         return {**defaults, **given, "bootstrap.servers": self.brokers}
 
     def consumer(self, group: str, **ours: Any) -> Consumer:
@@ -173,6 +186,22 @@ def list_partitions(client: Any, topic: str, timeout: float = TIMEOUT_SECONDS) -
     return sorted(found.partitions)
 
 
+def read_topic_id(client: AdminClient, topic: str) -> str:
+    """Return what tells a topic from all others: made anew, or on another cluster, it has another.
+
+    A broker older than Kafka 2.8 gives none; then it is the topic's name.
+
+    Raises:
+      KafkaException: no broker answers, or there is no such topic.
+    """
+    asked = client.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_SECONDS)
+    topic_id = until_done(asked[topic].result).topic_id
+    is_given = topic_id is not None and (
+        topic_id.get_most_significant_bits() or topic_id.get_least_significant_bits()
+    )
+    return str(topic_id) if is_given else topic
+
+
 def read_committed(
     consumer: Consumer, topic: str, partitions: Iterable[int], timeout: float = TIMEOUT_SECONDS
 ) -> dict[int, int]:
@@ -210,7 +239,12 @@ def starting_offsets(consumer: Consumer, topic: str, partitions: Iterable[int]) 
 
 
 def reset_group(
-    connection: Connection, group: str, topic: str, start: str, since_ms: int | None = None
+    connection: Connection,
+    group: str,
+    topic: str,
+    start: str,
+    since_ms: int | None = None,
+    done: Mapping[int, int] | None = None,
 ) -> dict[int, int]:
     """Set a group's offsets on a topic, and return them: `earliest`, `latest` or `timestamp`.
 
@@ -223,8 +257,10 @@ def reset_group(
       topic: the topic.
       start: to the first record, behind the last one, or to the first of a time.
       since_ms: that time, in ms since 1970.
+      done: offsets below which no partition may be set.
 
     Raises:
+      ValueError: a partition would be; the group stays where it is.
       LookupError: there is no such topic.
       KafkaException: no broker answers, or the group is in use.
     """
@@ -239,10 +275,35 @@ def reset_group(
             for found in until_done(consumer.offsets_for_times, asked, timeout=TIMEOUT_SECONDS):
                 if found.offset not in (-1, OFFSET_END):
                     offsets[found.partition] = found.offset
+        for partition, offset in (done or {}).items():
+            if offsets.get(partition, offset) < offset:
+                raise ValueError(
+                    f"partition {partition} of {topic} would be read from {offsets[partition]} on, "
+                    f"and what is below {offset} is done"
+                )
         commit(consumer, topic, offsets)
     finally:
         consumer.close()
     return offsets
+
+
+def advance_group(
+    connection: Connection, group: str, topic: str, done: Mapping[int, int]
+) -> dict[int, int]:
+    """Set a group's offsets to those below which all is done, where it is behind; return these.
+
+    Raises:
+      KafkaException: no broker answers, or the group is in use.
+    """
+    consumer = connection.consumer(group)
+    try:
+        committed = read_committed(consumer, topic, done)
+        ahead = {p: offset for p, offset in done.items() if offset > committed.get(p, -1)}
+        if ahead:
+            commit(consumer, topic, ahead)
+    finally:
+        consumer.close()
+    return ahead
 
 
 def commit(consumer: Consumer, topic: str, offsets: Mapping[int, int]) -> None:

@@ -13,11 +13,16 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException
+from deltalake.exceptions import DeltaError
 
 from transforms import metrics
 from transforms.dead_letters import are_dead_letters
 from transforms.elements import BatchKey
-from transforms.io.encode import to_json_values
+from transforms.io.delta_append import AppendConflict, TableSpec
+from transforms.io.encode import to_columns, to_json_values
+from transforms.io.encode_avro import AvroEncoder, AvroSpec
+from transforms.io.held_rows import HeldRows
+from transforms.io.holding import holding_of
 from transforms.io.kafka import KEY, OFFSET, PARTITION, VALUE
 from transforms.io.kafka_client import (
     DELIVERY_MS,
@@ -46,11 +51,14 @@ class WriteSpec:
 
     Attributes:
       connection: how to reach Kafka.
-      topic: of the scores.
+      topic: of the scores; "" when they go into a table only.
       dead_letter_topic: of the records that could not be scored; "" when that is to fail the job.
       source_topic: where the records are from.
       group: whose offsets on the source topic are committed.
       exactly_once: whether each bundle is one transaction that holds its offsets too.
+      table: the table that scores are appended to; None for none. Offsets are committed when the
+        topic and the table have what came of their records.
+      avro: the schema of the topic's values; None for JSON.
     """
 
     connection: Connection
@@ -59,6 +67,8 @@ class WriteSpec:
     source_topic: str
     group: str
     exactly_once: bool = False
+    table: TableSpec | None = None
+    avro: AvroSpec | None = None
 
     def transactional_id(self, slot: int) -> str:
         """Return the id of a slot's transactions: the same after a restart, which ends the old."""
@@ -93,6 +103,11 @@ class _Slot:
         )
         if spec.exactly_once:
             until_done(self._producer.init_transactions, TIMEOUT_SECONDS)
+        self._held: HeldRows | None = None
+        if spec.table is not None:
+            brokers = spec.connection.brokers
+            holding = holding_of(brokers, spec.group, spec.source_topic, slot)
+            self._held = HeldRows(spec.table, slot, holding)
 
     @property
     def is_usable(self) -> bool:
@@ -140,6 +155,20 @@ class _Slot:
             except BufferError:
                 self._producer.poll(0.05)
 
+    def hold(self, rows: pa.RecordBatch) -> None:
+        """Keep rows for the table until the next file is due."""
+        if self._held is not None:
+            self._held.add(rows)
+
+    def write_due(self) -> int:
+        """Write what waits for the table, if it is time, and have its offsets committed.
+
+        Returns how many bytes were written.
+        """
+        if self._held is None or not self._held.is_due:
+            return 0
+        return self._held.write(self._commit_offsets)
+
     def observe(self, batch: pa.RecordBatch) -> None:
         """Take note of where the records of a batch are from."""
         partitions = batch.column(PARTITION).to_numpy()
@@ -153,7 +182,10 @@ class _Slot:
             self._failed.append(f"topic {message.topic()}: {error.str()}")
 
     def finish(self) -> None:
-        """Wait until all records are delivered, and have their offsets committed."""
+        """Wait until all records are delivered, and have their offsets committed.
+
+        Offsets of rows that wait for the table are committed with them.
+        """
         if not self._is_open:
             return
         offsets, self._offsets = self._offsets, {}
@@ -163,17 +195,23 @@ class _Slot:
         if self._spec.exactly_once:
             self._commit_transaction(offsets)
         else:
-            try:
-                commit(self._consumer, self._spec.source_topic, offsets)
-            except KafkaException as e:
-                if not is_passing(e.args[0]):
-                    raise Undeliverable(
-                        f"Offsets of group {self._spec.group} are not taken: {e.args[0].str()}. "
-                        "Is another consumer in this group, or was the right to it taken away?"
-                    ) from e
-                # The records are delivered; the next commit tells of them too.
-                _LOG.warning("Offsets of group %s not committed: %s", self._spec.group, e)
+            if self._held is not None:
+                self._held.end_bundle(offsets)
+            else:
+                self._commit_offsets(offsets)
         self._is_open = False
+
+    def _commit_offsets(self, offsets: Mapping[int, int]) -> None:
+        try:
+            commit(self._consumer, self._spec.source_topic, offsets)
+        except KafkaException as e:
+            if not is_passing(e.args[0]):
+                raise Undeliverable(
+                    f"Offsets of group {self._spec.group} are not taken: {e.args[0].str()}. "
+                    "Is another consumer in this group, or was the right to it taken away?"
+                ) from e
+            # The records are delivered; the next commit tells of them too.
+            _LOG.warning("Offsets of group %s not committed: %s", self._spec.group, e)
 
     def _describe(self, left: int) -> str:
         told = "; ".join(dict.fromkeys(self._failed)) or f"{left} records not acknowledged in time"
@@ -204,6 +242,8 @@ class _Slot:
     def close(self) -> None:
         """Give up what is not finished: without its offsets it is read again."""
         self.is_closed = True
+        if self._held is not None:
+            self._give_up_held(self._held)
         if self._is_lost:  # its calls may hang; the broker ends the transaction in time
             return
         if self._is_open and self._spec.exactly_once:
@@ -214,6 +254,14 @@ class _Slot:
         self._producer.purge()
         self._producer.flush(1)
         self._consumer.close()
+
+    def _give_up_held(self, held: HeldRows) -> None:
+        if self.is_usable:
+            try:
+                held.write(self._commit_offsets)
+            except (AppendConflict, DeltaError, OSError, pa.ArrowException) as e:
+                _LOG.warning("Rows not appended to the table: %s; they are read again", e)
+        held.give_up()
 
 
 def _within(seconds: float, call: Callable[[], None]) -> None:
@@ -263,7 +311,14 @@ def _release(spec: WriteSpec, number: int, slot: _Slot, user: object) -> None:
             return
         if _shared.get((spec, number)) is slot:
             del _shared[spec, number]
-    slot.close()
+        # Nobody begins a new one before what this one holds is written or given up.
+        slot.close()
+
+
+def _slots_of(spec: WriteSpec) -> list[_Slot]:
+    """Return all producers of this process that write so."""
+    with _shared_lock:
+        return [slot for (other, _), slot in _shared.items() if other == spec]
 
 
 class _WriteDoFn(beam.DoFn):
@@ -272,6 +327,7 @@ class _WriteDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._slots: dict[int, _Slot] = {}
+        self._encoder = AvroEncoder(self._spec.avro) if self._spec.avro else None
         self._metrics = metrics.BundleMetrics()
 
     def teardown(self) -> None:
@@ -291,9 +347,18 @@ class _WriteDoFn(beam.DoFn):
             if are_dead_letters(batch):
                 self._send_letters(slot, batch)
             else:
-                values = to_json_values(batch, int(time.time() * 1000))
-                slot.send(batch.column(KEY).to_pylist(), values)
-        self._metrics.count(metrics.RECORDS_SENT, batch.num_rows)
+                self._send_scores(slot, batch)
+
+    def _send_scores(self, slot: _Slot, batch: pa.RecordBatch) -> None:
+        now_ms = int(time.time() * 1000)
+        rows = to_columns(batch, now_ms) if self._spec.table or self._encoder else batch
+        if self._spec.topic:
+            encoder = self._encoder
+            values = encoder.encode(rows) if encoder else to_json_values(batch, now_ms)
+            slot.send(batch.column(KEY).to_pylist(), values)
+            self._metrics.count(metrics.RECORDS_SENT, batch.num_rows)
+        if self._spec.table is not None:
+            slot.hold(rows)
 
     def _send_letters(self, slot: _Slot, letters: pa.RecordBatch) -> None:
         for row in letters.to_pylist():
@@ -313,23 +378,33 @@ class _WriteDoFn(beam.DoFn):
                     "Give a topic for such records with --dead_letter_topic"
                 )
             slot.send_letter(row[KEY], row[VALUE], why)
+        self._metrics.count(metrics.RECORDS_SENT, letters.num_rows)
 
     def finish_bundle(self) -> None:
         with self._metrics.timed(metrics.SEND_MS):
             for slot in self._slots.values():
                 slot.finish()
+        if self._spec.table is not None:
+            self._write_due()
         self._metrics.flush()
+
+    def _write_due(self) -> None:
+        """Write what is due of all slots: bundles end while a stream is silent, in any instance."""
+        with self._metrics.timed(metrics.COMMIT_MS):
+            for slot in _slots_of(self._spec):
+                self._metrics.count(metrics.BYTES_STAGED, slot.write_due())
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class WriteKafka(beam.PTransform):
-    """Send scores to one topic, dead letters to another, and commit the offsets they came from.
+    """Send scores to a topic, a table or both, dead letters to a topic, and commit their offsets.
 
     At least once: the producer is idempotent, offsets are committed when all records of the bundle
     are acknowledged. With `exactly_once` records and offsets of a bundle are one transaction: a
     reader of committed records sees what came of each source record once, however often the job
-    dies. Must be fused with the steps up to ReadKafka. A record that Kafka does not take fails the
-    bundle.
+    dies. A table has each record once in any case (see `delta_append`), and offsets are committed
+    with each of its files. Must be fused with the steps up to ReadKafka. A record that Kafka does
+    not take fails the bundle.
     """
 
     spec: WriteSpec

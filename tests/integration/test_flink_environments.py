@@ -1,0 +1,111 @@
+"""The other ways to Flink: a job server, workers as processes of the TaskManager, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from deploy.local.processes import free_ports, wait_for
+from pipelines import score_batch
+from pipelines.flink import job_server_jar
+from tests.fakes import ROOT, write_file
+from tests.flink import start_cluster
+
+pytestmark = [pytest.mark.flink, pytest.mark.timeout(400)]
+DAYS, ROWS = 4, 500
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with start_cluster(tmp_path_factory.mktemp("flink"), 1, slots=2) as started:
+        yield started
+
+
+@pytest.fixture
+def options_of(cluster, zoo, tmp_path):
+    """Return a function that gives the command line of a small job; options by name."""
+    lake = tmp_path / "lake"
+    for day in range(DAYS):
+        ids = np.arange(day * ROWS, (day + 1) * ROWS)
+        numbers = (ids % 97).astype(np.float32)
+        rows = pa.table({"id": ids, "a": numbers, "b": -numbers})
+        write_file(lake, f"date=2024-01-{day + 1:02d}", "0.parquet", rows)
+
+    def make(*more):
+        own = {flag.partition("=")[0] for flag in more}
+        usual = [flag for flag in cluster.arguments if flag.partition("=")[0] not in own]
+        return [
+            f"--input={lake}",
+            f"--model={zoo('model.tflite')}",
+            "--keys=id",
+            f"--output={tmp_path / 'scores'}",
+            *usual,
+            *more,
+        ]
+
+    return make
+
+
+def assert_right(output):
+    rows = DeltaTable(str(output)).to_pyarrow_table().to_pylist()
+    assert sorted(row["id"] for row in rows) == list(range(DAYS * ROWS))
+    assert all(row["y"] == row["id"] % 97 for row in rows)
+
+
+@pytest.fixture
+def job_server(cluster, tmp_path):
+    """Beam's job server for the cluster, from the jar that else is submitted; gives its address."""
+    port, artifacts, expansion = free_ports(3)
+    command = ["java", "-jar", job_server_jar(), f"--flink-master={cluster.master}"]
+    command += ["--job-host=127.0.0.1", f"--job-port={port}", f"--artifact-port={artifacts}"]
+    command += [f"--expansion-port={expansion}", f"--artifacts-dir={tmp_path / 'artifacts'}"]
+    log = tmp_path / "job_server.log"
+    with log.open("w") as stream:
+        server = subprocess.Popen(command, stdout=stream, stderr=stream)
+    try:
+        assert wait_for(lambda: "Job server now running" in log.read_text(), 60), log.read_text()
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_by_a_job_server_with_a_model_for_each_slot_and_checkpoints(
+    cluster, options_of, job_server, tmp_path, capsys
+):
+    argv = options_of(
+        f"--job_endpoint={job_server}",
+        "--model_sharing=process",
+        "--checkpointing_interval=1000",
+        f"--state_backend_storage_path=file://{tmp_path / 'checkpoints'}",
+        "--state_backend=filesystem",
+    )
+    assert score_batch.main(argv) == 0, capsys.readouterr()
+    assert_right(tmp_path / "scores")
+
+
+def test_workers_that_the_task_manager_starts_itself(cluster, options_of, tmp_path, capsys):
+    # The contract of Beam's containers: an executable that is told its name and where to call.
+    boot = tmp_path / "boot"
+    boot.write_text(
+        f"#!{sys.executable}\n"
+        "import sys\n"
+        f"sys.stdout = sys.stderr = open({str(tmp_path / 'worker.log')!r}, 'w', buffering=1)\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from apache_beam.runners.worker.sdk_worker import SdkHarness\n"
+        "given = dict(flag[2:].split('=', 1) for flag in sys.argv[1:])\n"
+        "SdkHarness(given['control_endpoint'], worker_id=given['id']).run()\n"
+    )
+    boot.chmod(0o755)
+    argv = options_of(
+        "--environment_type=PROCESS",
+        f"--environment_config={json.dumps({'command': str(boot)})}",
+    )
+    assert score_batch.main(argv) == 0, capsys.readouterr()
+    assert_right(tmp_path / "scores")

@@ -1,0 +1,336 @@
+"""Where a stream's scores go beside a topic of JSON, on a real broker: whoever is killed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+import signal
+
+import fastavro
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from pipelines import score_stream
+from tests.fakes import read_scores
+from tests.kafka import (
+    Feed,
+    as_json,
+    assert_scored,
+    committed,
+    make_producer,
+    make_topics,
+    read_all,
+    rows,
+    scores_of,
+    send,
+    stop,
+    wait_until,
+)
+from tests.processes import run_script
+from tests.registry import run_registry
+from transforms.io.holding import holding_of
+from transforms.io.kafka import Reading, ReadSpec, _Reader
+from transforms.io.kafka_client import Connection, commit
+from transforms.io.kafka_positions import Positions
+from transforms.io.schema_registry import Registry
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+RECORDS = 20_000
+# Dies when the first file is in the table, and Kafka does not know yet.
+_DIES_BEFORE_THE_OFFSETS = """
+import os, signal, sys
+from pipelines import score_stream
+from transforms.io import kafka_sink
+kafka_sink.commit = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(score_stream.main(sys.argv[1:]))
+"""
+
+
+def table_of(output):
+    """Return the rows of a table that may not be there yet."""
+    there = DeltaTable.is_deltatable(str(output))
+    return read_scores(output).to_pylist() if there else []
+
+
+def offsets_of(broker, topics):
+    """Return how many records of the source topic a group has done."""
+    offsets = committed(broker.address, f"group-of-{topics[0]}", topics[0])
+    return sum(max(offset, 0) for offset in offsets.values())
+
+
+def test_the_table_holds_what_the_topic_does_with_types(
+    broker, topics, stream_arguments, tmp_path, capsys
+):
+    output = tmp_path / "scores"
+    producer = make_producer(broker.address)
+    send(producer, topics[0], [*as_json(rows(0, 2000)), (b"k", b"not JSON")], timestamp=1_000)
+    assert score_stream.main(stream_arguments("--until_end", output=output)) == 3
+    table = read_scores(output)
+    kinds = {field.name: str(field.type) for field in table.schema}
+    assert kinds == {
+        "id": "int64",
+        "y": "float",
+        "model_digest": "string",
+        "source_topic": "string",
+        "source_partition": "int32",
+        "source_offset": "int64",
+        "event_time": "timestamp[us, tz=UTC]",
+        "scored_time": "timestamp[us, tz=UTC]",
+        "scored_date": "string",
+    }
+    found = table.to_pylist()
+    assert_scored(found, 2000, exactly_once=True)
+    assert {row["event_time"] for row in found} == {dt.datetime(1970, 1, 1, 0, 0, 1, 0, dt.UTC)}
+    assert {row["scored_date"] for row in found} == {
+        row["scored_time"].date().isoformat() for row in found
+    }
+    same = ("id", "y", "model_digest", "source_topic", "source_partition", "source_offset")
+    in_topic = {tuple(row[name] for name in same) for row in scores_of(broker.address, topics[1])}
+    assert {tuple(row[name] for name in same) for row in found} == in_topic
+    assert offsets_of(broker, topics) == 2001
+    assert len(read_all(broker.address, topics[2])) == 1
+
+    # The same group takes nothing twice, and is told so before it is set back.
+    assert score_stream.main(stream_arguments("--until_end", output=output, start="earliest")) == 2
+    assert "has these records from group" in capsys.readouterr().err
+    assert offsets_of(broker, topics) == 2001
+    arguments = stream_arguments("--until_end", output=output, start="latest")
+    assert score_stream.main(arguments) == 0
+    assert len(table_of(output)) == 2000
+
+    capsys.readouterr()
+    assert score_stream.main(stream_arguments("--check", output=output)) == 0
+    assert "event_time timestamp[us, tz=UTC], scored_time" in capsys.readouterr().out
+    changed = stream_arguments("--until_end", output=output, outputs="y=other")
+    assert score_stream.main(changed) == 2
+    assert "--output: expected column 'other' as" in capsys.readouterr().err
+
+
+def test_killed_between_table_and_offsets_each_record_is_in_the_table_once(
+    broker, topics, stream_arguments, tmp_path, monkeypatch
+):
+    output = tmp_path / "scores"
+    producer = make_producer(broker.address)
+    send(producer, topics[0], as_json(rows(0, 5000)))
+    arguments = stream_arguments("--until_end", output=output)
+    ended = run_script(tmp_path, _DIES_BEFORE_THE_OFFSETS, *arguments)
+    assert ended.code == -signal.SIGKILL
+    assert_scored(table_of(output), 5000, exactly_once=True)
+    assert offsets_of(broker, topics) == 0
+
+    send(producer, topics[0], as_json(rows(5000, 1000)))
+    assert score_stream.main(arguments) == 0
+    assert_scored(table_of(output), 6000, exactly_once=True)
+    assert_scored(scores_of(broker.address, topics[1]), 6000, exactly_once=True)
+    assert offsets_of(broker, topics) == 6000
+
+    # Where a runner restarts a worker nobody plans anew: the sink itself must know.
+    consumer = Connection(brokers=broker.address).consumer(f"group-of-{topics[0]}")
+    commit(consumer, topics[0], dict.fromkeys(range(4), 100))
+    consumer.close()
+    monkeypatch.setattr(score_stream, "advance_group", lambda *args: {})
+    send(producer, topics[0], as_json(rows(6000, 500)))
+    assert score_stream.main(arguments) == 0
+    assert_scored(table_of(output), 6500, exactly_once=True)
+    assert len(scores_of(broker.address, topics[1])) == 6000 + 6500 - 400
+    assert offsets_of(broker, topics) == 6500
+
+
+def test_killed_in_mid_stream_the_table_has_each_record_once(
+    broker, topics, stream_arguments, start_stream, tmp_path
+):
+    output = tmp_path / "scores"
+    feed = Feed(broker.address, topics[0])
+    options = {"output": output, "flush_interval_s": 0.3}
+    killed = start_stream(stream_arguments(**options))
+    wait_until(lambda: len(table_of(output)) > RECORDS // 8)
+    killed.kill()
+    killed.wait()
+    assert len(table_of(output)) < RECORDS
+    feed.finish()
+    assert score_stream.main(stream_arguments("--until_end", **options)) == 0
+    assert_scored(table_of(output), RECORDS, exactly_once=True)
+    assert_scored(scores_of(broker.address, topics[1]), RECORDS, exactly_once=False)
+    assert offsets_of(broker, topics) == RECORDS
+
+
+def test_the_last_rows_of_a_stream_that_is_silent_come_by_themselves(
+    broker, topics, stream_arguments, start_stream, tmp_path
+):
+    output = tmp_path / "scores"
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 100)))
+    process = start_stream(stream_arguments(output=output, output_topic=None, flush_interval_s=1))
+    wait_until(lambda: len(table_of(output)) == 100)
+    wait_until(lambda: offsets_of(broker, topics) == 100)
+    assert "scored 100, dead letters 0" in stop(process)
+    assert read_all(broker.address, topics[1]) == []
+
+
+def test_a_stop_in_order_writes_what_waits(
+    broker, topics, stream_arguments, start_stream, tmp_path
+):
+    output = tmp_path / "scores"
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 100)))
+    process = start_stream(stream_arguments(output=output, flush_interval_s=3600))
+    wait_until(lambda: len(read_all(broker.address, topics[1])) == 100)
+    assert table_of(output) == []
+    assert offsets_of(broker, topics) == 0
+    stop(process)
+    assert_scored(table_of(output), 100, exactly_once=True)
+    assert DeltaTable(str(output)).version() == 1
+    assert offsets_of(broker, topics) == 100
+
+
+def test_a_table_that_cannot_be_written_ends_the_job_and_nothing_is_lost(
+    broker, topics, stream_arguments, tmp_path, monkeypatch, capsys
+):
+    output = tmp_path / "scores"
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 100)))
+    arguments = stream_arguments("--until_end", output=output)
+
+    def fail(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("transforms.io.delta_append.StagedFile", fail)
+    assert score_stream.main(arguments) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert offsets_of(broker, topics) == 0
+    monkeypatch.undo()
+    assert score_stream.main(arguments) == 0
+    assert_scored(table_of(output), 100, exactly_once=True)
+
+
+def test_a_reader_begins_where_the_group_is_and_not_where_the_runner_was(broker, topics):
+    """A runner that restores its own state says what was read; what waited in memory is gone."""
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 10)), partition=0)
+    spec = ReadSpec(
+        connection=Connection(brokers=broker.address), topic=topics[0], group="g", is_held=True
+    )
+    consumer = spec.connection.consumer("g")
+    commit(consumer, topics[0], {0: 4})
+    consumer.close()
+    reading, restored = Reading(topics[0], 0, 1), Positions({0: 9, 1: 0})
+    holding = holding_of(broker.address, "g", topics[0], 0)
+    reader, second = _Reader(spec, reading, restored), None
+    try:
+        assert reader.go_to(restored) == {0: 4, 1: 0}
+        assert reader.go_to(restored) == {0: 9, 1: 0}, "what it is told from then on is true"
+        holding.offsets = {0: 6}  # the sink of this process has them
+        second = _Reader(spec, reading, restored)
+        assert second.go_to(restored) == {0: 6, 1: 0}
+        holding.offsets = {}
+        holding.losses += 1  # and now it has not
+        assert reader.go_to(restored) == {0: 4, 1: 0}
+    finally:
+        for each in (reader, second):
+            if each is not None:
+                each.close()
+
+
+@pytest.mark.prism
+def test_prism_with_two_readers_appends_each_record_once(
+    broker, topics, stream_arguments, prism, tmp_path
+):
+    output = tmp_path / "scores"
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 5000)))
+    options = {"runner": "PrismRunner", "prism_location": prism, "readers": 2}
+    options |= {"output": output, "output_topic": None}
+    assert score_stream.main(stream_arguments("--until_end", **options)) == 0
+    assert_scored(table_of(output), 5000, exactly_once=True)
+    assert offsets_of(broker, topics) == 5000
+    partitions = pa.table(DeltaTable(str(output)).get_add_actions(flatten=True)).num_rows
+    assert partitions >= 2  # a file for each reader
+
+
+def values_of(broker, topic):
+    return [message.value() for message in read_all(broker.address, topic)]
+
+
+def test_avro_values_have_the_schema_that_check_shows(
+    broker, topics, stream_arguments, capsys, model
+):
+    some = [{"id": i, "x": i / 2, "n": 1, "s": "a"} for i in range(300)]
+    send(make_producer(broker.address), topics[0], as_json(some))
+    options = {"model": model, "output_format": "avro", "output_schema_id": 77}
+    assert score_stream.main(stream_arguments("--check", **options)) == 0
+    shown = capsys.readouterr().out.replace("\n", "")
+    schema = json.loads(shown[shown.index("{") : shown.rindex("}") + 1])
+    assert score_stream.main(stream_arguments("--until_end", "--exactly_once", **options)) == 0
+    scores = []
+    for value in values_of(broker, topics[1]):
+        assert value[:5] == b"\0\0\0\0\x4d"
+        scores.append(fastavro.schemaless_reader(io.BytesIO(value[5:]), schema, None))
+    assert {score["id"]: score["score"] for score in scores} == {i: i + 4.0 for i in range(300)}
+    assert {score["id"]: score["pair"] for score in scores} == {
+        i: [i + 4.0, i / 2] for i in range(300)
+    }
+    assert len(scores) == 300
+    assert all(score["event_time"] <= score["scored_time"] for score in scores)
+
+    assert score_stream.main(stream_arguments(**options, outputs="pair=a-b")) == 2
+    assert "--output_format=avro: 'a-b' is no name in Avro" in capsys.readouterr().err
+
+
+WRITTEN = {
+    "type": "record",
+    "name": "Row",
+    "fields": [{"name": "id", "type": "int"}, {"name": "a", "type": "float"}],
+}
+READ = {
+    "type": "record",
+    "name": "Row",
+    "fields": [
+        {"name": "id", "type": "long"},
+        {"name": "a", "type": "float"},
+        {"name": "b", "type": "float", "default": 0.0},
+    ],
+}
+
+
+def to_avro(schema_id, schema, row):
+    stream = io.BytesIO()
+    stream.write(b"\0" + schema_id.to_bytes(4, "big"))
+    fastavro.schemaless_writer(stream, schema, row)
+    return stream.getvalue()
+
+
+def test_values_of_two_schemas_are_scored_and_the_scores_schema_is_registered(
+    broker, topics, stream_arguments, tmp_path, capsys
+):
+    config = tmp_path / "client.properties"
+    config.write_text("schema.registry.basic.auth.user.info=me:secret\n")
+    options = {"format": "avro", "schema": None, "output_format": "avro", "kafka_config": config}
+    with run_registry("me:secret") as registry:
+        options["schema_registry"] = registry.url
+        assert score_stream.main(stream_arguments("--until_end", **options)) == 2
+        assert f"expected a subject {topics[0]}-value" in capsys.readouterr().err
+        ids = [registry.add(f"{topics[0]}-value", schema) for schema in (WRITTEN, READ)]
+        values = [to_avro(ids[0], WRITTEN, row) for row in rows(0, 100)]
+        values += [to_avro(ids[1], READ, row) for row in rows(100, 100)]
+        sent = [*((None, value) for value in values), (b"poison", to_avro(5, READ, rows(1, 1)[0]))]
+        send(make_producer(broker.address), topics[0], sent)
+        assert score_stream.main(stream_arguments("--until_end", **options)) == 3
+        (letter,) = read_all(broker.address, topics[2])
+        assert letter.key() == b"poison"
+
+        client = Registry(url=registry.url, config=str(config)).connect()
+        registered = client.latest(f"{topics[1]}-value")
+        header = b"\0" + registered.schema_id.to_bytes(4, "big")
+        scores = []
+        for value in values_of(broker, topics[1]):
+            assert value[:5] == header
+            schema = json.loads(registered.schema)
+            scores.append(fastavro.schemaless_reader(io.BytesIO(value[5:]), schema, None))
+        assert_scored(scores, 200, exactly_once=True)
+
+        # Started again with outputs that the registry does not take, the job ends before it begins.
+        other = {"type": "record", "name": "Score", "fields": [{"name": "z", "type": "int"}]}
+        registry.add("strict-value", other)
+        make_topics(broker.address, 1, "strict")
+        options["output_topic"] = "strict"
+        assert score_stream.main(stream_arguments("--until_end", **options)) == 2
+        told = capsys.readouterr()
+        assert "cannot be registered as strict-value" in told.err
+        assert "secret" not in told.err + told.out
