@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,6 +56,8 @@ class LiteRTModel:
           Exception: whatever LiteRT raises about the file.
         """
         self._path, self._name = path, signature_name
+        # A thread that comes later must not see what somebody has made of the file meanwhile.
+        self._content = Path(path).read_bytes()
         self._local = threading.local()
         runner = self._runner()
         inputs, outputs = runner.get_input_details(), runner.get_output_details()
@@ -96,7 +99,7 @@ class LiteRTModel:
     def _make_runner(self) -> Any:
         from ai_edge_litert.interpreter import Interpreter
 
-        interpreter = Interpreter(model_path=self._path, num_threads=1)
+        interpreter = Interpreter(model_content=self._content, num_threads=1)
         known = interpreter.get_signature_list()
         if not known and self._name == DEFAULT_SIGNATURE:
             interpreter.allocate_tensors()

@@ -73,7 +73,7 @@ class CallRows:
 
 
 class ModelProcess:
-    """A model that is scored in a process of its own; what `Servable` is, for one thread at a time.
+    """A model that is scored in a process of its own; what `Servable` is, one call after the other.
 
     Attributes:
       signature, digest, load_ms: as of `Servable`.
@@ -98,6 +98,7 @@ class ModelProcess:
         self._timeout_s = batch_timeout_s
         self.call_size = CallRows()
         self._child: _Child | None = None
+        self._lock = threading.Lock()
         self._start()
 
     def predict(
@@ -119,13 +120,19 @@ class ModelProcess:
         """
         if not rows:
             return empty_outputs(self.signature, outputs, conversions)
-        child = self._child or self._start()
         request = {
             "rows": rows,
             "outputs": outputs,
             "sources": _encode(tuple(sources)),
             "conversions": conversions,
         }
+        with self._lock:
+            return self._call(request, features, rows)
+
+    def _call(
+        self, request: Mapping[str, Any], features: Mapping[str, pa.Array], rows: int
+    ) -> dict[str, pa.Array]:
+        child = self._child or self._start()
         try:
             child.send(request, features, self._timeout_s)
             reply, columns = child.receive(self._timeout_s)

@@ -312,6 +312,12 @@ def shared_servable(path: str, signature_name: str, **options: Any) -> Servable:
         return _load_once(path, signature_name, tuple(sorted(options.items())))
 
 
+def forget_shared_servable() -> None:
+    """Let go of what `shared_servable` holds: it is freed when nobody else uses it."""
+    with _load_lock:
+        _load_once.cache_clear()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the signature of a model as JSON: `python -m models.servable PATH SIGNATURE OPTIONS`.
 

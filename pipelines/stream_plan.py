@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from models.columns import find_field, top_columns
 from models.examples import stored_type
 from models.signature import InputColumn, Signature, TensorSpec
 from models.tensors import output_type
+from models.version_folder import choose_version
 from pipelines.checks import (
     choose_inputs,
     choose_outputs,
@@ -39,6 +41,7 @@ from transforms.io.kafka_client import NotAllowed, list_partitions, read_topic_i
 from transforms.io.kafka_sink import WriteSpec
 from transforms.io.schema_file import parse_features, parse_types
 from transforms.score import ScoreSpec
+from transforms.swap import SwapSpec
 
 _QUICK_SECONDS = 10.0
 _TAKEN = {*RAW_SCHEMA.names, *REASON_COLUMNS}
@@ -63,12 +66,12 @@ def plan_stream(
     Raises:
       BadOptions: something is wrong; lists all of it.
     """
-    scoring = settings.scoring
     problems = find_topic_problems(settings)
+    scoring = choose_model(settings, problems)
     text = _schema_text(settings, problems)
     given = _parse_schema(settings, text, problems)
-    digest = find_digest(scoring, problems)
-    if problems:
+    digest = find_digest(scoring, problems) if scoring else ""
+    if problems or scoring is None:
         raise BadOptions(problems)
     try:
         signature = read_signature(scoring, digest)
@@ -108,6 +111,7 @@ def plan_stream(
         decode.make()
     except (ValueError, NotImplementedError) as e:
         raise BadOptions([f"--schema: {settings.format} values cannot be read so: {e}"]) from e
+    score = make_score_spec(scoring, digest, inputs, outputs, rules, (*scoring.carried, *CARRIED))
     return StreamPlan(
         read=ReadSpec(
             connection=settings.connection,
@@ -120,9 +124,7 @@ def plan_stream(
             is_held=table is not None,
         ),
         decode=decode,
-        score=make_score_spec(
-            scoring, digest, inputs, outputs, rules, (*scoring.carried, *CARRIED)
-        ),
+        score=dataclasses.replace(score, swap=make_swap_spec(settings, signature)),
         write=WriteSpec(
             connection=settings.connection,
             topic=settings.output_topic,
@@ -202,6 +204,36 @@ def plan_table(
         topic_id=topic_id,
         group=settings.group,
         flush_seconds=settings.flush_interval_s,
+    )
+
+
+def choose_model(
+    settings: StreamScoringSettings, problems: list[str]
+) -> BatchScoringSettings | None:
+    """Return the settings with the model to begin with: in a folder that is watched, the version.
+
+    None, with a problem more, when the folder holds none.
+    """
+    if settings.watch_model_s is None:
+        return settings.scoring
+    try:
+        version = choose_version(os.path.abspath(settings.scoring.model))
+    except OSError as e:
+        problems.append(f"--model: with --watch_model_s it is a folder of versions. {e}")
+        return None
+    return dataclasses.replace(settings.scoring, model=version.path)
+
+
+def make_swap_spec(settings: StreamScoringSettings, signature: Signature) -> SwapSpec | None:
+    """Return what to watch for new versions; None when nothing is."""
+    if settings.watch_model_s is None:
+        return None
+    return SwapSpec(
+        folder=os.path.abspath(settings.scoring.model),
+        poll_s=settings.watch_model_s,
+        max_disagreement=settings.swap_max_disagreement,
+        max_latency_ratio=settings.swap_max_latency_ratio,
+        signature=signature,
     )
 
 

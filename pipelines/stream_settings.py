@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime as dt
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ _BATCH_ONLY = {
 }
 _NEEDED = ("brokers", "topic", "group")
 _FLUSH_SECONDS = 60.0
+_MOST_DISAGREEMENT, _MOST_LATENCY_RATIO = 0.2, 2.0
 
 
 class StreamScoringOptions(PipelineOptions):
@@ -151,6 +153,29 @@ class StreamScoringOptions(PipelineOptions):
             help="run in a process of its own, started again 1 s to 60 s after it fails",
         )
 
+        swap = parser.add_argument_group("new model versions while it runs")
+        swap.add_argument(
+            "--watch_model_s",
+            metavar="S",
+            help="look every S seconds for a new version in the directory --model, which then "
+            "holds numbered versions 1, 2.keras, 3.tflite, …; the highest one serves, or the one "
+            "that a file SERVING in it names. Scoring goes on meanwhile",
+        )
+        swap.add_argument(
+            "--swap_max_disagreement",
+            metavar="D",
+            help="keep a new version out whose scores of a sample differ by more: for numbers with "
+            "a point the mean absolute difference in standard deviations of the old scores, else "
+            f"the share of rows that differ (default: {_MOST_DISAGREEMENT}). Not asked of one that "
+            "SERVING names, as the next is not",
+        )
+        swap.add_argument(
+            "--swap_max_latency_ratio",
+            metavar="R",
+            help="keep a new version out that takes more than R times as long for the sample "
+            f"(default: {_MOST_LATENCY_RATIO})",
+        )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class StreamScoringSettings:
@@ -178,6 +203,9 @@ class StreamScoringSettings:
     latency_target_ms: float | None = None
     readers: int = 1
     heartbeat_file: str = ""
+    watch_model_s: float | None = None
+    swap_max_disagreement: float = _MOST_DISAGREEMENT
+    swap_max_latency_ratio: float = _MOST_LATENCY_RATIO
 
     @classmethod
     def from_options(
@@ -220,6 +248,13 @@ class StreamScoringSettings:
             ),
             "readers": readers,
             "heartbeat_file": _writable(read, given.heartbeat_file),
+            "watch_model_s": read.seconds("--watch_model_s", given.watch_model_s),
+            "swap_max_disagreement": _bound(
+                read, "--swap_max_disagreement", given.swap_max_disagreement, _MOST_DISAGREEMENT
+            ),
+            "swap_max_latency_ratio": _bound(
+                read, "--swap_max_latency_ratio", given.swap_max_latency_ratio, _MOST_LATENCY_RATIO
+            ),
         }
         _check_together(read, options)
         try:
@@ -291,6 +326,18 @@ def _start_ms(read: OptionReader, start: str, text: str | None) -> int | None:
     return int(at.timestamp() * 1000)
 
 
+def _bound(read: OptionReader, flag: str, text: str | None, default: float) -> float:
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        read.problems.append(f"{flag}: expected a number of at least 0, got '{text}'")
+    return value
+
+
 def _check_together(read: OptionReader, options: PipelineOptions) -> None:
     given = options.view_as(StreamScoringOptions)
     batch = options.view_as(BatchScoringOptions)
@@ -343,3 +390,12 @@ def _check_together(read: OptionReader, options: PipelineOptions) -> None:
             f"--restart: a backfill from --start={given.start} --until_end that failed is to be "
             "looked at; leave one of them out"
         )
+    watched = given.watch_model_s is not None
+    if watched and batch.model_digest is not None:
+        read.problems.append(
+            "--model_digest pins the one model that may score, --watch_model_s is for new ones; "
+            "leave one of them out"
+        )
+    for name in ("swap_max_disagreement", "swap_max_latency_ratio"):
+        if getattr(given, name) is not None and not watched:
+            read.problems.append(f"--{name} is for --watch_model_s; leave it out, or give both")

@@ -195,8 +195,13 @@ def save_custom_op(path: Path) -> None:
     save_function(path, serve, tf.TensorSpec([None, 800], tf.int16, name="audio"))
 
 
-def save_litert(path: Path, kind: str = "float") -> None:
-    """Save a .tflite of the Keras model: float, or with int8 inputs and outputs."""
+def save_litert(
+    path: Path, kind: str = "float", *, weight: float = WEIGHTS[0][0], output: str = "y"
+) -> None:
+    """Save a .tflite of the Keras model: float, or with int8 inputs and outputs.
+
+    With another weight it is y = weight·a + b; the output may have another name.
+    """
     tf = import_tensorflow()
 
     class Linear(tf.Module):
@@ -204,7 +209,8 @@ def save_litert(path: Path, kind: str = "float") -> None:
             input_signature=[tf.TensorSpec([None, 1], tf.float32, name=name) for name in ("a", "b")]
         )
         def serve(self, a, b):
-            return {"y": tf.matmul(tf.concat([a, b], 1), tf.constant(WEIGHTS))}
+            weights = tf.constant([[weight], *WEIGHTS[1:]])
+            return {output: tf.matmul(tf.concat([a, b], 1), weights)}
 
     module = Linear()
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
@@ -247,7 +253,7 @@ def save_hanging(path: Path) -> None:
     save_function(path, lambda a, b: {"y": 2.0 * a + b + _hang_on(tf, b)}, *specs)
 
 
-def save_perilous(path: Path, hangs: float = HANGS) -> None:
+def save_perilous(path: Path, hangs: float = HANGS, crashes: float = CRASHES) -> None:
     """Save a .tflite that never ends when a row has b = 13, and crashes when one has b = 666.
 
     LiteRT's FLOOR_MOD divides the smallest int32 by -1, which a processor answers with SIGFPE.
@@ -259,7 +265,7 @@ def save_perilous(path: Path, hangs: float = HANGS) -> None:
             input_signature=[tf.TensorSpec([None, 1], tf.float32, name=name) for name in ("a", "b")]
         )
         def serve(self, a, b):
-            bad = tf.equal(b, CRASHES)
+            bad = tf.equal(b, crashes)
             divided = tf.where(bad, tf.constant(-(2**31)), tf.constant(0))
             remainder = tf.math.floormod(divided, tf.where(bad, tf.constant(-1), tf.constant(1)))
             return {"y": 2.0 * a + b + tf.cast(remainder, tf.float32) + _hang_on(tf, b, hangs)}

@@ -39,6 +39,8 @@ PREDICT_MS = Metric("predict_ms", "ms", "inside model calls, conversion to tenso
 STAGE_MS = Metric("stage_ms", "ms", "encoding and writing Parquet")
 COMMIT_MS = Metric("commit_ms", "ms", "checking receipts and committing to the table")
 ISOLATION_CALLS = Metric("isolation_calls", "calls", "model calls that told bad rows from good")
+MODEL_SWAPS = Metric("model_swaps", "swaps", "new model versions that took over while scoring")
+CANDIDATES_REFUSED = Metric("candidates_refused", "candidates", "model versions that did not")
 MODEL_LOAD_MS = Metric("model_load_ms", "ms", "loading and warming up a model", "distribution")
 BATCH_ROWS = Metric("batch_rows", "rows", "rows of each record batch", "distribution")
 CALL_ROWS = Metric("call_rows", "rows", "rows per model call in use", "distribution")
@@ -58,6 +60,8 @@ ALL = (
     STAGE_MS,
     COMMIT_MS,
     ISOLATION_CALLS,
+    MODEL_SWAPS,
+    CANDIDATES_REFUSED,
     MODEL_LOAD_MS,
     BATCH_ROWS,
     CALL_ROWS,
@@ -83,6 +87,10 @@ class BundleMetrics:
     def observe(self, metric: Metric, value: int) -> None:
         """Add one value to a distribution."""
         self._values.setdefault(metric.name, []).append(value)
+
+    def total(self, metric: Metric) -> float:
+        """Return what was counted and not handed on yet."""
+        return self._counts.get(metric.name, 0)
 
     @contextmanager
     def timed(self, metric: Metric) -> Iterator[None]:

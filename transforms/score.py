@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -14,7 +14,7 @@ from models.columns import select_column
 from models.conversions import RAGGED
 from models.model_error import ModelError, describe_error
 from models.model_process import ModelProcess, ProcessLost
-from models.servable import Servable, shared_servable
+from models.servable import Servable, load_servable, shared_servable
 from models.signature import InputColumn
 from transforms import metrics
 from transforms.check_outputs import OutputRule, find_bad_outputs
@@ -22,6 +22,8 @@ from transforms.dead_letters import are_dead_letters, to_dead_letters
 from transforms.elements import BatchKey
 from transforms.features import DeadRows, build_features
 from transforms.isolate import EveryRowFails, Isolated, isolate
+from transforms.shadow import Serving
+from transforms.swap import SwapSpec, acquire_watcher, release_watcher
 
 DIGEST_COLUMN = "model_digest"
 DEAD_LETTERS = "dead_letters"
@@ -46,6 +48,7 @@ class ScoreSpec:
         loaded and checked for these.
       batch_timeout_s: the most seconds that a record batch may take in the model, which then runs
         in a process of its own; None for no limit, within this process.
+      swap: what to watch for new versions of the model while scoring; None for none.
     """
 
     model: str
@@ -60,10 +63,14 @@ class ScoreSpec:
     rules: tuple[OutputRule, ...] = ()
     asked_outputs: tuple[str, ...] | None = None
     batch_timeout_s: float | None = None
+    swap: SwapSpec | None = None
 
-    def load(self) -> Servable | ModelProcess:
-        """Return the model: one for all threads of this process, or one in its own process."""
-        options = {
+    def load(self, *, shared: bool = True) -> Servable | ModelProcess:
+        """Return the model: one for all threads of this process, or one in its own process.
+
+        Unless it is to be shared, one in this process is loaded anew and kept by nobody else.
+        """
+        options: dict[str, Any] = {
             "digest": self.digest,
             "batch_rows": self.batch_rows,
             "op_libraries": self.op_libraries,
@@ -72,7 +79,8 @@ class ScoreSpec:
         }
         if self.batch_timeout_s is None:
             options["concurrent_calls"] = self.concurrent_calls
-            return shared_servable(self.model, self.signature_name, **options)
+            load = shared_servable if shared else load_servable
+            return load(self.model, self.signature_name, **options)
         return ModelProcess(
             self.model,
             self.signature_name,
@@ -223,9 +231,12 @@ class _ScoreDoFn(beam.DoFn):
         self._endless = endless
 
     def setup(self) -> None:
-        self._servable = self._spec.load()
+        self._watcher = acquire_watcher(self._spec, score_batch) if self._spec.swap else None
+        self._serving = (
+            self._watcher.take() if self._watcher else Serving(self._spec.load(), self._spec)
+        )
         self._metrics = metrics.BundleMetrics()
-        self._metrics.observe(metrics.MODEL_LOAD_MS, self._servable.load_ms)
+        self._metrics.observe(metrics.MODEL_LOAD_MS, self._serving.servable.load_ms)
         self._has_scored = False
         self._failure = ""
         self._given_up: tuple[str, int] | None = None
@@ -245,7 +256,7 @@ class _ScoreDoFn(beam.DoFn):
             yield key, batch.slice(0, 0)
             return
         try:
-            scored, dead = score_batch(batch, self._servable, self._spec, self._metrics)
+            scored, dead = score_batch(batch, *self._serving, self._metrics)
         except EveryRowFails as e:
             self._give_up(str(e))
             self._given_up = shard
@@ -261,12 +272,16 @@ class _ScoreDoFn(beam.DoFn):
         if are_dead_letters(batch):
             yield key, batch
             return
+        if self._watcher:  # between two batches only, so that no batch is scored by two models
+            self._serving = self._watcher.take()
         try:
-            scored, dead = score_batch(batch, self._servable, self._spec, self._metrics)
+            scored, dead = score_batch(batch, *self._serving, self._metrics)
         except EveryRowFails as e:
             self._give_up(str(e))
             rows = range(batch.num_rows)
             scored, dead = batch.slice(0, 0), [DeadRows(rows, [str(e)] * len(rows), "Predict")]
+        if self._watcher:
+            self._watcher.offer(batch, dead)
         for letters in self._count(key, batch, scored, dead):
             yield key, letters
         if scored.num_rows:
@@ -280,7 +295,7 @@ class _ScoreDoFn(beam.DoFn):
         self._metrics.count(metrics.ROWS_SCORED, scored.num_rows)
         for rows in dead:
             self._metrics.count(metrics.ROWS_DEAD, len(rows.rows))
-            yield to_dead_letters(key, batch, rows, self._spec.digest)
+            yield to_dead_letters(key, batch, rows, self._serving.spec.digest)
 
     def _give_up(self, failure: str) -> None:
         """Fail the job when two batches failed whole, for one reason, and no row was ever scored.
@@ -293,10 +308,15 @@ class _ScoreDoFn(beam.DoFn):
         self._failure = reason
 
     def teardown(self) -> None:
-        self._servable.close()
+        if self._watcher:
+            release_watcher(self._spec, self._watcher)
+        else:
+            self._serving.servable.close()
 
     def finish_bundle(self) -> None:
-        self._metrics.observe(metrics.CALL_ROWS, self._servable.call_size.rows)
+        self._metrics.observe(metrics.CALL_ROWS, self._serving.servable.call_size.rows)
+        if self._watcher:
+            self._watcher.report(self._metrics)
         self._metrics.flush()
 
 
@@ -310,7 +330,8 @@ class Score(beam.PTransform):
 
     With `endless`, for streams, batches are no pieces of a shard: nothing is given for one without
     scored rows, one in which every row fails is dead letters, and dead letters go among `scores`,
-    as those that come in do, so that one sink can deliver both together with their offsets.
+    as those that come in do, so that one sink can deliver both together with their offsets. With
+    `spec.swap` later batches may then be scored by a newer model, and say so by their digest.
     """
 
     spec: ScoreSpec

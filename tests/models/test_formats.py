@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -344,3 +346,14 @@ def test_other_signatures_of_single_signature_formats_are_refused(zoo):
         load_servable(zoo("model.keras"), "other")
     with pytest.raises(ModelError, match="has no signature 'other'; it has serving_default"):
         load_servable(zoo("model.tflite"), "other")
+
+
+def test_a_litert_file_that_is_overwritten_changes_no_score_of_what_was_loaded(zoo, tmp_path):
+    path = tmp_path / "model.tflite"
+    shutil.copy(zoo("model.tflite"), path)
+    servable = load_servable(str(path))
+    path.write_bytes(b"another")
+    with ThreadPoolExecutor(1) as threads:  # a thread that had no interpreter of its own yet
+        np.testing.assert_allclose(
+            threads.submit(scores_of, servable).result(), 2 * A + B, rtol=1e-6
+        )

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import psutil
@@ -72,6 +73,15 @@ def test_what_is_asked_for_about_inputs_crosses_as_it_is():
         InputColumn(TensorSpec("x", "float32", (None, 3), True), "a.b", 1.5, "hash", None, False),
     )
     assert _decode(_encode(sources)) == sources
+
+
+def test_threads_call_one_after_the_other(zoo):
+    with (
+        open_process(zoo("model.tflite"), timeout_s=10.0) as process,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        found = threads.map(lambda i: scores_of(process, [float(i)] * (i + 1)), range(200))
+        assert list(found) == [[i + 1.0] * (i + 1) for i in range(200)]
 
 
 def test_a_call_that_hangs_is_given_up_and_the_next_is_answered(zoo):

@@ -6,8 +6,10 @@ from pipelines import score_stream
 from pipelines.score_batch import find_unknown_options
 from pipelines.score_stream import _without_start, parse_options
 from pipelines.settings import BadOptions
+from pipelines.stream_plan import choose_model, make_swap_spec
 from pipelines.stream_settings import StreamScoringSettings
 from pipelines.supervise import is_failure, next_pause
+from tests.fakes import run_command
 
 GIVEN = [
     "--brokers=h:1",
@@ -116,6 +118,21 @@ def test_everything_that_is_wrong_is_said_at_once(capsys, tmp_path):
         (["--max_batch_bytes=99999999"], "--max_batch_bytes is an option of score_batch"),
         (["--heartbeat_file=/no/such/folder/file"], "expected a file that can be written"),
         (["--restart", "--until_end", "--start=earliest"], "leave one of them out"),
+        (["--watch_model_s=0"], "--watch_model_s: expected a number of seconds above 0, got '0'"),
+        (
+            ["--watch_model_s=9", "--model_digest=sha256:" + "0" * 64],
+            "--model_digest pins the one model that may score",
+        ),
+        (["--swap_max_disagreement=1"], "--swap_max_disagreement is for --watch_model_s"),
+        (["--swap_max_latency_ratio=1"], "--swap_max_latency_ratio is for --watch_model_s"),
+        (
+            ["--watch_model_s=9", "--swap_max_disagreement=-1"],
+            "--swap_max_disagreement: expected a number of at least 0, got '-1'",
+        ),
+        (
+            ["--watch_model_s=9", "--swap_max_latency_ratio=inf"],
+            "--swap_max_latency_ratio: expected a number of at least 0, got 'inf'",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(argv, told):
@@ -159,3 +176,36 @@ def test_pauses_double_up_to_a_minute_and_begin_again_after_a_steady_run():
 
 def test_wrong_options_and_ends_are_not_failures():
     assert [is_failure(code) for code in (1, -9, -15, 0, 2, 3, 130)] == [True] * 3 + [False] * 4
+
+
+def test_of_a_watched_folder_the_version_that_serves_is_begun_with(tmp_path):
+    for number in (1, 2):
+        (tmp_path / f"{number}.tflite").write_bytes(b"model")
+    given = settings_of(
+        f"--model={tmp_path}",
+        "--watch_model_s=0.5",
+        "--swap_max_disagreement=0.01",
+        "--swap_max_latency_ratio=3",
+    )
+    problems = []
+    assert choose_model(given, problems).model == str(tmp_path / "2.tflite")
+    (tmp_path / "SERVING").write_text("1.tflite")
+    assert choose_model(given, problems).model == str(tmp_path / "1.tflite")
+    assert problems == []
+    assert make_swap_spec(given, "signature") == (str(tmp_path), 0.5, 0.01, 3.0, "signature")
+
+    alone = settings_of(f"--model={tmp_path / '1.tflite'}", "--watch_model_s=0.5")
+    assert choose_model(alone, problems) is None
+    (problem,) = problems
+    assert "--model: with --watch_model_s it is a folder of versions. " in problem
+    assert "expected a directory of model versions 1, 2, …, got a model itself" in problem
+
+    plain = settings_of("--model=m")
+    assert choose_model(plain, problems) is plain.scoring
+    assert make_swap_spec(plain, "signature") is None
+
+
+def test_a_batch_job_watches_no_model():
+    ended = run_command("pipelines.score_batch", "--watch_model_s=1")
+    assert ended.code == 2
+    assert "unknown option --watch_model_s" in ended.err
