@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +30,7 @@ SHARING = ("machine", "process")
 # Where Beam's own containers listen, beside the TaskManager that uses them.
 _POOL = "localhost:50000"
 # A lost TaskManager is survived, and a failure that stays ends the job.
-_RETRIES = 3
-_RETRY_DELAY_MS = 2_000
+BATCH_DEFAULTS = {"--number_of_execution_retries": "3", "--execution_retry_delay": "2000"}
 # The most that a keyed step can ever be scaled to; Flink's own limit is 32,768.
 _LEAST_MAX_PARALLELISM = 128
 _GROWTH = 8
@@ -47,6 +46,7 @@ _JAVA_OPTIONS = (
     "enable_stable_input_drain",
     "execution_mode_for_batch",
     "execution_retry_delay",
+    "externalized_checkpoints_enabled",
     "fail_on_checkpointing_errors",
     "faster_copy",
     "finish_bundle_before_checkpointing",
@@ -124,10 +124,16 @@ def is_flink(name: str) -> bool:
     return name.rsplit(".", 1)[-1].lower() in RUNNERS
 
 
-def complete_arguments(argv: Sequence[str]) -> list[str]:
+def complete_arguments(
+    argv: Sequence[str], job_defaults: Mapping[str, str] = BATCH_DEFAULTS
+) -> list[str]:
     """Return a command line with Flink's defaults before what was given, which so wins.
 
     Without a runner that means Flink it is returned as it is.
+
+    Args:
+      argv: what was given.
+      job_defaults: flags and values of this kind of job.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--runner", default="")
@@ -138,14 +144,16 @@ def complete_arguments(argv: Sequence[str]) -> list[str]:
     defaults = {
         "--runner": "FlinkRunner",
         "--flink_version": FLINK_MINOR,
-        "--number_of_execution_retries": str(_RETRIES),
-        "--execution_retry_delay": str(_RETRY_DELAY_MS),
+        **job_defaults,
     }
     if "--environment_type" not in given:
         defaults["--environment_type"] = "EXTERNAL"
         defaults["--environment_config"] = _POOL
     # A job of Flink's streaming interface, though its input ends: docs/decisions/0009.
     switches = [] if "--execution_mode_for_batch" in given else ["--streaming"]
+    if "--checkpointing_interval" in given:
+        # Else bundles end with the job, and a batch job would give nothing until then.
+        defaults.setdefault("--finish_bundle_before_checkpointing", "true")
     if "--job_endpoint" not in given:
         switches.append("--flink_submit_uber_jar")
         if job_server_jar().exists():
@@ -154,12 +162,15 @@ def complete_arguments(argv: Sequence[str]) -> list[str]:
     return [*added, *switches, *rest]
 
 
-def place(options: PipelineOptions, problems: list[str]) -> Placement:
+def place(
+    options: PipelineOptions, problems: list[str], most_tasks: int | None = None
+) -> Placement:
     """Ask the cluster how large it is, and fill in the options that follow from it.
 
     Args:
       options: of the whole command line; parallelism, its limit and the worker processes are set.
       problems: gets a sentence for each thing that is wrong.
+      most_tasks: how many tasks the job has work for at most; None when there is no limit.
     """
     flink = options.view_as(FlinkRunnerOptions)
     portable = options.view_as(PortableOptions)
@@ -175,7 +186,8 @@ def place(options: PipelineOptions, problems: list[str]) -> Placement:
     slots = _ask(flink.flink_master, problems)
     if slots is None:
         return Placement(1, 1, 1)
-    parallelism = flink.parallelism if flink.parallelism > 0 else slots.total
+    useful = min(slots.total, most_tasks or slots.total)
+    parallelism = flink.parallelism if flink.parallelism > 0 else useful
     flink.parallelism = parallelism
     if flink.max_parallelism < 1:
         flink.max_parallelism = max(_LEAST_MAX_PARALLELISM, _GROWTH * parallelism)
@@ -239,6 +251,11 @@ def name_job(options: PipelineOptions, partitions: Sequence[str], digest: str, j
     cloud = options.view_as(GoogleCloudOptions)
     first, last = partitions[0], partitions[-1]
     what = first if first == last else f"{first}..{last.rpartition('=')[2]}"
-    model = digest.partition(":")[2][:_DIGEST_SHOWN]
-    cloud.job_name = f"{cloud.job_name or f'scoreline {what} model {model}'} {job_id[:8]}"
+    title = cloud.job_name or f"scoreline {what} {name_model(digest)}"
+    cloud.job_name = f"{title} {job_id[:8]}"
     return str(cloud.job_name)
+
+
+def name_model(digest: str) -> str:
+    """Return what a job's name says of a model."""
+    return f"model {digest.partition(':')[2][:_DIGEST_SHOWN]}"

@@ -28,7 +28,10 @@ _LOOK_SECONDS = 0.1
 # A JobManager that is away for so long has lost the job, unless it is highly available.
 _SILENCE_SECONDS = 60.0
 _CANCEL_SECONDS = 60.0
+# A bundle has to end, and Kafka to take it, before the savepoint is made.
+_STOP_SECONDS = 120.0
 _SOURCES = ("DataSource", "Source: ")
+_CHAINED = " -> "
 _PYTHON_ERROR = "Error received from SDK harness"
 
 
@@ -55,6 +58,7 @@ def run_on_flink(
     timeout_seconds: float,
     environment: str,
     say: Callable[[str], None],
+    endless: bool = False,
 ) -> PipelineResult:
     """Submit a pipeline, return when Flink has finished it, and cancel it when that is not to be.
 
@@ -65,6 +69,8 @@ def run_on_flink(
       timeout_seconds: from the submission until some step has given something.
       environment: where Python workers come from, for the message when none does.
       say: gets a sentence when Flink restarts the job.
+      endless: whether the first Ctrl-C or SIGTERM ends the job in order, with a savepoint, as
+        nothing else will; the second one cancels it.
 
     Raises:
       FlinkJobFailed: the job failed, was cancelled, did not start in time, or its JobManager
@@ -76,7 +82,12 @@ def run_on_flink(
         try:
             result = submission.wait(_SUBMIT_SECONDS)
             job_id = _find(rest, name, result, _SUBMIT_SECONDS)
-            _watch(rest, job_id, timeout_seconds, environment, say)
+            try:
+                _watch(rest, job_id, timeout_seconds, environment, say)
+            except KeyboardInterrupt:
+                if not endless:
+                    raise
+                _stop(rest, job_id, say)
         except BaseException:
             _cancel(rest, name, submission)
             raise
@@ -197,15 +208,36 @@ def _watch(
         raise FlinkJobFailed(root_cause(rest.root_exception(job_id)))
 
 
+def _stop(rest: FlinkRest, job_id: str, say: Callable[[str], None]) -> None:
+    """End a job in order: what is read is scored and delivered, and nothing more is read."""
+    say("Flink ends the job with a savepoint")
+    until = time.monotonic() + _STOP_SECONDS
+    request_id, done = None, None
+    while done is None:
+        if time.monotonic() > until:
+            raise FlinkJobFailed(f"It did not end in order within {_STOP_SECONDS:.0f} s")
+        try:
+            request_id = request_id or rest.stop(job_id)
+            done = rest.savepoint(job_id, request_id)
+        except (OSError, LookupError) as e:
+            raise FlinkJobFailed(f"It did not end in order: {e}") from e
+        time.sleep(_LOOK_SECONDS)
+    if done.failure:
+        raise FlinkJobFailed(f"It did not end in order: {root_cause(done.failure)}")
+    while rest.job(job_id)["state"] not in ENDED and time.monotonic() < until:
+        time.sleep(_LOOK_SECONDS)
+    say(f"stopped; the savepoint is {done.location}")
+
+
 def _has_given_something(job: dict[str, Any]) -> bool:
     """Return whether some step has an output: its Python worker is up and has ended a bundle.
 
-    Sources do not count: they are Java.
+    Sources do not count: they are Java, but for the steps that are chained to them.
     """
     return any(
         vertex["status"] == "FINISHED" or vertex["metrics"]["write-records"]
         for vertex in job["vertices"]
-        if not vertex["name"].startswith(_SOURCES)
+        if not vertex["name"].startswith(_SOURCES) or _CHAINED in vertex["name"]
     )
 
 

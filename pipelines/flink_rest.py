@@ -18,6 +18,13 @@ class Slots(NamedTuple):
     free: int
 
 
+class Savepoint(NamedTuple):
+    """Where a savepoint is, or why there is none: a stack trace of Java."""
+
+    location: str
+    failure: str
+
+
 class FlinkRest:
     """A JobManager's REST interface. Every method raises OSError when it does not answer."""
 
@@ -40,6 +47,10 @@ class FlinkRest:
         """Return the ids of the jobs of a name, ended ones too."""
         return [job["jid"] for job in self._get("jobs/overview")["jobs"] if job["name"] == name]
 
+    def jobs(self) -> list[tuple[str, str]]:
+        """Return names and states of all jobs, ended ones too."""
+        return [(job["name"], job["state"]) for job in self._get("jobs/overview")["jobs"]]
+
     def job(self, job_id: str) -> dict[str, Any]:
         """Return a job's state, vertices and their counts.
 
@@ -60,6 +71,24 @@ class FlinkRest:
                 f"{self.url}/v1/jobs/{job_id}", params={"mode": "cancel"}, timeout=_TIMEOUT_SECONDS
             )
         )
+
+    def stop(self, job_id: str) -> str:
+        """Ask for a savepoint and the end of a job, in order; return the request's id."""
+        answer = self._check(
+            self._session.post(
+                f"{self.url}/v1/jobs/{job_id}/stop", json={"drain": False}, timeout=_TIMEOUT_SECONDS
+            )
+        )
+        return str(answer.json()["request-id"])
+
+    def savepoint(self, job_id: str, request_id: str) -> Savepoint | None:
+        """Return what came of a request for a savepoint; None while it is under way."""
+        found = self._get(f"jobs/{job_id}/savepoints/{request_id}")
+        if found["status"]["id"] != "COMPLETED":
+            return None
+        done = found["operation"]
+        failure = done.get("failure-cause", {}).get("stack-trace", "")
+        return Savepoint(str(done.get("location", "")), str(failure))
 
     def metric(self, path: str, name: str) -> str | None:
         """Return the value of a metric, None while there is none: `jobs/…/vertices/…/subtasks`."""

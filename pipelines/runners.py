@@ -49,6 +49,10 @@ def make_runner(options: PipelineOptions, workers: int) -> PipelineRunner:
     writing of Parquet release Python's lock, the model is loaded once, and no further process has
     to import TensorFlow. `--direct_running_mode=multi_processing` overrides it.
     """
+    if runner_name(options) == "FlinkRunner":
+        from pipelines.flink_submit import SavepointFlinkRunner
+
+        return SavepointFlinkRunner()
     if runner_name(options) != "FnApiRunner":
         return create_runner(runner_name(options))
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -65,6 +69,8 @@ def run_pipeline(
     options: PipelineOptions,
     name: str,
     say: Callable[[str], None],
+    *,
+    endless: bool = False,
 ) -> PipelineResult:
     """Run a pipeline to its end.
 
@@ -73,6 +79,7 @@ def run_pipeline(
       options: its own.
       name: of the job; no other has it.
       say: gets a sentence about what happens meanwhile.
+      endless: whether it is a stream, which a cluster is to end in order when it is told to.
 
     Raises:
       Exception: whatever the runner raises when the job as a whole fails.
@@ -89,6 +96,7 @@ def run_pipeline(
         timeout_seconds=float(options.view_as(FlinkOptions).submit_timeout_s),
         environment=f"{portable.environment_type} {portable.environment_config or ''}".strip(),
         say=say,
+        endless=endless,
     )
 
 

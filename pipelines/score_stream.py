@@ -19,17 +19,36 @@ import os
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 import apache_beam as beam
+from apache_beam.io.flink.flink_streaming_impulse_source import FlinkStreamingImpulseSource
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from confluent_kafka import KafkaException
 from rich.console import Console
 
+from pipelines.flink import FlinkOptions, complete_arguments, place
+from pipelines.flink_stream import (
+    STREAM_DEFAULTS,
+    TICK_MS,
+    find_stream_problems,
+    max_parallelism,
+    most_readers,
+    name_stream,
+    refuse_second_job,
+    spread_keys,
+)
 from pipelines.options import make_parser
-from pipelines.runners import make_runner, read_signature, workers_share_process
+from pipelines.runners import (
+    make_runner,
+    read_signature,
+    run_pipeline,
+    runner_name,
+    workers_share_process,
+)
 from pipelines.score_batch import (
     find_unknown_options,
     print_problems,
@@ -47,6 +66,7 @@ from transforms.io.delta_append import SCORED_DATE, prepare_table
 from transforms.io.kafka import ReadKafka, stop_reading
 from transforms.io.kafka_client import advance_group, is_refused, list_partitions, reset_group
 from transforms.io.kafka_sink import WriteKafka, end_old_transactions
+from transforms.io.kafka_timer import PollKafka
 from transforms.io.schema_registry import RegistryFails
 from transforms.score import Score
 
@@ -56,16 +76,32 @@ _USAGE = (
 )
 
 
-def build(pipeline: beam.Pipeline, plan: StreamPlan, readers: int) -> None:
+def build(
+    pipeline: beam.Pipeline, plan: StreamPlan, readers: int, timer_keys: Sequence[str] = ()
+) -> None:
     """Add the steps of a stream scoring job to a pipeline.
 
     From ReadKafka's poll to WriteKafka all is one fused stage on every runner: there is no step
     that shuffles, and dead letters go along with the scores instead of joining them by a Flatten,
     which the local runner does not fuse. Offsets are committed by the last step for the first.
+
+    Args:
+      pipeline: to add to.
+      plan: what to do.
+      readers: consumers that share the partitions.
+      timer_keys: on Flink, a key for each of them; elsewhere they are a splittable step.
     """
+    if timer_keys:
+        sink = plan.write if plan.write.exactly_once else None
+        records = (
+            pipeline
+            | "Tick" >> FlinkStreamingImpulseSource().set_interval_ms(TICK_MS)
+            | "ReadKafka" >> PollKafka(spec=plan.read, keys=timer_keys, sink=sink)
+        )
+    else:
+        records = pipeline | "ReadKafka" >> ReadKafka(spec=plan.read, slots=readers)
     scored = (
-        pipeline
-        | "ReadKafka" >> ReadKafka(spec=plan.read, slots=readers)
+        records
         | "DecodeRecords" >> DecodeRecords(spec=plan.decode)
         | "Score" >> Score(spec=plan.score, endless=True)
     )
@@ -75,9 +111,10 @@ def build(pipeline: beam.Pipeline, plan: StreamPlan, readers: int) -> None:
 def parse_options(argv: Sequence[str]) -> PipelineOptions:
     """Return Beam's options for a command line; with `--help`, print our own and exit."""
     parser = make_parser(_USAGE, __doc__, StreamScoringOptions)
+    FlinkOptions.add_to(parser.add_argument_group("on Flink (--runner=flink --flink_master=H:P)"))
     parser.epilog = "Every Beam option works too, for example --runner=PrismRunner."
     parser.parse_known_args(argv)
-    options = PipelineOptions(list(argv))
+    options = PipelineOptions(complete_arguments(argv, STREAM_DEFAULTS))
     options.view_as(StandardOptions).streaming = True
     return options
 
@@ -93,13 +130,15 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
     """Check, plan and score, as the command line says."""
     options = parse_options(argv)
     try:
-        settings = StreamScoringSettings.from_options(options, find_unknown_options(argv, options))
+        settings = read_settings(argv, options)
         if options.view_as(StreamScoringOptions).restart and not settings.scoring.check:
             once = [flag for flag in argv if flag != "--restart"]
             # The group is set to the start once: who comes after a failure goes on where it is.
             again = _without_start(once)
             return supervise(once, again, lambda text: say(errors, text), "pipelines.score_stream")
         plan = plan_stream(settings, lambda s, digest: read_signature(s, digest, options))
+        if runner_name(options) == "FlinkRunner":
+            refuse_second_job(options, settings)
     except BadOptions as e:
         print_problems(e.problems, errors)
         return EXIT_WRONG
@@ -120,6 +159,24 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
         return EXIT_FAILED
 
 
+def read_settings(argv: Sequence[str], options: PipelineOptions) -> StreamScoringSettings:
+    """Return checked settings, with Beam's options completed for the runner and its cluster.
+
+    Raises:
+      BadOptions: options are wrong, or the cluster is not there; lists all of it.
+    """
+    problems = find_unknown_options(argv, options)
+    if runner_name(options) != "FlinkRunner":
+        return StreamScoringSettings.from_options(options, problems)
+    problems += find_stream_problems(options)
+    placement = place(options, problems, most_readers(options))
+    settings = StreamScoringSettings.from_options(options, problems)
+    scoring = dataclasses.replace(
+        settings.scoring, workers=placement.slots, calls_per_process=placement.concurrent_calls
+    )
+    return dataclasses.replace(settings, scoring=scoring)
+
+
 def _run(
     settings: StreamScoringSettings, plan: StreamPlan, options: PipelineOptions, console: Console
 ) -> int:
@@ -135,10 +192,15 @@ def _run(
     began = time.monotonic()
     stop_reading.clear()
     with _stopping_in_order(enabled=workers_share_process(options)):
+        name, keys = "", []
+        if runner_name(options) == "FlinkRunner":
+            name = name_stream(options, settings, plan.score.digest, uuid.uuid4().hex)
+            keys = spread_keys(settings.readers, max_parallelism(options))
         pipeline = beam.Pipeline(runner=make_runner(options, settings.readers), options=options)
-        build(pipeline, plan, settings.readers)
-        result = pipeline.run()
-        result.wait_until_finish()
+        build(pipeline, plan, settings.readers, keys)
+        result = run_pipeline(
+            pipeline, options, name, lambda text: say(console, text), endless=True
+        )
     counters = read_counters(result)
     read, dead = counters.get("rows_read", 0), counters.get("rows_dead", 0)
     say(

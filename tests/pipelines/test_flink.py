@@ -91,6 +91,15 @@ def test_job_server_and_other_environments_are_left_as_they_are():
     assert not options.view_as(StandardOptions).streaming  # an execution mode is that of batch jobs
 
 
+def test_bundles_end_before_checkpoints_unless_told_otherwise():
+    ended = "--finish_bundle_before_checkpointing"
+    checkpoints = ["--runner=flink", "--checkpointing_interval=1000"]
+    assert f"{ended}=true" in complete_arguments(checkpoints)
+    own = complete_arguments([*checkpoints, f"{ended}=false"])
+    assert [flag for flag in own if flag.startswith(ended)] == [f"{ended}=false"]
+    assert not any(flag.startswith(ended) for flag in complete_arguments(["--runner=flink"]))
+
+
 def test_other_runners_get_nothing():
     assert complete_arguments(["--runner=PrismRunner", "--x"]) == ["--runner=PrismRunner", "--x"]
 

@@ -106,7 +106,7 @@ class ReadSpec:
     is_held: bool = False
 
 
-class _Reader:
+class Reader:
     """A consumer of one slot's partitions, which knows how far it has read."""
 
     def __init__(self, spec: ReadSpec, reading: Reading, positions: Positions) -> None:
@@ -130,6 +130,7 @@ class _Reader:
         self._discovered = time.monotonic()
         self.times = RecordTimes(_SILENT_SECONDS)
         self.control = LatencyController(spec.latency_target_ms)
+        self._heartbeat = Heartbeat(spec.heartbeat_file)
 
     def end(self) -> None:
         """Tell the sink that nothing more is read."""
@@ -206,8 +207,65 @@ class _Reader:
             )
         raise RuntimeError(f"Reading {where} failed: {error.str()}")
 
+    def read(self, tracker: Any, timers: metrics.BundleMetrics) -> Iterator[TimestampedValue]:
+        """Poll until the bundle is old enough, the topic is silent or the rest is given away.
+
+        Yields a batch for each poll; what could not be claimed is polled again by another.
+        """
+        is_ours = tracker.try_claim(self.go_to(tracker.current_restriction()))
+        ends_at = None
+        while is_ours and not tracker.current_restriction().is_read:
+            now = time.monotonic()
+            left = _IDLE_SECONDS if ends_at is None else ends_at - now
+            if left <= 0:
+                break
+            if stop_reading.is_set():
+                tracker.try_claim(None)
+                break
+            messages, behind = self.poll(left)
+            self._heartbeat.beat()
+            if not behind:
+                break
+            is_ours = tracker.try_claim(behind)
+            if messages and is_ours:
+                newest = _newest_seconds(messages)
+                began = time.monotonic()
+                yield self._to_element(messages, min(newest.values()), timers)
+                self.control.record(len(messages), time.monotonic() - began)
+                self.times.observe(newest)
+                ends_at = ends_at or now + self._spec.bundle_seconds
+
+    def _to_element(
+        self, messages: Sequence[Any], seconds: float, timers: metrics.BundleMetrics
+    ) -> TimestampedValue:
+        rows, reading = len(messages), self.reading
+        timers.count(metrics.ROWS_READ, rows)
+        timers.observe(metrics.BATCH_ROWS, rows)
+        piece = Piece(reading.topic, 0, 1, 0, UNKNOWN_ROWS)
+        shard = Shard(reading.topic, "", "", reading.slot, reading.slots, (piece,), UNKNOWN_ROWS)
+        key = BatchKey(shard, 0, 0, rows, last=False)
+        return TimestampedValue((key, to_raw_batch(reading.topic, messages)), seconds)
+
+    def is_beyond(self, positions: Positions) -> bool:
+        """Return whether it has read what is still to be read: the runner went back to a state."""
+        return any(self._at.get(p, 0) > offset for p, offset in positions.offsets.items())
+
     def close(self) -> None:
+        """Read nothing more."""
         self._consumer.close()
+
+
+def first_positions(spec: ReadSpec, reading: Reading) -> Positions:
+    """Return where a group is in the partitions of a slot, and where to end."""
+    consumer = spec.connection.consumer(spec.group)
+    try:
+        partitions = [p for p in list_partitions(consumer, reading.topic) if reading.owns(p)]
+        ends = None
+        if spec.until_end:
+            ends = {p: read_bounds(consumer, reading.topic, p)[1] for p in partitions}
+        return Positions(starting_offsets(consumer, reading.topic, partitions), ends)
+    finally:
+        consumer.close()
 
 
 def take_more(
@@ -268,15 +326,7 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         self._spec = spec
 
     def initial_restriction(self, element: Reading) -> Positions:
-        consumer = self._spec.connection.consumer(self._spec.group)
-        try:
-            partitions = [p for p in list_partitions(consumer, element.topic) if element.owns(p)]
-            ends = None
-            if self._spec.until_end:
-                ends = {p: read_bounds(consumer, element.topic, p)[1] for p in partitions}
-            return Positions(starting_offsets(consumer, element.topic, partitions), ends)
-        finally:
-            consumer.close()
+        return first_positions(self._spec, element)
 
     def create_tracker(self, restriction: Positions) -> PositionsTracker:
         return PositionsTracker(restriction)
@@ -297,8 +347,7 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         return ManualWatermarkEstimator(estimator_state)
 
     def setup(self) -> None:
-        self._readers: dict[Reading, _Reader] = {}
-        self._heartbeat = Heartbeat(self._spec.heartbeat_file)
+        self._readers: dict[Reading, Reader] = {}
         self._metrics = metrics.BundleMetrics()
 
     def teardown(self) -> None:
@@ -320,8 +369,8 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         if not positions.is_read:
             reader = self._readers.get(reading)
             if reader is None:
-                reader = self._readers[reading] = _Reader(self._spec, reading, positions)
-            yield from self._poll(reader, positions, tracker)
+                reader = self._readers[reading] = Reader(self._spec, reading, positions)
+            yield from reader.read(tracker, self._metrics)
             at = Timestamp(reader.times.advance())
             if at > watermark.current_watermark():
                 watermark.set_watermark(at)
@@ -330,44 +379,6 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
                 reader.end()
             if not is_read:
                 tracker.defer_remainder()
-
-    def _poll(
-        self, reader: _Reader, positions: Positions, tracker: Any
-    ) -> Iterator[TimestampedValue]:
-        """Yield a batch for each poll; what could not be claimed is polled again by another."""
-        is_ours = tracker.try_claim(reader.go_to(positions))
-        ends_at = None
-        while is_ours and not tracker.current_restriction().is_read:
-            now = time.monotonic()
-            left = _IDLE_SECONDS if ends_at is None else ends_at - now
-            if left <= 0:
-                break
-            if stop_reading.is_set():
-                tracker.try_claim(None)
-                break
-            messages, behind = reader.poll(left)
-            self._heartbeat.beat()
-            if not behind:
-                break
-            is_ours = tracker.try_claim(behind)
-            if messages and is_ours:
-                newest = _newest_seconds(messages)
-                began = time.monotonic()
-                yield self._to_element(reader.reading, messages, min(newest.values()))
-                reader.control.record(len(messages), time.monotonic() - began)
-                reader.times.observe(newest)
-                ends_at = ends_at or now + self._spec.bundle_seconds
-
-    def _to_element(
-        self, reading: Reading, messages: Sequence[Any], seconds: float
-    ) -> TimestampedValue:
-        rows = len(messages)
-        self._metrics.count(metrics.ROWS_READ, rows)
-        self._metrics.observe(metrics.BATCH_ROWS, rows)
-        piece = Piece(reading.topic, 0, 1, 0, UNKNOWN_ROWS)
-        shard = Shard(reading.topic, "", "", reading.slot, reading.slots, (piece,), UNKNOWN_ROWS)
-        key = BatchKey(shard, 0, 0, rows, last=False)
-        return TimestampedValue((key, to_raw_batch(reading.topic, messages)), seconds)
 
     def finish_bundle(self) -> None:
         self._metrics.flush()

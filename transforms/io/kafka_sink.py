@@ -296,11 +296,28 @@ _shared_lock = threading.Lock()
 def _acquire(spec: WriteSpec, number: int, user: object) -> _Slot:
     """Return this process's producer of a slot."""
     with _shared_lock:
-        slot = _shared.get((spec, number))
-        if slot is None:
-            slot = _shared[spec, number] = _Slot(spec, number)
+        slot = _get(spec, number)
         slot.users.add(id(user))
         return slot
+
+
+def _get(spec: WriteSpec, number: int) -> _Slot:
+    slot = _shared.get((spec, number))
+    if slot is None:
+        slot = _shared[spec, number] = _Slot(spec, number)
+    return slot
+
+
+def take_over(spec: WriteSpec, number: int) -> None:
+    """Make this process the one whose transactions of a slot count; those of others end.
+
+    Once a slot has a producer here, none of before can move the group's offsets any more.
+
+    Raises:
+      KafkaException: a broker does not answer, or does not allow it.
+    """
+    with _shared_lock:
+        _get(spec, number)
 
 
 def _release(spec: WriteSpec, number: int, slot: _Slot, user: object) -> None:

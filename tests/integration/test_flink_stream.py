@@ -1,0 +1,127 @@
+"""Streams on a real Flink cluster: nothing is lost, whoever is killed, and a stop is in order."""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+
+from pipelines import score_stream
+from pipelines.flink import job_server_jar
+from tests.flink import start_cluster
+from tests.kafka import (
+    Feed,
+    as_json,
+    assert_scored,
+    committed,
+    count_of,
+    make_producer,
+    rows,
+    scores_of,
+    send,
+    stop,
+    wait_until,
+)
+
+pytestmark = [pytest.mark.flink, pytest.mark.kafka, pytest.mark.timeout(400)]
+RECORDS = 20_000
+WARM = 400
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flink-stream")
+    with start_cluster(folder, 2, slots=1, heartbeat_timeout_ms=5000) as started:
+        yield started
+
+
+@pytest.fixture
+def on_flink(cluster, stream_arguments):
+    """Return a function that makes the command line of a stream with a reader in each worker."""
+
+    def make(*flags):
+        return stream_arguments(
+            *cluster.arguments,
+            f"--flink_job_server_jar={job_server_jar()}",
+            "--readers=2",
+            "--checkpointing_interval=1000",
+            *flags,
+        )
+
+    return make
+
+
+@pytest.fixture
+def start_warm(broker, topics, on_flink, start_stream):
+    """Return a function that starts a stream, and returns once all four partitions are read."""
+
+    def start(*flags):
+        before = offsets_of(broker, topics)
+        process = start_stream(on_flink(*flags))
+        for partition in before:
+            warm = as_json(rows(-WARM, WARM // len(before)))
+            send(make_producer(broker.address), topics[0], warm, partition=partition)
+
+        def is_warm():
+            assert process.poll() is None, process.printed.read_text()
+            now = offsets_of(broker, topics)
+            return all(now[partition] > before[partition] for partition in before)
+
+        wait_until(is_warm, 120)
+        return process
+
+    return start
+
+
+def offsets_of(broker, topics):
+    """Return how far the group is in each partition of the source."""
+    found = committed(broker.address, f"group-of-{topics[0]}", topics[0])
+    return {partition: max(0, offset) for partition, offset in found.items()}
+
+
+def wait_for_offsets(broker, topics, total):
+    wait_until(lambda: sum(offsets_of(broker, topics).values()) == total, 120)
+
+
+def scored(broker, topics):
+    """Return what became of the records that are not for warming up."""
+    return [score for score in scores_of(broker.address, topics[1]) if score["id"] >= 0]
+
+
+@pytest.mark.parametrize("flags", [(), ("--exactly_once",)], ids=["at_least_once", "exactly_once"])
+def test_a_killed_task_manager_costs_no_record(cluster, broker, topics, start_warm, flags):
+    process = start_warm(*flags)
+    feed = Feed(broker.address, topics[0], seconds=8.0)
+    wait_until(lambda: count_of(broker.address, topics[1]) > WARM + RECORDS // 4)
+    psutil.Process(cluster.processes.recorded()[cluster.task_managers()[0]].pid).kill()
+    assert sum(offsets_of(broker, topics).values()) < WARM + RECORDS
+    cluster.scale(2)  # which restarts the job once more
+    feed.finish()
+    wait_for_offsets(broker, topics, WARM + RECORDS)
+    out = stop(process)
+    assert "Flink restarts the job" in out
+    assert_scored(scored(broker, topics), RECORDS, exactly_once=bool(flags))
+
+
+def test_a_stop_is_in_order_and_the_next_job_survives_a_killed_worker(
+    cluster, broker, topics, on_flink, start_stream, start_warm, capsys
+):
+    process = start_warm()
+    assert score_stream.main(on_flink()) == 2
+    assert f"of group group-of-{topics[0]} is RUNNING already" in capsys.readouterr().err
+    producer = make_producer(broker.address)
+    send(producer, topics[0], as_json(rows(0, 1000)))
+    wait_for_offsets(broker, topics, WARM + 1000)
+    out = stop(process)
+    assert "stopped; the savepoint is file:" in out
+    assert "read 1,400 records, scored 1,400, dead letters 0" in out
+
+    process = start_stream(on_flink())
+    send(producer, topics[0], as_json(rows(1000, 1000)))
+    wait_for_offsets(broker, topics, WARM + 2000)
+    cluster.workers()[0].kill()
+    send(producer, topics[0], as_json(rows(2000, 1000)))
+    wait_for_offsets(broker, topics, WARM + 3000)
+    assert "Flink restarts the job" in stop(process)
+    # Where nothing is under way when a worker dies, nothing is doubled either.
+    assert len(scored(broker, topics)) == 3000
+    assert_scored(scored(broker, topics), 3000, exactly_once=True)

@@ -1,0 +1,72 @@
+"""What a stream's command line becomes on Flink, and where its readers go; no cluster needed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.flink import complete_arguments
+from pipelines.flink_stream import (
+    STREAM_DEFAULTS,
+    find_stream_problems,
+    key_group,
+    most_readers,
+    spread_keys,
+)
+from pipelines.score_batch import find_unknown_options
+from pipelines.score_stream import parse_options
+
+
+@pytest.mark.parametrize(
+    ("key", "of_128", "of_1000"),
+    [("0-0", 115, 363), ("1-1", 38, 830), ("2-17", 88, 608), ("0-5", 6, 966), ("x", 65, 105)],
+)
+def test_key_group_is_flinks(key, of_128, of_1000):
+    """The numbers are those of KeyGroupRangeAssignment and Beam's FlinkKey in Java."""
+    assert (key_group(key, 128), key_group(key, 1000)) == (of_128, of_1000)
+
+
+@pytest.mark.parametrize(("slots", "groups"), [(1, 128), (2, 128), (3, 128), (7, 128), (40, 320)])
+def test_keys_are_spread_evenly_over_any_number_of_tasks(slots, groups):
+    keys = spread_keys(slots, groups)
+    assert len(set(keys)) == slots
+    for tasks in range(1, slots + 1):
+        # KeyGroupRangeAssignment.computeOperatorIndexForKeyGroup
+        loads = Counter(key_group(key, groups) * tasks // groups for key in keys)
+        assert set(loads) == set(range(tasks))
+        assert max(loads.values()) - min(loads.values()) <= 1
+
+
+def test_more_keys_than_key_groups_are_still_different():
+    assert len(set(spread_keys(5, 3))) == 5
+
+
+def test_a_stream_gets_checkpoints_and_the_clusters_own_restarts():
+    argv = ["--runner=flink", "--flink_master=h:1", "--checkpointing_interval=500", "--readers=3"]
+    options = parse_options(argv)
+    known = options.get_all_options()
+    assert known["checkpointing_interval"] == "500"
+    assert known["finish_bundle_before_checkpointing"] == "true"
+    assert known["retain_externalized_checkpoints_on_cancellation"] == "true"
+    assert known["number_of_execution_retries"] is None
+    assert most_readers(options) == 3
+    assert not find_unknown_options(complete_arguments(argv, STREAM_DEFAULTS), options)
+    assert not list(find_stream_problems(options))
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--finish_bundle_before_checkpointing=false", "records that are not sent yet"),
+        ("--checkpointing_interval=-1", "expected milliseconds, got -1"),
+        ("--environment_cache_millis=5", "--environment_cache_millis: expected 0"),
+        ("--until_end", "a stream on Flink has no end"),
+        ("--output=table", "rows that wait for a file"),
+    ],
+)
+def test_options_that_lose_or_double_records_on_flink_are_refused(flag, told):
+    options = PipelineOptions(complete_arguments(["--runner=flink", flag], STREAM_DEFAULTS))
+    (problem,) = find_stream_problems(options)
+    assert told in problem
