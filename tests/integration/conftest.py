@@ -47,7 +47,9 @@ def topics(broker):
     """Three topics of four partitions that nobody else uses: in, out and dead."""
     number = next(_numbers)
     names = [f"{kind}-{number}" for kind in ("in", "out", "dead")]
-    make_topics(broker.address, 4, *names, settings={"max.message.bytes": "4000000"})
+    # Tests send records of 1970, which the broker would delete when it looks, 30 s after its start.
+    settings = {"max.message.bytes": "4000000", "retention.ms": "-1"}
+    make_topics(broker.address, 4, *names, settings=settings)
     return names
 
 
