@@ -37,6 +37,8 @@ from transforms.io.kafka_client import (
 _LOG = logging.getLogger(__name__)
 # librdkafka gives a record up before (DELIVERY_MS), and says so.
 _DELIVERY_SECONDS = DELIVERY_MS / 1000 + 30
+# A transaction of which no record is taken for so long is given up; they are read again.
+_STALLED_SECONDS = 30.0
 # A commit that takes longer, once all records are delivered, is given up; they are read again.
 _COMMIT_SECONDS = 10.0
 
@@ -189,8 +191,10 @@ class _Slot:
         if not self._is_open:
             return
         offsets, self._offsets = self._offsets, {}
-        left = self._producer.flush(_DELIVERY_SECONDS)
+        left = self._flush()
         if left or self._failed:
+            # Who does not answer now would not answer an abort either.
+            self._is_lost = bool(left)
             raise Undeliverable(self._describe(left))
         if self._spec.exactly_once:
             self._commit_transaction(offsets)
@@ -212,6 +216,21 @@ class _Slot:
                 ) from e
             # The records are delivered; the next commit tells of them too.
             _LOG.warning("Offsets of group %s not committed: %s", self._spec.group, e)
+
+    def _flush(self) -> int:
+        """Wait until Kafka has taken all records, however slowly; return how many it has not.
+
+        A transactional producer may get stuck for good when a broker comes back: when nothing is
+        taken for a while it is given up; a job that is restarted goes on with another one.
+        """
+        patience = _STALLED_SECONDS if self._spec.exactly_once else _DELIVERY_SECONDS
+        left, deadline = len(self._producer), time.monotonic() + patience
+        while waiting := self._producer.flush(1.0):
+            if waiting < left:
+                left, deadline = waiting, time.monotonic() + patience
+            elif time.monotonic() > deadline:
+                break
+        return waiting
 
     def _describe(self, left: int) -> str:
         told = "; ".join(dict.fromkeys(self._failed)) or f"{left} records not acknowledged in time"
@@ -248,9 +267,10 @@ class _Slot:
             return
         if self._is_open and self._spec.exactly_once:
             try:
-                self._producer.abort_transaction(TIMEOUT_SECONDS)
-            except KafkaException as e:
+                _within(_COMMIT_SECONDS, lambda: self._producer.abort_transaction(_COMMIT_SECONDS))
+            except (KafkaException, TimeoutError) as e:
                 _LOG.warning("Transaction not aborted: %s; the broker does it in time", e)
+                return
         self._producer.purge()
         self._producer.flush(1)
         self._consumer.close()
@@ -282,7 +302,7 @@ def _within(seconds: float, call: Callable[[], None]) -> None:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        raise TimeoutError(f"the transaction was not committed within {seconds:.0f} s")
+        raise TimeoutError(f"the transaction was not ended within {seconds:.0f} s")
     if failed:
         raise failed[0]
 

@@ -1,0 +1,390 @@
+"""Streams whose brokers refuse, stand still, are slow, or have dropped what was not read."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from deploy.local.kafka_broker import Broker, fetch_jars
+from deploy.local.processes import free_ports
+from pipelines import score_stream
+from tests.kafka import (
+    Feed,
+    as_json,
+    assert_scored,
+    committed,
+    count_of,
+    make_producer,
+    make_topics,
+    read_all,
+    rows,
+    scores_of,
+    send,
+    stop,
+    wait_until,
+)
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+RECORDS = 20_000
+PASSWORD = "correct-horse-battery"
+AWAY_SECONDS = 20
+
+
+class Secured(NamedTuple):
+    """A broker that lets whoever comes by its plain port do all, and others what ACLs say."""
+
+    plain: str
+    tls: str
+    authority: Path
+
+
+def sign(subject, key, signer=None, signing_key=None):
+    """Return a certificate of a key for the loopback; of itself when nobody signs it."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
+    now = dt.datetime.now(dt.UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(signer.subject if signer else name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
+        .add_extension(names, critical=False)
+        .sign(signing_key or key, hashes.SHA256())
+    )
+
+
+@pytest.fixture(scope="module")
+def secured(broker, tmp_path_factory):
+    """A broker with TLS and SASL/PLAIN and ACLs (`broker` skips where there can be none)."""
+    folder = tmp_path_factory.mktemp("secured")
+    authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    authority = sign("authority", authority_key)
+    certificate = sign("broker", key, authority, authority_key)
+    pem = serialization.Encoding.PEM
+    (folder / "authority.pem").write_bytes(authority.public_bytes(pem))
+    store = folder / "broker.pem"
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    store.write_bytes(private + certificate.public_bytes(pem) + authority.public_bytes(pem))
+    plain, tls, controller = free_ports(3)
+    listeners = f"PLAINTEXT://127.0.0.1:{plain},SASL_SSL://127.0.0.1:{tls}"
+    secured = Broker(
+        folder=folder,
+        port=plain,
+        controller_port=controller,
+        owner=os.getpid(),
+        settings={
+            "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": listeners,
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,"
+            "CONTROLLER:PLAINTEXT",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.sasl_ssl.plain.sasl.jaas.config": "org.apache.kafka.common.security."
+            f'plain.PlainLoginModule required user_scorer="{PASSWORD}";',
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(store),
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+        },
+    )
+    secured.start()
+    yield Secured(secured.address, f"127.0.0.1:{tls}", folder / "authority.pem")
+    secured.kill()
+
+
+@pytest.fixture
+def client_file(secured, tmp_path):
+    """Return a function that writes what a client needs; settings by name, None to leave out."""
+
+    def write(**settings):
+        given = {
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": "scorer",
+            "sasl.password": PASSWORD,
+            "ssl.ca.location": secured.authority,
+            **{name.replace("_", "."): value for name, value in settings.items()},
+        }
+        path = tmp_path / "client.properties"
+        path.write_text("".join(f"{k}={v}\n" for k, v in given.items() if v is not None))
+        return path
+
+    return write
+
+
+def allow(secured, **rights):
+    """Give the user `scorer` rights: a name by what is done with it."""
+    kinds = {
+        "read": (ResourceType.TOPIC, AclOperation.READ),
+        "write": (ResourceType.TOPIC, AclOperation.WRITE),
+        "describe": (ResourceType.TOPIC, AclOperation.DESCRIBE),
+        "group": (ResourceType.GROUP, AclOperation.READ),
+        "transaction": (ResourceType.TRANSACTIONAL_ID, AclOperation.WRITE),
+    }
+    rules = [
+        AclBinding(
+            kinds[right][0],
+            name,
+            ResourcePatternType.LITERAL,
+            "User:scorer",
+            "*",
+            kinds[right][1],
+            AclPermissionType.ALLOW,
+        )
+        for right, names in rights.items()
+        for name in names
+    ]
+    admin = AdminClient({"bootstrap.servers": secured.plain})
+    for done in admin.create_acls(rules).values():
+        done.result(30)
+
+
+def rights_of(topics):
+    group = f"group-of-{topics[0]}"
+    return {
+        "read": [topics[0]],
+        "write": topics[1:],
+        "group": [group],
+        "transaction": [f"scoreline-{group}-{topics[0]}-0"],
+    }
+
+
+def test_password_and_certificates_come_from_a_file(
+    secured, topics, stream_arguments, client_file, capfd
+):
+    make_topics(secured.plain, 2, *topics)
+    allow(secured, **rights_of(topics))
+    options = {"brokers": secured.tls, "kafka_config": client_file()}
+    for first, flags in ((0, ()), (300, ("--exactly_once",))):
+        records = [*as_json(rows(first, 300)), (b"bad", b"?")]
+        send(make_producer(secured.plain), topics[0], records)
+        assert score_stream.main(stream_arguments("--until_end", *flags, **options)) == 3
+    assert_scored(scores_of(secured.plain, topics[1]), 600, exactly_once=True)
+    assert len(read_all(secured.plain, topics[2])) == 2
+    printed = capfd.readouterr()
+    assert PASSWORD not in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"sasl_password": "wrong-secret"}, ("Authentication failed", "Correct user and password")),
+        ({"ssl_ca_location": None}, ("certificate", "See ssl.ca.location")),
+        ({"ssl_ca_location": "/no/such.pem"}, ("--kafka_config: ", "ssl.ca.location failed")),
+        ({"security_protocol": "PLAINTEXT"}, ("--brokers: ", "security.protocol")),
+    ],
+    ids=["password", "certificate", "file", "protocol"],
+)
+def test_who_is_not_let_in_is_told_why_before_the_first_record(
+    secured, stream_arguments, client_file, capfd, settings, told
+):
+    config = client_file(**settings)
+    assert score_stream.main(stream_arguments(brokers=secured.tls, kafka_config=config)) == 2
+    printed = capfd.readouterr()
+    for text in told:
+        assert text in printed.err
+    assert PASSWORD not in printed.out + printed.err
+    assert "wrong-secret" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        (
+            ("read", "write", "group", "transaction"),
+            (
+                "3 things are wrong",
+                "Topic authorization failed",
+                "--operation Describe --topic in-",
+            ),
+        ),
+        (
+            ("write",),
+            ("2 things are wrong", "--output_topic: expected to be allowed to WRITE topic"),
+        ),
+        (("group",), ("--group: expected to be allowed to READ group", "--group group-of-in-")),
+        (("transaction",), ("--exactly_once: expected to be allowed to WRITE transactional-id",)),
+    ],
+    ids=["all", "write", "group", "transaction"],
+)
+def test_what_is_not_allowed_is_told_before_the_first_record(
+    secured, topics, stream_arguments, client_file, capfd, missing, told
+):
+    make_topics(secured.plain, 1, *topics)
+    rights = rights_of(topics)
+    some = {name: whose for name, whose in rights.items() if name not in missing}
+    if missing == ("write",):  # sees the topics
+        some["describe"] = rights["write"]
+    if some:
+        allow(secured, **some)
+    send(make_producer(secured.plain), topics[0], as_json(rows(0, 10)))
+    arguments = stream_arguments(
+        "--until_end", "--exactly_once", brokers=secured.tls, kafka_config=client_file()
+    )
+    assert score_stream.main(arguments) == 2
+    printed = capfd.readouterr()
+    for text in (*told, "kafka-acls.sh --add"):
+        assert text in printed.err
+    assert PASSWORD not in printed.out + printed.err
+    assert count_of(secured.plain, topics[1]) == 0
+    assert committed(secured.plain, f"group-of-{topics[0]}", topics[0])[0] < 0
+
+
+@pytest.fixture
+def two_streams(broker, topics, stream_arguments):
+    """Two jobs on one topic: at least once and exactly once; command line, group and topic."""
+    other = f"{topics[1]}-once"
+    make_topics(broker.address, 4, other)
+
+    def make(flags=(), **options):
+        group = f"group-of-{topics[0]}"
+        return [
+            (stream_arguments(**options), group, topics[1]),
+            (
+                stream_arguments(
+                    *flags,
+                    "--exactly_once",
+                    group=f"{group}-once",
+                    output_topic=other,
+                    **options,
+                ),
+                f"{group}-once",
+                other,
+            ),
+        ]
+
+    return make
+
+
+def is_done(broker, topic, groups, count):
+    return all(sum(committed(broker.address, g, topic).values()) == count for g in groups)
+
+
+def test_a_broker_that_is_away_for_20_s_loses_nothing(
+    broker, topics, two_streams, start_stream, tmp_path
+):
+    streams = two_streams(flags=("--restart",))
+    heartbeat = tmp_path / "heartbeat"
+    streams[0][0].append(f"--heartbeat_file={heartbeat}")
+    processes = [start_stream(arguments) for arguments, _, _ in streams]
+    feed = Feed(broker.address, topics[0], seconds=8.0)
+    outputs = [output for _, _, output in streams]
+    wait_until(lambda: all(count_of(broker.address, o) > RECORDS // 4 for o in outputs))
+    os.kill(broker.pid(), signal.SIGSTOP)
+    try:
+        time.sleep(AWAY_SECONDS)  # the fault itself
+    finally:
+        os.kill(broker.pid(), signal.SIGCONT)
+    feed.finish()
+    wait_until(lambda: is_done(broker, topics[0], [g for _, g, _ in streams], RECORDS), 120)
+    os.utime(heartbeat, (1, 1))
+    wait_until(lambda: heartbeat.stat().st_mtime > 1)  # it lives, though nothing comes
+    for process in processes:  # at least once: it never was restarted
+        stop(process)
+    assert_scored(scores_of(broker.address, outputs[0]), RECORDS, exactly_once=False)
+    assert_scored(scores_of(broker.address, outputs[1]), RECORDS, exactly_once=True)
+
+
+def limit_producers(broker, client_id, bytes_per_second):
+    """Have a broker slow down the producers of a name: Kafka's own quota."""
+    command = ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", f"{fetch_jars()}/*"]
+    command += ["kafka.admin.ConfigCommand", "--bootstrap-server", broker.address, "--alter"]
+    command += ["--add-config", f"producer_byte_rate={bytes_per_second}"]
+    command += ["--entity-type", "clients", "--entity-name", client_id]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
+def test_a_slow_sink_takes_time_and_no_memory(broker, topics, two_streams, start_stream, tmp_path):
+    count, bytes_each = 8_000, 100_000  # 800 MB wait in the topic
+    limit_producers(broker, "slow", 100_000)
+    config = tmp_path / "client.properties"
+    config.write_text("client.id=slow\ncompression.type=none\n")
+    padded = (
+        # Ten times the same: to send it all as it is would take longer than the test.
+        {**row, "padding": os.urandom(bytes_each // 20).hex() * 10}
+        for row in rows(0, count)
+    )
+    send(make_producer(broker.address, compression="lz4"), topics[0], as_json(padded))
+    streams = two_streams(kafka_config=config)
+    started = [start_stream(arguments) for arguments, _, _ in streams]
+    processes = [psutil.Process(process.pid) for process in started]
+    most = 0
+
+    def is_scored():
+        nonlocal most
+        most = max(most, *(process.memory_info().rss for process in processes))
+        return is_done(broker, topics[0], [group for _, group, _ in streams], count)
+
+    wait_until(is_scored, 150)
+    for process in started:  # neither failed
+        stop(process)
+    for _, _, output in streams:
+        scores = scores_of(broker.address, output)
+        assert_scored(scores, count, exactly_once=True)
+        times = [score["scored_time_ms"] for score in scores]
+        assert max(times) - min(times) > 5_000  # it was slow
+    assert most < count * bytes_each  # what waited stayed in Kafka
+
+
+def test_records_that_were_deleted_unread_are_not_passed_over(
+    broker, topics, stream_arguments, capsys
+):
+    producer = make_producer(broker.address)
+    send(producer, topics[0], as_json(rows(0, 100)), partition=1)
+    assert score_stream.main(stream_arguments("--until_end")) == 0
+    send(producer, topics[0], as_json(rows(100, 100)), partition=1)
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    for done in admin.delete_records([TopicPartition(topics[0], 1, 150)]).values():
+        done.result(30)
+    capsys.readouterr()
+    assert score_stream.main(stream_arguments("--until_end")) == 1
+    err = capsys.readouterr().err
+    assert f"Expected the records of partition 1 of topic {topics[0]} from the offset of" in err
+    assert "They were deleted unread. Go on from what there is with --start=earliest" in err
+    assert count_of(broker.address, topics[1]) == 100
+    assert score_stream.main(stream_arguments("--until_end", start="earliest")) == 0
+    ids = [score["id"] for score in scores_of(broker.address, topics[1])]
+    assert sorted(ids) == [*range(100), *range(150, 200)]
+
+
+def test_a_group_that_others_reset_while_the_job_is_down_goes_on_from_there(
+    broker, topics, stream_arguments
+):
+    group = f"group-of-{topics[0]}"
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 100)), partition=2)
+    assert score_stream.main(stream_arguments("--until_end", "--exactly_once")) == 0
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topics[0], 2, 40)])
+    for done in admin.alter_consumer_group_offsets([wanted]).values():
+        done.result(30)
+    assert score_stream.main(stream_arguments("--until_end", "--exactly_once")) == 0
+    ids = [score["id"] for score in scores_of(broker.address, topics[1])]
+    assert sorted(ids) == sorted([*range(100), *range(40, 100)])
+    assert committed(broker.address, group, topics[0])[2] == 100
