@@ -198,11 +198,10 @@ class _Slot:
             raise Undeliverable(self._describe(left))
         if self._spec.exactly_once:
             self._commit_transaction(offsets)
+        elif self._held is not None:
+            self._held.end_bundle(offsets)
         else:
-            if self._held is not None:
-                self._held.end_bundle(offsets)
-            else:
-                self._commit_offsets(offsets)
+            self._commit_offsets(offsets)
         self._is_open = False
 
     def _commit_offsets(self, offsets: Mapping[int, int]) -> None:
