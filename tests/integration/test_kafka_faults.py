@@ -203,8 +203,9 @@ def test_password_and_certificates_come_from_a_file(
     ids=["password", "certificate", "file", "protocol"],
 )
 def test_who_is_not_let_in_is_told_why_before_the_first_record(
-    secured, stream_arguments, client_file, capfd, settings, told
+    secured, stream_arguments, client_file, capfd, monkeypatch, settings, told
 ):
+    monkeypatch.setattr("pipelines.stream_access._QUICK_SECONDS", 3.0)  # for a broker to answer
     config = client_file(**settings)
     assert score_stream.main(stream_arguments(brokers=secured.tls, kafka_config=config)) == 2
     printed = capfd.readouterr()
@@ -350,6 +351,7 @@ def test_a_slow_sink_takes_time_and_no_memory(broker, topics, two_streams, start
         assert_scored(scores, count, exactly_once=True)
         times = [score["scored_time_ms"] for score in scores]
         assert max(times) - min(times) > 5_000  # it was slow
+    print(f"the larger of the two took {most / 1e6:.0f} MB")
     assert most < count * bytes_each  # what waited stayed in Kafka
 
 
