@@ -212,18 +212,19 @@ def _stop(rest: FlinkRest, job_id: str, say: Callable[[str], None]) -> None:
     """End a job in order: what is read is scored and delivered, and nothing more is read."""
     say("Flink ends the job with a savepoint")
     until = time.monotonic() + _STOP_SECONDS
-    request_id, done = None, None
+    request_id, done, failure = None, None, ""
     while done is None:
         if time.monotonic() > until:
-            raise FlinkJobFailed(f"It did not end in order within {_STOP_SECONDS:.0f} s")
+            raise FlinkJobFailed(f"It did not end in order within {_STOP_SECONDS:.0f} s{failure}")
         try:
             request_id = request_id or rest.stop(job_id)
             done = rest.savepoint(job_id, request_id)
+            if done is not None and done.failure:  # it may just be restarting
+                failure, request_id, done = f": {root_cause(done.failure)}", None, None
+                time.sleep(_POLL_SECONDS)
         except (OSError, LookupError) as e:
             raise FlinkJobFailed(f"It did not end in order: {e}") from e
         time.sleep(_LOOK_SECONDS)
-    if done.failure:
-        raise FlinkJobFailed(f"It did not end in order: {root_cause(done.failure)}")
     while rest.job(job_id)["state"] not in ENDED and time.monotonic() < until:
         time.sleep(_LOOK_SECONDS)
     say(f"stopped; the savepoint is {done.location}")

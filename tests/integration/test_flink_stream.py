@@ -22,7 +22,7 @@ from tests.kafka import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.flink, pytest.mark.kafka, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.flink, pytest.mark.kafka, pytest.mark.timeout(600)]
 RECORDS = 20_000
 WARM = 400
 
@@ -51,10 +51,11 @@ def on_flink(cluster, stream_arguments):
 
 
 @pytest.fixture
-def start_warm(broker, topics, on_flink, start_stream):
+def start_warm(cluster, broker, topics, on_flink, start_stream):
     """Return a function that starts a stream, and returns once all four partitions are read."""
 
     def start(*flags):
+        cluster.scale(2)
         before = offsets_of(broker, topics)
         process = start_stream(on_flink(*flags))
         for partition in before:
@@ -66,7 +67,7 @@ def start_warm(broker, topics, on_flink, start_stream):
             now = offsets_of(broker, topics)
             return all(now[partition] > before[partition] for partition in before)
 
-        wait_until(is_warm, 120)
+        wait_until(is_warm, 240)
         return process
 
     return start
@@ -79,7 +80,7 @@ def offsets_of(broker, topics):
 
 
 def wait_for_offsets(broker, topics, total):
-    wait_until(lambda: sum(offsets_of(broker, topics).values()) == total, 120)
+    wait_until(lambda: sum(offsets_of(broker, topics).values()) == total, 240)
 
 
 def scored(broker, topics):
@@ -94,7 +95,6 @@ def test_a_killed_task_manager_costs_no_record(cluster, broker, topics, start_wa
     wait_until(lambda: count_of(broker.address, topics[1]) > WARM + RECORDS // 4)
     psutil.Process(cluster.processes.recorded()[cluster.task_managers()[0]].pid).kill()
     assert sum(offsets_of(broker, topics).values()) < WARM + RECORDS
-    cluster.scale(2)  # which restarts the job once more
     feed.finish()
     wait_for_offsets(broker, topics, WARM + RECORDS)
     out = stop(process)
