@@ -346,7 +346,10 @@ def test_a_candidate_is_dropped_when_another_is_to_serve(folder):
 
 
 def test_the_old_model_is_let_go(folder):
-    old = weakref.ref(folder.watcher.take().servable)
+    servable = folder.watcher.take().servable
+    servable.itself = servable  # as a loaded SavedModel does
+    old = weakref.ref(servable)
+    del servable
     folder.add(2, "near")
     folder.look(2)
     folder.score()
@@ -359,6 +362,12 @@ def test_the_old_model_is_let_go(folder):
 def test_where_nothing_can_be_written_it_is_refused_once_all_the_same(folder, caplog):
     (folder.path / "2.tflite.refused").mkdir()
     folder.add(2, "far")
+    for _ in range(6):
+        folder.look()
+        folder.score()
+    folder.name(1)
+    folder.look(2)
+    (folder.path / "SERVING").unlink()
     for _ in range(6):
         folder.look()
         folder.score()
