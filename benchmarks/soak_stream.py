@@ -34,9 +34,10 @@ from transforms.io.kafka_client import Connection, read_bounds, read_committed
 
 _PARTITIONS = 4
 _SAMPLE_SECONDS = 2.0
-# Until a process has its model and its buffers, its memory says nothing.
+# Once it has scored, a process still takes memory for its buffers.
 _WARM_UP = 0.2
 _WARM_UP_SECONDS = 60.0
+_LEAST_SAMPLES = 10
 _KILL_SECONDS = (20.0, 90.0)
 _PATIENCE_SECONDS = 300.0
 
@@ -128,6 +129,17 @@ class _Running:
         with log.open("wb") as stream:
             self.process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
         self._usage = psutil.Process(self.process.pid)
+        self._used_before = 0.0
+
+    def begin(self) -> None:
+        """Look at it from now on: its model is loaded, and it has scored."""
+        self._began = time.monotonic()
+        self._kill_at = self._began + self._chosen.uniform(*_KILL_SECONDS)
+        self._used_before = self._used_seconds()
+
+    def _used_seconds(self) -> float:
+        used = self._usage.cpu_times()
+        return float(used.user + used.system)
 
     def look(self) -> None:
         """Take a sample of its memory, or kill its worker when it is time.
@@ -148,16 +160,27 @@ class _Running:
             self._kill_at = now + self._chosen.uniform(*_KILL_SECONDS)
 
     def cores(self) -> float:
-        """Return the processors it used, from its start on."""
-        used = self._usage.cpu_times()
-        return (used.user + used.system) / (time.monotonic() - self._began)
+        """Return the processors it used since it was looked at."""
+        used = self._used_seconds() - self._used_before
+        return used / (time.monotonic() - self._began)
 
     def growth(self) -> Growth | None:
-        """Return how its memory grew once it was warm."""
-        if not self.samples:
+        """Return how its memory grew once it was warm; None for a job whose worker is killed.
+
+        Raises:
+          RuntimeError: it was not looked at often enough.
+        """
+        if self.job.is_killed:
             return None
-        since = max(_WARM_UP_SECONDS, self.samples[-1][0] * _WARM_UP)
-        return fit_growth([sample for sample in self.samples if sample[0] >= since])
+        span = self.samples[-1][0] if self.samples else 0.0
+        since = min(max(_WARM_UP_SECONDS, span * _WARM_UP), span / 2)
+        warm = [sample for sample in self.samples if sample[0] >= since]
+        if len(warm) < _LEAST_SAMPLES:
+            raise RuntimeError(
+                f"{self.job.name}: {len(warm)} samples of memory, expected {_LEAST_SAMPLES} at "
+                "least. Loading took most of the time: give more --seconds"
+            )
+        return fit_growth(warm)
 
     def stop(self) -> int:
         """End it in order, and return its exit code."""
@@ -240,6 +263,9 @@ def run(
             command = _command(job, brokers, topic, output, work, folder)
             log = folder / f"{output}.log"
             running.append(_Running(job, command, log, chosen))
+        _wait_for_first_scores(brokers, topic, outputs, running)
+        for one in running:
+            one.begin()
         while feed.poll() is None:
             time.sleep(_SAMPLE_SECONDS)
             for one in running:
@@ -268,6 +294,23 @@ def _command(
     command = command_of(job.design, brokers, topic, output, work, folder)
     restart = ["--restart"] if job.is_killed else []
     return [*command, f"--group={output}", *restart]  # the last one counts
+
+
+def _wait_for_first_scores(
+    brokers: str, topic: str, outputs: Sequence[str], running: Sequence[_Running]
+) -> None:
+    """Wait until each job has loaded its model: until then its memory says nothing."""
+    connection = Connection(brokers=brokers)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    for one, output in zip(running, outputs, strict=True):
+        consumer = connection.consumer(output)
+        try:
+            while not read_committed(consumer, topic, range(_PARTITIONS)):
+                if one.process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"{one.job.name}: expected a score within five minutes")
+                time.sleep(1.0)
+        finally:
+            consumer.close()
 
 
 def _wait_until_scored(
