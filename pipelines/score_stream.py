@@ -20,7 +20,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -67,6 +67,7 @@ from transforms.io.kafka import ReadKafka, stop_reading
 from transforms.io.kafka_client import advance_group, is_refused, list_partitions, reset_group
 from transforms.io.kafka_sink import WriteKafka, end_old_transactions
 from transforms.io.kafka_timer import PollKafka
+from transforms.io.kafka_unread import find_unread, read_ends
 from transforms.io.schema_registry import RegistryFails
 from transforms.score import Score
 
@@ -190,6 +191,9 @@ def _run(
         f"{plan.score.digest[:19]}…",
     )
     began = time.monotonic()
+    ends = (
+        read_ends(settings.connection, settings.group, settings.topic) if settings.until_end else {}
+    )
     stop_reading.clear()
     with _stopping_in_order(enabled=workers_share_process(options)):
         name, keys = "", []
@@ -208,7 +212,24 @@ def _run(
         f"read {read:,} records, scored {counters.get('rows_scored', 0):,}, dead letters {dead:,}, "
         f"in {time.monotonic() - began:.0f} s",
     )
+    if settings.until_end and not stop_reading.is_set():
+        _check_all_read(settings, ends)
     return EXIT_DEAD_LETTERS if dead else EXIT_OK
+
+
+def _check_all_read(settings: StreamScoringSettings, ends: Mapping[int, int]) -> None:
+    """Have the job fail when its runner ended it before all was scored: Prism did so once.
+
+    Raises:
+      RuntimeError: records are left.
+    """
+    unread = find_unread(settings.connection, settings.group, settings.topic, ends)
+    if unread:
+        where = ", ".join(f"{partition} from offset {at}" for partition, at in unread.items())
+        raise RuntimeError(
+            f"the runner ended the job before all was scored: of topic {settings.topic}, records "
+            f"of partition {where} are left"
+        )
 
 
 def _end_old_transactions(settings: StreamScoringSettings, plan: StreamPlan) -> None:

@@ -45,8 +45,8 @@ def add_partitions(address: str, topic: str, total: int) -> None:
         done.result(30)
 
 
-def make_producer(address: str, compression: str = "none") -> Producer:
-    """Return a producer that outlives a broker's restart."""
+def make_producer(address: str, compression: str = "none", **settings: str) -> Producer:
+    """Return a producer that outlives a broker's restart; further settings with `_` for dots."""
     return Producer(
         {
             "bootstrap.servers": address,
@@ -55,6 +55,7 @@ def make_producer(address: str, compression: str = "none") -> Producer:
             "message.max.bytes": 4_000_000,
             "compression.type": compression,
             "log_level": 0,
+            **{name.replace("_", "."): value for name, value in settings.items()},
         }
     )
 

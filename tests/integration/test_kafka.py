@@ -6,6 +6,7 @@ import json
 import os
 import signal
 
+import apache_beam as beam
 import fastavro
 import psutil
 import pyarrow as pa
@@ -184,6 +185,32 @@ def test_a_partition_that_is_added_is_read_and_a_stop_is_in_order(
 def test_empty_topic_ends_at_once(stream_arguments, capsys):
     assert score_stream.main(stream_arguments("--until_end")) == 0
     assert "read 0 records, scored 0, dead letters 0" in capsys.readouterr().out
+
+
+def test_a_runner_that_ends_before_the_end_fails_the_job(
+    broker, topics, stream_arguments, monkeypatch, capsys
+):
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 10)), partition=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(score_stream, "build", lambda pipeline, *_: pipeline | beam.Create([1]))
+        assert score_stream.main(stream_arguments("--until_end")) == 1
+    err = capsys.readouterr().err
+    assert f"of topic {topics[0]}, records of partition 2 from offset 0 are left" in err
+    assert score_stream.main(stream_arguments("--until_end")) == 0
+    assert_scored(scores_of(broker.address, topics[1]), 10, exactly_once=True)
+
+
+def test_markers_of_transactions_behind_the_last_record_are_no_records(
+    broker, topics, stream_arguments
+):
+    producer = make_producer(broker.address, transactional_id=f"of-{topics[0]}")
+    producer.init_transactions(30)
+    for first, end in ((0, producer.commit_transaction), (10, producer.abort_transaction)):
+        producer.begin_transaction()
+        send(producer, topics[0], as_json(rows(first, 10)), partition=1)
+        end(30)
+    assert score_stream.main(stream_arguments("--until_end")) == 0
+    assert_scored(scores_of(broker.address, topics[1]), 10, exactly_once=True)
 
 
 def test_records_of_a_megabyte(broker, topics, stream_arguments):
