@@ -29,8 +29,13 @@ RUNNERS = ("flink", "flinkrunner")
 SHARING = ("machine", "process")
 # Where Beam's own containers listen, beside the TaskManager that uses them.
 _POOL = "localhost:50000"
-# A lost TaskManager is survived, and a failure that stays ends the job.
-BATCH_DEFAULTS = {"--number_of_execution_retries": "3", "--execution_retry_delay": "2000"}
+# A lost TaskManager is survived, and a failure that stays ends the job. Where there are
+# checkpoints, Beam would keep sources that have ended alive for ever, and the job with them.
+BATCH_DEFAULTS = {
+    "--number_of_execution_retries": "3",
+    "--execution_retry_delay": "2000",
+    "--shutdown_sources_after_idle_ms": "0",
+}
 # The most that a keyed step can ever be scaled to; Flink's own limit is 32,768.
 _LEAST_MAX_PARALLELISM = 128
 _GROWTH = 8

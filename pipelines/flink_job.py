@@ -172,7 +172,7 @@ def _watch(
     rest: FlinkRest, job_id: str, timeout: float, environment: str, say: Callable[[str], None]
 ) -> None:
     began = heard = time.monotonic()
-    has_started = is_restarting = False
+    has_started, restarted_ms = False, 0
     while True:
         try:
             job = rest.job(job_id)
@@ -193,11 +193,12 @@ def _watch(
         state = str(job["state"])
         if state in ENDED:
             break
-        if state == "RESTARTING" and not is_restarting:
+        # The state itself may have passed between two looks; its time stays.
+        if (since_ms := int(job["timestamps"].get("RESTARTING", 0))) > restarted_ms:
+            restarted_ms = since_ms
             reason = rest.root_exception(job_id)
             why = root_cause(reason) if reason else "TaskManagers came or went"
             say(f"Flink restarts the job: {why}")
-        is_restarting = state == "RESTARTING"
         has_started = has_started or _has_given_something(job)
         if not has_started and time.monotonic() - began > timeout:
             raise FlinkJobFailed(_why_not_started(rest, job, timeout, environment))

@@ -38,17 +38,15 @@ servable._model.call = call
 for _ in range(2):
     y = servable.predict({"a": pa.array(a)}, len(a))["y"].to_numpy()
     np.testing.assert_allclose(y, a * 65536, rtol=1e-5)
-    print(json.dumps(calls))
+    print(json.dumps([calls, servable.call_size.rows]))
     calls.clear()
-print(servable.call_size.rows)
 """
 
 
 def test_a_call_beyond_the_limit_of_memory_is_halved_and_that_is_remembered(tmp_path):
     ended = run_script(tmp_path, SCRIPT, tmp_path / "model")
     assert ended.code == 0, ended.err[-2000:]
-    first, second, rows = map(json.loads, ended.out.splitlines())
+    (first, rows), (second, _) = map(json.loads, ended.out.splitlines())
     assert first[:2] == [8192, 4096]
     assert rows < 8192
-    assert max(second) <= rows
-    assert sum(second) == 8192
+    assert max(second) <= rows  # they may have to be smaller still: memory is in pieces

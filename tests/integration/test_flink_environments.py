@@ -91,16 +91,22 @@ def test_by_a_job_server_with_a_model_for_each_slot_and_checkpoints(
 
 
 def test_workers_that_the_task_manager_starts_itself(cluster, options_of, tmp_path, capsys):
-    # The contract of Beam's containers: an executable that is told its name and where to call.
+    # The contract of Beam's containers: an executable that is told its name and where to ask.
     boot = tmp_path / "boot"
     boot.write_text(
         f"#!{sys.executable}\n"
-        "import sys\n"
-        f"sys.stdout = sys.stderr = open({str(tmp_path / 'worker.log')!r}, 'w', buffering=1)\n"
+        "import grpc, sys\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from apache_beam.portability.api.org.apache.beam.model.fn_execution.v1 import (\n"
+        "    beam_provision_api_pb2 as messages, beam_provision_api_pb2_grpc as services)\n"
         "from apache_beam.runners.worker.sdk_worker import SdkHarness\n"
+        "from apache_beam.runners.worker.worker_id_interceptor import WorkerIdInterceptor\n"
         "given = dict(flag[2:].split('=', 1) for flag in sys.argv[1:])\n"
-        "SdkHarness(given['control_endpoint'], worker_id=given['id']).run()\n"
+        "channel = grpc.insecure_channel(given['provision_endpoint'])\n"
+        "channel = grpc.intercept_channel(channel, WorkerIdInterceptor(given['id']))\n"
+        "stub = services.ProvisionServiceStub(channel)\n"
+        "told = stub.GetProvisionInfo(messages.GetProvisionInfoRequest()).info\n"
+        "SdkHarness(told.control_endpoint.url, worker_id=given['id']).run()\n"
     )
     boot.chmod(0o755)
     argv = options_of(

@@ -105,6 +105,7 @@ def test_other_runners_get_nothing():
 
 
 def test_the_cached_jar_is_the_default(monkeypatch, tmp_path):
+    monkeypatch.delenv("CACHE", raising=False)  # make sets it
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     jar = job_server_jar()
     assert not any("jar=" in flag for flag in complete_arguments(["--runner=flink"]))
