@@ -19,8 +19,9 @@ FLINK_JOB_SERVER_JAR ?= $(FLINK_JAR)
 # Of the cluster on this machine; empty keeps what runs, or takes 1 with 2 slots.
 TASKMANAGERS ?=
 SLOTS       ?=
-# Files of tests that run side by side; each starts the brokers and clusters that it needs.
-TEST_PROCESSES ?= 2
+# Files of tests that run side by side: more is quicker, but tests that wait for real processes may
+# then wait longer than they allow.
+TEST_PROCESSES ?= 1
 # A port or a range for Flink's Prometheus reporter, which listens on every interface; empty: none.
 PROMETHEUS_PORTS ?=
 
@@ -87,7 +88,8 @@ format: install ## Format and fix what ruff can fix
 	$(BIN)/ruff format .
 
 test: install prism flink ## Run every test (Prism needs Go, Flink needs Java and Maven)
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest \
+	  $(if $(filter-out 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist loadfile) $(ARGS)
 
 test-quick: install ## Run the tests that start no process of their own
 	$(BIN)/python -m pytest tests/models tests/transforms $(ARGS)

@@ -172,7 +172,8 @@ def _watch(
     rest: FlinkRest, job_id: str, timeout: float, environment: str, say: Callable[[str], None]
 ) -> None:
     began = heard = time.monotonic()
-    has_started, restarted_ms = False, 0
+    has_started = is_told = False
+    running_since_ms = 0
     while True:
         try:
             job = rest.job(job_id)
@@ -193,12 +194,15 @@ def _watch(
         state = str(job["state"])
         if state in ENDED:
             break
-        # The state itself may have passed between two looks; its time stays.
-        if (since_ms := int(job["timestamps"].get("RESTARTING", 0))) > restarted_ms:
-            restarted_ms = since_ms
+        # RESTARTING may have passed between two looks; that the job runs anew is seen still.
+        since_ms = int(job["timestamps"].get("RUNNING", 0))
+        is_anew = 0 < running_since_ms < since_ms
+        if (state == "RESTARTING" or is_anew) and not is_told:
             reason = rest.root_exception(job_id)
             why = root_cause(reason) if reason else "TaskManagers came or went"
             say(f"Flink restarts the job: {why}")
+        is_told = state == "RESTARTING" or (is_told and not is_anew and state != "RUNNING")
+        running_since_ms = max(running_since_ms, since_ms)
         has_started = has_started or _has_given_something(job)
         if not has_started and time.monotonic() - began > timeout:
             raise FlinkJobFailed(_why_not_started(rest, job, timeout, environment))

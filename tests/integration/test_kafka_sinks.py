@@ -31,7 +31,7 @@ from tests.kafka import (
 from tests.processes import run_script
 from tests.registry import run_registry
 from transforms.io.holding import holding_of
-from transforms.io.kafka import Reading, ReadSpec, _Reader
+from transforms.io.kafka import Reader, Reading, ReadSpec
 from transforms.io.kafka_client import Connection, commit
 from transforms.io.kafka_positions import Positions
 from transforms.io.schema_registry import Registry
@@ -213,12 +213,12 @@ def test_a_reader_begins_where_the_group_is_and_not_where_the_runner_was(broker,
     consumer.close()
     reading, restored = Reading(topics[0], 0, 1), Positions({0: 9, 1: 0})
     holding = holding_of(broker.address, "g", topics[0], 0)
-    reader, second = _Reader(spec, reading, restored), None
+    reader, second = Reader(spec, reading, restored), None
     try:
         assert reader.go_to(restored) == {0: 4, 1: 0}
         assert reader.go_to(restored) == {0: 9, 1: 0}, "what it is told from then on is true"
         holding.offsets = {0: 6}  # the sink of this process has them
-        second = _Reader(spec, reading, restored)
+        second = Reader(spec, reading, restored)
         assert second.go_to(restored) == {0: 6, 1: 0}
         holding.offsets = {}
         holding.losses += 1  # and now it has not
