@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tests.fakes import ROOT, Ended
@@ -50,6 +51,12 @@ def race(folder: Path, runs: int, *args: object, timeout: int = 170) -> list[End
     meet = folder / "meet"
     meet.mkdir()
     started = [start_script(folder, _MEETS, meet, runs, *args) for _ in range(runs)]
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline and any(process.poll() is None for process in started):
+        time.sleep(0.05)
+    # Who waits for one that has ended before it came there would wait for ever.
+    for process in started:
+        process.kill()
     return [_end(process, timeout) for process in started]
 
 
