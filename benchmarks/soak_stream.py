@@ -29,8 +29,10 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks.data import Workload
-from benchmarks.stream import command_of, workload
-from transforms.io.kafka_client import Connection, read_bounds, read_committed
+from benchmarks.stream import command_of
+from benchmarks.stream_load import start_sending, workload
+from transforms.io.kafka_client import Connection, read_committed
+from transforms.io.kafka_unread import find_unread, read_topic_ends
 
 _PARTITIONS = 4
 _SAMPLE_SECONDS = 2.0
@@ -218,17 +220,6 @@ def read_keys(brokers: str, topic: str) -> collections.Counter[bytes | None]:
     return keys
 
 
-def is_scored(connection: Connection, topic: str, group: str) -> bool:
-    """Return whether a group has committed all that a topic holds."""
-    consumer = connection.consumer(group)
-    try:
-        committed = read_committed(consumer, topic, range(_PARTITIONS))
-        ends = {p: read_bounds(consumer, topic, p)[1] for p in range(_PARTITIONS)}
-        return all(committed.get(p, 0) == end for p, end in ends.items())
-    finally:
-        consumer.close()
-
-
 @contextlib.contextmanager
 def topics_for(brokers: str) -> Iterator[tuple[str, list[str]]]:
     """Give a topic to score and one for each job; they are deleted when all were read."""
@@ -256,11 +247,10 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     work, chosen = workload(build), np.random.default_rng(seed)
     running: list[_Running] = []
-    send = [sys.executable, "-m", "benchmarks.stream", "--send"]
-    feed = subprocess.Popen([*send, brokers, topic, str(rate), str(seconds)])
+    feed = start_sending(brokers, topic, "steady", rate, seconds)
     try:
         for job, output in zip(JOBS, outputs, strict=True):
-            command = _command(job, brokers, topic, output, work, folder)
+            command = to_command(job, brokers, topic, output, work)
             log = folder / f"{output}.log"
             running.append(_Running(job, command, log, chosen))
         _wait_for_first_scores(brokers, topic, outputs, running)
@@ -288,10 +278,9 @@ def run(
     return results
 
 
-def _command(
-    job: Job, brokers: str, topic: str, output: str, work: Workload, folder: Path
-) -> list[str]:
-    command = command_of(job.design, brokers, topic, output, work, folder)
+def to_command(job: Job, brokers: str, topic: str, output: str, work: Workload) -> list[str]:
+    """Return how to start a job; its group is named after its topic of scores."""
+    command = command_of(job.design, brokers, topic, output, work)
     restart = ["--restart"] if job.is_killed else []
     return [*command, f"--group={output}", *restart]  # the last one counts
 
@@ -317,9 +306,10 @@ def _wait_until_scored(
     brokers: str, topic: str, outputs: Sequence[str], running: Sequence[_Running]
 ) -> None:
     connection = Connection(brokers=brokers)
+    ends = read_topic_ends(connection, outputs[0], topic)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     for one, output in zip(running, outputs, strict=True):
-        while not is_scored(connection, topic, output):
+        while find_unread(connection, output, topic, ends):
             if one.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(
                     f"{one.job.name}: expected all to be scored within five minutes of the last "

@@ -37,17 +37,19 @@ from benchmarks.stream_load import (
     SPIKE_SECONDS,
     input_names,
     read_rows,
+    start_sending,
     workload,
 )
 
+_PRISM = "--runner=PrismRunner"
 # By name: what is started, and its further arguments.
 DESIGNS = {
     "bare": ("benchmarks.stream_bare", ()),
     "scoreline": ("pipelines.score_stream", ()),
     "target_100": ("pipelines.score_stream", ("--latency_target_ms=100",)),
     "exactly_once": ("pipelines.score_stream", ("--exactly_once",)),
-    "prism": ("pipelines.score_stream", ("--runner=PrismRunner",)),
-    "runinference": ("benchmarks.stream_runinference", ("--runner=PrismRunner",)),
+    "prism": ("pipelines.score_stream", (_PRISM,)),
+    "runinference": ("benchmarks.stream_runinference", (_PRISM,)),
 }
 _BUILD = Path("build")
 _PATIENCE_SECONDS = 20.0
@@ -133,12 +135,12 @@ def recovery_seconds(
     return float(max(0, last + 1))
 
 
-def command_of(case: Case, brokers: str, topic: str, output: str, work: Workload) -> list[str]:
+def command_of(design: str, brokers: str, topic: str, output: str, work: Workload) -> list[str]:
     """Return how to start a design."""
     group = f"bench-{topic}"
-    module, flags = DESIGNS[case.design]
+    module, flags = DESIGNS[design]
     command = [sys.executable, "-m", module]
-    if "--runner=PrismRunner" in flags:
+    if _PRISM in flags:
         flags = (*flags, f"--prism_location={os.environ['PRISM']}")
     if module != "pipelines.score_stream":
         return [*command, brokers, topic, output, group, *flags]
@@ -182,7 +184,7 @@ def running(
     log = _BUILD / "bench" / "logs" / f"stream-{case.design}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:
-        command = command_of(case, brokers, topic, output, work)
+        command = command_of(case.design, brokers, topic, output, work)
         scorer = subprocess.Popen(command, stdout=stream, stderr=stream)
     incoming = arrivals(brokers, output, case.partitions)
     try:
@@ -223,10 +225,7 @@ def measure(case: Case, brokers: str) -> Found:
     work = workload(_BUILD)
     with running(case, brokers, work) as (process, topic, incoming):
         before, peak = _used(process)
-        load = [brokers, topic, case.pattern, str(case.rate), str(case.seconds)]
-        sender = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.stream_load", *load], stdout=subprocess.PIPE
-        )
+        sender = start_sending(brokers, topic, case.pattern, case.rate, case.seconds)
         found: list[tuple[float, float]] = []
         heard = looked = time.monotonic()
         wanted = None
@@ -300,6 +299,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"expected designs of {', '.join(DESIGNS)} and patterns of {', '.join(PATTERNS)}, "
             f"got {given.designs} and {given.patterns}"
         )
+    if any(_PRISM in DESIGNS[design][1] for design in designs) and "PRISM" not in os.environ:
+        parser.error("expected PRISM=PATH of Prism's binary in the environment, as make sets it")
     titles = _COLUMNS.split()
     print_row([title.replace("_", " ") for title in titles])
     print_row(["---"] * 2 + ["--:"] * (len(titles) - 2))

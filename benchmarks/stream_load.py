@@ -7,6 +7,7 @@ An open loop: nothing that becomes of a flight holds the next one up.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -116,6 +117,15 @@ def send(
             producer.poll(0)
     producer.flush()
     return len(times)
+
+
+def start_sending(
+    brokers: str, topic: str, pattern: str, rate: float, seconds: float
+) -> subprocess.Popen[bytes]:
+    """Start a process that sends flights and then prints how many it has sent."""
+    load = [brokers, topic, pattern, str(rate), str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.stream_load", *load]
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
-from benchmarks.soak_stream import JOBS, Growth, Result, find_failures, fit_growth
+from benchmarks.data import Workload
+from benchmarks.soak_stream import JOBS, Growth, Result, find_failures, fit_growth, to_command
+from pipelines.stream_settings import StreamScoringOptions
 
 FLAT = Growth(500.0, 500.0, 0.0, 0.1)
 
@@ -40,3 +43,15 @@ def test_what_is_not_as_promised_fails_the_soak(job, change, told):
     failures = find_failures([result], 30.0)
     assert len(failures) == (told is not None)
     assert told is None or told in failures[0]
+
+
+def test_each_job_is_started_with_its_own_group_and_promise(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "build").mkdir()
+    work = Workload(flights=tmp_path, models={"small": tmp_path / "m"}, keep=(), fills={})
+    commands = {job.name: to_command(job, "b:9092", "in", "out", work) for job in JOBS}
+    for name, command in commands.items():
+        options = PipelineOptions(command[3:]).view_as(StreamScoringOptions)
+        assert (options.topic, options.output_topic, options.group) == ("in", "out", "out")
+        assert options.exactly_once == name.startswith("exactly once")
+        assert options.restart == name.endswith("killed")
