@@ -67,7 +67,7 @@ from transforms.io.kafka import ReadKafka, stop_reading
 from transforms.io.kafka_client import advance_group, is_refused, list_partitions, reset_group
 from transforms.io.kafka_sink import WriteKafka, end_old_transactions
 from transforms.io.kafka_timer import PollKafka
-from transforms.io.kafka_unread import find_unread, read_ends
+from transforms.io.kafka_unread import find_unread, read_topic_ends
 from transforms.io.schema_registry import RegistryFails
 from transforms.score import Score
 
@@ -191,9 +191,9 @@ def _run(
         f"{plan.score.digest[:19]}…",
     )
     began = time.monotonic()
-    ends = (
-        read_ends(settings.connection, settings.group, settings.topic) if settings.until_end else {}
-    )
+    ends = {}
+    if settings.until_end:
+        ends = read_topic_ends(settings.connection, settings.group, settings.topic)
     stop_reading.clear()
     with _stopping_in_order(enabled=workers_share_process(options)):
         name, keys = "", []

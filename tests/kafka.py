@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from deploy.local.kafka_broker import Broker
 from deploy.local.processes import free_ports
-from transforms.io.kafka_client import until_done
+from transforms.io.kafka_client import read_ends, until_done
 
 
 def start_broker(folder: Path) -> Broker:
@@ -126,11 +126,7 @@ def count_of(address: str, topic: str) -> int:
     consumer = Consumer({"bootstrap.servers": address, "group.id": "tests", "log_level": 0})
     try:
         partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        ends = [
-            until_done(consumer.get_watermark_offsets, TopicPartition(topic, number), timeout=30)[1]
-            for number in partitions
-        ]
-        return sum(ends)
+        return sum(read_ends(consumer, topic, partitions).values())
     finally:
         consumer.close()
 

@@ -25,8 +25,8 @@ from transforms.io.kafka_client import (
     Connection,
     is_passing,
     list_partitions,
-    read_bounds,
     read_committed,
+    read_ends,
     starting_offsets,
     to_positions,
 )
@@ -262,7 +262,7 @@ def first_positions(spec: ReadSpec, reading: Reading) -> Positions:
         partitions = [p for p in list_partitions(consumer, reading.topic) if reading.owns(p)]
         ends = None
         if spec.until_end:
-            ends = {p: read_bounds(consumer, reading.topic, p)[1] for p in partitions}
+            ends = read_ends(consumer, reading.topic, partitions)
         return Positions(starting_offsets(consumer, reading.topic, partitions), ends)
     finally:
         consumer.close()

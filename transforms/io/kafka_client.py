@@ -226,6 +226,11 @@ def read_bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, in
     return int(first), int(end)
 
 
+def read_ends(consumer: Consumer, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    """Return the offset that the next record of each partition gets."""
+    return {partition: read_bounds(consumer, topic, partition)[1] for partition in partitions}
+
+
 def starting_offsets(consumer: Consumer, topic: str, partitions: Iterable[int]) -> dict[int, int]:
     """Return where to begin: the group's offset, or the first record where it has none."""
     wanted = list(partitions)

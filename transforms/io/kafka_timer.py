@@ -103,11 +103,10 @@ class PollKafka(beam.PTransform):
 
     For runners that keep state and timers by key. Takes ticks: a stream of whatever, of which the
     first begins the reading; it must not end, since a runner drops the timers of a step whose input
-    has. Each slot has a key, by which the runner places
-    it, and keeps its positions as the only state; a worker that takes over goes on from them, or
-    from the group's offsets when those are ahead. A bundle is one poll, or the polls within
-    `bundle_seconds`. State must be kept at ends of bundles only: with Flink,
-    `finish_bundle_before_checkpointing`. The watermark follows the clock.
+    has. Each slot has a key, by which the runner places it, and keeps its positions as the only
+    state; a worker that takes over goes on from them, or from the group's offsets when those are
+    ahead. A bundle is one poll, or the polls within `bundle_seconds`. State must be kept at ends of
+    bundles only: with Flink, `finish_bundle_before_checkpointing`. The watermark follows the clock.
 
     Attributes:
       spec: what to read; it must have no end.

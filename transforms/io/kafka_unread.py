@@ -13,7 +13,7 @@ from transforms.io.kafka_client import (
     Connection,
     is_passing,
     list_partitions,
-    read_bounds,
+    read_ends,
     starting_offsets,
     to_positions,
 )
@@ -21,7 +21,7 @@ from transforms.io.kafka_client import (
 _POLL_SECONDS = 0.5
 
 
-def read_ends(connection: Connection, group: str, topic: str) -> dict[int, int]:
+def read_topic_ends(connection: Connection, group: str, topic: str) -> dict[int, int]:
     """Return the offset behind the last record of each partition of a topic.
 
     Raises:
@@ -30,7 +30,7 @@ def read_ends(connection: Connection, group: str, topic: str) -> dict[int, int]:
     """
     consumer = connection.consumer(group)
     try:
-        return {p: read_bounds(consumer, topic, p)[1] for p in list_partitions(consumer, topic)}
+        return read_ends(consumer, topic, list_partitions(consumer, topic))
     finally:
         consumer.close()
 
