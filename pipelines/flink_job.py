@@ -172,8 +172,9 @@ def _watch(
     rest: FlinkRest, job_id: str, timeout: float, environment: str, say: Callable[[str], None]
 ) -> None:
     began = heard = time.monotonic()
-    has_started = is_told = False
-    running_since_ms = 0
+    has_started = False
+    # When the run that is watched began, and that of the run whose end was told last.
+    since_ms, told_ms = 0, -1
     while True:
         try:
             job = rest.job(job_id)
@@ -195,14 +196,14 @@ def _watch(
         if state in ENDED:
             break
         # RESTARTING may have passed between two looks; that the job runs anew is seen still.
-        since_ms = int(job["timestamps"].get("RUNNING", 0))
-        is_anew = 0 < running_since_ms < since_ms
-        if (state == "RESTARTING" or is_anew) and not is_told:
+        running_ms = int(job["timestamps"].get("RUNNING", 0))
+        has_ended = state == "RESTARTING" or 0 < since_ms < running_ms
+        if has_ended and told_ms != since_ms:
+            told_ms = since_ms
             reason = rest.root_exception(job_id)
             why = root_cause(reason) if reason else "TaskManagers came or went"
             say(f"Flink restarts the job: {why}")
-        is_told = state == "RESTARTING" or (is_told and not is_anew and state != "RUNNING")
-        running_since_ms = max(running_since_ms, since_ms)
+        since_ms = running_ms
         has_started = has_started or _has_given_something(job)
         if not has_started and time.monotonic() - began > timeout:
             raise FlinkJobFailed(_why_not_started(rest, job, timeout, environment))
