@@ -22,7 +22,6 @@ import orjson
 import pyarrow as pa
 from apache_beam.ml.inference.base import PredictionResult, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-from confluent_kafka import Producer
 
 from benchmarks.beam_runinference import RowHandler
 from benchmarks.data import KEY
@@ -46,6 +45,8 @@ class _Send(beam.DoFn):
         self._brokers, self._topic = brokers, topic
 
     def setup(self) -> None:
+        from confluent_kafka import Producer  # a class of C, which does not go along with this one
+
         self._producer = Producer({"bootstrap.servers": self._brokers, "linger.ms": 2})
 
     def process(self, result: PredictionResult) -> None:
