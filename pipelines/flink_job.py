@@ -168,13 +168,40 @@ def _unescape(text: str) -> str:
     return text.replace("\\n", "\n").replace("\\t", "\t")
 
 
+class Runs:
+    """The runs of a job, of which a restart begins another, as single looks at it show them."""
+
+    def __init__(self) -> None:
+        """Begin before the first run."""
+        self._began_ms = 0
+        self._told_ms = 0
+
+    def another_ended(self, state: str, running_ms: int) -> bool:
+        """Return whether a run has ended that was not told of; true once for each run.
+
+        RESTARTING may pass between two looks; that the job runs anew is seen still. What comes
+        between, CREATED or INITIALIZING, knows of no run: `running_ms` is 0 then.
+
+        Args:
+          state: the job's.
+          running_ms: when it came into the state RUNNING last, 0 if it did not.
+        """
+        newest_ms = max(self._began_ms, running_ms)
+        ended_ms = newest_ms if state == "RESTARTING" else self._began_ms
+        is_over = state == "RESTARTING" or newest_ms > ended_ms
+        is_new = is_over and ended_ms > self._told_ms
+        if is_new:
+            self._told_ms = ended_ms
+        self._began_ms = newest_ms
+        return is_new
+
+
 def _watch(
     rest: FlinkRest, job_id: str, timeout: float, environment: str, say: Callable[[str], None]
 ) -> None:
     began = heard = time.monotonic()
     has_started = False
-    # When the run that is watched began, and that of the run whose end was told last.
-    since_ms, told_ms = 0, -1
+    runs = Runs()
     while True:
         try:
             job = rest.job(job_id)
@@ -195,15 +222,10 @@ def _watch(
         state = str(job["state"])
         if state in ENDED:
             break
-        # RESTARTING may have passed between two looks; that the job runs anew is seen still.
-        running_ms = int(job["timestamps"].get("RUNNING", 0))
-        has_ended = state == "RESTARTING" or 0 < since_ms < running_ms
-        if has_ended and told_ms != since_ms:
-            told_ms = since_ms
+        if runs.another_ended(state, int(job["timestamps"].get("RUNNING", 0))):
             reason = rest.root_exception(job_id)
             why = root_cause(reason) if reason else "TaskManagers came or went"
             say(f"Flink restarts the job: {why}")
-        since_ms = running_ms
         has_started = has_started or _has_given_something(job)
         if not has_started and time.monotonic() - began > timeout:
             raise FlinkJobFailed(_why_not_started(rest, job, timeout, environment))

@@ -11,7 +11,7 @@ from apache_beam.options.pipeline_options import (
 )
 
 from pipelines.flink import Placement, complete_arguments, job_server_jar, name_job, spread
-from pipelines.flink_job import root_cause
+from pipelines.flink_job import Runs, root_cause
 from pipelines.flink_rest import Slots
 from pipelines.runners import runner_name
 from pipelines.score_batch import find_unknown_options
@@ -61,6 +61,22 @@ resources.
 )
 def test_root_cause_is_pythons_error_or_the_last_cause(trace, cause):
     assert root_cause(trace) == cause
+
+
+@pytest.mark.parametrize(
+    ("looks", "told"),
+    [
+        ([("CREATED", 0), ("RUNNING", 5), ("RUNNING", 5)], 0),
+        ([("RUNNING", 5), ("RESTARTING", 5), ("RESTARTING", 5), ("RUNNING", 9)], 1),
+        ([("RUNNING", 5), ("RUNNING", 9)], 1),
+        ([("RUNNING", 5), ("CREATED", 0), ("INITIALIZING", 0), ("RUNNING", 9)], 1),
+        ([("RUNNING", 5), ("RESTARTING", 5), ("CREATED", 0), ("RUNNING", 9), ("RUNNING", 12)], 2),
+        ([("CREATED", 0), ("RESTARTING", 5), ("RUNNING", 9)], 1),
+    ],
+)
+def test_a_restart_is_told_once_however_little_of_it_is_seen(looks, told):
+    runs = Runs()
+    assert sum(runs.another_ended(state, running_ms) for state, running_ms in looks) == told
 
 
 @pytest.mark.parametrize("runner", ["flink", "Flink", "FlinkRunner", "flinkrunner"])
