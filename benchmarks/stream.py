@@ -181,7 +181,8 @@ def running(
     new = [NewTopic(name, case.partitions, 1) for name in (topic, output)]
     for made in admin.create_topics(new).values():
         made.result(30)
-    log = _BUILD / "bench" / "logs" / f"stream-{case.design}.log"
+    case_name = f"{case.design}-{case.pattern}-{case.partitions}-{case.rate}"
+    log = _BUILD / "bench" / "logs" / f"stream-{case_name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:
         command = command_of(case.design, brokers, topic, output, work)
@@ -270,7 +271,7 @@ def report(case: Case, found: Found) -> list[str]:
 
 def measure_idle(design: str, brokers: str, seconds: float) -> float:
     """Return the cores that a design uses while nothing comes."""
-    case = Case(design=design, pattern="steady", partitions=1, rate=1, seconds=0, warm_up=0)
+    case = Case(design=design, pattern="steady", partitions=1, rate=0, seconds=0, warm_up=0)
     with running(case, brokers, workload(_BUILD)) as (process, _, _):
         before, _ = _used(process)
         time.sleep(seconds)
