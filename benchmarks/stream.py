@@ -51,7 +51,7 @@ DESIGNS = {
     "prism": ("pipelines.score_stream", (_PRISM,)),
     "runinference": ("benchmarks.stream_runinference", (_PRISM,)),
 }
-_BUILD = Path("build")
+BUILD = Path("build")
 _PATIENCE_SECONDS = 20.0
 _LONGEST_US = 600_000_000
 _COLUMNS = (
@@ -144,7 +144,7 @@ def command_of(design: str, brokers: str, topic: str, output: str, work: Workloa
         flags = (*flags, f"--prism_location={os.environ['PRISM']}")
     if module != "pipelines.score_stream":
         return [*command, brokers, topic, output, group, *flags]
-    schema = _BUILD / "stream.schema.json"
+    schema = BUILD / "stream.schema.json"
     schema.write_text(orjson.dumps({KEY: "int64", DUE: "float64"}).decode())
     command += [f"--brokers={brokers}", f"--topic={topic}", f"--output_topic={output}"]
     command += [f"--group={group}", f"--model={work.models['small']}", f"--keys={KEY}"]
@@ -176,13 +176,14 @@ def running(
 
     It has scored one flight by then: the model is loaded.
     """
-    topic, output = (f"bench-{uuid.uuid4().hex[:8]}-{name}" for name in ("in", "out"))
+    run = uuid.uuid4().hex[:8]
+    topic, output = f"bench-{run}-in", f"bench-{run}-out"
     admin = AdminClient({"bootstrap.servers": brokers})
     new = [NewTopic(name, case.partitions, 1) for name in (topic, output)]
     for made in admin.create_topics(new).values():
         made.result(30)
     case_name = f"{case.design}-{case.pattern}-{case.partitions}-{case.rate}"
-    log = _BUILD / "bench" / "logs" / f"stream-{case_name}.log"
+    log = BUILD / "bench" / "logs" / f"stream-{case_name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as stream:
         command = command_of(case.design, brokers, topic, output, work)
@@ -223,7 +224,7 @@ def _used(process: psutil.Process) -> tuple[float, float]:
 
 def measure(case: Case, brokers: str) -> Found:
     """Run a design on a load and return what came of it."""
-    work = workload(_BUILD)
+    work = workload(BUILD)
     with running(case, brokers, work) as (process, topic, incoming):
         before, peak = _used(process)
         sender = start_sending(brokers, topic, case.pattern, case.rate, case.seconds)
@@ -272,7 +273,7 @@ def report(case: Case, found: Found) -> list[str]:
 def measure_idle(design: str, brokers: str, seconds: float) -> float:
     """Return the cores that a design uses while nothing comes."""
     case = Case(design=design, pattern="steady", partitions=1, rate=0, seconds=0, warm_up=0)
-    with running(case, brokers, workload(_BUILD)) as (process, _, _):
+    with running(case, brokers, workload(BUILD)) as (process, _, _):
         before, _ = _used(process)
         time.sleep(seconds)
         after, _ = _used(process)

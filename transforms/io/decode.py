@@ -80,13 +80,15 @@ class JsonDecoder:
         # Each value by itself must be one object. With these ends, and as many rows as values, no
         # two fragments can pass for one object, nor two objects in one value for their neighbour.
         lines = b"\n".join(values)
-        for value in values:
-            if value[:1] != b"{" or value[-1:] != b"}":
+        breaks = len(values) - 1
+        if lines.count(b"\n") > breaks:  # a raw line feed in JSON is space
+            values = [value.replace(b"\n", b" ") for value in values]
+            lines = b"\n".join(values)
+        if lines[:1] != b"{" or lines[-1:] != b"}" or lines.count(b"}\n{") != breaks:
+            for value in values:
                 stripped = value.strip()
                 if not (stripped[:1] == b"{" and stripped[-1:] == b"}"):
                     raise ValueError("expected a JSON object")
-        if lines.count(b"\n") >= len(values):  # a raw line feed in JSON is space
-            lines = b"\n".join(value.replace(b"\n", b" ") for value in values)
         table = parse_lines(lines, self._schema).combine_chunks()
         if table.num_rows != len(values):
             raise ValueError(f"expected one JSON object in a value, got {table.num_rows}")

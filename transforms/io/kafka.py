@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 from apache_beam import coders
 from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
@@ -228,23 +229,23 @@ class Reader:
                 break
             is_ours = tracker.try_claim(behind)
             if messages and is_ours:
-                newest = _newest_seconds(messages)
                 began = time.monotonic()
-                yield self._to_element(messages, min(newest.values()), timers)
+                batch = to_raw_batch(self.reading.topic, messages)
+                newest = _newest_seconds(batch)
+                yield TimestampedValue(self._to_element(batch, timers), min(newest.values()))
                 self.control.record(len(messages), time.monotonic() - began)
                 self.times.observe(newest)
                 ends_at = ends_at or now + self._spec.bundle_seconds
 
     def _to_element(
-        self, messages: Sequence[Any], seconds: float, timers: metrics.BundleMetrics
-    ) -> TimestampedValue:
-        rows, reading = len(messages), self.reading
+        self, batch: pa.RecordBatch, timers: metrics.BundleMetrics
+    ) -> tuple[BatchKey, pa.RecordBatch]:
+        rows, reading = batch.num_rows, self.reading
         timers.count(metrics.ROWS_READ, rows)
         timers.observe(metrics.BATCH_ROWS, rows)
         piece = Piece(reading.topic, 0, 1, 0, UNKNOWN_ROWS)
         shard = Shard(reading.topic, "", "", reading.slot, reading.slots, (piece,), UNKNOWN_ROWS)
-        key = BatchKey(shard, 0, 0, rows, last=False)
-        return TimestampedValue((key, to_raw_batch(reading.topic, messages)), seconds)
+        return BatchKey(shard, 0, 0, rows, last=False), batch
 
     def is_beyond(self, positions: Positions) -> bool:
         """Return whether it has read what is still to be read: the runner went back to a state."""
@@ -311,12 +312,13 @@ def to_raw_batch(topic: str, messages: Sequence[Any]) -> pa.RecordBatch:
     )
 
 
-def _newest_seconds(messages: Sequence[Any]) -> dict[int, float]:
-    newest: dict[int, float] = {}
-    for message in messages:
-        partition, seconds = message.partition(), message.timestamp()[1] / 1000
-        newest[partition] = max(seconds, newest.get(partition, seconds))
-    return newest
+def _newest_seconds(raw: pa.RecordBatch) -> dict[int, float]:
+    """Return when the newest record of each partition was made."""
+    partitions, times_ms = raw.column(PARTITION).to_numpy(), raw.column(TIME_MS).to_numpy()
+    return {
+        partition: float(times_ms[partitions == partition].max()) / 1000
+        for partition in np.unique(partitions).tolist()
+    }
 
 
 class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):

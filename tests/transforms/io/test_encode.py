@@ -43,3 +43,21 @@ def test_each_row_is_one_object_with_its_source_and_times():
     }
     assert second["y"] is None
     assert second["at"] is None
+
+
+def test_dictionaries_are_written_as_their_values_whatever_they_hold():
+    kinds = {
+        "of_two": pa.array(["a", "b", None]).dictionary_encode(),
+        "of_one": pa.array(["a", "a", "a"]).dictionary_encode(),
+        "one_or_null": pa.array(["a", None, "a"]).dictionary_encode(),
+        "null_inside": pa.DictionaryArray.from_arrays([0, 0, 0], pa.array([None], pa.string())),
+        "bytes": pa.array([b"\xff", b"\xff", b"\xff"]).dictionary_encode(),
+    }
+    rows = pa.RecordBatch.from_pydict({"id": [1, 2, 3], **kinds})
+    found = [json.loads(value) for value in to_json_values(rows, 7)]
+    expected = {name: column.to_pylist() for name, column in kinds.items()}
+    expected["bytes"] = ["/w=="] * 3
+    assert {name: [row[name] for row in found] for name in kinds} == expected
+    only = [json.loads(v) for v in to_json_values(rows.select(["of_one"]), 7)]
+    assert only == [{"of_one": "a", "scored_time_ms": 7}] * 3
+    assert to_json_values(rows.slice(0, 0), 7) == []
