@@ -24,6 +24,7 @@ from apache_beam.options.pipeline_options import (
 from pipelines.cache import cache_folder
 from pipelines.flink_rest import FlinkRest, Slots
 from pipelines.flink_versions import BEAM_JAVA_VERSION, FLINK_MINOR
+from pipelines.settings import Passing
 
 RUNNERS = ("flink", "flinkrunner")
 SHARING = ("machine", "process")
@@ -232,7 +233,7 @@ def _ask(master: str, problems: list[str]) -> Slots | None:
     try:
         version, slots = rest.version(), rest.slots()
     except (OSError, LookupError, ValueError, KeyError) as e:
-        problems.append(f"--flink_master: no JobManager answers at {rest.url}: {e}")
+        problems.append(Passing(f"--flink_master: no JobManager answers at {rest.url}: {e}"))
         return None
     if not version.startswith(f"{FLINK_MINOR}."):
         problems.append(
@@ -241,8 +242,10 @@ def _ask(master: str, problems: list[str]) -> Slots | None:
         )
     if not slots.total:
         problems.append(
-            f"--flink_master: {rest.url} has {slots.task_managers} TaskManagers and no slots. "
-            "Start a TaskManager, and see that it finds the JobManager"
+            Passing(
+                f"--flink_master: {rest.url} has {slots.task_managers} TaskManagers and no slots. "
+                "Start a TaskManager, and see that it finds the JobManager"
+            )
         )
         return None
     return slots

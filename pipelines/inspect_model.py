@@ -23,10 +23,11 @@ from models.inspection import ModelReport, inspect_model
 from models.model_error import ModelError
 from models.servable import load_servable
 from models.signature import find_unsupported
+from pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from pipelines.first_scores import FirstScores, print_first_scores, score_first_rows
 from pipelines.options import make_parser
 from pipelines.settings import BadOptions, BatchScoringSettings
-from pipelines.summary import EXIT_FAILED, EXIT_OK, EXIT_WRONG, say
+from pipelines.summary import say
 
 _USAGE = "python -m pipelines.inspect_model --model PATH [--input PATH] [options]"
 

@@ -26,9 +26,10 @@ from models.model_error import ModelError
 from models.model_process import ModelProcess
 from models.servable import Servable, load_servable
 from pipelines.checks import choose_inputs, choose_outputs, choose_rules, scores_schema
+from pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from pipelines.options import make_parser
 from pipelines.settings import BadOptions, BatchScoringSettings
-from pipelines.summary import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG, say
+from pipelines.summary import say
 from transforms.dead_letters import REASON_COLUMNS
 from transforms.io.delta import find_table_problems, open_table
 from transforms.io.history import LivePartition, read_live_partitions

@@ -31,9 +31,10 @@ from rich.live import Live
 
 from models.flights import FILLS, OUTPUT, train_flights
 from models.flights_data import KEY, PARTITION_COLUMN, prepare_flights
+from pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from pipelines.run_local import DATASET, HELD_OUT, MODEL, SCORES, scoring_arguments
 from pipelines.score_batch import execute
-from pipelines.summary import EXIT_FAILED, EXIT_OK, EXIT_WRONG, say
+from pipelines.summary import say
 from transforms.io.kafka_client import Connection, list_partitions, to_positions
 
 FIRST_DAY = HELD_OUT.removeprefix(PARTITION_COLUMN + "=").split("..")[0]

@@ -26,6 +26,7 @@ from apache_beam.runners.runner import PipelineResult
 from rich.console import Console
 
 from pipelines import __version__
+from pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from pipelines.first_scores import print_first_scores, score_first_rows
 from pipelines.flink import FlinkOptions, complete_arguments, name_job, place
 from pipelines.options import make_parser
@@ -34,10 +35,6 @@ from pipelines.progress import show_progress
 from pipelines.runners import make_runner, read_signature, run_pipeline, runner_name
 from pipelines.settings import BadOptions, BatchScoringSettings
 from pipelines.summary import (
-    EXIT_FAILED,
-    EXIT_OK,
-    EXIT_STOPPED,
-    EXIT_WRONG,
     Report,
     print_failures,
     print_nothing_left,
@@ -267,7 +264,7 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:
         plan = make_plan(settings, lambda s, digest: read_signature(s, digest, options))
     except BadOptions as e:
         print_problems(e.problems, errors)
-        return Ended(EXIT_WRONG)
+        return Ended(e.exit_code)
     if plan.work is None or settings.check:
         if plan.work is not None:
             return Ended(_check(plan, plan.work, settings, console, errors))
@@ -305,7 +302,7 @@ def _check(
             found = score_first_rows(model, settings)
     except BadOptions as e:
         print_problems(e.problems, errors)
-        return EXIT_WRONG
+        return e.exit_code
     print_first_scores(found, console)
     return EXIT_FAILED if plan.failed or found.failure else EXIT_OK
 

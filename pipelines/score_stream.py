@@ -30,6 +30,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from confluent_kafka import KafkaException
 from rich.console import Console
 
+from pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK
 from pipelines.flink import FlinkOptions, complete_arguments, place
 from pipelines.flink_stream import (
     STREAM_DEFAULTS,
@@ -41,7 +42,7 @@ from pipelines.flink_stream import (
     refuse_second_job,
     spread_keys,
 )
-from pipelines.options import make_parser
+from pipelines.options import BatchScoringOptions, make_parser
 from pipelines.runners import (
     make_runner,
     read_signature,
@@ -55,11 +56,11 @@ from pipelines.score_batch import (
     read_counters,
     root_cause,
 )
-from pipelines.settings import BadOptions
+from pipelines.settings import BadOptions, Passing
 from pipelines.stream_access import allow
 from pipelines.stream_plan import StreamPlan, plan_stream
 from pipelines.stream_settings import StreamScoringOptions, StreamScoringSettings
-from pipelines.summary import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG, say
+from pipelines.summary import say
 from pipelines.supervise import supervise
 from transforms.io.decode import DecodeRecords
 from transforms.io.delta_append import SCORED_DATE, prepare_table
@@ -68,7 +69,7 @@ from transforms.io.kafka_client import advance_group, is_refused, list_partition
 from transforms.io.kafka_sink import WriteKafka, end_old_transactions
 from transforms.io.kafka_timer import PollKafka
 from transforms.io.kafka_unread import find_unread, read_topic_ends
-from transforms.io.schema_registry import RegistryFails
+from transforms.io.schema_registry import RegistryAway, RegistryFails
 from transforms.score import Score
 
 _USAGE = (
@@ -130,19 +131,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
     """Check, plan and score, as the command line says."""
     options = parse_options(argv)
+    is_check = options.view_as(BatchScoringOptions).check
+    if options.view_as(StreamScoringOptions).restart and not is_check:
+        once = [flag for flag in argv if flag != "--restart"]
+        # The group is set to the start once: who comes after a failure goes on where it is.
+        again = _without_start(once)
+        return supervise(once, again, lambda text: say(errors, text), "pipelines.score_stream")
     try:
         settings = read_settings(argv, options)
-        if options.view_as(StreamScoringOptions).restart and not settings.scoring.check:
-            once = [flag for flag in argv if flag != "--restart"]
-            # The group is set to the start once: who comes after a failure goes on where it is.
-            again = _without_start(once)
-            return supervise(once, again, lambda text: say(errors, text), "pipelines.score_stream")
         plan = plan_stream(settings, lambda s, digest: read_signature(s, digest, options))
         if runner_name(options) == "FlinkRunner":
             refuse_second_job(options, settings)
     except BadOptions as e:
         print_problems(e.problems, errors)
-        return EXIT_WRONG
+        return e.exit_code
     if settings.scoring.check:
         _print_plan(settings, plan, console)
         return EXIT_OK
@@ -150,7 +152,7 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
         return _run(settings, plan, options, console)
     except BadOptions as e:
         print_problems(e.problems, errors)
-        return EXIT_WRONG
+        return e.exit_code
     except KeyboardInterrupt:
         errors.print("Stopped. Run the same command to go on.")
         return EXIT_FAILED
@@ -254,6 +256,8 @@ def _register_schema(settings: StreamScoringSettings, plan: StreamPlan) -> Strea
     subject = f"{settings.output_topic}-value"
     try:
         schema_id = settings.registry.connect().register(subject, plan.write.avro.schema)
+    except RegistryAway as e:
+        raise BadOptions([Passing(f"--schema_registry: {e}")]) from e
     except (ValueError, RegistryFails) as e:
         raise BadOptions(
             [

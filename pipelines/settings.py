@@ -13,12 +13,17 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from models.conversions import RAGGED, parse_conversion
 from models.versions import DIGEST_PREFIX
+from pipelines.exit_codes import EXIT_FAILED, EXIT_WRONG
 from pipelines.options import BatchScoringOptions
 from transforms.io.files import MOST_BATCH_BYTES, MOST_VALUE_BYTES, Limits
 from transforms.io.partitions import PartitionSpec
 from transforms.score import DIGEST_COLUMN
 
 _SECRET_NAMES = re.compile(r"(?i)(^|[&_-])\w*(token|secret|password|passwd|key|sig|signature)\w*=")
+
+
+class Passing(str):
+    """A sentence about what may be gone at the next attempt: something does not answer."""
 
 
 class BadOptions(ValueError):
@@ -28,6 +33,12 @@ class BadOptions(ValueError):
         """Keep the problems, without repetitions, in order."""
         self.problems = list(dict.fromkeys(problems))
         super().__init__("\n".join(self.problems))
+
+    @property
+    def exit_code(self) -> int:
+        """What a command ends with: who starts it again may do so after 1, and not after 2."""
+        is_passing = all(isinstance(problem, Passing) for problem in self.problems)
+        return EXIT_FAILED if is_passing else EXIT_WRONG
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient
 
+from pipelines.settings import Passing
 from transforms.io.kafka_client import Connection, is_refused
 
 _QUICK_SECONDS = 10.0
@@ -41,10 +42,9 @@ def connect(connection: Connection, problems: list[str]) -> AdminClient | None:
             client.poll(0)  # has the client tell what it met
             reason = _choose(e.args[0], told)
             if reason.code() in _FINAL or time.monotonic() > deadline:
-                problems.append(
-                    f"--brokers: expected Kafka at {connection.brokers}, got: {reason.str()}"
-                    + _ADVICE.get(reason.code(), "")
-                )
+                told_of = f"--brokers: expected Kafka at {connection.brokers}, got: {reason.str()}"
+                is_final = reason.code() in _FINAL
+                problems.append(told_of + _ADVICE[reason.code()] if is_final else Passing(told_of))
                 return None
 
 

@@ -25,7 +25,7 @@ from pipelines.checks import (
     scores_schema,
 )
 from pipelines.plan import find_digest, make_score_spec
-from pipelines.settings import BadOptions, BatchScoringSettings
+from pipelines.settings import BadOptions, BatchScoringSettings, Passing
 from pipelines.stream_access import allow, connect, find_access_problems
 from pipelines.stream_settings import StreamScoringSettings
 from transforms.dead_letters import REASON_COLUMNS
@@ -40,6 +40,7 @@ from transforms.io.kafka import RAW_SCHEMA, ReadSpec
 from transforms.io.kafka_client import NotAllowed, list_partitions, read_topic_id
 from transforms.io.kafka_sink import WriteSpec
 from transforms.io.schema_file import parse_features, parse_types
+from transforms.io.schema_registry import RegistryAway
 from transforms.score import ScoreSpec
 from transforms.swap import SwapSpec
 
@@ -329,6 +330,8 @@ def _schema_text(settings: StreamScoringSettings, problems: list[str]) -> str:
             f"--schema_registry: expected a subject {subject} at {settings.registry.url}, there is "
             "none. Give the Avro schema that values are to be read as with --schema"
         )
+    except RegistryAway as e:
+        problems.append(Passing(f"--schema_registry: {e}"))
     except (ValueError, OSError) as e:
         flag = "--schema_registry" if scoring.schema is None else f"--schema: {scoring.schema}"
         problems.append(f"{flag}: {e}")

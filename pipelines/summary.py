@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK
 from pipelines.mapping import describe_steps
 from pipelines.plan import Plan, Work
 from pipelines.settings import BatchScoringSettings
@@ -16,11 +17,6 @@ from transforms import metrics
 from transforms.elements import UNKNOWN_ROWS, Outcome
 from transforms.io.layout import dead_letters_root
 
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_WRONG = 2
-EXIT_DEAD_LETTERS = 3
-EXIT_STOPPED = 130
 _MOST_SHOWN = 10
 _STEPS = (
     metrics.READ_MS,

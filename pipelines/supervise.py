@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NamedTuple
 
-from pipelines.summary import EXIT_FAILED
+from pipelines.exit_codes import EXIT_FAILED
 
 _LONGEST_WAIT_SECONDS = 60.0
 # Who ran for so long had a new cause to fail, and starts with a short wait again.

@@ -25,9 +25,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from pipelines.settings import BadOptions, find_secret
 from pipelines.status import PartitionStatus, read_status
-from pipelines.summary import EXIT_FAILED, EXIT_OK, EXIT_WRONG, say
+from pipelines.summary import say
 from transforms.io.delta import open_table
 from transforms.io.history import LivePartition, read_commits, read_live_partitions
 from transforms.io.partitions import PartitionSpec, parse_partition_path

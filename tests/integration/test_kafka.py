@@ -333,8 +333,24 @@ def test_wrong_topics_schema_and_brokers_are_told_before_the_first_record(
     assert score_stream.main(stream_arguments(schema=None)) == 2
     assert "--schema: expected a file that says the types of id" in capsys.readouterr().err
 
-    assert score_stream.main(stream_arguments(brokers="127.0.0.1:1")) == 2
-    assert "--brokers: expected Kafka at 127.0.0.1:1" in capsys.readouterr().err
+    assert score_stream.main(stream_arguments(brokers="127.0.0.1:1", model="no/model")) == 2
+    err = capsys.readouterr().err
+    assert "--brokers: expected Kafka at 127.0.0.1:1" in err
+    assert "no/model" in err
+
+
+def test_a_stream_that_is_started_before_its_broker_waits_for_it(
+    broker, topics, stream_arguments, start_stream, capsys
+):
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 100)))
+    broker.kill()
+    assert score_stream.main(stream_arguments()) == 1  # systemd and Kubernetes start it again
+    assert f"--brokers: expected Kafka at {broker.address}" in capsys.readouterr().err
+    process = start_stream(stream_arguments("--restart"))
+    wait_until(lambda: "it is started again in 1 s" in process.printed.read_text())
+    broker.start()
+    wait_until(lambda: count_of(broker.address, topics[1]) == 100)
+    stop(process)
 
 
 def test_latency_target_changes_no_score(broker, topics, stream_arguments):

@@ -37,6 +37,10 @@ class RegistryFails(OSError):
     """The registry does not answer, or refuses to; the message says why."""
 
 
+class RegistryAway(RegistryFails):
+    """The registry does not answer, or not yet."""
+
+
 class Registered(NamedTuple):
     """A schema as the registry has it."""
 
@@ -157,7 +161,7 @@ class RegistryClient:
             answer = self._session.request(method, where, json=body, timeout=_TIMEOUT_SECONDS)
             told = answer.json() if answer.content else {}
         except (requests.RequestException, ValueError) as e:
-            raise RegistryFails(f"{where}: expected a schema registry, got: {e}") from e
+            raise RegistryAway(f"{where}: expected a schema registry, got: {e}") from e
         if answer.status_code == 404:
             return None
         if answer.ok and isinstance(told, dict):
@@ -167,7 +171,8 @@ class RegistryClient:
             raise ValueError(f"{where}: {why}")
         if answer.status_code in (401, 403):
             why += f". Credentials: {REGISTRY_PREFIX}basic.auth.user.info in --kafka_config"
-        raise RegistryFails(f"{where}: expected an answer, got {answer.status_code}: {why}")
+        kind = RegistryAway if answer.status_code >= 500 else RegistryFails
+        raise kind(f"{where}: expected an answer, got {answer.status_code}: {why}")
 
 
 def _check_type(answer: dict[str, Any]) -> None:

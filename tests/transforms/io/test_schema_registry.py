@@ -14,7 +14,7 @@ from tests.registry import run_registry
 from transforms.io import schema_registry
 from transforms.io.decode import DecodeSpec, decode_batch
 from transforms.io.kafka_client import Connection, parse_properties
-from transforms.io.schema_registry import Registry, RegistryFails
+from transforms.io.schema_registry import Registry, RegistryAway, RegistryFails
 
 
 def record(*fields, name="Row"):
@@ -119,7 +119,7 @@ def test_a_registry_that_is_away_is_no_dead_letter(registry, monkeypatch):
         schema_registry, "_RETRY", Retry(2, status_forcelist=[503], raise_on_status=False)
     )
     registry.fails = 503
-    with pytest.raises(RegistryFails, match="got 503: the backend is away"):
+    with pytest.raises(RegistryAway, match="got 503: the backend is away"):
         decode(registry, [value])
     assert len(registry.asked) == 3, "it is asked again before that"
 
@@ -157,5 +157,5 @@ def test_credentials_come_from_the_file_and_go_to_the_registry_only(tmp_path):
 
 def test_what_is_no_registry_is_told(monkeypatch):
     monkeypatch.setattr(schema_registry, "_RETRY", Retry(0))
-    with pytest.raises(RegistryFails, match="expected a schema registry"):
+    with pytest.raises(RegistryAway, match="expected a schema registry"):
         Registry(url="http://127.0.0.1:1").connect().latest("s")
