@@ -37,6 +37,7 @@ from deploy.local.processes import free_ports
 
 _BUILD = Path("build")
 _POLL_SECONDS = 0.1
+_POLLS_PER_LOOK = 20
 _PYTHON = "Python workers"
 
 
@@ -99,11 +100,15 @@ class _Watcher(threading.Thread):
         self._cpu: dict[int, tuple[str, float]] = {}
 
     def run(self) -> None:
+        polls = 0
         while not self._stopped.wait(_POLL_SECONDS):
             receipts = (self._output / "_scoreline" / "receipts").glob("*/*-scores.json")
             if self.first_row_s is None and next(receipts, None):
                 self.first_row_s = time.perf_counter() - self._began
-            self._look()
+            # Looking at all processes takes 8 ms of the time that they could use.
+            if polls % _POLLS_PER_LOOK == 0:
+                self._look()
+            polls += 1
 
     def stop(self) -> None:
         self._stopped.set()

@@ -48,6 +48,10 @@ _JAVA_OPTIONS = (
     *(f"--add-exports={package}=ALL-UNNAMED" for package in _EXPORTS),
     *(f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in _OPENS),
     "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
+    # No row passes through Java, and there are no processors to spare: what the second compiler
+    # does for long runs of the same code would cost more than it gives.
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
 )
 _LOG4J = """
 rootLogger.level = INFO
