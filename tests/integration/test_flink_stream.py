@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import psutil
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from pipelines import score_stream
 from pipelines.flink import job_server_jar
@@ -88,21 +91,59 @@ def scored(broker, topics):
     return [score for score in scores_of(broker.address, topics[1]) if score["id"] >= 0]
 
 
-@pytest.mark.parametrize("flags", [(), ("--exactly_once",)], ids=["at_least_once", "exactly_once"])
-def test_a_killed_task_manager_costs_no_record(cluster, broker, topics, start_warm, flags):
+def kill_task_manager(cluster):
+    psutil.Process(cluster.processes.recorded()[cluster.task_managers()[0]].pid).kill()
+
+
+def kill_worker(cluster):
+    cluster.workers()[0].kill()
+
+
+@pytest.mark.parametrize(
+    ("kill", "flags"),
+    [
+        (kill_task_manager, ()),
+        (kill_task_manager, ("--exactly_once",)),
+        (kill_worker, ("--exactly_once",)),
+    ],
+    ids=["task_manager-at_least_once", "task_manager-exactly_once", "worker-exactly_once"],
+)
+def test_who_is_killed_in_mid_stream_costs_no_record_and_who_comes_is_used(
+    cluster, broker, topics, start_warm, kill, flags
+):
     process = start_warm(*flags)
     feed = Feed(broker.address, topics[0], seconds=8.0)
     wait_until(lambda: count_of(broker.address, topics[1]) > WARM + RECORDS // 4)
-    psutil.Process(cluster.processes.recorded()[cluster.task_managers()[0]].pid).kill()
+    kill(cluster)
     assert sum(offsets_of(broker, topics).values()) < WARM + RECORDS
     feed.finish()
     wait_for_offsets(broker, topics, WARM + RECORDS)
+    cluster.scale(2)
+    wait_until(lambda: len(cluster.workers()) == 2, 120)
+    send(make_producer(broker.address), topics[0], as_json(rows(RECORDS, 1000)))
+    wait_for_offsets(broker, topics, WARM + RECORDS + 1000)
+    assert "Flink restarts the job" in stop(process)
+    assert_scored(scored(broker, topics), RECORDS + 1000, exactly_once=bool(flags))
+
+
+def test_a_job_that_died_with_its_job_manager_is_started_again(cluster, broker, topics, start_warm):
+    process = start_warm("--exactly_once", "--restart")
+    feed = Feed(broker.address, topics[0], seconds=8.0)
+    wait_until(lambda: count_of(broker.address, topics[1]) > WARM + RECORDS // 4)
+    job_manager = psutil.Process(cluster.processes.recorded()["jobmanager"].pid)
+    job_manager.kill()
+    job_manager.wait(60)
+    assert sum(offsets_of(broker, topics).values()) < WARM + RECORDS
+    cluster.up(cluster.spec, 2)
+    feed.finish()
+    wait_for_offsets(broker, topics, WARM + RECORDS)
     out = stop(process)
-    assert "Flink restarts the job" in out
-    assert_scored(scored(broker, topics), RECORDS, exactly_once=bool(flags))
+    assert "knows the job no more: its JobManager was restarted" in out
+    assert "The job ended with exit code 1; it is started again in 1 s" in out
+    assert_scored(scored(broker, topics), RECORDS, exactly_once=True)
 
 
-def test_a_stop_is_in_order_and_the_next_job_survives_a_killed_worker(
+def test_a_stop_is_in_order_and_its_savepoint_is_where_a_job_without_a_group_goes_on(
     cluster, broker, topics, on_flink, start_stream, start_warm, capsys
 ):
     process = start_warm()
@@ -112,10 +153,13 @@ def test_a_stop_is_in_order_and_the_next_job_survives_a_killed_worker(
     send(producer, topics[0], as_json(rows(0, 1000)))
     wait_for_offsets(broker, topics, WARM + 1000)
     out = stop(process)
-    assert "stopped; the savepoint is file:" in out
+    (savepoint,) = re.findall(r"stopped; the savepoint is (file:\S+)", out)
     assert "read 1,400 records, scored 1,400, dead letters 0" in out
 
-    process = start_stream(on_flink())
+    group = f"group-of-{topics[0]}"  # as if its offsets had expired
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    admin.delete_consumer_groups([group])[group].result(30)
+    process = start_stream(on_flink(f"--savepoint_path={savepoint}"))
     send(producer, topics[0], as_json(rows(1000, 1000)))
     wait_for_offsets(broker, topics, WARM + 2000)
     cluster.workers()[0].kill()
