@@ -47,6 +47,7 @@ DESIGNS = {
     "bare": ("benchmarks.stream_bare", ()),
     "scoreline": ("pipelines.score_stream", ()),
     "target_100": ("pipelines.score_stream", ("--latency_target_ms=100",)),
+    "target_300": ("pipelines.score_stream", ("--latency_target_ms=300",)),
     "exactly_once": ("pipelines.score_stream", ("--exactly_once",)),
     "prism": ("pipelines.score_stream", (_PRISM,)),
     "runinference": ("benchmarks.stream_runinference", (_PRISM,)),

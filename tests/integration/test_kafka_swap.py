@@ -19,7 +19,7 @@ from tests.kafka import (
     stop,
     wait_until,
 )
-from tests.model_zoo import save_litert
+from tests.model_zoo import save_keras_3_export, save_litert
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 CHUNK = 1100  # more than a sample
@@ -51,7 +51,8 @@ class Stream:
         partial.rename(self._folder / f"{number}.tflite")
 
     def digest(self, number):
-        return digest_model(str(self._folder / f"{number}.tflite"))
+        file = self._folder / f"{number}.tflite"
+        return digest_model(str(file if file.exists() else self._folder / str(number)))
 
     def feed_until(self, condition):
         """Send rows and wait until they are scored, again and again until a condition holds."""
@@ -104,7 +105,9 @@ def test_a_stream_swaps_refuses_what_does_not_hold_and_goes_back(
     stream, stream_arguments, start_stream, models, tmp_path
 ):
     folder = tmp_path / "versions"
-    process = start_stream(stream_arguments(model=folder, watch_model_s=0.1))
+    # A call of a SavedModel takes several times that of a small .tflite.
+    watch = {"model": folder, "watch_model_s": 0.1, "swap_max_latency_ratio": 100}
+    process = start_stream(stream_arguments(**watch))
     stream.feed_until(lambda: True)
     stream.add(2, models["near"])
     stream.feed_until(lambda: stream.last_digest() == stream.digest(2))
@@ -114,9 +117,13 @@ def test_a_stream_swaps_refuses_what_does_not_hold_and_goes_back(
         stream.feed_until(mark.exists)
     (folder / "SERVING").write_text("1.tflite\n")
     stream.feed_until(lambda: stream.last_digest() == stream.digest(1))
+    save_keras_3_export(tmp_path / "saved_model")  # a SavedModel is a folder, and may follow a file
+    (tmp_path / "saved_model").rename(folder / "6")
+    (folder / "SERVING").unlink()
+    stream.feed_until(lambda: stream.last_digest() == stream.digest(6))
     printed = stop(process)
-    stream.assert_scored((1, "good"), (2, "near"), (1, "good"))
-    assert printed.count("took over from") == 2
+    stream.assert_scored((1, "good"), (2, "near"), (1, "good"), (6, "good"))
+    assert printed.count("took over from") == 3
     assert printed.count(" is refused (") == 3
     for told in (
         "Model 2.tflite took over from 1.tflite",
@@ -124,6 +131,7 @@ def test_a_stream_swaps_refuses_what_does_not_hold_and_goes_back(
         "expected at most 0.2 (--swap_max_disagreement)",
         "output 'z' is new",
         "Model 1.tflite took over from 2.tflite",
+        "Model 6 took over from 1.tflite",
     ):
         assert told in printed, printed
 
