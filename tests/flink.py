@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -51,6 +51,13 @@ def start_cluster(folder: Path, task_managers: int, **fields: object) -> Iterato
         cluster.down()
         _, left = psutil.wait_procs(started, timeout=0)
         assert not left
+
+
+def kill_workers(cluster: FlinkCluster) -> None:
+    """Kill every Python worker: one that an ended job left behind may be among them."""
+    for worker in cluster.workers():
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
 
 
 class Job:

@@ -31,10 +31,11 @@ def options_of(lake, model, output, *more):
     return [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={output}", *more]
 
 
+@pytest.mark.timeout(400)  # eight processes that load TensorFlow, on two cores, beside other tests
 def test_eight_runs_at_once_commit_each_partition_once(tmp_path, lake, zoo):
     output = tmp_path / "scores"
     options = options_of(lake, zoo("model.tflite"), output, "--workers=1")
-    ended = race(tmp_path, 8, *options)
+    ended = race(tmp_path, 8, *options, timeout=380)
     assert [run.code for run in ended] == [0] * 8, ended
     committed = 0
     for run in ended:

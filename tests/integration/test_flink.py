@@ -19,7 +19,7 @@ from deploy.local.processes import free_ports, wait_for
 from pipelines import score_batch, table
 from pipelines.flink_versions import FLINK_VERSION
 from tests.fakes import write_file
-from tests.flink import Job, require_flink, start_cluster
+from tests.flink import Job, kill_workers, require_flink, start_cluster
 
 pytestmark = [pytest.mark.flink, pytest.mark.timeout(600)]
 
@@ -178,7 +178,7 @@ def test_a_killed_worker_without_retries_fails_the_job_and_a_rerun_goes_on(
     output = tmp_path / "scores"
     job = Job(tmp_path, *options_of("--number_of_execution_retries=0"))
     job.wait_for("staged shards", lambda: staged(output) >= 3)
-    cluster.workers()[0].kill()
+    kill_workers(cluster)
     ended = job.end()
     assert ended.code == 1, ended
     assert re.search(r"The job failed: .*(SDK|closed|cancelled|CANCELLED|UNAVAILABLE)", ended.err)

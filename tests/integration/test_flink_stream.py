@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipelines import score_stream
 from pipelines.flink import job_server_jar
-from tests.flink import start_cluster
+from tests.flink import kill_workers, start_cluster
 from tests.kafka import (
     Feed,
     as_json,
@@ -95,18 +95,14 @@ def kill_task_manager(cluster):
     psutil.Process(cluster.processes.recorded()[cluster.task_managers()[0]].pid).kill()
 
 
-def kill_worker(cluster):
-    cluster.workers()[0].kill()
-
-
 @pytest.mark.parametrize(
     ("kill", "flags"),
     [
         (kill_task_manager, ()),
         (kill_task_manager, ("--exactly_once",)),
-        (kill_worker, ("--exactly_once",)),
+        (kill_workers, ("--exactly_once",)),
     ],
-    ids=["task_manager-at_least_once", "task_manager-exactly_once", "worker-exactly_once"],
+    ids=["task_manager-at_least_once", "task_manager-exactly_once", "workers-exactly_once"],
 )
 def test_who_is_killed_in_mid_stream_costs_no_record_and_who_comes_is_used(
     cluster, broker, topics, start_warm, kill, flags
@@ -162,7 +158,7 @@ def test_a_stop_is_in_order_and_its_savepoint_is_where_a_job_without_a_group_goe
     process = start_stream(on_flink(f"--savepoint_path={savepoint}"))
     send(producer, topics[0], as_json(rows(1000, 1000)))
     wait_for_offsets(broker, topics, WARM + 2000)
-    cluster.workers()[0].kill()
+    kill_workers(cluster)
     send(producer, topics[0], as_json(rows(2000, 1000)))
     wait_for_offsets(broker, topics, WARM + 3000)
     assert "Flink restarts the job" in stop(process)
