@@ -5,7 +5,7 @@ import pytest
 from pipelines import score_stream
 from pipelines.score_batch import find_unknown_options
 from pipelines.score_stream import _without_start, parse_options
-from pipelines.settings import BadOptions
+from pipelines.settings import BadOptions, Passing
 from pipelines.stream_plan import choose_model, make_swap_spec
 from pipelines.stream_settings import StreamScoringSettings
 from pipelines.supervise import is_failure, next_pause
@@ -172,6 +172,12 @@ def test_pauses_double_up_to_a_minute_and_begin_again_after_a_steady_run():
         pauses.append(pause.seconds)
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
     assert next_pause(failures, 61.0) == (1, 1)
+
+
+def test_who_does_not_answer_is_a_failure_unless_something_is_wrong_too():
+    away = Passing("--brokers: expected Kafka at …")
+    assert is_failure(BadOptions([away, away]).exit_code)
+    assert not is_failure(BadOptions([away, "--keys is required"]).exit_code)
 
 
 def test_wrong_options_and_ends_are_not_failures():
