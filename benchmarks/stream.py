@@ -212,7 +212,7 @@ def running(
             scorer.wait()
 
 
-def _used(process: psutil.Process) -> tuple[float, float]:
+def read_used(process: psutil.Process) -> tuple[float, float]:
     """Return CPU seconds and resident MB of a process and its children."""
     seconds = size = 0.0
     for each in (process, *process.children(recursive=True)):
@@ -227,7 +227,7 @@ def measure(case: Case, brokers: str) -> Found:
     """Run a design on a load and return what came of it."""
     work = workload(BUILD)
     with running(case, brokers, work) as (process, topic, incoming):
-        before, peak = _used(process)
+        before, peak = read_used(process)
         sender = start_sending(brokers, topic, case.pattern, case.rate, case.seconds)
         found: list[tuple[float, float]] = []
         heard = looked = time.monotonic()
@@ -240,12 +240,12 @@ def measure(case: Case, brokers: str) -> Found:
                 found += some
                 heard = now
             if now - looked > 1:
-                looked, peak = now, max(peak, _used(process)[1])
+                looked, peak = now, max(peak, read_used(process)[1])
             if wanted is None and sender.poll() is not None:
                 wanted, heard = int(sender.communicate()[0]), now
             if wanted is not None and now - heard > _PATIENCE_SECONDS:
                 break
-        used, _ = _used(process)
+        used, _ = read_used(process)
     at, due = np.array(found or [(0.0, 0.0)]).T
     whole = max((at.max() - due.min()) / 1000, 1e-9)
     return Found(at, due, wanted, (used - before) / whole, peak)
@@ -275,9 +275,9 @@ def measure_idle(design: str, brokers: str, seconds: float) -> float:
     """Return the cores that a design uses while nothing comes."""
     case = Case(design=design, pattern="steady", partitions=1, rate=0, seconds=0, warm_up=0)
     with running(case, brokers, workload(BUILD)) as (process, _, _):
-        before, _ = _used(process)
+        before, _ = read_used(process)
         time.sleep(seconds)
-        after, _ = _used(process)
+        after, _ = read_used(process)
     return (after - before) / seconds
 
 

@@ -17,11 +17,10 @@ import time
 from collections.abc import Sequence
 
 import orjson
-import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.data import KEY, Workload
-from benchmarks.stream import BUILD, DESIGNS, Case, print_row, running
+from benchmarks.stream import BUILD, DESIGNS, Case, print_row, read_used, running
 from benchmarks.stream_load import DUE, input_names, read_rows, workload
 
 _PATIENCE_SECONDS = 30.0
@@ -30,7 +29,7 @@ _PATIENCE_SECONDS = 30.0
 def send_all(brokers: str, topic: str, rows: int, work: Workload) -> None:
     """Send flights as fast as the broker takes them."""
     flights = read_rows(work, input_names(work.models["small"]))
-    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 5})
+    producer = Producer({"bootstrap.servers": brokers})
     for number in range(rows):
         row = {**flights[number % len(flights)], KEY: number, DUE: 1.0}
         while True:
@@ -54,16 +53,14 @@ def drained_seconds(brokers: str, topic: str, partitions: int, rows: int) -> flo
         {"bootstrap.servers": brokers, "group.id": "bench-drain", "enable.auto.commit": False}
     )
     consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
-    times: list[int] = []
-    heard = time.monotonic()
-    while sum(_ends(consumer, topic, partitions)) < rows + 1:
-        now = _ends(consumer, topic, partitions)
-        if now != times:
-            times, heard = now, time.monotonic()
-        if time.monotonic() - heard > _PATIENCE_SECONDS:
-            raise RuntimeError(f"expected {rows:,} scores, got {sum(now):,}")
-        time.sleep(0.5)
     try:
+        there, heard = 0, time.monotonic()
+        while (now := _count(consumer, topic, partitions)) < rows + 1:
+            if now != there:
+                there, heard = now, time.monotonic()
+            if time.monotonic() - heard > _PATIENCE_SECONDS:
+                raise RuntimeError(f"expected {rows:,} scores, got {now:,}")
+            time.sleep(0.5)
         stamps: list[int] = []
         while len(stamps) < rows + 1:
             messages = consumer.consume(10_000, 1.0)
@@ -76,11 +73,11 @@ def drained_seconds(brokers: str, topic: str, partitions: int, rows: int) -> flo
     return (stamps[-1] - stamps[1]) / 1000
 
 
-def _ends(consumer: Consumer, topic: str, partitions: int) -> list[int]:
-    return [
+def _count(consumer: Consumer, topic: str, partitions: int) -> int:
+    return sum(
         consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1]
         for number in range(partitions)
-    ]
+    )
 
 
 def measure_drain(design: str, brokers: str, partitions: int, rows: int) -> tuple[float, float]:
@@ -94,15 +91,12 @@ def measure_drain(design: str, brokers: str, partitions: int, rows: int) -> tupl
         for each in processes:
             each.suspend()
         send_all(brokers, topic, rows, work)
-        before = _cpu_seconds(processes)
+        before, _ = read_used(process)
         for each in processes:
             each.resume()
         seconds = drained_seconds(brokers, topic.removesuffix("in") + "out", partitions, rows)
-        return rows / seconds, (_cpu_seconds(processes) - before) / seconds
-
-
-def _cpu_seconds(processes: Sequence[psutil.Process]) -> float:
-    return sum(sum(each.cpu_times()[:2]) for each in processes)
+        after, _ = read_used(process)
+        return rows / seconds, (after - before) / seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -312,13 +312,15 @@ def to_raw_batch(topic: str, messages: Sequence[Any]) -> pa.RecordBatch:
     )
 
 
+def largest_by_partition(batch: pa.RecordBatch, column: str) -> dict[int, int]:
+    """Return the largest value of a column of whole numbers in each partition of the topic."""
+    partitions, values = batch.column(PARTITION).to_numpy(), batch.column(column).to_numpy()
+    return {p: int(values[partitions == p].max()) for p in np.unique(partitions).tolist()}
+
+
 def _newest_seconds(raw: pa.RecordBatch) -> dict[int, float]:
     """Return when the newest record of each partition was made."""
-    partitions, times_ms = raw.column(PARTITION).to_numpy(), raw.column(TIME_MS).to_numpy()
-    return {
-        partition: float(times_ms[partitions == partition].max()) / 1000
-        for partition in np.unique(partitions).tolist()
-    }
+    return {p: time_ms / 1000 for p, time_ms in largest_by_partition(raw, TIME_MS).items()}
 
 
 class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException
 from deltalake.exceptions import DeltaError
@@ -23,7 +22,7 @@ from transforms.io.encode import to_columns, to_json_values
 from transforms.io.encode_avro import AvroEncoder, AvroSpec
 from transforms.io.held_rows import HeldRows
 from transforms.io.holding import holding_of
-from transforms.io.kafka import KEY, OFFSET, PARTITION, VALUE
+from transforms.io.kafka import KEY, OFFSET, PARTITION, VALUE, largest_by_partition
 from transforms.io.kafka_client import (
     DELIVERY_MS,
     TIMEOUT_SECONDS,
@@ -173,11 +172,8 @@ class _Slot:
 
     def observe(self, batch: pa.RecordBatch) -> None:
         """Take note of where the records of a batch are from."""
-        partitions = batch.column(PARTITION).to_numpy()
-        offsets = batch.column(OFFSET).to_numpy()
-        for partition in np.unique(partitions).tolist():
-            behind = int(offsets[partitions == partition].max()) + 1
-            self._offsets[partition] = max(behind, self._offsets.get(partition, 0))
+        for partition, offset in largest_by_partition(batch, OFFSET).items():
+            self._offsets[partition] = max(offset + 1, self._offsets.get(partition, 0))
 
     def _report(self, error: KafkaError | None, message: Any) -> None:
         if error is not None and len(self._failed) < 3:
