@@ -29,7 +29,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks.data import Workload
-from benchmarks.stream import command_of
+from benchmarks.stream_designs import command_of
 from benchmarks.stream_load import start_sending, workload
 from transforms.io.kafka_client import Connection, read_committed
 from transforms.io.kafka_unread import find_unread, read_topic_ends

@@ -10,75 +10,25 @@ stall counts for all that wait in it. Percentiles are over all flights but those
 from __future__ import annotations
 
 import argparse
-import contextlib
-import dataclasses
 import os
-import signal
-import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import psutil
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
 from hdrh.histogram import HdrHistogram
 
-from benchmarks.data import KEY, Workload
-from benchmarks.stream_load import (
-    DUE,
-    PATTERNS,
-    SPIKE_SECONDS,
-    input_names,
-    read_rows,
-    start_sending,
-    workload,
-)
+from benchmarks.stream_designs import BUILD, DESIGNS, PRISM, Case, running
+from benchmarks.stream_load import PATTERNS, SPIKE_SECONDS, start_sending, workload
 
-_PRISM = "--runner=PrismRunner"
-# By name: what is started, and its further arguments.
-DESIGNS = {
-    "bare": ("benchmarks.stream_bare", ()),
-    "scoreline": ("pipelines.score_stream", ()),
-    "target_100": ("pipelines.score_stream", ("--latency_target_ms=100",)),
-    "target_300": ("pipelines.score_stream", ("--latency_target_ms=300",)),
-    "exactly_once": ("pipelines.score_stream", ("--exactly_once",)),
-    "prism": ("pipelines.score_stream", (_PRISM,)),
-    "runinference": ("benchmarks.stream_runinference", (_PRISM,)),
-}
-BUILD = Path("build")
 _PATIENCE_SECONDS = 20.0
 _LONGEST_US = 600_000_000
 _COLUMNS = (
     "design pattern partitions offered/s scored/s p50_ms p95_ms p99_ms max_ms unscored cores MB"
 )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Case:
-    """What is run, and on which load.
-
-    Attributes:
-      design: a name of DESIGNS.
-      pattern: how flights are spread over time.
-      partitions: of the source topic and of the scores' topic.
-      rate: flights in a second.
-      seconds: how long flights are sent.
-      warm_up: how much of that is not counted.
-    """
-
-    design: str
-    pattern: str
-    partitions: int
-    rate: int
-    seconds: float
-    warm_up: float
 
 
 class Percentiles(NamedTuple):
@@ -136,116 +86,29 @@ def recovery_seconds(
     return float(max(0, last + 1))
 
 
-def command_of(design: str, brokers: str, topic: str, output: str, work: Workload) -> list[str]:
-    """Return how to start a design."""
-    group = f"bench-{topic}"
-    module, flags = DESIGNS[design]
-    command = [sys.executable, "-m", module]
-    if _PRISM in flags:
-        flags = (*flags, f"--prism_location={os.environ['PRISM']}")
-    if module != "pipelines.score_stream":
-        return [*command, brokers, topic, output, group, *flags]
-    schema = BUILD / "stream.schema.json"
-    schema.write_text(orjson.dumps({KEY: "int64", DUE: "float64"}).decode())
-    command += [f"--brokers={brokers}", f"--topic={topic}", f"--output_topic={output}"]
-    command += [f"--group={group}", f"--model={work.models['small']}", f"--keys={KEY}"]
-    command += [f"--keep={DUE}", f"--schema={schema}"]
-    return [*command, *(f"--fill={n}={v}" for n, v in work.fills.items()), *flags]
-
-
-def arrivals(brokers: str, topic: str, partitions: int) -> Iterator[list[tuple[float, float]]]:
-    """Yield, for what arrives, when it did and when it had been due, in ms."""
-    consumer = Consumer(
-        {"bootstrap.servers": brokers, "group.id": "bench-watch", "enable.auto.commit": False}
-    )
-    consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
-    try:
-        while True:
-            first = consumer.poll(0.05)
-            messages = [first, *consumer.consume(10_000, 0)] if first is not None else []
-            now = time.time() * 1000
-            yield [(now, orjson.loads(m.value())[DUE]) for m in messages if m.error() is None]
-    finally:
-        consumer.close()
-
-
-@contextlib.contextmanager
-def running(
-    case: Case, brokers: str, work: Workload
-) -> Iterator[tuple[psutil.Process, str, Iterator[list[tuple[float, float]]]]]:
-    """Start a design on topics of its own, and give its process, its topic and what arrives.
-
-    It has scored one flight by then: the model is loaded.
-    """
-    run = uuid.uuid4().hex[:8]
-    topic, output = f"bench-{run}-in", f"bench-{run}-out"
-    admin = AdminClient({"bootstrap.servers": brokers})
-    new = [NewTopic(name, case.partitions, 1) for name in (topic, output)]
-    for made in admin.create_topics(new).values():
-        made.result(30)
-    case_name = f"{case.design}-{case.pattern}-{case.partitions}-{case.rate}"
-    log = BUILD / "bench" / "logs" / f"stream-{case_name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as stream:
-        command = command_of(case.design, brokers, topic, output, work)
-        scorer = subprocess.Popen(command, stdout=stream, stderr=stream)
-    incoming = arrivals(brokers, output, case.partitions)
-    try:
-        (row,) = read_rows(work, input_names(work.models["small"]))[:1]
-        producer = Producer({"bootstrap.servers": brokers})
-        producer.produce(topic, key=b"warm", value=orjson.dumps({**row, DUE: 0.0}))
-        producer.flush()
-        deadline = time.monotonic() + 120
-        while not next(incoming):
-            if time.monotonic() > deadline or scorer.poll() is not None:
-                raise RuntimeError(
-                    f"expected {case.design} to score a flight within 120 s, see {log}"
-                )
-        yield psutil.Process(scorer.pid), topic, incoming
-    finally:
-        incoming.close()
-        scorer.send_signal(signal.SIGTERM)
-        try:
-            scorer.wait(30)
-        except subprocess.TimeoutExpired:
-            scorer.kill()
-            scorer.wait()
-
-
-def read_used(process: psutil.Process) -> tuple[float, float]:
-    """Return CPU seconds and resident MB of a process and its children."""
-    seconds = size = 0.0
-    for each in (process, *process.children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            times = each.cpu_times()
-            seconds += times.user + times.system
-            size += each.memory_info().rss / 1e6
-    return seconds, size
-
-
 def measure(case: Case, brokers: str) -> Found:
     """Run a design on a load and return what came of it."""
     work = workload(BUILD)
-    with running(case, brokers, work) as (process, topic, incoming):
-        before, peak = read_used(process)
-        sender = start_sending(brokers, topic, case.pattern, case.rate, case.seconds)
+    with running(case, brokers, work) as design:
+        before, peak = design.used()
+        sender = start_sending(brokers, design.topic, case.pattern, case.rate, case.seconds)
         found: list[tuple[float, float]] = []
         heard = looked = time.monotonic()
         wanted = None
         while wanted is None or len(found) < wanted:
             now = time.monotonic()
-            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            if not design.process.is_running() or design.process.status() == psutil.STATUS_ZOMBIE:
                 raise RuntimeError(f"{case.design} ended while it was measured")
-            if some := next(incoming):
+            if some := next(design.incoming):
                 found += some
                 heard = now
             if now - looked > 1:
-                looked, peak = now, max(peak, read_used(process)[1])
+                looked, peak = now, max(peak, design.used()[1])
             if wanted is None and sender.poll() is not None:
                 wanted, heard = int(sender.communicate()[0]), now
             if wanted is not None and now - heard > _PATIENCE_SECONDS:
                 break
-        used, _ = read_used(process)
+        used, _ = design.used()
     at, due = np.array(found or [(0.0, 0.0)]).T
     whole = max((at.max() - due.min()) / 1000, 1e-9)
     return Found(at, due, wanted, (used - before) / whole, peak)
@@ -274,10 +137,10 @@ def report(case: Case, found: Found) -> list[str]:
 def measure_idle(design: str, brokers: str, seconds: float) -> float:
     """Return the cores that a design uses while nothing comes."""
     case = Case(design=design, pattern="steady", partitions=1, rate=0, seconds=0, warm_up=0)
-    with running(case, brokers, workload(BUILD)) as (process, _, _):
-        before, _ = read_used(process)
+    with running(case, brokers, workload(BUILD)) as running_design:
+        before, _ = running_design.used()
         time.sleep(seconds)
-        after, _ = read_used(process)
+        after, _ = running_design.used()
     return (after - before) / seconds
 
 
@@ -302,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"expected designs of {', '.join(DESIGNS)} and patterns of {', '.join(PATTERNS)}, "
             f"got {given.designs} and {given.patterns}"
         )
-    if any(_PRISM in DESIGNS[design][1] for design in designs) and "PRISM" not in os.environ:
+    if any(PRISM in DESIGNS[design][1] for design in designs) and "PRISM" not in os.environ:
         parser.error("expected PRISM=PATH of Prism's binary in the environment, as make sets it")
     titles = _COLUMNS.split()
     print_row([title.replace("_", " ") for title in titles])

@@ -20,7 +20,8 @@ import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.data import KEY, Workload
-from benchmarks.stream import BUILD, DESIGNS, Case, print_row, read_used, running
+from benchmarks.stream import print_row
+from benchmarks.stream_designs import BUILD, DESIGNS, Case, running
 from benchmarks.stream_load import DUE, input_names, read_rows, workload
 
 _PATIENCE_SECONDS = 30.0
@@ -84,18 +85,19 @@ def measure_drain(design: str, brokers: str, partitions: int, rows: int) -> tupl
     """Return rows a second of a design, and the cores it used for them."""
     work = workload(BUILD)
     case = Case(design=design, pattern="drain", partitions=partitions, rate=0, seconds=0, warm_up=0)
-    with running(case, brokers, work) as (process, topic, incoming):
-        incoming.close()
-        processes = [process, *process.children(recursive=True)]
+    with running(case, brokers, work) as running_design:
+        running_design.incoming.close()
+        processes = running_design.scorers()
         time.sleep(2)  # what start-up left to do in the background
         for each in processes:
             each.suspend()
-        send_all(brokers, topic, rows, work)
-        before, _ = read_used(process)
+        send_all(brokers, running_design.topic, rows, work)
+        before, _ = running_design.used()
         for each in processes:
             each.resume()
-        seconds = drained_seconds(brokers, topic.removesuffix("in") + "out", partitions, rows)
-        after, _ = read_used(process)
+        output = running_design.topic.removesuffix("in") + "out"
+        seconds = drained_seconds(brokers, output, partitions, rows)
+        after, _ = running_design.used()
         return rows / seconds, (after - before) / seconds
 
 

@@ -1,0 +1,211 @@
+"""What benchmarks of streams start: a design on topics of its own, until it has scored a flight."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+import psutil
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from benchmarks.data import KEY, Workload
+from benchmarks.flink import SHAPES, cluster_of
+from benchmarks.stream_load import DUE, input_names, read_rows
+from deploy.local.flink_cluster import FlinkCluster
+
+PRISM, FLINK = "--runner=PrismRunner", "--runner=flink"
+_READY_SECONDS = 120.0
+# Of Flink: one TaskManager with two slots, as `make flink-up` starts it.
+_SHAPE = SHAPES["flink-1x2"]
+# By name: what is started, and its further arguments.
+DESIGNS = {
+    "bare": ("benchmarks.stream_bare", ()),
+    "scoreline": ("pipelines.score_stream", ()),
+    "target_100": ("pipelines.score_stream", ("--latency_target_ms=100",)),
+    "target_300": ("pipelines.score_stream", ("--latency_target_ms=300",)),
+    "exactly_once": ("pipelines.score_stream", ("--exactly_once",)),
+    "prism": ("pipelines.score_stream", (PRISM,)),
+    "flink": ("pipelines.score_stream", (FLINK,)),
+    "flink_exactly_once": ("pipelines.score_stream", (FLINK, "--exactly_once")),
+    "runinference": ("benchmarks.stream_runinference", (PRISM,)),
+}
+BUILD = Path("build")
+Arrivals = Generator[list[tuple[float, float]], None, None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is run, and on which load.
+
+    Attributes:
+      design: a name of DESIGNS.
+      pattern: how flights are spread over time.
+      partitions: of the source topic and of the scores' topic.
+      rate: flights in a second.
+      seconds: how long flights are sent.
+      warm_up: how much of that is not counted.
+    """
+
+    design: str
+    pattern: str
+    partitions: int
+    rate: int
+    seconds: float
+    warm_up: float
+
+
+class Running(NamedTuple):
+    """A design that has scored a flight of each partition.
+
+    Attributes:
+      process: what was started; the job's launcher on Flink.
+      cluster: what runs the job, on Flink.
+      topic: where flights are to be sent.
+      incoming: what arrives, when it did and when it had been due, in ms.
+    """
+
+    process: psutil.Process
+    cluster: FlinkCluster | None
+    topic: str
+    incoming: Arrivals
+
+    def used(self) -> tuple[float, float]:
+        """Return CPU seconds and resident MB of all its processes and their children."""
+        parents = [self.process]
+        if self.cluster is not None:
+            records = self.cluster.processes.running().values()
+            parents += [psutil.Process(record.pid) for record in records]
+        seconds = size = 0.0
+        for parent in parents:
+            for each in (parent, *parent.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    times = each.cpu_times()
+                    seconds += times.user + times.system
+                    size += each.memory_info().rss / 1e6
+        return seconds, size
+
+    def scorers(self) -> list[psutil.Process]:
+        """Return the processes that read, score and write: the cluster's workers, on Flink."""
+        if self.cluster is not None:
+            return self.cluster.workers()
+        return [self.process, *self.process.children(recursive=True)]
+
+
+def command_of(
+    design: str,
+    brokers: str,
+    topic: str,
+    output: str,
+    work: Workload,
+    partitions: int = 1,
+    cluster: FlinkCluster | None = None,
+) -> list[str]:
+    """Return how to start a design.
+
+    Args:
+      design: a name of DESIGNS.
+      brokers: of Kafka.
+      topic: where flights come from.
+      output: where scores go.
+      work: the model and what it needs.
+      partitions: of the topic; on Flink as many readers, up to the cluster's slots.
+      cluster: what runs it, on Flink.
+    """
+    group = f"bench-{topic}"
+    module, flags = DESIGNS[design]
+    command = [sys.executable, "-m", module]
+    if PRISM in flags:
+        flags = (*flags, f"--prism_location={os.environ['PRISM']}")
+    if cluster is not None:
+        flags = (*flags, *cluster.arguments, f"--readers={min(partitions, _SHAPE.slots)}")
+    if module != "pipelines.score_stream":
+        return [*command, brokers, topic, output, group, *flags]
+    schema = BUILD / "stream.schema.json"
+    schema.write_text(orjson.dumps({KEY: "int64", DUE: "float64"}).decode())
+    command += [f"--brokers={brokers}", f"--topic={topic}", f"--output_topic={output}"]
+    command += [f"--group={group}", f"--model={work.models['small']}", f"--keys={KEY}"]
+    command += [f"--keep={DUE}", f"--schema={schema}"]
+    return [*command, *(f"--fill={n}={v}" for n, v in work.fills.items()), *flags]
+
+
+def arrivals(brokers: str, topic: str, partitions: int) -> Arrivals:
+    """Yield, for what arrives, when it did and when it had been due, in ms."""
+    consumer = Consumer(
+        {"bootstrap.servers": brokers, "group.id": "bench-watch", "enable.auto.commit": False}
+    )
+    consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
+    try:
+        while True:
+            first = consumer.poll(0.05)
+            messages = [first, *consumer.consume(10_000, 0)] if first is not None else []
+            now = time.time() * 1000
+            yield [
+                (now, orjson.loads(m.value() or b"")[DUE]) for m in messages if m.error() is None
+            ]
+    finally:
+        consumer.close()
+
+
+@contextlib.contextmanager
+def running(case: Case, brokers: str, work: Workload) -> Iterator[Running]:
+    """Start a design on topics of its own, and stop it at the end.
+
+    It has scored a flight of each partition by then: every reader has loaded the model.
+    """
+    run = uuid.uuid4().hex[:8]
+    topic, output = f"bench-{run}-in", f"bench-{run}-out"
+    admin = AdminClient({"bootstrap.servers": brokers})
+    new = [NewTopic(name, case.partitions, 1) for name in (topic, output)]
+    for made in admin.create_topics(new).values():
+        made.result(30)
+    case_name = f"{case.design}-{case.pattern}-{case.partitions}-{case.rate}"
+    log = BUILD / "bench" / "logs" / f"stream-{case_name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        cluster = None
+        if FLINK in DESIGNS[case.design][1]:
+            cluster = stack.enter_context(cluster_of(_SHAPE, BUILD / "bench"))
+        command = command_of(case.design, brokers, topic, output, work, case.partitions, cluster)
+        stream = stack.enter_context(log.open("w"))
+        process = psutil.Popen(command, stdout=stream, stderr=stream)
+        stack.callback(_end, process)
+        incoming = arrivals(brokers, output, case.partitions)
+        stack.callback(incoming.close)
+        _warm(brokers, topic, case.partitions, work)
+        deadline, scored = time.monotonic() + _READY_SECONDS, 0
+        while scored < case.partitions:
+            scored += len(next(incoming))
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise RuntimeError(
+                    f"expected {case.design} to score {case.partitions} flights within "
+                    f"{_READY_SECONDS:.0f} s, got {scored}, see {log}"
+                )
+        yield Running(process, cluster, topic, incoming)
+
+
+def _warm(brokers: str, topic: str, partitions: int, work: Workload) -> None:
+    (row,) = read_rows(work, input_names(work.models["small"]))[:1]
+    producer = Producer({"bootstrap.servers": brokers})
+    for number in range(partitions):
+        value = orjson.dumps({**row, DUE: 0.0})
+        producer.produce(topic, key=b"warm", value=value, partition=number)
+    producer.flush()
+
+
+def _end(process: psutil.Popen) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(60)
+    except psutil.TimeoutExpired:
+        process.kill()
+        process.wait()
