@@ -10,6 +10,7 @@ stall counts for all that wait in it. Percentiles are over all flights but those
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import time
@@ -89,6 +90,8 @@ def recovery_seconds(
 def measure(case: Case, brokers: str) -> Found:
     """Run a design on a load and return what came of it."""
     work = workload(BUILD)
+    gc.collect()
+    gc.disable()  # hundreds of thousands of pairs are kept: to visit them is a stall of our own
     with running(case, brokers, work) as design:
         before, peak = design.used()
         sender = start_sending(brokers, design.topic, case.pattern, case.rate, case.seconds)

@@ -21,6 +21,7 @@ from transforms.check_outputs import OutputRule, find_bad_outputs
 from transforms.dead_letters import are_dead_letters, to_dead_letters
 from transforms.elements import BatchKey
 from transforms.features import DeadRows, build_features
+from transforms.heap import is_settled, settle_heap
 from transforms.isolate import EveryRowFails, Isolated, isolate
 from transforms.shadow import Serving
 from transforms.swap import SwapSpec, acquire_watcher, release_watcher
@@ -237,6 +238,8 @@ class _ScoreDoFn(beam.DoFn):
         )
         self._metrics = metrics.BundleMetrics()
         self._metrics.observe(metrics.MODEL_LOAD_MS, self._serving.servable.load_ms)
+        if self._endless and not is_settled():
+            settle_heap()
         self._has_scored = False
         self._failure = ""
         self._given_up: tuple[str, int] | None = None

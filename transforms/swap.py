@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import logging
 import threading
 import time
@@ -39,6 +38,7 @@ from models.version_folder import (
 from models.versions import digest_model
 from transforms import metrics
 from transforms.features import DeadRows
+from transforms.heap import settle_heap
 from transforms.shadow import Sample, ScoreBatch, Serving, compare
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class ModelWatcher:
         copied. One that was refused is looked at again when its files change.
         """
         if self._is_garbage:
-            gc.collect()  # a loaded SavedModel refers to itself
+            settle_heap()  # a loaded SavedModel refers to itself
             self._is_garbage = False
         try:
             chosen = choose_version(self._swap.folder, self._is_refused)
