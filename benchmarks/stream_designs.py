@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -172,6 +172,8 @@ def running(case: Case, brokers: str, work: Workload) -> Iterator[Running]:
     log = BUILD / "bench" / "logs" / f"stream-{case_name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
+        # Millions of records: a broker that writes those of earlier runs to disk holds up others'.
+        stack.callback(_delete, admin, (topic, output))
         cluster = None
         if FLINK in DESIGNS[case.design][1]:
             cluster = stack.enter_context(cluster_of(_SHAPE, BUILD / "bench"))
@@ -200,6 +202,11 @@ def _warm(brokers: str, topic: str, partitions: int, work: Workload) -> None:
         value = orjson.dumps({**row, DUE: 0.0})
         producer.produce(topic, key=b"warm", value=value, partition=number)
     producer.flush()
+
+
+def _delete(admin: AdminClient, topics: Sequence[str]) -> None:
+    for done in admin.delete_topics(list(topics)).values():
+        done.result(30)
 
 
 def _end(process: psutil.Popen) -> None:
