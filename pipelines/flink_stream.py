@@ -15,7 +15,6 @@ from apache_beam.options.pipeline_options import (
 
 from pipelines.flink import FlinkOptions, name_model
 from pipelines.flink_rest import ENDED, FlinkRest
-from pipelines.options import BatchScoringOptions
 from pipelines.settings import BadOptions
 from pipelines.stream_settings import StreamScoringOptions, StreamScoringSettings
 
@@ -50,12 +49,6 @@ def find_stream_problems(options: PipelineOptions) -> Iterator[str]:
         yield (
             "--environment_cache_millis: expected 0: a worker that outlives a restart may hold "
             "positions that Flink went back behind"
-        )
-    if options.view_as(BatchScoringOptions).output:
-        yield (
-            "--output: rows that wait for a file of the table would be lost with a worker, since "
-            "Flink goes on behind them; write to --output_topic on Flink, or run the stream on "
-            "the local runner or Prism"
         )
     if options.view_as(StreamScoringOptions).until_end:
         yield (

@@ -66,7 +66,8 @@ from transforms.io.decode import DecodeRecords
 from transforms.io.delta_append import SCORED_DATE, prepare_table
 from transforms.io.kafka import ReadKafka, stop_reading
 from transforms.io.kafka_client import advance_group, is_refused, list_partitions, reset_group
-from transforms.io.kafka_sink import WriteKafka, end_old_transactions
+from transforms.io.kafka_producer import end_old_transactions
+from transforms.io.kafka_sink import WriteKafka
 from transforms.io.kafka_timer import PollKafka
 from transforms.io.kafka_unread import find_unread, read_topic_ends
 from transforms.io.schema_registry import RegistryAway, RegistryFails

@@ -38,7 +38,7 @@ from transforms.io.encode_avro import AvroSpec, to_avro_schema
 from transforms.io.examples import RAW_COLUMN
 from transforms.io.kafka import RAW_SCHEMA, ReadSpec
 from transforms.io.kafka_client import NotAllowed, list_partitions, read_topic_id
-from transforms.io.kafka_sink import WriteSpec
+from transforms.io.kafka_producer import WriteSpec
 from transforms.io.schema_file import parse_features, parse_types
 from transforms.io.schema_registry import RegistryAway
 from transforms.score import ScoreSpec

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipelines import score_stream
 from pipelines.flink import job_server_jar
+from tests.fakes import read_scores
 from tests.flink import kill_workers, start_cluster
 from tests.kafka import (
     Feed,
@@ -82,13 +83,22 @@ def offsets_of(broker, topics):
     return {partition: max(0, offset) for partition, offset in found.items()}
 
 
+def offsets_of_all(broker, topics):
+    return sum(offsets_of(broker, topics).values())
+
+
 def wait_for_offsets(broker, topics, total):
-    wait_until(lambda: sum(offsets_of(broker, topics).values()) == total, 240)
+    wait_until(lambda: offsets_of_all(broker, topics) == total, 240)
 
 
 def scored(broker, topics):
     """Return what became of the records that are not for warming up."""
     return [score for score in scores_of(broker.address, topics[1]) if score["id"] >= 0]
+
+
+def table_of(output):
+    """Return the rows of the table that are not for warming up."""
+    return [row for row in read_scores(output).to_pylist() if row["id"] >= 0]
 
 
 def kill_task_manager(cluster):
@@ -111,7 +121,7 @@ def test_who_is_killed_in_mid_stream_costs_no_record_and_who_comes_is_used(
     feed = Feed(broker.address, topics[0], seconds=8.0)
     wait_until(lambda: count_of(broker.address, topics[1]) > WARM + RECORDS // 4)
     kill(cluster)
-    assert sum(offsets_of(broker, topics).values()) < WARM + RECORDS
+    assert offsets_of_all(broker, topics) < WARM + RECORDS
     feed.finish()
     wait_for_offsets(broker, topics, WARM + RECORDS)
     cluster.scale(2)
@@ -129,7 +139,7 @@ def test_a_job_that_died_with_its_job_manager_is_started_again(cluster, broker, 
     job_manager = psutil.Process(cluster.processes.recorded()["jobmanager"].pid)
     job_manager.kill()
     job_manager.wait(60)
-    assert sum(offsets_of(broker, topics).values()) < WARM + RECORDS
+    assert offsets_of_all(broker, topics) < WARM + RECORDS
     cluster.up(cluster.spec, 2)
     feed.finish()
     wait_for_offsets(broker, topics, WARM + RECORDS)
@@ -137,6 +147,35 @@ def test_a_job_that_died_with_its_job_manager_is_started_again(cluster, broker, 
     assert "knows the job no more: its JobManager was restarted" in out
     assert "The job ended with exit code 1; it is started again in 1 s" in out
     assert_scored(scored(broker, topics), RECORDS, exactly_once=True)
+
+
+def test_a_table_has_each_record_once_though_workers_die_with_rows_that_wait(
+    cluster, broker, topics, on_flink, start_stream, start_warm, tmp_path
+):
+    output = tmp_path / "scores"
+    process = start_warm(f"--output={output}", "--flush_interval_s=1")
+    feed = Feed(broker.address, topics[0], seconds=8.0)
+    wait_until(lambda: offsets_of_all(broker, topics) > WARM + RECORDS // 4)
+    kill_workers(cluster)
+    assert offsets_of_all(broker, topics) < WARM + RECORDS
+    feed.finish()
+    wait_for_offsets(broker, topics, WARM + RECORDS)
+    assert "Flink restarts the job" in stop(process)
+    assert_scored(table_of(output), RECORDS, exactly_once=True)
+    assert_scored(scored(broker, topics), RECORDS, exactly_once=False)
+
+    # A stop leaves what waits for its file to the next start.
+    process = start_stream(on_flink(f"--output={output}", "--flush_interval_s=3600"))
+    before = len(scored(broker, topics))
+    send(make_producer(broker.address), topics[0], as_json(rows(RECORDS, 1000)))
+    wait_until(lambda: len(scored(broker, topics)) >= before + 1000, 240)
+    assert offsets_of_all(broker, topics) == WARM + RECORDS
+    stop(process)
+    assert offsets_of_all(broker, topics) < WARM + RECORDS + 1000
+    process = start_stream(on_flink(f"--output={output}", "--flush_interval_s=1"))
+    wait_for_offsets(broker, topics, WARM + RECORDS + 1000)
+    stop(process)
+    assert_scored(table_of(output), RECORDS + 1000, exactly_once=True)
 
 
 def test_a_stop_is_in_order_and_its_savepoint_is_where_a_job_without_a_group_goes_on(

@@ -42,8 +42,8 @@ RECORDS = 20_000
 _DIES_BEFORE_THE_OFFSETS = """
 import os, signal, sys
 from pipelines import score_stream
-from transforms.io import kafka_sink
-kafka_sink.commit = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+from transforms.io import kafka_producer
+kafka_producer.commit = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
 sys.exit(score_stream.main(sys.argv[1:]))
 """
 

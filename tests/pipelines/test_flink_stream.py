@@ -63,7 +63,6 @@ def test_a_stream_gets_checkpoints_and_the_clusters_own_restarts():
         ("--checkpointing_interval=-1", "expected milliseconds, got -1"),
         ("--environment_cache_millis=5", "--environment_cache_millis: expected 0"),
         ("--until_end", "a stream on Flink has no end"),
-        ("--output=table", "rows that wait for a file"),
     ],
 )
 def test_options_that_lose_or_double_records_on_flink_are_refused(flag, told):

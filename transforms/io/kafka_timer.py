@@ -22,7 +22,7 @@ from transforms import metrics
 from transforms.elements import BatchKey
 from transforms.io.kafka import Reader, Reading, ReadSpec, first_positions
 from transforms.io.kafka_positions import Positions, PositionsCoder, PositionsTracker
-from transforms.io.kafka_sink import WriteSpec, take_over
+from transforms.io.kafka_producer import WriteSpec, take_over
 
 
 class _PollDoFn(beam.DoFn):
