@@ -30,7 +30,9 @@ sys.exit(score_batch.main(sys.argv[3:]))
 def start_script(folder: Path, text: str, *args: object) -> subprocess.Popen[str]:
     """Start a Python script with the project on its path and an almost empty environment."""
     script = folder / "script.py"
-    script.write_text(text)
+    # Not written anew: one that was just started may be about to read it, and would find it empty.
+    if not script.exists() or script.read_text() != text:
+        script.write_text(text)
     return subprocess.Popen(
         [sys.executable, script, *map(str, args)],
         cwd=ROOT,
