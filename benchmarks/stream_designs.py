@@ -71,12 +71,14 @@ class Running(NamedTuple):
       process: what was started; the job's launcher on Flink.
       cluster: what runs the job, on Flink.
       topic: where flights are to be sent.
+      output: where scores go.
       incoming: what arrives, when it did and when it had been due, in ms.
     """
 
     process: psutil.Process
     cluster: FlinkCluster | None
     topic: str
+    output: str
     incoming: Arrivals
 
     def used(self) -> tuple[float, float]:
@@ -192,7 +194,7 @@ def running(case: Case, brokers: str, work: Workload) -> Iterator[Running]:
                     f"expected {case.design} to score {case.partitions} flights within "
                     f"{_READY_SECONDS:.0f} s, got {scored}, see {log}"
                 )
-        yield Running(process, cluster, topic, incoming)
+        yield Running(process, cluster, topic, output, incoming)
 
 
 def _warm(brokers: str, topic: str, partitions: int, work: Workload) -> None:

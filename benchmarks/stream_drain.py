@@ -95,8 +95,7 @@ def measure_drain(design: str, brokers: str, partitions: int, rows: int) -> tupl
         before, _ = running_design.used()
         for each in processes:
             each.resume()
-        output = running_design.topic.removesuffix("in") + "out"
-        seconds = drained_seconds(brokers, output, partitions, rows)
+        seconds = drained_seconds(brokers, running_design.output, partitions, rows)
         after, _ = running_design.used()
         return rows / seconds, (after - before) / seconds
 

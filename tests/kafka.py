@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,12 @@ def committed(address: str, group: str, topic: str) -> dict[int, int]:
         return {at.partition: at.offset for at in answers}
     finally:
         consumer.close()
+
+
+def records_done(broker: Broker, topics: Sequence[str]) -> int:
+    """Return how many records of the source topic a test's group has done."""
+    offsets = committed(broker.address, f"group-of-{topics[0]}", topics[0])
+    return sum(max(offset, 0) for offset in offsets.values())
 
 
 def wait_until(condition: Any, seconds: float = 60) -> None:

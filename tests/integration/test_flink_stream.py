@@ -19,6 +19,7 @@ from tests.kafka import (
     committed,
     count_of,
     make_producer,
+    records_done,
     rows,
     scores_of,
     send,
@@ -83,12 +84,8 @@ def offsets_of(broker, topics):
     return {partition: max(0, offset) for partition, offset in found.items()}
 
 
-def offsets_of_all(broker, topics):
-    return sum(offsets_of(broker, topics).values())
-
-
 def wait_for_offsets(broker, topics, total):
-    wait_until(lambda: offsets_of_all(broker, topics) == total, 240)
+    wait_until(lambda: records_done(broker, topics) == total, 240)
 
 
 def scored(broker, topics):
@@ -121,7 +118,7 @@ def test_who_is_killed_in_mid_stream_costs_no_record_and_who_comes_is_used(
     feed = Feed(broker.address, topics[0], seconds=8.0)
     wait_until(lambda: count_of(broker.address, topics[1]) > WARM + RECORDS // 4)
     kill(cluster)
-    assert offsets_of_all(broker, topics) < WARM + RECORDS
+    assert records_done(broker, topics) < WARM + RECORDS
     feed.finish()
     wait_for_offsets(broker, topics, WARM + RECORDS)
     cluster.scale(2)
@@ -139,7 +136,7 @@ def test_a_job_that_died_with_its_job_manager_is_started_again(cluster, broker, 
     job_manager = psutil.Process(cluster.processes.recorded()["jobmanager"].pid)
     job_manager.kill()
     job_manager.wait(60)
-    assert offsets_of_all(broker, topics) < WARM + RECORDS
+    assert records_done(broker, topics) < WARM + RECORDS
     cluster.up(cluster.spec, 2)
     feed.finish()
     wait_for_offsets(broker, topics, WARM + RECORDS)
@@ -155,9 +152,9 @@ def test_a_table_has_each_record_once_though_workers_die_with_rows_that_wait(
     output = tmp_path / "scores"
     process = start_warm(f"--output={output}", "--flush_interval_s=1")
     feed = Feed(broker.address, topics[0], seconds=8.0)
-    wait_until(lambda: offsets_of_all(broker, topics) > WARM + RECORDS // 4)
+    wait_until(lambda: records_done(broker, topics) > WARM + RECORDS // 4)
     kill_workers(cluster)
-    assert offsets_of_all(broker, topics) < WARM + RECORDS
+    assert records_done(broker, topics) < WARM + RECORDS
     feed.finish()
     wait_for_offsets(broker, topics, WARM + RECORDS)
     assert "Flink restarts the job" in stop(process)

@@ -18,10 +18,10 @@ from tests.kafka import (
     Feed,
     as_json,
     assert_scored,
-    committed,
     make_producer,
     make_topics,
     read_all,
+    records_done,
     rows,
     scores_of,
     send,
@@ -54,12 +54,6 @@ def table_of(output):
     return read_scores(output).to_pylist() if there else []
 
 
-def offsets_of(broker, topics):
-    """Return how many records of the source topic a group has done."""
-    offsets = committed(broker.address, f"group-of-{topics[0]}", topics[0])
-    return sum(max(offset, 0) for offset in offsets.values())
-
-
 def test_the_table_holds_what_the_topic_does_with_types(
     broker, topics, stream_arguments, tmp_path, capsys
 ):
@@ -89,13 +83,13 @@ def test_the_table_holds_what_the_topic_does_with_types(
     same = ("id", "y", "model_digest", "source_topic", "source_partition", "source_offset")
     in_topic = {tuple(row[name] for name in same) for row in scores_of(broker.address, topics[1])}
     assert {tuple(row[name] for name in same) for row in found} == in_topic
-    assert offsets_of(broker, topics) == 2001
+    assert records_done(broker, topics) == 2001
     assert len(read_all(broker.address, topics[2])) == 1
 
     # The same group takes nothing twice, and is told so before it is set back.
     assert score_stream.main(stream_arguments("--until_end", output=output, start="earliest")) == 2
     assert "has these records from group" in capsys.readouterr().err
-    assert offsets_of(broker, topics) == 2001
+    assert records_done(broker, topics) == 2001
     arguments = stream_arguments("--until_end", output=output, start="latest")
     assert score_stream.main(arguments) == 0
     assert len(table_of(output)) == 2000
@@ -118,13 +112,13 @@ def test_killed_between_table_and_offsets_each_record_is_in_the_table_once(
     ended = run_script(tmp_path, _DIES_BEFORE_THE_OFFSETS, *arguments)
     assert ended.code == -signal.SIGKILL
     assert_scored(table_of(output), 5000, exactly_once=True)
-    assert offsets_of(broker, topics) == 0
+    assert records_done(broker, topics) == 0
 
     send(producer, topics[0], as_json(rows(5000, 1000)))
     assert score_stream.main(arguments) == 0
     assert_scored(table_of(output), 6000, exactly_once=True)
     assert_scored(scores_of(broker.address, topics[1]), 6000, exactly_once=True)
-    assert offsets_of(broker, topics) == 6000
+    assert records_done(broker, topics) == 6000
 
     # Where a runner restarts a worker nobody plans anew: the sink itself must know.
     consumer = Connection(brokers=broker.address).consumer(f"group-of-{topics[0]}")
@@ -135,7 +129,7 @@ def test_killed_between_table_and_offsets_each_record_is_in_the_table_once(
     assert score_stream.main(arguments) == 0
     assert_scored(table_of(output), 6500, exactly_once=True)
     assert len(scores_of(broker.address, topics[1])) == 6000 + 6500 - 400
-    assert offsets_of(broker, topics) == 6500
+    assert records_done(broker, topics) == 6500
 
 
 def test_killed_in_mid_stream_the_table_has_each_record_once(
@@ -153,7 +147,7 @@ def test_killed_in_mid_stream_the_table_has_each_record_once(
     assert score_stream.main(stream_arguments("--until_end", **options)) == 0
     assert_scored(table_of(output), RECORDS, exactly_once=True)
     assert_scored(scores_of(broker.address, topics[1]), RECORDS, exactly_once=False)
-    assert offsets_of(broker, topics) == RECORDS
+    assert records_done(broker, topics) == RECORDS
 
 
 def test_the_last_rows_of_a_stream_that_is_silent_come_by_themselves(
@@ -163,7 +157,7 @@ def test_the_last_rows_of_a_stream_that_is_silent_come_by_themselves(
     send(make_producer(broker.address), topics[0], as_json(rows(0, 100)))
     process = start_stream(stream_arguments(output=output, output_topic=None, flush_interval_s=1))
     wait_until(lambda: len(table_of(output)) == 100)
-    wait_until(lambda: offsets_of(broker, topics) == 100)
+    wait_until(lambda: records_done(broker, topics) == 100)
     assert "scored 100, dead letters 0" in stop(process)
     assert read_all(broker.address, topics[1]) == []
 
@@ -176,11 +170,11 @@ def test_a_stop_in_order_writes_what_waits(
     process = start_stream(stream_arguments(output=output, flush_interval_s=3600))
     wait_until(lambda: len(read_all(broker.address, topics[1])) == 100)
     assert table_of(output) == []
-    assert offsets_of(broker, topics) == 0
+    assert records_done(broker, topics) == 0
     stop(process)
     assert_scored(table_of(output), 100, exactly_once=True)
     assert DeltaTable(str(output)).version() == 1
-    assert offsets_of(broker, topics) == 100
+    assert records_done(broker, topics) == 100
 
 
 def test_a_table_that_cannot_be_written_ends_the_job_and_nothing_is_lost(
@@ -196,7 +190,7 @@ def test_a_table_that_cannot_be_written_ends_the_job_and_nothing_is_lost(
     monkeypatch.setattr("transforms.io.delta_append.StagedFile", fail)
     assert score_stream.main(arguments) == 1
     assert "No space left on device" in capsys.readouterr().err
-    assert offsets_of(broker, topics) == 0
+    assert records_done(broker, topics) == 0
     monkeypatch.undo()
     assert score_stream.main(arguments) == 0
     assert_scored(table_of(output), 100, exactly_once=True)
@@ -239,7 +233,7 @@ def test_prism_with_two_readers_appends_each_record_once(
     options |= {"output": output, "output_topic": None}
     assert score_stream.main(stream_arguments("--until_end", **options)) == 0
     assert_scored(table_of(output), 5000, exactly_once=True)
-    assert offsets_of(broker, topics) == 5000
+    assert records_done(broker, topics) == 5000
     partitions = pa.table(DeltaTable(str(output)).get_add_actions(flatten=True)).num_rows
     assert partitions >= 2  # a file for each reader
 
