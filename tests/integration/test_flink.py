@@ -123,8 +123,8 @@ def test_two_task_managers_give_the_table_of_a_local_run(
     cluster, lake, options_of, tmp_path, reporter_ports
 ):
     assert cluster.rest.version() == FLINK_VERSION
-    # Small batches: the JobManager looks for counters each 10 s, and the job is to last longer.
-    job = Job(tmp_path, *options_of("--batch_rows=5"))
+    # Flink is told of counters when a bundle ends: all shards in one would be told of too late.
+    job = Job(tmp_path, *options_of("--batch_rows=10", "--max_bundle_size=2"))
     job.wait_for("a worker of each TaskManager", lambda: len(cluster.workers()) == 2)
     (running,) = running_jobs(cluster)
     assert re.fullmatch(
