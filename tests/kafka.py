@@ -181,27 +181,48 @@ def assert_scored(scores: list[dict[str, Any]], count: int, *, exactly_once: boo
 
 
 class Feed:
-    """Sends rows in the background at a rate, so that a kill is one in mid-stream."""
+    """Sends rows in the background while a stream runs, so that a kill is one in mid-stream.
 
-    def __init__(self, address: str, topic: str, count: int = 20_000, seconds: float = 4.0) -> None:
+    The first go at once, the next ones at a rate from when each output topic has something, and
+    the last quarter only when `finish` is called: whoever is killed before that has records yet
+    to come, however slow the machine is.
+    """
+
+    CHUNK = 200
+
+    def __init__(
+        self, address: str, topic: str, outputs: Sequence[str], count: int = 20_000
+    ) -> None:
         self._producer = make_producer(address)
-        self._topic, self._count, self._seconds = topic, count, seconds
-        self._thread = threading.Thread(target=self._run)
+        self._address, self._topic, self._outputs, self._count = address, topic, outputs, count
+        self._finish = threading.Event()
         self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            began, chunk = time.monotonic(), 200
-            for first in range(0, self._count, chunk):
-                send(self._producer, self._topic, as_json(rows(first, chunk)))
-                due = began + self._seconds * first / self._count
-                time.sleep(max(0.0, due - time.monotonic()))
+            self._send(range(0, self.CHUNK, self.CHUNK))
+            wait_until(self._is_flowing, 240)
+            self._send(range(self.CHUNK, self._count * 3 // 4, self.CHUNK), seconds=4.0)
+            assert self._finish.wait(240), "finish was not called"
+            self._send(range(self._count * 3 // 4, self._count, self.CHUNK))
         except BaseException as e:
             self._error = e
 
+    def _is_flowing(self) -> bool:
+        return all(count_of(self._address, output) > 0 for output in self._outputs)
+
+    def _send(self, firsts: range, seconds: float = 0.0) -> None:
+        began = time.monotonic()
+        for sent, first in enumerate(firsts, 1):
+            send(self._producer, self._topic, as_json(rows(first, self.CHUNK)))
+            due = began + seconds * sent / len(firsts)
+            time.sleep(max(0.0, due - time.monotonic()))
+
     def finish(self) -> None:
-        """Wait until all rows are sent."""
+        """Send the last quarter, and wait until all rows are sent."""
+        self._finish.set()
         self._thread.join(120)
-        assert self._error is None
+        assert self._error is None, self._error
         assert not self._thread.is_alive()

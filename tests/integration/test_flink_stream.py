@@ -115,7 +115,7 @@ def test_who_is_killed_in_mid_stream_costs_no_record_and_who_comes_is_used(
     cluster, broker, topics, start_warm, kill, flags
 ):
     process = start_warm(*flags)
-    feed = Feed(broker.address, topics[0], seconds=8.0)
+    feed = Feed(broker.address, topics[0], topics[1:2])
     wait_until(lambda: count_of(broker.address, topics[1]) > WARM + RECORDS // 4)
     kill(cluster)
     assert records_done(broker, topics) < WARM + RECORDS
@@ -131,7 +131,7 @@ def test_who_is_killed_in_mid_stream_costs_no_record_and_who_comes_is_used(
 
 def test_a_job_that_died_with_its_job_manager_is_started_again(cluster, broker, topics, start_warm):
     process = start_warm("--exactly_once", "--restart")
-    feed = Feed(broker.address, topics[0], seconds=8.0)
+    feed = Feed(broker.address, topics[0], topics[1:2])
     wait_until(lambda: count_of(broker.address, topics[1]) > WARM + RECORDS // 4)
     job_manager = psutil.Process(cluster.processes.recorded()["jobmanager"].pid)
     job_manager.kill()
@@ -151,7 +151,7 @@ def test_a_table_has_each_record_once_though_workers_die_with_rows_that_wait(
 ):
     output = tmp_path / "scores"
     process = start_warm(f"--output={output}", "--flush_interval_s=1")
-    feed = Feed(broker.address, topics[0], seconds=8.0)
+    feed = Feed(broker.address, topics[0], topics[1:2])
     wait_until(lambda: records_done(broker, topics) > WARM + RECORDS // 4)
     kill_workers(cluster)
     assert records_done(broker, topics) < WARM + RECORDS

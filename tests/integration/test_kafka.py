@@ -25,6 +25,7 @@ from tests.kafka import (
     count_of,
     make_producer,
     read_all,
+    records_done,
     rows,
     scores_of,
     send,
@@ -63,7 +64,7 @@ def test_every_record_is_scored_once_and_as_by_the_batch_job(
     }
     assert all(s["source_topic"] == topics[0] for s in scores)
     assert all(s["event_time_ms"] <= s["scored_time_ms"] for s in scores)
-    assert sum(committed(broker.address, f"group-of-{topics[0]}", topics[0]).values()) == RECORDS
+    assert records_done(broker, topics) == RECORDS
 
     assert score_stream.main(stream_arguments("--until_end")) == 0  # nothing is left
     assert count_of(broker.address, topics[1]) == RECORDS
@@ -73,29 +74,25 @@ def test_every_record_is_scored_once_and_as_by_the_batch_job(
 def test_killed_in_mid_stream_and_run_again_nothing_is_lost(
     broker, topics, stream_arguments, start_stream, flags
 ):
-    feed = Feed(broker.address, topics[0])
+    feed = Feed(broker.address, topics[0], topics[1:2])
     killed = start_stream(stream_arguments(*flags))
     wait_until(lambda: count_of(broker.address, topics[1]) > RECORDS // 4)
     killed.kill()
     killed.wait()
-    assert count_of(broker.address, topics[1]) < RECORDS
+    assert records_done(broker, topics) < RECORDS
     feed.finish()
     assert score_stream.main(stream_arguments("--until_end", *flags)) == 0
     assert_scored(scores_of(broker.address, topics[1]), RECORDS, exactly_once=bool(flags))
 
 
 def test_a_worker_that_dies_is_started_again(broker, topics, stream_arguments, start_stream):
-    feed = Feed(broker.address, topics[0], seconds=10.0)
+    feed = Feed(broker.address, topics[0], topics[1:2])
     supervisor = start_stream(stream_arguments("--restart", "--exactly_once", start="earliest"))
     wait_until(lambda: count_of(broker.address, topics[1]) > RECORDS // 4)
     (worker,) = psutil.Process(supervisor.pid).children()
     worker.send_signal(signal.SIGKILL)
     feed.finish()
-    wait_until(
-        lambda: (
-            sum(committed(broker.address, f"group-of-{topics[0]}", topics[0]).values()) == RECORDS
-        )
-    )
+    wait_until(lambda: records_done(broker, topics) == RECORDS)
     assert "ended with signal 9; it is started again in 1 s" in stop(supervisor)
     assert_scored(scores_of(broker.address, topics[1]), RECORDS, exactly_once=True)
 
@@ -104,17 +101,13 @@ def test_a_worker_that_dies_is_started_again(broker, topics, stream_arguments, s
 def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
     broker, topics, stream_arguments, start_stream, flags
 ):
-    feed = Feed(broker.address, topics[0])
+    feed = Feed(broker.address, topics[0], topics[1:2])
     process = start_stream(stream_arguments("--restart", *flags))
     wait_until(lambda: count_of(broker.address, topics[1]) > RECORDS // 4)
     broker.kill()
     broker.start()
     feed.finish()
-    wait_until(
-        lambda: (
-            sum(committed(broker.address, f"group-of-{topics[0]}", topics[0]).values()) == RECORDS
-        )
-    )
+    wait_until(lambda: records_done(broker, topics) == RECORDS)
     stop(process)
     assert_scored(scores_of(broker.address, topics[1]), RECORDS, exactly_once=bool(flags))
 

@@ -300,8 +300,8 @@ def test_a_broker_that_is_away_for_20_s_loses_nothing(
     heartbeat = tmp_path / "heartbeat"
     streams[0][0].append(f"--heartbeat_file={heartbeat}")
     processes = [start_stream(arguments) for arguments, _, _ in streams]
-    feed = Feed(broker.address, topics[0], seconds=8.0)
     outputs = [output for _, _, output in streams]
+    feed = Feed(broker.address, topics[0], outputs)
     wait_until(lambda: all(count_of(broker.address, o) > RECORDS // 4 for o in outputs))
     os.kill(broker.pid(), signal.SIGSTOP)
     try:

@@ -136,7 +136,7 @@ def test_killed_in_mid_stream_the_table_has_each_record_once(
     broker, topics, stream_arguments, start_stream, tmp_path
 ):
     output = tmp_path / "scores"
-    feed = Feed(broker.address, topics[0], seconds=20.0)  # the model takes some to load
+    feed = Feed(broker.address, topics[0], topics[1:2])
     options = {"output": output, "flush_interval_s": 0.3}
     killed = start_stream(stream_arguments(**options))
     wait_until(lambda: len(table_of(output)) > RECORDS // 8)
