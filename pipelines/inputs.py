@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from models.columns import find_field
 from models.signature import InputColumn
-from pipelines.settings import BatchScoringSettings
+from pipelines.settings import BatchScoringSettings, as_problem
 from transforms.io.constants import Constant
 from transforms.io.delta_input import is_delta_table, list_delta_partitions
 from transforms.io.examples import RAW_COLUMN
@@ -41,7 +41,7 @@ def select_partitions(settings: BatchScoringSettings, problems: list[str]) -> Li
     try:
         listing = list_input(settings.input, settings.partitions)
     except (ValueError, OSError) as e:
-        problems.append(f"--input: {e}")
+        problems.append(as_problem(e, "--input"))
         return Listing([], [])
     problems += listing.problems
     found = listing.partitions
@@ -80,7 +80,7 @@ def given_schema(
     try:
         return read_schema_file(settings.schema, data_format)
     except (ValueError, OSError) as e:
-        problems.append(f"--schema {settings.schema}: {e}")
+        problems.append(as_problem(e, f"--schema {settings.schema}"))
         return None
 
 

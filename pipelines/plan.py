@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from models.columns import top_columns
 from models.signature import (
@@ -35,7 +36,7 @@ from pipelines.inputs import (
     read_footers,
     select_partitions,
 )
-from pipelines.settings import BadOptions, BatchScoringSettings
+from pipelines.settings import BadOptions, BatchScoringSettings, as_problem
 from transforms.check_outputs import OutputRule
 from transforms.elements import UNKNOWN_ROWS, Outcome, Receipt, Shard
 from transforms.io.constants import Constant
@@ -169,6 +170,8 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
         table = open_table(settings.output)
     except ValueError as e:
         problems.append(str(e))
+    except (OSError, DeltaError) as e:
+        problems.append(as_problem(e, "--output"))
     if problems:
         raise BadOptions(problems)
 
@@ -188,8 +191,8 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
     problems += find_write_problems(settings.output)
     try:
         input_schema = choose_schema(settings, listing, given)
-    except ValueError as e:
-        raise BadOptions([*problems, f"--input: {e}"]) from e
+    except (ValueError, OSError) as e:
+        raise BadOptions([*problems, as_problem(e, "--input")]) from e
     footers = read_footers(settings, listing, todo, input_schema)
     for partition in todo:
         errors = [f.error for f in footers[partition.path] if f.error]

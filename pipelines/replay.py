@@ -3,8 +3,8 @@
     python -m pipelines.replay --output … --model … --keys … [options of score_batch]
 
 Only the dead letters of what the table holds now are replayed. Replaying twice changes nothing.
-Exit codes: 0 no dead letter is left; 3 some are; 1 a partition could not be merged; 2 options,
-model or table are wrong.
+Exit codes: 0 no dead letter is left; 3 some are; 1 a partition could not be merged, or the store
+did not answer; 2 options, model or table are wrong.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from pipelines.settings import BadOptions, BatchScoringSettings
 from pipelines.summary import say
 from transforms.dead_letters import REASON_COLUMNS
 from transforms.io.delta import find_table_problems, open_table
+from transforms.io.filesystems import may_pass
 from transforms.io.history import LivePartition, read_live_partitions
 from transforms.io.merge import (
     Letters,
@@ -200,10 +201,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadOptions as e:
         for problem in e.problems:
             say(errors, problem)
-        return EXIT_WRONG
+        return e.exit_code
     except (ValueError, OSError, DeltaError) as e:
         say(errors, str(e))
-        return EXIT_WRONG
+        return EXIT_FAILED if may_pass(e) else EXIT_WRONG
     return _report(found, console)
 
 

@@ -16,6 +16,7 @@ from models.versions import DIGEST_PREFIX
 from pipelines.exit_codes import EXIT_FAILED, EXIT_WRONG
 from pipelines.options import BatchScoringOptions
 from transforms.io.files import MOST_BATCH_BYTES, MOST_VALUE_BYTES, Limits
+from transforms.io.filesystems import may_pass
 from transforms.io.partitions import PartitionSpec
 from transforms.score import DIGEST_COLUMN
 
@@ -24,6 +25,12 @@ _SECRET_NAMES = re.compile(r"(?i)(^|[&_-])\w*(token|secret|password|passwd|key|s
 
 class Passing(str):
     """A sentence about what may be gone at the next attempt: something does not answer."""
+
+
+def as_problem(error: Exception, told_of: str) -> str:
+    """Return a sentence on an error and what it is about; `Passing` if it may be gone next time."""
+    sentence = f"{told_of}: {error}"
+    return Passing(sentence) if may_pass(error) else sentence
 
 
 class BadOptions(ValueError):

@@ -6,8 +6,8 @@
     python -m pipelines.table rollback --output PATH --version N [--partitions SPEC]
     python -m pipelines.table vacuum   --output PATH [--keep_hours N] [--apply]
 
-Exit codes: 0 all is well; 1 verify found something wrong, or a rollback could not be made;
-2 options or the table are wrong.
+Exit codes: 0 all is well; 1 verify found something wrong, a rollback could not be made, or the
+store did not answer; 2 options or the table are wrong.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pipelines.settings import BadOptions, find_secret
 from pipelines.status import PartitionStatus, read_status
 from pipelines.summary import say
 from transforms.io.delta import open_table
+from transforms.io.filesystems import may_pass
 from transforms.io.history import LivePartition, read_commits, read_live_partitions
 from transforms.io.partitions import PartitionSpec, parse_partition_path
 from transforms.io.rollback import RollbackError, rollback_partition, rollback_table
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except (ValueError, OSError, DeltaError) as e:
         say(errors, str(e))
-        return EXIT_WRONG
+        return EXIT_FAILED if may_pass(e) else EXIT_WRONG
 
 
 def _open(output: str) -> DeltaTable:

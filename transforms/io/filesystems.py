@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import uuid
 
 import google_crc32c
@@ -12,6 +14,16 @@ from pyarrow import fs
 _CHUNK_BYTES = 1 << 20
 # Another run of the same work may remove a folder of ours at any moment, once it has committed.
 _MOST_ATTEMPTS = 100
+_LASTING_ERRNOS = {
+    *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EROFS),
+}
+# Arrow gives what gs:// refuses an errno, and what s3:// refuses only a text; 408 and 429 ask for
+# patience. Names as in Arrow's `S3ErrorToString`.
+_REFUSED = re.compile(
+    r"AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID"
+    r"|SIGNATURE_DOES_NOT_MATCH|UNRECOGNIZED_CLIENT)|\(HTTP status 4(?!08|29)\d\d\)"
+)
 
 
 def resolve(path: str) -> tuple[fs.FileSystem, str]:
@@ -29,6 +41,19 @@ def resolve(path: str) -> tuple[fs.FileSystem, str]:
             f"Expected a local path or a URI such as gs://bucket/path, got {path}"
         ) from e
     return file_system, within.rstrip("/")
+
+
+def may_pass(error: BaseException) -> bool:
+    """Return whether an error of reading or writing may be gone at the next attempt.
+
+    It is where a store does not answer, or a disk is full. It is not where something is missing,
+    malformed or not allowed: a person must look.
+    """
+    if not isinstance(error, OSError):
+        return False
+    if error.errno is not None:
+        return error.errno not in _LASTING_ERRNOS
+    return not _REFUSED.search(str(error))
 
 
 def write_whole(file_system: fs.FileSystem, path: str, content: bytes) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import http.server
 import threading
 
 import pytest
 from pyarrow import fs
 
-from transforms.io.filesystems import list_folder, move_file, remove_folder, resolve, write_whole
+from transforms.io.filesystems import (
+    list_folder,
+    may_pass,
+    move_file,
+    remove_folder,
+    resolve,
+    write_whole,
+)
 
 LOCAL = fs.LocalFileSystem()
 
@@ -64,3 +73,62 @@ def test_a_file_is_moved_once_and_who_comes_later_is_told(tmp_path):
 def test_an_unknown_scheme_is_refused():
     with pytest.raises(ValueError, match="Expected a local path or a URI such as gs://"):
         resolve("nowhere://bucket/path")
+
+
+@pytest.fixture
+def answering():
+    """Return a function that starts a store that answers all with a status, and gives its URI."""
+    servers = []
+
+    def start(status, scheme):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            do_HEAD = do_GET  # noqa: N815  http.server wants these names
+
+            def log_message(self, *args):
+                pass
+
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever).start()
+        where = f"endpoint_override=127.0.0.1:{servers[-1].server_port}&scheme=http"
+        if scheme == "gs":
+            return f"gs://anonymous@lake/rows?{where}&retry_limit_seconds=1"
+        return f"s3://user:word@lake/rows?{where}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+@pytest.mark.parametrize(
+    ("status", "expected"), [(401, False), (403, False), (404, False), (429, True), (503, True)]
+)
+def test_what_a_store_refuses_lasts_and_what_it_cannot_do_now_may_pass(
+    answering, scheme, status, expected
+):
+    file_system, path = resolve(answering(status, scheme))
+    with pytest.raises(OSError) as refused:
+        file_system.open_input_file(path)
+    assert may_pass(refused.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.ESTALE, "Stale file handle"), True),
+        (TimeoutError(), True),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+        (OSError(errno.ENAMETOOLONG, "File name too long"), False),
+        (ValueError("Expected a local path or a URI"), False),
+    ],
+    ids=repr,
+)
+def test_which_errors_may_pass(error, expected):
+    assert may_pass(error) == expected
