@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     handler = RowHandler(args.model, inputs, fills)
     carried, digest = args.carried, args.model_digest
 
-    def to_row(result: PredictionResult) -> peer.Row:
+    def to_row(result: Any) -> peer.Row:
         kept = {name: result.example[name] for name in carried}
         return {**kept, **result.inference, "model_digest": digest}
 

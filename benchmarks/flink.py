@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -201,7 +201,7 @@ def _run(
     )
 
 
-def run(args: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
+def run(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Run every shape on every model, and return a summary of each."""
     workload = demo_workload(_BUILD)
     datasets = tile(workload.flights, folder, [START_UP_ROWS, args.rows])
@@ -238,7 +238,7 @@ def _run_and_tell(
     return sample
 
 
-def _summarize(shape: Shape, model: str, samples: Sequence[Sample]) -> dict[str, object]:
+def _summarize(shape: Shape, model: str, samples: Sequence[Sample]) -> dict[str, Any]:
     firsts = [sample.first_row_s for sample in samples if sample.first_row_s is not None]
     return {
         "model": model,
@@ -254,7 +254,7 @@ def _summarize(shape: Shape, model: str, samples: Sequence[Sample]) -> dict[str,
     }
 
 
-def write_report(results: Sequence[dict[str, object]], folder: Path) -> str:
+def write_report(results: Sequence[dict[str, Any]], folder: Path) -> str:
     """Write the numbers, and return them as a table with the ratio to as many local workers."""
     (folder / "flink.json").write_text(json.dumps(results, indent=1))
     local = {(r["model"], r["slots"]): r["rows_per_s"] for r in results if r["is_local"]}

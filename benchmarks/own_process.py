@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow as pa
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = [sys.executable, "-m", "benchmarks.format_run", "save", str(args.folder)]
     subprocess.run(command, check=True)
     model = str(args.folder / "saved_model")
-    options = {"batch_rows": _CALL_ROWS, "concurrent_calls": 1}
+    options: dict[str, Any] = {"batch_rows": _CALL_ROWS, "concurrent_calls": 1}
     batch = pa.RecordBatch.from_pydict(
         {name: pa.array(column) for name, column in make_rows(_BATCH_ROWS).items()}
     )

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam import coders
 from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.transaction import AddAction, RemoveAction
 
 from pipelines.inputs import list_input
 from pipelines.progress import _Staged
@@ -54,15 +55,15 @@ class Line(NamedTuple):
     """One measurement: what was done, how many of it, and what it cost."""
 
     what: str
-    count: int
+    number: int
     wall_s: float
     cpu_s: float
     note: str = ""
 
     def __str__(self) -> str:
-        each = self.wall_s / self.count * 1e3
+        each = self.wall_s / self.number * 1e3
         return (
-            f"| {self.what} | {self.count:,} | {self.wall_s:.2f} | {self.cpu_s:.2f} | {each:.3g} "
+            f"| {self.what} | {self.number:,} | {self.wall_s:.2f} | {self.cpu_s:.2f} | {each:.3g} "
             f"| {self.note} |"
         )
 
@@ -152,8 +153,9 @@ def measure_shards(lines: _Lines, output: str, count: int) -> None:
             write_receipt(output, receipt)
     with lines.measure("find receipts of a killed run", count) as notes:
         notes.append(f"{len(find_receipts(output, shards)):,} found")
+    work: Any = SimpleNamespace(rows=count, shards=shards)  # the part of Work that is used
     with lines.measure("look once for progress", count // 10) as notes:
-        _Staged(SimpleNamespace(rows=count, shards=shards), output).count()
+        _Staged(work, output).count()
         notes.append("folders")
 
 
@@ -163,8 +165,7 @@ def _piece(number: int) -> Piece:
 
 def _receipt(partition: str, run_id: str, number: int, shards: int) -> Receipt:
     path = f"{partition}/part-{number:05d}-{run_id}-00000000.parquet"
-    counts = {"rows_in": 524_288, "rows_scored": 524_288, "size_bytes": 1 << 23}
-    keys = {"keys_increase": True, "first_key": 2 * number, "last_key": 2 * number + 1}
+    counts: dict[str, Any] = {"rows_in": 524_288, "rows_scored": 524_288, "size_bytes": 1 << 23}
     return Receipt(
         partition,
         run_id,
@@ -174,8 +175,10 @@ def _receipt(partition: str, run_id: str, number: int, shards: int) -> Receipt:
         path,
         checksum="0" * 8,
         stats=_STATS,
+        keys_increase=True,
+        first_key=2 * number,
+        last_key=2 * number + 1,
         **counts,
-        **keys,
     )
 
 
@@ -195,6 +198,8 @@ def measure_commits(lines: _Lines, folder: Path, files: int) -> None:
                 _commit_one(output, f"date=new{number}", _FILES_IN_PARTITION, table)
     with lines.measure(f"open a table of {files:,} files", 1):
         table = open_table(output)
+    if table is None:
+        raise RuntimeError(f"Expected a table, got nothing at {output}")
     with lines.measure("tell what it holds of each partition", held // _FILES_IN_PARTITION):
         committed_runs(table, [f"date={n}" for n in range(held // _FILES_IN_PARTITION)])
 
@@ -219,7 +224,8 @@ def _commit_one(output: str, partition: str, files: int, table: DeltaTable | Non
 def _fill(output: str, files: int) -> None:
     """Make a table hold so many files of committed partitions, in one transaction."""
     table = DeltaTable(output)
-    actions, tokens = [], []
+    actions: list[AddAction | RemoveAction] = []
+    tokens = []
     for number in range(files):
         value, part = divmod(number, _FILES_IN_PARTITION)
         path = f"date={value}/part-{part:05d}-{value:015x}-00000000.parquet"

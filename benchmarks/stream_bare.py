@@ -41,7 +41,8 @@ def bare_loop(brokers: str, topic: str, output: str, group: str, work: Workload)
         first = consumer.poll(0.5)
         if first is None:
             continue
-        messages = [m for m in [first, *consumer.consume(_BATCH - 1, 0)] if m.error() is None]
+        polled: list[Any] = [first, *consumer.consume(_BATCH - 1, 0)]
+        messages = [m for m in polled if m.error() is None]
         rows = [orjson.loads(m.value()) for m in messages]
         columns = {}
         for name, spec in specs.items():
@@ -67,4 +68,5 @@ def bare_loop(brokers: str, topic: str, output: str, group: str, work: Workload)
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    bare_loop(*sys.argv[1:], workload(Path("build")))
+    brokers, topic, output, group = sys.argv[1:]
+    bare_loop(brokers, topic, output, group, workload(Path("build")))

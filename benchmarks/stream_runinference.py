@@ -20,7 +20,7 @@ from typing import Any
 import apache_beam as beam
 import orjson
 import pyarrow as pa
-from apache_beam.ml.inference.base import PredictionResult, RunInference
+from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from benchmarks.beam_runinference import RowHandler
@@ -49,7 +49,7 @@ class _Send(beam.DoFn):
 
         self._producer = Producer({"bootstrap.servers": self._brokers, "linger.ms": 2})
 
-    def process(self, result: PredictionResult) -> None:
+    def process(self, result: Any) -> None:
         row, outputs = result.example, result.inference
         score = {KEY: row[KEY], DUE: row[DUE]} | {n: float(v) for n, v in outputs.items()}
         self._producer.produce(self._topic, key=str(row[KEY]), value=orjson.dumps(score))
