@@ -253,6 +253,20 @@ def save_hanging(path: Path) -> None:
     save_function(path, lambda a, b: {"y": 2.0 * a + b + _hang_on(tf, b)}, *specs)
 
 
+def save_slow(path: Path) -> None:
+    """Save a SavedModel whose call takes some seconds when a row has 0 < a < 100."""
+    tf = import_tensorflow()
+    specs = [tf.TensorSpec([None], tf.float32, name=name) for name in ("a", "b")]
+
+    def serve(a, b):
+        is_slow = tf.reduce_any(tf.logical_and(a > 0.0, a < 100.0))
+        turns = tf.where(is_slow, 400_000, 0)
+        end = tf.while_loop(lambda i: i < turns, lambda i: (i + 1,), [0])[0]
+        return {"y": 2.0 * a + b + 0.0 * tf.cast(end, tf.float32)}
+
+    save_function(path, serve, *specs)
+
+
 def save_perilous(path: Path, hangs: float = HANGS, crashes: float = CRASHES) -> None:
     """Save a .tflite that never ends when a row has b = 13, and crashes when one has b = 666.
 
@@ -287,6 +301,7 @@ ZOO: dict[str, Callable[[Path], None]] = {
     "examples": save_examples,
     "custom_op": save_custom_op,
     "hanging": save_hanging,
+    "slow": save_slow,
     "perilous.tflite": save_perilous,
     "hangs_on_zeros.tflite": lambda path: save_perilous(path, hangs=0.0),
     "model.tflite": save_litert,

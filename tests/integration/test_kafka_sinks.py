@@ -18,6 +18,7 @@ from tests.kafka import (
     Feed,
     as_json,
     assert_scored,
+    committed,
     make_producer,
     make_topics,
     read_all,
@@ -30,10 +31,22 @@ from tests.kafka import (
 )
 from tests.processes import run_script
 from tests.registry import run_registry
+from transforms.elements import UNKNOWN_ROWS, BatchKey, Shard
 from transforms.io.holding import holding_of
-from transforms.io.kafka import Reader, Reading, ReadSpec
+from transforms.io.kafka import (
+    KEY,
+    OFFSET,
+    PARTITION,
+    TIME_MS,
+    TOPIC,
+    Reader,
+    Reading,
+    ReadSpec,
+)
 from transforms.io.kafka_client import Connection, commit
 from transforms.io.kafka_positions import Positions
+from transforms.io.kafka_producer import WriteSpec
+from transforms.io.kafka_sink import _WriteDoFn
 from transforms.io.schema_registry import Registry
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
@@ -223,6 +236,67 @@ def test_a_reader_begins_where_the_group_is_and_not_where_the_runner_was(broker,
                 each.close()
 
 
+def scored_batch(topic, slot, offsets):
+    """Return what a sink is given: rows of the partition whose number is the slot's."""
+    count = len(offsets)
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "id": list(offsets),
+            TOPIC: pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), [topic]),
+            PARTITION: pa.array([slot] * count, pa.int32()),
+            OFFSET: pa.array(offsets, pa.int64()),
+            TIME_MS: pa.array([0] * count, pa.int64()),
+            KEY: pa.array([b"k"] * count, pa.binary()),
+        }
+    )
+    shard = Shard(topic, "", "", slot, 2, (), UNKNOWN_ROWS)
+    return BatchKey(shard, 0, 0, count, last=False), batch
+
+
+@pytest.mark.parametrize("exactly_once", [False, True], ids=["at_least_once", "exactly_once"])
+def test_bundles_of_two_slots_side_by_side_end_each_for_itself(broker, topics, exactly_once):
+    """With several readers instances of the sink get bundles of any slot, and run side by side."""
+    spec = WriteSpec(
+        connection=Connection(brokers=broker.address),
+        topic=topics[1],
+        dead_letter_topic="",
+        source_topic=topics[0],
+        group=f"group-of-{topics[0]}",
+        exactly_once=exactly_once,
+    )
+    one, two = sinks = [_WriteDoFn(spec), _WriteDoFn(spec)]
+    for sink in sinks:
+        sink.setup()
+    try:
+        for sink in sinks:  # each has had bundles of both
+            for slot in (0, 1):
+                sink.start_bundle()
+                at = records_of(broker, topics).get(slot, 0)
+                sink.process(scored_batch(topics[0], slot, [at]))
+                sink.finish_bundle()
+        assert records_of(broker, topics) == {0: 2, 1: 2}
+        one.start_bundle()
+        one.process(scored_batch(topics[0], 0, [2, 3]))
+        two.start_bundle()
+        two.process(scored_batch(topics[0], 1, [2, 3]))
+        one.finish_bundle()
+        assert records_of(broker, topics) == {0: 4, 1: 2}
+        one.teardown()  # a runner ends an instance that was idle for a while
+        two.process(scored_batch(topics[0], 1, [4]))
+        two.finish_bundle()
+        assert records_of(broker, topics) == {0: 4, 1: 5}
+    finally:
+        for sink in sinks:
+            sink.teardown()
+    assert len(read_all(broker.address, topics[1])) == 4 + 5
+
+
+def records_of(broker, topics):
+    """Return the offsets of a test's group, of the partitions that have one."""
+    found = committed(broker.address, f"group-of-{topics[0]}", topics[0])
+    return {partition: offset for partition, offset in found.items() if offset >= 0}
+
+
 @pytest.mark.prism
 def test_prism_with_two_readers_appends_each_record_once(
     broker, topics, stream_arguments, prism, tmp_path
@@ -236,6 +310,20 @@ def test_prism_with_two_readers_appends_each_record_once(
     assert records_done(broker, topics) == 5000
     partitions = pa.table(DeltaTable(str(output)).get_add_actions(flatten=True)).num_rows
     assert partitions >= 2  # a file for each reader
+
+
+@pytest.mark.prism
+def test_prism_does_not_cut_a_reader_in_two_while_the_model_is_slow(
+    broker, topics, stream_arguments, prism, zoo, tmp_path
+):
+    output = tmp_path / "scores"
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 20_000)), partition=0)
+    options = {"runner": "PrismRunner", "prism_location": prism, "model": zoo("slow")}
+    options |= {"output": output, "flush_interval_s": 0.001}
+    assert score_stream.main(stream_arguments("--until_end", **options)) == 0
+    assert_scored(table_of(output), 20_000, exactly_once=True)
+    assert_scored(scores_of(broker.address, topics[1]), 20_000, exactly_once=True)
+    assert records_done(broker, topics) == 20_000
 
 
 def values_of(broker, topic):

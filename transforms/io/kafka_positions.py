@@ -54,10 +54,12 @@ def _to_list(offsets: Mapping[int, int] | None) -> list[tuple[int, int]] | None:
 
 
 class PositionsTracker(RestrictionTracker):
-    """Hand out runs of records, and give all the rest away when asked to split.
+    """Hand out runs of records, and give all the rest away at a checkpoint.
 
-    The endless tail is never cut in two: a split, at whatever fraction, is a checkpoint. What is
-    claimed stays here, everything behind it goes to the residual.
+    The endless tail is never cut in two. At a checkpoint what is claimed stays here, and everything
+    behind it goes to the residual, which is read once this bundle has ended. A split for the sake
+    of parallelism is refused: its residual is read at once (Prism does so), and who delivers it
+    first would have the offsets of what is still in the model committed.
     """
 
     def __init__(self, positions: Positions) -> None:
@@ -86,9 +88,9 @@ class PositionsTracker(RestrictionTracker):
         return True
 
     def try_split(self, fraction_of_remainder: float) -> tuple[Positions, Positions] | None:
-        """Stop here and return this and the rest; None when there is no rest."""
+        """Stop here and return this and the rest; None for a fraction, or when there is no rest."""
         rest = self.current_restriction()
-        if rest.stopped or rest.is_read:
+        if fraction_of_remainder > 0 or rest.stopped or rest.is_read:
             return None
         self._stopped = True
         return self.current_restriction(), rest

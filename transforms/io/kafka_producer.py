@@ -339,11 +339,22 @@ def take_over(spec: WriteSpec, number: int) -> None:
         _get(spec, number)
 
 
-def release(spec: WriteSpec, number: int, slot: SlotProducer, user: object) -> None:
-    """Close a slot's producer when nobody else uses it, or when a bundle of it failed."""
+def release(
+    spec: WriteSpec, number: int, slot: SlotProducer, user: object, *, is_open: bool
+) -> None:
+    """Close a slot's producer when nobody else uses it, or when the user's bundle of it failed.
+
+    Args:
+      spec: how it writes.
+      number: the slot.
+      slot: its producer.
+      user: who used it.
+      is_open: whether the user left a bundle of the slot open. One that another user has open is
+        let be.
+    """
     with _shared_lock:
         slot.users.discard(id(user))
-        if slot.users and slot.is_usable:
+        if slot.users and not is_open:
             return
         if _shared.get((spec, number)) is slot:
             del _shared[spec, number]

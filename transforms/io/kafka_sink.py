@@ -30,13 +30,18 @@ class _WriteDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._slots: dict[int, SlotProducer] = {}
+        # Of the bundle of this instance: bundles of other slots may run beside it, in other ones.
+        self._open: set[int] = set()
         self._encoder = AvroEncoder(self._spec.avro) if self._spec.avro else None
         self._metrics = metrics.BundleMetrics()
 
     def teardown(self) -> None:
         for number, slot in self._slots.items():
-            release(self._spec, number, slot, self)
+            release(self._spec, number, slot, self, is_open=number in self._open)
         self._slots.clear()
+
+    def start_bundle(self) -> None:
+        self._open.clear()
 
     def process(self, element: tuple[BatchKey, pa.RecordBatch]) -> None:
         key, batch = element
@@ -44,6 +49,7 @@ class _WriteDoFn(beam.DoFn):
         if number not in self._slots or self._slots[number].is_closed:
             self._slots[number] = acquire(self._spec, number, self)
         slot = self._slots[number]
+        self._open.add(number)
         slot.begin()
         slot.observe(batch)
         with self._metrics.timed(metrics.SEND_MS):
@@ -85,8 +91,9 @@ class _WriteDoFn(beam.DoFn):
 
     def finish_bundle(self) -> None:
         with self._metrics.timed(metrics.SEND_MS):
-            for slot in self._slots.values():
-                slot.finish()
+            for number in self._open:
+                self._slots[number].finish()
+        self._open.clear()
         if self._spec.table is not None:
             self._write_due()
         self._metrics.flush()

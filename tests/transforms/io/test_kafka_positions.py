@@ -17,17 +17,23 @@ def test_coder_inverts_and_sorts(positions):
     assert coder.encode(turned) == coder.encode(positions)
 
 
-@pytest.mark.parametrize("fraction", [0, 0.5, 0.99])
-def test_a_split_is_a_checkpoint_and_nothing_is_claimed_twice(fraction):
+def test_at_a_checkpoint_the_rest_is_given_away_and_nothing_is_claimed_twice():
     tracker = PositionsTracker(Positions({0: 10, 1: 20}))
     assert tracker.try_claim({0: 15})
-    done, rest = tracker.try_split(fraction)
+    done, rest = tracker.try_split(0)
     assert done.stopped
     assert rest == Positions({0: 15, 1: 20})
     assert not tracker.try_claim({0: 16})
-    assert tracker.try_split(fraction) is None
+    assert tracker.try_split(0) is None
     tracker.check_done()
     assert tracker.current_restriction().offsets == {0: 15, 1: 20}
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.5, 1])
+def test_a_reader_is_never_cut_in_two(fraction):
+    tracker = PositionsTracker(Positions({0: 10, 1: 20}))
+    assert tracker.try_split(fraction) is None
+    assert tracker.try_claim({0: 15})
 
 
 def test_a_reader_that_leaves_without_giving_the_rest_away_is_an_error():
