@@ -106,6 +106,16 @@ class FlinkOptions(PipelineOptions):
         )
 
 
+def is_yes(value: object) -> bool:
+    """Return what an option of Beam's Java runner says: text, or True when it was given alone."""
+    return str(value).lower() not in ("false", "0", "none", "")
+
+
+def absolute_path(path: str) -> str:
+    """Return a path as workers see it, who run in folders of their own; a URI as it is."""
+    return path if "://" in path or not path else os.path.abspath(path)
+
+
 class Placement(NamedTuple):
     """How a job is spread over a cluster.
 

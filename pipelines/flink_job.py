@@ -223,9 +223,7 @@ def _watch(
         if state in ENDED:
             break
         if runs.another_ended(state, int(job["timestamps"].get("RUNNING", 0))):
-            reason = rest.root_exception(job_id)
-            why = root_cause(reason) if reason else "TaskManagers came or went"
-            say(f"Flink restarts the job: {why}")
+            say(f"Flink restarts the job: {_why_restarted(rest, job_id)}")
         has_started = has_started or _has_given_something(job)
         if not has_started and time.monotonic() - began > timeout:
             raise FlinkJobFailed(_why_not_started(rest, job, timeout, environment))
@@ -234,6 +232,14 @@ def _watch(
         raise FlinkJobFailed("the job was cancelled")
     if state == "FAILED":
         raise FlinkJobFailed(root_cause(rest.root_exception(job_id)))
+
+
+def _why_restarted(rest: FlinkRest, job_id: str) -> str:
+    try:
+        reason = rest.root_exception(job_id)
+    except (OSError, LookupError) as e:  # a JobManager that recovers a job may be too busy to say
+        return f"its JobManager did not say why: {type(e).__name__}"
+    return root_cause(reason) if reason else "TaskManagers came or went"
 
 
 def _stop(rest: FlinkRest, job_id: str, say: Callable[[str], None]) -> None:
@@ -253,8 +259,9 @@ def _stop(rest: FlinkRest, job_id: str, say: Callable[[str], None]) -> None:
         except (OSError, LookupError) as e:
             raise FlinkJobFailed(f"It did not end in order: {e}") from e
         time.sleep(_LOOK_SECONDS)
-    while rest.job(job_id)["state"] not in ENDED and time.monotonic() < until:
-        time.sleep(_LOOK_SECONDS)
+    with contextlib.suppress(OSError, LookupError):  # it ends; nobody need see it
+        while rest.job(job_id)["state"] not in ENDED and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
     say(f"stopped; the savepoint is {done.location}")
 
 

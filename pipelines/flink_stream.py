@@ -13,9 +13,9 @@ from apache_beam.options.pipeline_options import (
     PortableOptions,
 )
 
-from pipelines.flink import FlinkOptions, name_model
+from pipelines.flink import FlinkOptions, is_yes, name_model
 from pipelines.flink_rest import ENDED, FlinkRest
-from pipelines.settings import BadOptions
+from pipelines.settings import BadOptions, Passing
 from pipelines.stream_settings import StreamScoringOptions, StreamScoringSettings
 
 # Restarts are the cluster's: by default without an end, 1 s to 60 s after a failure. A bundle of
@@ -29,13 +29,14 @@ STREAM_DEFAULTS = {
 }
 # Readers are begun by a tick, and driven by timers from then on.
 TICK_MS = 10_000
-_NO = ("false", "False", "0")
+# Of a job that is about to be gone.
+_ENDING = ("CANCELLING", "FAILING")
 
 
 def find_stream_problems(options: PipelineOptions) -> Iterator[str]:
     """Yield a sentence for each option that a stream on Flink cannot be run with."""
     flink = options.view_as(FlinkOptions)
-    if str(flink.finish_bundle_before_checkpointing) in _NO:
+    if not is_yes(flink.finish_bundle_before_checkpointing):
         yield (
             "--finish_bundle_before_checkpointing: expected true: a checkpoint within a bundle "
             "would tell of records that are not sent yet"
@@ -87,19 +88,18 @@ def refuse_second_job(options: PipelineOptions, settings: StreamScoringSettings)
     """Check that no job of the same group runs on the cluster: both would score all records.
 
     Raises:
-      BadOptions: one does.
+      BadOptions: one does; one that is about to end may be gone at the next attempt.
     """
     flink = options.view_as(FlinkRunnerOptions)
     prefix = _prefix(options, settings)
     for name, state in FlinkRest(flink.flink_master).jobs():
         if name.startswith(prefix) and state not in ENDED:
-            raise BadOptions(
-                [
-                    f"--group: the job '{name}' of group {settings.group} is {state} already at "
-                    f"{flink.flink_master}. Stop it first, in Flink's web page or by its REST "
-                    "interface; or give another group"
-                ]
+            told = (
+                f"--group: the job '{name}' of group {settings.group} is {state} already at "
+                f"{flink.flink_master}. Stop it first, in Flink's web page or by its REST "
+                "interface; or give another group"
             )
+            raise BadOptions([Passing(told) if state in _ENDING else told])
 
 
 def spread_keys(slots: int, max_parallelism: int) -> list[str]:

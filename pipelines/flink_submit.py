@@ -15,7 +15,7 @@ from apache_beam.runners.portability.flink_uber_jar_job_server import (
     FlinkUberJarJobServer,
 )
 
-from pipelines.flink import FlinkOptions
+from pipelines.flink import FlinkOptions, is_yes
 
 
 class _Job(FlinkBeamJob):
@@ -64,6 +64,6 @@ class SavepointFlinkRunner(FlinkRunner):
         flink.flink_master = "[auto]"  # of the jar: the cluster it runs in
         savepoint = {
             "savepointPath": given.savepoint_path,
-            "allowNonRestoredState": bool(given.allow_non_restored_state),
+            "allowNonRestoredState": is_yes(given.allow_non_restored_state),
         }
         return _JobServer(savepoint, master, options)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
 import sys
 import time
 import uuid
@@ -28,7 +27,7 @@ from rich.console import Console
 from pipelines import __version__
 from pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from pipelines.first_scores import print_first_scores, score_first_rows
-from pipelines.flink import FlinkOptions, complete_arguments, name_job, place
+from pipelines.flink import FlinkOptions, absolute_path, complete_arguments, name_job, place
 from pipelines.options import make_parser
 from pipelines.plan import Plan, Work, make_plan
 from pipelines.progress import show_progress
@@ -230,17 +229,12 @@ def read_settings(argv: Sequence[str]) -> tuple[BatchScoringSettings, PipelineOp
     if placement is not None:
         settings = dataclasses.replace(
             settings,
-            # Workers run in folders of their own.
-            input=_absolute(settings.input),
-            output=_absolute(settings.output),
+            input=absolute_path(settings.input),
+            output=absolute_path(settings.output),
             workers=placement.slots,
             calls_per_process=placement.concurrent_calls,
         )
     return settings, options
-
-
-def _absolute(path: str) -> str:
-    return path if "://" in path else os.path.abspath(path)
 
 
 class Ended(NamedTuple):

@@ -31,7 +31,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 
 from pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK
-from pipelines.flink import FlinkOptions, complete_arguments, place
+from pipelines.flink import FlinkOptions, absolute_path, complete_arguments, place
 from pipelines.flink_stream import (
     STREAM_DEFAULTS,
     TICK_MS,
@@ -176,7 +176,10 @@ def read_settings(argv: Sequence[str], options: PipelineOptions) -> StreamScorin
     placement = place(options, problems, most_readers(options))
     settings = StreamScoringSettings.from_options(options, problems)
     scoring = dataclasses.replace(
-        settings.scoring, workers=placement.slots, calls_per_process=placement.concurrent_calls
+        settings.scoring,
+        output=absolute_path(settings.scoring.output),
+        workers=placement.slots,
+        calls_per_process=placement.concurrent_calls,
     )
     return dataclasses.replace(settings, scoring=scoring)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AclOperation
+from deltalake.exceptions import DeltaError
 
 from models.columns import find_field, top_columns
 from models.examples import stored_type
@@ -25,7 +26,7 @@ from pipelines.checks import (
     scores_schema,
 )
 from pipelines.plan import find_digest, make_score_spec
-from pipelines.settings import BadOptions, BatchScoringSettings, Passing
+from pipelines.settings import BadOptions, BatchScoringSettings, Passing, as_problem
 from pipelines.stream_access import allow, connect, find_access_problems
 from pipelines.stream_settings import StreamScoringSettings
 from transforms.dead_letters import REASON_COLUMNS
@@ -37,7 +38,7 @@ from transforms.io.encode import CARRIED, SOURCE_FIELDS, VALUE_NAMES
 from transforms.io.encode_avro import AvroSpec, to_avro_schema
 from transforms.io.examples import RAW_COLUMN
 from transforms.io.kafka import RAW_SCHEMA, ReadSpec
-from transforms.io.kafka_client import NotAllowed, list_partitions, read_topic_id
+from transforms.io.kafka_client import NotAllowed, is_passing, list_partitions, read_topic_id
 from transforms.io.kafka_producer import WriteSpec
 from transforms.io.schema_file import parse_features, parse_types
 from transforms.io.schema_registry import RegistryAway
@@ -196,8 +197,11 @@ def plan_table(
         topic_id = read_topic_id(settings.connection.admin(), settings.topic)
     except ValueError as e:
         problems.append(str(e))
+    except (OSError, DeltaError) as e:
+        problems.append(as_problem(e, "--output"))
     except KafkaException as e:
-        problems.append(f"--topic: {settings.topic} cannot be described: {e.args[0].str()}")
+        told = f"--topic: {settings.topic} cannot be described: {e.args[0].str()}"
+        problems.append(Passing(told) if is_passing(e.args[0]) else told)
     return TableSpec(
         output=output,
         schema=columns,
@@ -261,9 +265,8 @@ def find_topic_problems(settings: StreamScoringSettings) -> list[str]:
         if not problems:
             problems += find_access_problems(client, topics, settings.group)
     except KafkaException as e:
-        problems.append(
-            f"--brokers: expected Kafka at {settings.connection.brokers}, got: {e.args[0].str()}"
-        )
+        told = f"--brokers: expected Kafka at {settings.connection.brokers}, got: {e.args[0].str()}"
+        problems.append(Passing(told) if is_passing(e.args[0]) else told)
     return problems
 
 

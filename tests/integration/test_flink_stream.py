@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import psutil
@@ -10,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipelines import score_stream
 from pipelines.flink import job_server_jar
-from tests.fakes import read_scores
+from tests.fakes import ROOT, read_scores
 from tests.flink import kill_workers, start_cluster
 from tests.kafka import (
     Feed,
@@ -150,7 +151,7 @@ def test_a_table_has_each_record_once_though_workers_die_with_rows_that_wait(
     cluster, broker, topics, on_flink, start_stream, start_warm, tmp_path
 ):
     output = tmp_path / "scores"
-    process = start_warm(f"--output={output}", "--flush_interval_s=1")
+    process = start_warm(f"--output={os.path.relpath(output, ROOT)}", "--flush_interval_s=1")
     feed = Feed(broker.address, topics[0], topics[1:2])
     wait_until(lambda: records_done(broker, topics) > WARM + RECORDS // 4)
     kill_workers(cluster)

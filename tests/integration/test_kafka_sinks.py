@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from deploy.local.processes import free_ports
 from pipelines import score_stream
 from tests.fakes import read_scores
 from tests.kafka import (
@@ -207,6 +208,20 @@ def test_a_table_that_cannot_be_written_ends_the_job_and_nothing_is_lost(
     monkeypatch.undo()
     assert score_stream.main(arguments) == 0
     assert_scored(table_of(output), 100, exactly_once=True)
+
+
+def test_a_table_that_cannot_be_read_needs_a_person_and_a_store_that_is_away_does_not(
+    broker, topics, stream_arguments, tmp_path, capsys
+):
+    (tmp_path / "scores" / "_delta_log").mkdir(parents=True)
+    (tmp_path / "scores" / "_delta_log" / f"{0:020}.json").write_text("{")
+    assert score_stream.main(stream_arguments("--until_end", output=tmp_path / "scores")) == 2
+    assert "--output: " in capsys.readouterr().err
+    (port,) = free_ports(1)
+    where = f"endpoint_override=127.0.0.1:{port}&scheme=http&retry_limit_seconds=1"
+    away = f"gs://anonymous@lake/scores?{where}"
+    assert score_stream.main(stream_arguments("--until_end", output=away)) == 1
+    assert "--output: google::cloud::Status(UNAVAILABLE" in capsys.readouterr().err
 
 
 def test_a_reader_begins_where_the_group_is_and_not_where_the_runner_was(broker, topics):

@@ -10,9 +10,18 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from pipelines.flink import Placement, complete_arguments, job_server_jar, name_job, spread
-from pipelines.flink_job import Runs, root_cause
-from pipelines.flink_rest import Slots
+from deploy.local.processes import free_ports
+from pipelines.flink import (
+    Placement,
+    absolute_path,
+    complete_arguments,
+    is_yes,
+    job_server_jar,
+    name_job,
+    spread,
+)
+from pipelines.flink_job import Runs, _why_restarted, root_cause
+from pipelines.flink_rest import FlinkRest, Slots
 from pipelines.runners import runner_name
 from pipelines.score_batch import find_unknown_options
 
@@ -156,3 +165,24 @@ def test_job_name_says_partitions_and_model_and_is_the_only_one():
     assert one == "scoreline date=2024-01-01 model abababababab 01234567"
     given = PipelineOptions(["--job_name=nightly"])
     assert name_job(given, days, digest, "0123456789") == "nightly 01234567"
+
+
+def test_a_job_manager_that_does_not_say_why_a_job_restarts_ends_nothing():
+    (port,) = free_ports(1)
+    told = _why_restarted(FlinkRest(f"127.0.0.1:{port}"), "0" * 32)
+    assert told == "its JobManager did not say why: ConnectionError"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("true", True), (True, True), ("false", False), ("FALSE", False), ("0", False), (None, False)],
+)
+def test_options_of_beams_java_runner_are_text(value, expected):
+    assert is_yes(value) == expected
+
+
+def test_workers_run_in_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute_path("scores") == str(tmp_path / "scores")
+    assert absolute_path("gs://lake/scores") == "gs://lake/scores"
+    assert absolute_path("") == ""

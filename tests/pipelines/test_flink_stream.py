@@ -8,15 +8,19 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.flink import complete_arguments
+from pipelines.flink_rest import FlinkRest
 from pipelines.flink_stream import (
     STREAM_DEFAULTS,
     find_stream_problems,
     key_group,
     most_readers,
+    refuse_second_job,
     spread_keys,
 )
 from pipelines.score_batch import find_unknown_options
 from pipelines.score_stream import parse_options
+from pipelines.settings import BadOptions
+from pipelines.stream_settings import StreamScoringSettings
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,7 @@ def test_a_stream_gets_checkpoints_and_the_clusters_own_restarts():
     ("flag", "told"),
     [
         ("--finish_bundle_before_checkpointing=false", "records that are not sent yet"),
+        ("--finish_bundle_before_checkpointing=FALSE", "records that are not sent yet"),
         ("--checkpointing_interval=-1", "expected milliseconds, got -1"),
         ("--environment_cache_millis=5", "--environment_cache_millis: expected 0"),
         ("--until_end", "a stream on Flink has no end"),
@@ -69,3 +74,19 @@ def test_options_that_lose_or_double_records_on_flink_are_refused(flag, told):
     options = PipelineOptions(complete_arguments(["--runner=flink", flag], STREAM_DEFAULTS))
     (problem,) = find_stream_problems(options)
     assert told in problem
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_code"), [("RUNNING", 2), ("RESTARTING", 2), ("CANCELLING", 1), ("FAILING", 1)]
+)
+def test_a_job_of_the_group_is_in_the_way_and_one_that_is_ending_for_a_while(
+    monkeypatch, state, exit_code
+):
+    flags = ["--runner=flink", "--flink_master=h:1", "--brokers=b:1", "--topic=t", "--group=g"]
+    options = parse_options([*flags, "--model=m", "--keys=id", "--output_topic=o"])
+    settings = StreamScoringSettings.from_options(options)
+    jobs = [("scoreline t as other x", "RUNNING"), ("scoreline t as g x", state)]
+    monkeypatch.setattr(FlinkRest, "jobs", lambda self: jobs)
+    with pytest.raises(BadOptions, match=f"of group g is {state}") as refused:
+        refuse_second_job(options, settings)
+    assert refused.value.exit_code == exit_code

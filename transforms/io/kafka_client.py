@@ -194,8 +194,12 @@ def read_topic_id(client: AdminClient, topic: str) -> str:
     Raises:
       KafkaException: no broker answers, or there is no such topic.
     """
-    asked = client.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_SECONDS)
-    topic_id = until_done(asked[topic].result).topic_id
+
+    def ask() -> Any:
+        asked = client.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_SECONDS)
+        return asked[topic].result()
+
+    topic_id = until_done(ask).topic_id
     is_given = topic_id is not None and (
         topic_id.get_most_significant_bits() or topic_id.get_least_significant_bits()
     )
