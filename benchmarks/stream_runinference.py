@@ -28,8 +28,9 @@ from benchmarks.data import KEY
 from benchmarks.peer import parse_fill, read_signature
 from benchmarks.stream_load import DUE, workload
 from transforms.elements import BatchKey
-from transforms.io.kafka import VALUE, ReadKafka, ReadSpec
+from transforms.io.kafka import VALUE, ReadSpec
 from transforms.io.kafka_client import Connection
+from transforms.io.kafka_splittable import ReadKafka
 
 # The least it takes is a second.
 _BATCH_SECONDS = 1

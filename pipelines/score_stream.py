@@ -61,13 +61,14 @@ from pipelines.stream_access import allow
 from pipelines.stream_plan import StreamPlan, plan_stream
 from pipelines.stream_settings import StreamScoringOptions, StreamScoringSettings
 from pipelines.summary import say
-from pipelines.supervise import supervise
+from pipelines.supervise import end_with_supervisor, supervise, tell_begun
 from transforms.io.decode import DecodeRecords
 from transforms.io.delta_append import SCORED_DATE, prepare_table
-from transforms.io.kafka import ReadKafka, stop_reading
+from transforms.io.kafka import stop_reading
 from transforms.io.kafka_client import advance_group, is_refused, list_partitions, reset_group
 from transforms.io.kafka_producer import end_old_transactions
 from transforms.io.kafka_sink import WriteKafka
+from transforms.io.kafka_splittable import ReadKafka
 from transforms.io.kafka_timer import PollKafka
 from transforms.io.kafka_unread import find_unread, read_topic_ends
 from transforms.io.schema_registry import RegistryAway, RegistryFails
@@ -94,15 +95,15 @@ def build(
       readers: consumers that share the partitions.
       timer_keys: on Flink, a key for each of them; elsewhere they are a splittable step.
     """
+    sink = plan.write if plan.write.exactly_once else None
     if timer_keys:
-        sink = plan.write if plan.write.exactly_once else None
         records = (
             pipeline
             | "Tick" >> FlinkStreamingImpulseSource().set_interval_ms(TICK_MS)
             | "ReadKafka" >> PollKafka(spec=plan.read, keys=timer_keys, sink=sink)
         )
     else:
-        records = pipeline | "ReadKafka" >> ReadKafka(spec=plan.read, slots=readers)
+        records = pipeline | "ReadKafka" >> ReadKafka(spec=plan.read, slots=readers, sink=sink)
     scored = (
         records
         | "DecodeRecords" >> DecodeRecords(spec=plan.decode)
@@ -138,6 +139,7 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
         # The group is set to the start once: who comes after a failure goes on where it is.
         again = _without_start(once)
         return supervise(once, again, lambda text: say(errors, text), "pipelines.score_stream")
+    end_with_supervisor()
     try:
         settings = read_settings(argv, options)
         plan = plan_stream(settings, lambda s, digest: read_signature(s, digest, options))
@@ -191,6 +193,7 @@ def _run(
         _end_old_transactions(settings, plan)
     plan = _register_schema(settings, plan)
     _set_group(settings, plan)
+    tell_begun()
     say(
         console,
         f"scoring {settings.topic} → {_targets(settings)} as group {settings.group}, model "
@@ -240,7 +243,8 @@ def _check_all_read(settings: StreamScoringSettings, ends: Mapping[int, int]) ->
 
 def _end_old_transactions(settings: StreamScoringSettings, plan: StreamPlan) -> None:
     try:
-        end_old_transactions(plan.write, settings.readers)
+        partitions = list_partitions(settings.connection.admin(), settings.topic)
+        end_old_transactions(plan.write, settings.readers, len(partitions))
     except KafkaException as e:
         if not is_refused(e.args[0]):
             raise

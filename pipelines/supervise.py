@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
@@ -15,6 +19,8 @@ from pipelines.exit_codes import EXIT_FAILED
 _LONGEST_WAIT_SECONDS = 60.0
 # Who ran for so long had a new cause to fail, and starts with a short wait again.
 _STEADY_SECONDS = 60.0
+# Names the file by which a process tells its supervisor that it has begun.
+_BEGUN_FILE = "SCORELINE_BEGUN_FILE"
 
 
 class Pause(NamedTuple):
@@ -48,11 +54,12 @@ def supervise(
 ) -> int:
     """Run `python -m module` until it ends otherwise than by a failure; return its exit code.
 
-    SIGTERM and SIGINT are passed on, and the process is then not started again.
+    SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM, and the process is then not started again.
+    If the supervisor is killed, the process that called `end_with_supervisor` ends in order.
 
     Args:
-      first: its arguments at first.
-      again: its arguments whenever it is started again.
+      first: its arguments until it has called `tell_begun`.
+      again: its arguments whenever it is started again after that.
       say: is told why and when it is started again.
       module: what to run.
     """
@@ -64,19 +71,25 @@ def supervise(
         for process in running:
             process.send_signal(signal.SIGTERM)
 
-    before = {name: signal.signal(name, pass_on) for name in (signal.SIGTERM, signal.SIGINT)}
-    arguments, pause = first, Pause(0, 0)
+    before = {name: signal.signal(name, pass_on) for name in _signals()}
+    pause = Pause(0, 0)
+    folder = tempfile.TemporaryDirectory()
+    begun = Path(folder.name, "begun")
     try:
         while True:
             began = time.monotonic()
             # Its own group, so that Ctrl-C reaches it once only: through us.
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments], start_new_session=True
+                [sys.executable, "-m", module, *(again if begun.exists() else first)],
+                stdin=subprocess.PIPE,
+                env={**os.environ, _BEGUN_FILE: str(begun)},
+                start_new_session=True,
             )
             running[:] = [process]
             if stopped:
                 process.send_signal(signal.SIGTERM)
             code = process.wait()
+            process.communicate()  # closes the pipe
             if stopped or not is_failure(code):
                 return code
             pause = next_pause(pause.failures, time.monotonic() - began)
@@ -87,7 +100,33 @@ def supervise(
                 time.sleep(0.1)
             if stopped:
                 return code
-            arguments = again
     finally:
+        folder.cleanup()
         for name, handler in before.items():
             signal.signal(name, handler)
+
+
+def _signals() -> list[signal.Signals]:
+    """Return what ends the supervisor; under nohup, not the end of its terminal."""
+    hears_terminal = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hears_terminal else [])]
+
+
+def tell_begun() -> None:
+    """Tell the supervisor, if there is one, that what is to be done once only is done."""
+    if _BEGUN_FILE in os.environ:
+        Path(os.environ[_BEGUN_FILE]).touch()
+
+
+def end_with_supervisor() -> None:
+    """End this process, as SIGTERM does, when its supervisor is gone; without one, do nothing.
+
+    Whoever starts the command again would have two jobs otherwise, which both score all records.
+    """
+    if _BEGUN_FILE in os.environ:
+        threading.Thread(target=_wait_for_its_end, daemon=True).start()
+
+
+def _wait_for_its_end() -> None:
+    os.read(0, 1)  # nothing ever comes: the pipe ends with the supervisor
+    os.kill(os.getpid(), signal.SIGTERM)

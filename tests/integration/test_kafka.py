@@ -97,6 +97,24 @@ def test_a_worker_that_dies_is_started_again(broker, topics, stream_arguments, s
     assert_scored(scores_of(broker.address, topics[1]), RECORDS, exactly_once=True)
 
 
+def test_of_two_jobs_of_a_group_the_older_one_ends(
+    broker, topics, stream_arguments, start_stream, tmp_path
+):
+    """Also when it had nothing to deliver until then: both know the same offsets of the group."""
+    jobs = []
+    for number in range(2):
+        beats = tmp_path / f"beats-{number}"
+        jobs.append(start_stream(stream_arguments("--exactly_once", heartbeat_file=beats)))
+        wait_until(beats.exists)
+    jobs[1].send_signal(signal.SIGSTOP)  # or it might be quicker
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 1000)))
+    assert jobs[0].wait(60) == 1
+    jobs[1].send_signal(signal.SIGCONT)
+    wait_until(lambda: records_done(broker, topics) == 1000)
+    stop(jobs[1])
+    assert_scored(scores_of(broker.address, topics[1]), 1000, exactly_once=True)
+
+
 @pytest.mark.parametrize("flags", [(), ("--exactly_once",)], ids=["at_least_once", "exactly_once"])
 def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
     broker, topics, stream_arguments, start_stream, flags
@@ -339,11 +357,28 @@ def test_a_stream_that_is_started_before_its_broker_waits_for_it(
     broker.kill()
     assert score_stream.main(stream_arguments()) == 1  # systemd and Kubernetes start it again
     assert f"--brokers: expected Kafka at {broker.address}" in capsys.readouterr().err
-    process = start_stream(stream_arguments("--restart"))
+    process = start_stream(stream_arguments("--restart", start="latest"))
     wait_until(lambda: "it is started again in 1 s" in process.printed.read_text())
     broker.start()
-    wait_until(lambda: count_of(broker.address, topics[1]) == 100)
+    wait_until(lambda: records_done(broker, topics) == 100)  # it begins behind these
+    send(make_producer(broker.address), topics[0], as_json(rows(100, 50)))
+    wait_until(lambda: count_of(broker.address, topics[1]) == 50)
     stop(process)
+    assert {score["id"] for score in scores_of(broker.address, topics[1])} == set(range(100, 150))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_a_supervisor_takes_its_job_along(broker, topics, stream_arguments, start_stream, number):
+    """Else the next start would be a second job of the group, and score all records twice."""
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 100)))
+    supervisor = start_stream(stream_arguments("--restart"))
+    wait_until(lambda: count_of(broker.address, topics[1]) == 100)
+    (job,) = psutil.Process(supervisor.pid).children()
+    supervisor.send_signal(number)
+    job.wait(60)
+    assert supervisor.wait(60) == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+    assert "scored 100, dead letters 0" in supervisor.printed.read_text()
+    assert records_done(broker, topics) == 100
 
 
 def test_latency_target_changes_no_score(broker, topics, stream_arguments):

@@ -210,6 +210,24 @@ def test_a_table_that_cannot_be_written_ends_the_job_and_nothing_is_lost(
     assert_scored(table_of(output), 100, exactly_once=True)
 
 
+def test_a_record_whose_time_is_in_nanoseconds_costs_its_time_only(
+    broker, topics, stream_arguments, tmp_path
+):
+    source = f"{topics[0]}-ns"  # brokers before Kafka 3.6 take any time
+    make_topics(broker.address, 1, source, settings={"message.timestamp.after.max.ms": str(2**62)})
+    at_ns = 1_700_000_000_000_000_000
+    send(make_producer(broker.address), source, as_json(rows(0, 100)))
+    send(make_producer(broker.address), source, as_json(rows(100, 1)), timestamp=at_ns)
+    output = tmp_path / "scores"
+    options = {"topic": source, "output": output}
+    assert score_stream.main(stream_arguments("--until_end", **options)) == 0
+    times = {row["id"]: row["event_time"] for row in table_of(output)}
+    assert set(times) == set(range(101))
+    assert [i for i, time in times.items() if time is None] == [100]
+    sent = {score["id"]: score["event_time_ms"] for score in scores_of(broker.address, topics[1])}
+    assert sent[100] == at_ns
+
+
 def test_a_table_that_cannot_be_read_needs_a_person_and_a_store_that_is_away_does_not(
     broker, topics, stream_arguments, tmp_path, capsys
 ):

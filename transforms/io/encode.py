@@ -9,7 +9,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.io.kafka import KEY, OFFSET, PARTITION, TIME_MS, TOPIC
+from transforms.io.kafka import KEY, LATEST_MS, OFFSET, PARTITION, TIME_MS, TOPIC
 
 # What a scored batch carries beside the keys, for the sink.
 CARRIED = (TOPIC, PARTITION, OFFSET, TIME_MS, KEY)
@@ -81,11 +81,12 @@ def _to_list(column: pa.Array) -> list[Any]:
 def to_columns(scored: pa.RecordBatch, now_ms: int) -> pa.RecordBatch:
     """Return a scored batch as it is stored: its own columns, then `SOURCE_FIELDS`.
 
-    A record without a time has a null for it.
+    A record without a time, or with one behind the year 9999, has a null for it.
     """
     own = [name for name in scored.schema.names if name not in CARRIED]
     times = scored.column(TIME_MS)
-    times = pc.if_else(pc.less(times, 0), pa.scalar(None, times.type), times)
+    is_time = pc.and_(pc.greater_equal(times, 0), pc.less_equal(times, LATEST_MS))
+    times = pc.if_else(is_time, times, pa.scalar(None, times.type))
     columns = [
         *(scored.column(name) for name in own),
         *(scored.column(name) for name in _NAMES),

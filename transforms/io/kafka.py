@@ -8,14 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from apache_beam import coders
-from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
-from apache_beam.transforms.core import RestrictionProvider, WatermarkEstimatorProvider
 from apache_beam.transforms.window import TimestampedValue
-from apache_beam.utils.timestamp import Timestamp
 from confluent_kafka import KafkaError, KafkaException
 
 from transforms import metrics
@@ -33,8 +29,6 @@ from transforms.io.kafka_client import (
 )
 from transforms.io.kafka_positions import (
     Positions,
-    PositionsCoder,
-    PositionsTracker,
     RecordTimes,
 )
 from transforms.latency import LatencyController
@@ -57,6 +51,9 @@ _DISCOVERY_SECONDS = 5.0
 _QUICK_SECONDS = 2.0
 _SILENT_SECONDS = 5.0
 _CHUNK_ROWS = 128
+# The end of the year 9999. A time behind it is a producer's mistake, nanoseconds for example, which
+# neither Beam nor a table can hold.
+LATEST_MS = 253_402_300_799_999
 
 # Set by a command whose workers are threads of its own process: readers then finish what they
 # hold, and the job ends as one whose input has an end.
@@ -320,98 +317,5 @@ def largest_by_partition(batch: pa.RecordBatch, column: str) -> dict[int, int]:
 
 def _newest_seconds(raw: pa.RecordBatch) -> dict[int, float]:
     """Return when the newest record of each partition was made."""
-    return {p: time_ms / 1000 for p, time_ms in largest_by_partition(raw, TIME_MS).items()}
-
-
-class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
-    """Polls a slot's partitions; Beam wants restrictions and watermarks from the same object."""
-
-    def __init__(self, spec: ReadSpec) -> None:
-        self._spec = spec
-
-    def initial_restriction(self, element: Reading) -> Positions:
-        return first_positions(self._spec, element)
-
-    def create_tracker(self, restriction: Positions) -> PositionsTracker:
-        return PositionsTracker(restriction)
-
-    def restriction_size(self, element: Reading, restriction: Positions) -> float:
-        return 1.0
-
-    def restriction_coder(self) -> coders.Coder:
-        return PositionsCoder()
-
-    def truncate(self, element: Reading, restriction: Positions) -> Positions | None:
-        return None  # a drain: what is claimed is finished, nothing more is read
-
-    def initial_estimator_state(self, element: Reading, restriction: Positions) -> Timestamp:
-        return Timestamp(0)
-
-    def create_watermark_estimator(self, estimator_state: Timestamp) -> ManualWatermarkEstimator:
-        return ManualWatermarkEstimator(estimator_state)
-
-    def setup(self) -> None:
-        self._readers: dict[Reading, Reader] = {}
-        self._metrics = metrics.BundleMetrics()
-
-    def teardown(self) -> None:
-        for reader in self._readers.values():
-            reader.close()
-        self._readers.clear()
-
-    @beam.DoFn.unbounded_per_element()
-    def process(
-        self,
-        reading: Reading,
-        finalizer: Any = beam.DoFn.BundleFinalizerParam,  # Beam wants it before the next two
-        tracker: Any = beam.DoFn.RestrictionParam(),  # noqa: B008  Beam's way to ask
-        watermark: Any = beam.DoFn.WatermarkEstimatorParam(),  # noqa: B008
-    ) -> Iterator[TimestampedValue]:
-        """Poll until the bundle is old enough, the topic is silent or the rest is given away."""
-        finalizer.register(_do_nothing)  # Prism finalizes every bundle, and wants something to call
-        positions = tracker.current_restriction()
-        if not positions.is_read:
-            reader = self._readers.get(reading)
-            if reader is None:
-                reader = self._readers[reading] = Reader(self._spec, reading, positions)
-            yield from reader.read(tracker, self._metrics)
-            at = Timestamp(reader.times.advance())
-            if at > watermark.current_watermark():
-                watermark.set_watermark(at)
-            is_read = tracker.current_restriction().is_read
-            if is_read or stop_reading.is_set():
-                reader.end()
-            if not is_read:
-                tracker.defer_remainder()
-
-    def finish_bundle(self) -> None:
-        self._metrics.flush()
-
-
-def _do_nothing() -> None:
-    """Stand for a callback where there is nothing to call."""
-
-
-@dataclasses.dataclass(kw_only=True, eq=False)
-class ReadKafka(beam.PTransform):
-    """Read a topic as (BatchKey, RecordBatch) of raw records: `RAW_SCHEMA`.
-
-    A batch holds what one poll gives, in the order of each partition. Partitions are spread over
-    `slots` elements, each with one consumer; partitions added while the job runs are found within
-    5 s and read from their first record. Offsets are not committed here: `WriteKafka` does it once
-    what came of the records is delivered, so the steps between must be fused with this one.
-    Watermark: see `RecordTimes`.
-    """
-
-    spec: ReadSpec
-    slots: int = 1
-
-    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[tuple[BatchKey, pa.RecordBatch]]:
-        """Read in one splittable step."""
-        readings = [Reading(self.spec.topic, slot, self.slots) for slot in range(self.slots)]
-        return (
-            pipeline
-            | "AssignPartitions" >> beam.Create(readings, reshuffle=True)
-            | "Poll"
-            >> beam.ParDo(_ReadDoFn(self.spec)).with_output_types(tuple[BatchKey, pa.RecordBatch])
-        )
+    newest_ms = largest_by_partition(raw, TIME_MS)
+    return {p: min(time_ms, LATEST_MS) / 1000 for p, time_ms in newest_ms.items()}

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ from transforms.io.kafka_client import (
     Connection,
     commit,
     is_passing,
+    is_refused,
     to_positions,
     until_done,
 )
@@ -39,6 +41,7 @@ _DELIVERY_SECONDS = DELIVERY_MS / 1000 + 30
 _STALLED_SECONDS = 30.0
 # A commit that takes longer, once all records are delivered, is given up; they are read again.
 _COMMIT_SECONDS = 10.0
+_ENDING_AT_ONCE = 8
 
 
 class Undeliverable(RuntimeError):
@@ -75,15 +78,29 @@ class WriteSpec:
         return f"scoreline-{self.group}-{self.source_topic}-{slot}"
 
 
-def end_old_transactions(spec: WriteSpec, slots: int) -> None:
+def end_old_transactions(spec: WriteSpec, slots: int, most_slots: int) -> None:
     """Abort what a job that was killed left open, so that the group's offsets can be read.
+
+    Args:
+      spec: how it wrote.
+      slots: how many slots there are to be.
+      most_slots: how many it may have had: no more than partitions had anything to write. Of those
+        beyond `slots`, the brokers may not let this user end any; then it began none either.
 
     Raises:
       KafkaException: a broker does not answer, or does not allow it.
     """
-    for slot in range(slots):
-        producer = spec.connection.producer(spec.transactional_id(slot))
-        until_done(producer.init_transactions, TIMEOUT_SECONDS)
+
+    def end(slot: int) -> None:
+        try:
+            producer = spec.connection.producer(spec.transactional_id(slot))
+            until_done(producer.init_transactions, TIMEOUT_SECONDS)
+        except KafkaException as e:
+            if slot < slots or not is_refused(e.args[0]):
+                raise
+
+    with ThreadPoolExecutor(_ENDING_AT_ONCE) as pool:
+        list(pool.map(end, range(max(slots, most_slots))))
 
 
 class SlotProducer:
@@ -354,7 +371,7 @@ def release(
     """
     with _shared_lock:
         slot.users.discard(id(user))
-        if slot.users and not is_open:
+        if slot.is_closed or (slot.users and not is_open):
             return
         if _shared.get((spec, number)) is slot:
             del _shared[spec, number]
