@@ -20,6 +20,7 @@ from tests.kafka import (
     as_json,
     assert_scored,
     committed,
+    count_of,
     make_producer,
     make_topics,
     read_all,
@@ -267,6 +268,33 @@ def test_a_reader_begins_where_the_group_is_and_not_where_the_runner_was(broker,
         for each in (reader, second):
             if each is not None:
                 each.close()
+
+
+def test_offsets_of_silent_partitions_are_committed_again(broker, topics, monkeypatch):
+    """Kafka forgets them else, days later: that a commit came is seen in its own topic."""
+    monkeypatch.setattr("transforms.io.kafka._KEEP_SECONDS", 0.0)
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 10)), partition=0)
+    group = f"group-of-{topics[0]}"
+    spec = ReadSpec(connection=Connection(brokers=broker.address), topic=topics[0], group=group)
+    consumer = spec.connection.consumer(group)
+    commit(consumer, topics[0], {0: 4, 1: 0})
+    consumer.close()
+    reader = Reader(spec, Reading(topics[0], 0, 1), Positions({0: 4, 1: 0, 2: 0}))
+    try:
+        assert reader.go_to(Positions({0: 4, 1: 0, 2: 0})) == {0: 4, 1: 0, 2: 0}
+        commits = count_of(broker.address, "__consumer_offsets")
+        reader.keep_offsets()
+        assert count_of(broker.address, "__consumer_offsets") == commits + 2
+        reader.go_to(Positions({0: 9, 1: 0, 2: 0}))  # five are on their way to the sink
+        reader.keep_offsets()
+        assert count_of(broker.address, "__consumer_offsets") == commits + 3
+        assert records_of(broker, topics) == {0: 4, 1: 0}
+        monkeypatch.setattr("transforms.io.kafka._KEEP_SECONDS", 3600.0)
+        reader.keep_offsets()
+        reader.keep_offsets()  # not within the hour
+        assert count_of(broker.address, "__consumer_offsets") == commits + 4
+    finally:
+        reader.close()
 
 
 def scored_batch(topic, slot, offsets):

@@ -50,6 +50,8 @@ _IDLE_SECONDS = 0.5
 _DISCOVERY_SECONDS = 5.0
 _QUICK_SECONDS = 2.0
 _SILENT_SECONDS = 5.0
+# Kafka forgets what was committed offsets.retention.minutes ago: 7 days, unless it is set shorter.
+_KEEP_SECONDS = 3600.0
 _CHUNK_ROWS = 128
 # The end of the year 9999. A time behind it is a producer's mistake, nanoseconds for example, which
 # neither Beam nor a table can hold.
@@ -126,6 +128,7 @@ class Reader:
             self._holding.seen = -1  # the runner's state says nothing of what the sink holds
             self._holding.ended = False
         self._discovered = time.monotonic()
+        self._kept_until = 0.0
         self.times = RecordTimes(_SILENT_SECONDS)
         self.control = LatencyController(spec.latency_target_ms)
         self._heartbeat = Heartbeat(spec.heartbeat_file)
@@ -167,6 +170,27 @@ class Reader:
             return starting_offsets(self._consumer, topic, new) if new else {}
         except (KafkaException, LookupError):  # no broker answers; the next time will do
             return {}
+
+    def keep_offsets(self) -> None:
+        """Commit again, once an hour, where partitions are of which all is delivered.
+
+        A group without members keeps no offset by being there: that of a partition that is silent
+        would be forgotten, and a restart would score all it holds again.
+        """
+        now = time.monotonic()
+        if now < self._kept_until:
+            return
+        self._kept_until = now + _KEEP_SECONDS
+        topic = self.reading.topic
+        asked = to_positions(topic, self._at)
+        try:
+            found = self._consumer.committed(asked, timeout=_QUICK_SECONDS) if asked else []
+            # Nobody else moves them: what is at the same place is delivered, and not in the sink.
+            same = {p.partition: p.offset for p in found if p.offset == self._at[p.partition]}
+            if same:
+                self._consumer.commit(offsets=to_positions(topic, same), asynchronous=False)
+        except KafkaException:  # no broker answers; it has days
+            return
 
     def poll(self, seconds: float) -> tuple[list[Any], dict[int, int]]:
         """Return records, waiting for the first only, and the offsets behind them."""
@@ -211,6 +235,7 @@ class Reader:
         Yields a batch for each poll; what could not be claimed is polled again by another.
         """
         is_ours = tracker.try_claim(self.go_to(tracker.current_restriction()))
+        self.keep_offsets()
         ends_at = None
         while is_ours and not tracker.current_restriction().is_read:
             now = time.monotonic()
