@@ -26,7 +26,7 @@ from types import FrameType
 
 import apache_beam as beam
 from apache_beam.io.flink.flink_streaming_impulse_source import FlinkStreamingImpulseSource
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
 from confluent_kafka import KafkaException
 from rich.console import Console
 
@@ -62,6 +62,7 @@ from pipelines.stream_plan import StreamPlan, plan_stream
 from pipelines.stream_settings import StreamScoringOptions, StreamScoringSettings
 from pipelines.summary import say
 from pipelines.supervise import end_with_supervisor, supervise, tell_begun
+from transforms import sampling
 from transforms.io.decode import DecodeRecords
 from transforms.io.delta_append import SCORED_DATE, prepare_table
 from transforms.io.kafka import stop_reading
@@ -120,6 +121,8 @@ def parse_options(argv: Sequence[str]) -> PipelineOptions:
     parser.parse_known_args(argv)
     options = PipelineOptions(complete_arguments(argv, STREAM_DEFAULTS))
     options.view_as(StandardOptions).streaming = True
+    setup = options.view_as(SetupOptions)
+    setup.beam_plugins = [*(setup.beam_plugins or []), sampling.__name__]
     return options
 
 
