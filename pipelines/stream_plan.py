@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AclOperation
 from deltalake.exceptions import DeltaError
 
@@ -200,8 +200,7 @@ def plan_table(
     except (OSError, DeltaError) as e:
         problems.append(as_problem(e, "--output"))
     except KafkaException as e:
-        told = f"--topic: {settings.topic} cannot be described: {e.args[0].str()}"
-        problems.append(Passing(told) if is_passing(e.args[0]) else told)
+        problems.append(_as_problem(e.args[0], f"--topic: {settings.topic} cannot be described"))
     return TableSpec(
         output=output,
         schema=columns,
@@ -210,6 +209,12 @@ def plan_table(
         group=settings.group,
         flush_seconds=settings.flush_interval_s,
     )
+
+
+def _as_problem(error: KafkaError, told_of: str) -> str:
+    """Return a sentence on an error of a client, as `as_problem` does on one of a store."""
+    sentence = f"{told_of}: {error.str()}"
+    return Passing(sentence) if is_passing(error) else sentence
 
 
 def choose_model(
@@ -265,8 +270,8 @@ def find_topic_problems(settings: StreamScoringSettings) -> list[str]:
         if not problems:
             problems += find_access_problems(client, topics, settings.group)
     except KafkaException as e:
-        told = f"--brokers: expected Kafka at {settings.connection.brokers}, got: {e.args[0].str()}"
-        problems.append(Passing(told) if is_passing(e.args[0]) else told)
+        where = settings.connection.brokers
+        problems.append(_as_problem(e.args[0], f"--brokers: expected Kafka at {where}, got"))
     return problems
 
 

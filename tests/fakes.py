@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
+from deploy.local.processes import free_ports
 from models.tensorflow_runtime import import_tensorflow
 
 ROOT = Path(__file__).parent.parent
@@ -109,6 +110,13 @@ def expected_scores(rows: pa.Table, weight: float = 2.0) -> dict[int, float]:
         + word.get(row["s"], 0.0)
         for row in rows.to_pylist()
     }
+
+
+def store_that_is_away() -> str:
+    """Return the URI of a folder in a store that nobody runs."""
+    (port,) = free_ports(1)
+    where = f"endpoint_override=127.0.0.1:{port}&scheme=http&retry_limit_seconds=1"
+    return f"gs://anonymous@lake/rows?{where}"
 
 
 def read_scores(output: str | Path) -> pa.Table:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
-from deploy.local.processes import free_ports
 from pipelines import replay, table
+from tests.fakes import store_that_is_away
 
 
-@pytest.fixture(scope="module")
-def nobody():
-    """Return the URI of a bucket in a store that nobody runs."""
-    (port,) = free_ports(1)
-    where = f"endpoint_override=127.0.0.1:{port}&scheme=http&retry_limit_seconds=1"
-    return f"gs://anonymous@lake/rows?{where}"
-
-
-def test_a_store_that_does_not_answer_may_be_tried_again(score, model, nobody, tmp_path, capsys):
+def test_a_store_that_does_not_answer_may_be_tried_again(score, model, tmp_path, capsys):
+    nobody = store_that_is_away()
     for name in ("input", "output"):
         ended = score(**{name: nobody})
         assert ended.code == 1

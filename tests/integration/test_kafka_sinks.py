@@ -12,9 +12,8 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from deploy.local.processes import free_ports
 from pipelines import score_stream
-from tests.fakes import read_scores
+from tests.fakes import read_scores, store_that_is_away
 from tests.kafka import (
     Feed,
     as_json,
@@ -236,9 +235,7 @@ def test_a_table_that_cannot_be_read_needs_a_person_and_a_store_that_is_away_doe
     (tmp_path / "scores" / "_delta_log" / f"{0:020}.json").write_text("{")
     assert score_stream.main(stream_arguments("--until_end", output=tmp_path / "scores")) == 2
     assert "--output: " in capsys.readouterr().err
-    (port,) = free_ports(1)
-    where = f"endpoint_override=127.0.0.1:{port}&scheme=http&retry_limit_seconds=1"
-    away = f"gs://anonymous@lake/scores?{where}"
+    away = store_that_is_away()
     assert score_stream.main(stream_arguments("--until_end", output=away)) == 1
     assert "--output: google::cloud::Status(UNAVAILABLE" in capsys.readouterr().err
 

@@ -40,9 +40,6 @@ class _WriteDoFn(beam.DoFn):
             release(self._spec, number, slot, self, is_open=number in self._open)
         self._slots.clear()
 
-    def start_bundle(self) -> None:
-        self._open.clear()
-
     def process(self, element: tuple[BatchKey, pa.RecordBatch]) -> None:
         key, batch = element
         number = key.shard.number
