@@ -15,7 +15,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
-from deltalake import DeltaTable
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +23,7 @@ from models.flights_data import KEY, PARTITION_COLUMN, prepare_flights
 from models.flights_features import is_late
 from pipelines.score_batch import execute
 from pipelines.summary import Report, say
+from transforms.io.delta import open_dataset
 
 DATASET = "build/flights"
 MODEL = "build/models/flights"
@@ -73,7 +73,7 @@ def print_findings(report: Report, console: Console, output: str = SCORES) -> No
     """Show how good the scores are, and what they say."""
     days = [outcome.partition.partition("=")[2] for outcome in report.published]
     wanted = pc.field(PARTITION_COLUMN).isin(days)
-    scores = DeltaTable(output).to_pyarrow_dataset().to_table(filter=wanted)
+    scores = open_dataset(output).to_table(filter=wanted)
     if not scores.num_rows:
         return
     dataset = pyarrow.dataset.dataset(
@@ -102,7 +102,8 @@ def query_line(output: str = SCORES) -> str:
     """Return a shell command that asks the table for the riskiest flights."""
     code = (
         "import duckdb; from deltalake import DeltaTable; "
-        f"scores = DeltaTable('{output}').to_pyarrow_dataset(); "
+        f"files = DeltaTable('{output}').file_uris(); "
+        f"scores = duckdb.read_parquet(files, hive_partitioning=True); "
         f"print(duckdb.sql('from scores order by {OUTPUT} desc limit 5'))"
     )
     python = Path(sys.executable)

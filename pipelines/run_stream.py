@@ -25,7 +25,6 @@ import pyarrow as pa
 import pyarrow.dataset
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import NewTopic
-from deltalake import DeltaTable
 from rich.console import Console
 from rich.live import Live
 
@@ -35,6 +34,7 @@ from pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from pipelines.run_local import DATASET, HELD_OUT, MODEL, SCORES, scoring_arguments
 from pipelines.score_batch import execute
 from pipelines.summary import say
+from transforms.io.delta import open_dataset
 from transforms.io.kafka_client import Connection, list_partitions, to_positions
 
 FIRST_DAY = HELD_OUT.removeprefix(PARTITION_COLUMN + "=").split("..")[0]
@@ -139,7 +139,7 @@ def compare(stream: dict[int, float], flights: pa.Table) -> str:
     """Return in what the scores of stream and batch job differ; "" when they are equal."""
     days = sorted(set(flights[PARTITION_COLUMN].to_pylist()))
     wanted = pyarrow.dataset.field(PARTITION_COLUMN).isin(days)
-    table = DeltaTable(SCORES).to_pyarrow_dataset().to_table([KEY, OUTPUT], filter=wanted)
+    table = open_dataset(SCORES).to_table([KEY, OUTPUT], filter=wanted)
     batch = dict(zip(table[KEY].to_pylist(), table[OUTPUT].to_pylist(), strict=True))
     keys = flights[KEY].to_pylist()
     if missing := [key for key in keys if key not in stream or key not in batch]:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 
 from deploy.local.processes import free_ports
 from models.tensorflow_runtime import import_tensorflow
+from transforms.io.delta import open_dataset
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["a", "b", "c", "ü"]
@@ -121,8 +121,7 @@ def store_that_is_away() -> str:
 
 def read_scores(output: str | Path) -> pa.Table:
     """Return the live rows of a scores table, with its partition columns."""
-    table = DeltaTable(str(output))
-    return pa.table(table.to_pyarrow_table())
+    return open_dataset(str(output)).to_table()
 
 
 def assert_scored_whole(lake: str, output: str | Path) -> None:

@@ -17,10 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
 
 from pipelines import score_batch, table
-from tests.fakes import write_file
+from tests.fakes import read_scores, write_file
 from tests.processes import run_script
 
 KILLS = int(os.environ.get("SCORELINE_KILLS", "30"))
@@ -106,7 +105,7 @@ def read_whole_partitions(output):
     """Return ids by date; a reader must see a partition whole or not at all."""
     dates: dict[str, list[int]] = collections.defaultdict(list)
     if (output / "_delta_log").exists():
-        for row in DeltaTable(str(output)).to_pyarrow_table().to_pylist():
+        for row in read_scores(output).to_pylist():
             dates[row["date"]].append(row["id"])
     for ids in dates.values():
         assert len(ids) == len(set(ids)) == FILES * (ROWS - 1)
@@ -154,7 +153,7 @@ def test_killed_at_any_step_a_rerun_makes_the_table_right(
         # Receipts of a partition that was committed may still be there.
         assert sum(counted) <= max(0, TOTAL - done)
         assert sum(counted) >= TOTAL - done - staged * ROWS
-        scores = DeltaTable(str(output)).to_pyarrow_table().to_pylist()
+        scores = read_scores(output).to_pylist()
         assert len(scores) == len(reference)
         assert {row["id"]: row["y"] for row in scores} == pytest.approx(reference)
         assert table.main(["verify", f"--output={output}"]) == 0

@@ -12,13 +12,12 @@ import pyarrow as pa
 import pytest
 import requests
 from apache_beam.portability.api import beam_fn_api_pb2_grpc
-from deltalake import DeltaTable
 
 from deploy.local import worker_pool
 from deploy.local.processes import free_ports, wait_for
 from pipelines import score_batch, table
 from pipelines.flink_versions import FLINK_VERSION
-from tests.fakes import write_file
+from tests.fakes import read_scores, write_file
 from tests.flink import Job, kill_workers, require_flink, start_cluster
 
 pytestmark = [pytest.mark.flink, pytest.mark.timeout(600)]
@@ -79,7 +78,7 @@ def staged(output):
 
 
 def assert_right(output):
-    rows = DeltaTable(str(output)).to_pyarrow_table().to_pylist()
+    rows = read_scores(output).to_pylist()
     assert sorted(row["id"] for row in rows) == list(range(TOTAL))
     assert all(row["y"] == row["id"] % 97 for row in rows)
     assert table.main(["verify", f"--output={output}"]) == 0
@@ -144,10 +143,7 @@ def test_two_task_managers_give_the_table_of_a_local_run(
     local = tmp_path / "local"
     flags = [o for o in options_of() if o.partition("=")[0] in ("--input", "--model", "--keys")]
     assert score_batch.main([*flags, f"--output={local}"]) == 0
-    ours, theirs = (
-        DeltaTable(str(path)).to_pyarrow_table().sort_by("id")
-        for path in (tmp_path / "scores", local)
-    )
+    ours, theirs = (read_scores(path).sort_by("id") for path in (tmp_path / "scores", local))
     assert ours.equals(theirs)
     assert_right(tmp_path / "scores")
 

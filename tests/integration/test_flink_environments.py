@@ -9,12 +9,11 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
 
 from deploy.local.processes import free_ports, wait_for
 from pipelines import score_batch
 from pipelines.flink import job_server_jar
-from tests.fakes import ROOT, write_file
+from tests.fakes import ROOT, read_scores, write_file
 from tests.flink import start_cluster
 
 pytestmark = [pytest.mark.flink, pytest.mark.timeout(400)]
@@ -53,7 +52,7 @@ def options_of(cluster, zoo, tmp_path):
 
 
 def assert_right(output):
-    rows = DeltaTable(str(output)).to_pyarrow_table().to_pylist()
+    rows = read_scores(output).to_pylist()
     assert sorted(row["id"] for row in rows) == list(range(DAYS * ROWS))
     assert all(row["y"] == row["id"] % 97 for row in rows)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.dataset
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import Schema
@@ -89,6 +90,22 @@ def open_table(output: str) -> DeltaTable | None:
             f"--output: expected a Delta table or nothing, got {output}: a folder with other "
             "content. Give another path, or empty the folder"
         ) from e
+
+
+def open_dataset(output: str) -> pyarrow.dataset.Dataset:
+    """Return the live rows of the table at a path, as a dataset that Arrow reads by itself.
+
+    `DeltaTable.to_pyarrow_dataset()` alone reads through a file system written in Python. Arrow's
+    threads may still be in it when the interpreter exits: the process then aborts, or hangs, after
+    it has done its work (apache/arrow issue 34314).
+
+    Raises:
+      deltalake.exceptions.TableNotFoundError: no table is there.
+    """
+    file_system, path = resolve(output)
+    return DeltaTable(table_uri(output)).to_pyarrow_dataset(
+        filesystem=fs.SubTreeFileSystem(path, file_system)
+    )
 
 
 def table_schema(schema: pa.Schema, partition_columns: Sequence[str]) -> pa.Schema:

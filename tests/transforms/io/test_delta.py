@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyarrow import fs
 
+from tests.fakes import ROOT, read_scores
 from transforms.elements import Receipt, Shard
 from transforms.io import commit, delta
 from transforms.io.commit import CommitSpec, commit_partition
@@ -56,7 +59,7 @@ def stage(output, ids, partition="date=1", run="1" * 15, base="", number=0, shar
 
 
 def ids_in(output):
-    return sorted(DeltaTable(output).to_pyarrow_table()["id"].to_pylist())
+    return sorted(read_scores(output)["id"].to_pylist())
 
 
 def test_commit_is_idempotent_when_the_bundle_is_retried(output):
@@ -172,8 +175,23 @@ def test_rows_that_something_else_appended_make_a_partition_foreign(output):
 def test_value_with_a_slash_is_committed_under_its_value(output):
     outcome = commit_partition([stage(output, [1], "date=a%2Fb")], spec_of(output))
     assert outcome.state == "committed"
-    assert DeltaTable(output).to_pyarrow_table()["date"].to_pylist() == ["a/b"]
+    assert read_scores(output)["date"].to_pylist() == ["a/b"]
     assert committed_runs(DeltaTable(output), ["date=a%2Fb"]) == {"date=a%2Fb": "1" * 15}
+
+
+def test_who_reads_a_few_rows_and_ends_is_not_held_up_by_threads_that_still_read(tmp_path):
+    """Through deltalake's own file system such a process hung, or was aborted at its end."""
+    path = str(tmp_path / "many")
+    days = [str(day) for day in range(100)]
+    write_deltalake(path, pa.table({"id": range(100), "date": days}), partition_by=["date"])
+    code = (
+        "import duckdb; from transforms.io.delta import open_dataset; "
+        f"scores = open_dataset({path!r}); print(len(duckdb.sql('from scores limit 5').fetchall()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"5\n", b"")
 
 
 def test_duplicate_keys_are_counted_across_shards(output):

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import table as table_command
+from tests.fakes import read_scores
 from transforms.io.delta_append import (
     SCORED_DATE,
     TableSpec,
@@ -70,7 +71,7 @@ def opened(spec):
 
 
 def ids_of(spec):
-    return sorted(pa.table(opened(spec).to_pyarrow_table())["id"].to_pylist())
+    return sorted(read_scores(spec.output)["id"].to_pylist())
 
 
 def test_a_flush_is_one_file_in_one_version_with_its_offsets(spec):
@@ -81,7 +82,7 @@ def test_a_flush_is_one_file_in_one_version_with_its_offsets(spec):
     assert staged.rows == 6
     assert [path.rsplit("/", 1)[-1] for path in table.file_uris()] == [staged.path.split("/")[-1]]
     assert read_offsets(table, spec, range(4)) == {0: 5, 2: 2}
-    rows = pa.table(table.to_pyarrow_table()).sort_by("id").to_pylist()
+    rows = read_scores(spec.output).sort_by("id").to_pylist()
     assert rows[1] == {
         "id": 1,
         "y": 0.5,
@@ -151,7 +152,7 @@ def test_midnight_gives_a_file_for_each_date_in_one_version(spec):
     later = NOON_MS + 12 * 3600 * 1000
     append_scores([make_rows(0, 0, 2), make_rows(0, 2, 4, later)], {0: 4}, spec, 0, opened(spec))
     table = opened(spec)
-    dates = pa.table(table.to_pyarrow_table())[SCORED_DATE].to_pylist()
+    dates = read_scores(spec.output)[SCORED_DATE].to_pylist()
     assert sorted(dates) == ["2026-11-24"] * 2 + ["2026-11-25"] * 2
     assert table.version() == 1
 
