@@ -44,6 +44,7 @@ from pipelines.flink_stream import (
 )
 from pipelines.options import BatchScoringOptions, make_parser
 from pipelines.runners import (
+    let_runner_wait,
     make_runner,
     read_signature,
     run_pipeline,
@@ -83,8 +84,8 @@ _USAGE = (
 
 def build(
     pipeline: beam.Pipeline, plan: StreamPlan, readers: int, timer_keys: Sequence[str] = ()
-) -> None:
-    """Add the steps of a stream scoring job to a pipeline.
+) -> beam.PCollection[None]:
+    """Add the steps of a stream scoring job to a pipeline; return what the last one gives: nothing.
 
     From ReadKafka's poll to WriteKafka all is one fused stage on every runner: there is no step
     that shuffles, and dead letters go along with the scores instead of joining them by a Flatten,
@@ -110,7 +111,7 @@ def build(
         | "DecodeRecords" >> DecodeRecords(spec=plan.decode)
         | "Score" >> Score(spec=plan.score, endless=True)
     )
-    _ = scored.scores | "WriteKafka" >> WriteKafka(spec=plan.write)
+    return scored.scores | "WriteKafka" >> WriteKafka(spec=plan.write)
 
 
 def parse_options(argv: Sequence[str]) -> PipelineOptions:
@@ -213,7 +214,7 @@ def _run(
             name = name_stream(options, settings, plan.score.digest, uuid.uuid4().hex)
             keys = spread_keys(settings.readers, max_parallelism(options))
         pipeline = beam.Pipeline(runner=make_runner(options, settings.readers), options=options)
-        build(pipeline, plan, settings.readers, keys)
+        let_runner_wait(build(pipeline, plan, settings.readers, keys), options)
         result = run_pipeline(
             pipeline, options, name, lambda text: say(console, text), endless=True
         )

@@ -4,11 +4,12 @@ import inspect
 import sys
 
 import apache_beam as beam
+import pytest
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.core import RestrictionProvider
 
-from pipelines.runners import make_runner
+from pipelines.runners import let_runner_wait, make_runner
 from pipelines.score_batch import read_counters
 from transforms import metrics
 
@@ -55,3 +56,17 @@ def test_a_job_of_many_bundles_can_tell_what_it_counted():
     finally:
         sys.setrecursionlimit(usual)
     assert counters["rows_read"] == BUNDLES
+
+
+@pytest.mark.parametrize(
+    ("runner", "grouping"),
+    [("FnApiRunner", 0), ("PrismRunner", 1), ("FlinkRunner", 0)],
+)
+def test_only_for_prism_a_streams_stage_gets_an_output(runner, grouping):
+    """Elsewhere all of a stream is one stage. What it costs Prism is in docs/streaming.md."""
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    last = pipeline | "Last" >> beam.Create([])
+    let_runner_wait(last, PipelineOptions([f"--runner={runner}"]))
+    transforms = pipeline.to_runner_api().components.transforms.values()
+    labels = {transform.unique_name for transform in transforms}
+    assert len(labels & {"GroupNothing"}) == grouping
