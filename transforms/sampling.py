@@ -2,10 +2,11 @@
 
 While a bundle runs, a thread of Beam's worker samples which step it is in, and sleeps in between:
 longer and longer, a fifth of the bundle's age and up to 200 ms. The bundle's end waits for that
-thread to wake up (Beam 2.77, `StateSampler.stop`): 10 ms on average in a stream's bundles of 0.1 s,
-in which nothing is read. At 2 ms it costs a stream 0.3 % of a core. Beam has no option for it.
+thread to wake up (Beam 2.77, `StateSampler.stop`): a tenth of the bundle on average, in which a
+stream reads nothing. At 2 ms it costs a stream 0.3 % of a core. Beam has no option for it.
 
-A process of its own imports it as a plugin (`beam_plugins`), before Beam makes the first sampler.
+A process of its own must import it before Beam makes the first sampler: as a plugin of the job
+(`beam_plugins`), or in what starts workers without looking at the job's options.
 """
 
 from __future__ import annotations

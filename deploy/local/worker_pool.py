@@ -13,6 +13,7 @@ is not there.
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import subprocess
 import sys
@@ -21,18 +22,17 @@ from concurrent import futures
 
 import grpc
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
+from apache_beam.runners.worker.sdk_worker import SdkHarness
+
+# A worker of a pool does not see the job's options, and so does not import its plugins.
+import transforms.sampling  # noqa: F401
 
 # What runs the workers: the interpreter that has Beam and this project.
 PYTHON = sys.executable
 _STOP_SECONDS = 5.0
 _REAP_SECONDS = 0.5
 _THREADS = 16
-_WORKER = """
-import logging, sys
-from apache_beam.runners.worker.sdk_worker import SdkHarness
-logging.basicConfig(level=logging.WARNING)
-SdkHarness(sys.argv[1], worker_id=sys.argv[2]).run()
-"""
+_WORKER = "import sys; from deploy.local.worker_pool import run_worker; run_worker(*sys.argv[1:])"
 
 # A worker is known by the connection that asked for it, and by its name, which is not unique.
 _Key = tuple[str, str]
@@ -83,6 +83,12 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
             worker.terminate()
         for worker in workers:
             _stop(worker)
+
+
+def run_worker(control_endpoint: str, worker_id: str) -> None:
+    """Run a worker in this process until its runner is gone."""
+    logging.basicConfig(level=logging.WARNING)
+    SdkHarness(control_endpoint, worker_id=worker_id).run()
 
 
 def _stop(worker: subprocess.Popen[bytes]) -> None:

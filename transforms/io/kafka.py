@@ -100,7 +100,7 @@ class ReadSpec:
     group: str
     until_end: bool = False
     latency_target_ms: float | None = None
-    bundle_seconds: float = 0.1
+    bundle_seconds: float = 0.5
     poll_bytes: int = 16 << 20
     heartbeat_file: str = ""
     is_held: bool = False
