@@ -367,7 +367,16 @@ def test_a_stream_that_is_started_before_its_broker_waits_for_it(
     assert {score["id"] for score in scores_of(broker.address, topics[1])} == set(range(100, 150))
 
 
+@pytest.fixture
+def hearing_terminal():
+    """Have processes end with their terminal, also when the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+@pytest.mark.usefixtures("hearing_terminal")
 def test_a_supervisor_takes_its_job_along(broker, topics, stream_arguments, start_stream, number):
     """Else the next start would be a second job of the group, and score all records twice."""
     send(make_producer(broker.address), topics[0], as_json(rows(0, 100)))
