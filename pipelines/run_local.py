@@ -101,9 +101,8 @@ def print_findings(report: Report, console: Console, output: str = SCORES) -> No
 def query_line(output: str = SCORES) -> str:
     """Return a shell command that asks the table for the riskiest flights."""
     code = (
-        "import duckdb; from deltalake import DeltaTable; "
-        f"files = DeltaTable('{output}').file_uris(); "
-        f"scores = duckdb.read_parquet(files, hive_partitioning=True); "
+        "import duckdb; from transforms.io.delta import open_dataset; "
+        f"scores = open_dataset('{output}'); "
         f"print(duckdb.sql('from scores order by {OUTPUT} desc limit 5'))"
     )
     python = Path(sys.executable)

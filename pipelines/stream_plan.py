@@ -121,7 +121,7 @@ def plan_stream(
             group=settings.group,
             until_end=settings.until_end,
             latency_target_ms=settings.latency_target_ms,
-            bundle_seconds=0.0 if settings.exactly_once else 0.5,
+            bundle_seconds=0.0 if settings.exactly_once else ReadSpec.bundle_seconds,
             heartbeat_file=settings.heartbeat_file,
             is_held=table is not None,
         ),
