@@ -26,6 +26,8 @@ from benchmarks.stream_designs import BUILD, DESIGNS, PRISM, Case, running
 from benchmarks.stream_load import PATTERNS, SPIKE_SECONDS, start_sending, workload
 
 _PATIENCE_SECONDS = 20.0
+# For a minute a JVM compiles what it has just run, and a runner still asks often.
+_SETTLE_SECONDS = 60.0
 _LONGEST_US = 600_000_000
 _COLUMNS = (
     "design pattern partitions offered/s scored/s p50_ms p95_ms p99_ms max_ms unscored cores MB"
@@ -138,9 +140,10 @@ def report(case: Case, found: Found) -> list[str]:
 
 
 def measure_idle(design: str, brokers: str, seconds: float) -> float:
-    """Return the cores that a design uses while nothing comes."""
+    """Return the cores that a design uses while nothing comes, once it has settled."""
     case = Case(design=design, pattern="steady", partitions=1, rate=0, seconds=0, warm_up=0)
     with running(case, brokers, workload(BUILD)) as running_design:
+        time.sleep(_SETTLE_SECONDS)
         before, _ = running_design.used()
         time.sleep(seconds)
         after, _ = running_design.used()

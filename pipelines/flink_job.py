@@ -22,6 +22,8 @@ from apache_beam.runners.runner import PipelineResult, PipelineState
 from pipelines.flink_rest import ENDED, FlinkRest
 
 _POLL_SECONDS = 0.5
+# Of a stream that runs: each look has the JobManager ask all TaskManagers for their metrics.
+_STREAM_POLL_SECONDS = 5.0
 # For copying and uploading the runner's jar, and for Flink's JobManager to translate the pipeline.
 _SUBMIT_SECONDS = 300.0
 _LOOK_SECONDS = 0.1
@@ -82,12 +84,13 @@ def run_on_flink(
         try:
             result = submission.wait(_SUBMIT_SECONDS)
             job_id = _find(rest, name, result, _SUBMIT_SECONDS)
+            watch = _Watch(rest, job_id, say)
             try:
-                _watch(rest, job_id, timeout_seconds, environment, say)
+                watch.until_ended(timeout_seconds, environment, endless=endless)
             except KeyboardInterrupt:
                 if not endless:
                     raise
-                _stop(rest, job_id, say)
+                watch.stop()
         except BaseException:
             _cancel(rest, name, submission)
             raise
@@ -196,42 +199,80 @@ class Runs:
         return is_new
 
 
-def _watch(
-    rest: FlinkRest, job_id: str, timeout: float, environment: str, say: Callable[[str], None]
-) -> None:
-    began = heard = time.monotonic()
-    has_started = False
-    runs = Runs()
-    while True:
-        try:
-            job = rest.job(job_id)
-            heard = time.monotonic()
-        except LookupError:
-            raise FlinkJobFailed(
-                f"{rest.url} knows the job no more: its JobManager was restarted. Without high "
-                "availability a JobManager takes its jobs along"
-            ) from None
-        except OSError as e:
-            if time.monotonic() - heard > _SILENCE_SECONDS:
+class _Watch:
+    """Looks at a job, and says when Flink restarts it."""
+
+    def __init__(self, rest: FlinkRest, job_id: str, say: Callable[[str], None]) -> None:
+        self._rest = rest
+        self._job_id = job_id
+        self._say = say
+        self._runs = Runs()
+
+    def until_ended(self, timeout: float, environment: str, *, endless: bool) -> None:
+        began = heard = time.monotonic()
+        has_started = False
+        while True:
+            try:
+                job = self._look()
+                heard = time.monotonic()
+            except LookupError:
                 raise FlinkJobFailed(
-                    f"{rest.url} has not answered for {_SILENCE_SECONDS:.0f} s, so the JobManager "
-                    f"is gone: {type(e).__name__}"
-                ) from e
-            time.sleep(_POLL_SECONDS)
-            continue
+                    f"{self._rest.url} knows the job no more: its JobManager was restarted. "
+                    "Without high availability a JobManager takes its jobs along"
+                ) from None
+            except OSError as e:
+                if time.monotonic() - heard > _SILENCE_SECONDS:
+                    raise FlinkJobFailed(
+                        f"{self._rest.url} has not answered for {_SILENCE_SECONDS:.0f} s, so the "
+                        f"JobManager is gone: {type(e).__name__}"
+                    ) from e
+                time.sleep(_POLL_SECONDS)
+                continue
+            state = str(job["state"])
+            if state in ENDED:
+                break
+            has_started = has_started or _has_given_something(job)
+            if not has_started and time.monotonic() - began > timeout:
+                raise FlinkJobFailed(_why_not_started(self._rest, job, timeout, environment))
+            time.sleep(_STREAM_POLL_SECONDS if endless and has_started else _POLL_SECONDS)
+        if state == "CANCELED":
+            raise FlinkJobFailed("the job was cancelled")
+        if state == "FAILED":
+            raise FlinkJobFailed(root_cause(self._rest.root_exception(self._job_id)))
+
+    def stop(self) -> None:
+        """End a job in order: what is read is scored and delivered, and nothing more is read."""
+        with contextlib.suppress(OSError, LookupError):  # asking for the end tells it, too
+            self._look()
+        self._say("Flink ends the job with a savepoint")
+        until = time.monotonic() + _STOP_SECONDS
+        request_id, done, failure = None, None, ""
+        while done is None:
+            if time.monotonic() > until:
+                raise FlinkJobFailed(
+                    f"It did not end in order within {_STOP_SECONDS:.0f} s{failure}"
+                )
+            try:
+                request_id = request_id or self._rest.stop(self._job_id)
+                done = self._rest.savepoint(self._job_id, request_id)
+                if done is not None and done.failure:  # it may just be restarting
+                    failure, request_id, done = f": {root_cause(done.failure)}", None, None
+                    time.sleep(_POLL_SECONDS)
+            except (OSError, LookupError) as e:
+                raise FlinkJobFailed(f"It did not end in order: {e}") from e
+            time.sleep(_LOOK_SECONDS)
+        with contextlib.suppress(OSError, LookupError):  # it ends; nobody need see it
+            while self._rest.job(self._job_id)["state"] not in ENDED and time.monotonic() < until:
+                time.sleep(_LOOK_SECONDS)
+        self._say(f"stopped; the savepoint is {done.location}")
+
+    def _look(self) -> dict[str, Any]:
+        job = self._rest.job(self._job_id)
         state = str(job["state"])
-        if state in ENDED:
-            break
-        if runs.another_ended(state, int(job["timestamps"].get("RUNNING", 0))):
-            say(f"Flink restarts the job: {_why_restarted(rest, job_id)}")
-        has_started = has_started or _has_given_something(job)
-        if not has_started and time.monotonic() - began > timeout:
-            raise FlinkJobFailed(_why_not_started(rest, job, timeout, environment))
-        time.sleep(_POLL_SECONDS)
-    if state == "CANCELED":
-        raise FlinkJobFailed("the job was cancelled")
-    if state == "FAILED":
-        raise FlinkJobFailed(root_cause(rest.root_exception(job_id)))
+        restarted = self._runs.another_ended(state, int(job["timestamps"].get("RUNNING", 0)))
+        if restarted and state not in ENDED:
+            self._say(f"Flink restarts the job: {_why_restarted(self._rest, self._job_id)}")
+        return job
 
 
 def _why_restarted(rest: FlinkRest, job_id: str) -> str:
@@ -240,29 +281,6 @@ def _why_restarted(rest: FlinkRest, job_id: str) -> str:
     except (OSError, LookupError) as e:  # a JobManager that recovers a job may be too busy to say
         return f"its JobManager did not say why: {type(e).__name__}"
     return root_cause(reason) if reason else "TaskManagers came or went"
-
-
-def _stop(rest: FlinkRest, job_id: str, say: Callable[[str], None]) -> None:
-    """End a job in order: what is read is scored and delivered, and nothing more is read."""
-    say("Flink ends the job with a savepoint")
-    until = time.monotonic() + _STOP_SECONDS
-    request_id, done, failure = None, None, ""
-    while done is None:
-        if time.monotonic() > until:
-            raise FlinkJobFailed(f"It did not end in order within {_STOP_SECONDS:.0f} s{failure}")
-        try:
-            request_id = request_id or rest.stop(job_id)
-            done = rest.savepoint(job_id, request_id)
-            if done is not None and done.failure:  # it may just be restarting
-                failure, request_id, done = f": {root_cause(done.failure)}", None, None
-                time.sleep(_POLL_SECONDS)
-        except (OSError, LookupError) as e:
-            raise FlinkJobFailed(f"It did not end in order: {e}") from e
-        time.sleep(_LOOK_SECONDS)
-    with contextlib.suppress(OSError, LookupError):  # it ends; nobody need see it
-        while rest.job(job_id)["state"] not in ENDED and time.monotonic() < until:
-            time.sleep(_LOOK_SECONDS)
-    say(f"stopped; the savepoint is {done.location}")
 
 
 def _has_given_something(job: dict[str, Any]) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import mmh3
 from apache_beam.options.pipeline_options import (
+    DebugOptions,
     FlinkRunnerOptions,
     GoogleCloudOptions,
     PipelineOptions,
@@ -18,19 +19,36 @@ from pipelines.flink_rest import ENDED, FlinkRest
 from pipelines.settings import BadOptions, Passing
 from pipelines.stream_settings import StreamScoringOptions, StreamScoringSettings
 
-# Restarts are the cluster's: by default without an end, 1 s to 60 s after a failure. A bundle of
-# the default second would have each record wait for it.
-STREAM_DEFAULTS = {
+# Restarts are the cluster's: by default without an end, 1 s to 60 s after a failure.
+_DEFAULTS = {
     "--checkpointing_interval": "10000",
     "--externalized_checkpoints_enabled": "true",
     "--retain_externalized_checkpoints_on_cancellation": "true",
     "--finish_bundle_before_checkpointing": "true",
-    "--max_bundle_time_mills": "20",
 }
+# No bundle ends before it is so old, and steps look twice in that time, idle or not: 20 ms were 1 %
+# of a core. Readers' own bundles last half a second; one of a transaction waits for its end.
+_BUNDLE_MS, _TRANSACTION_MS = 200, 10
+# Flink keeps what it has for a worker, a timer too, until the bundle ends or is so large: a reader
+# would do nothing for the first part of each bundle.
+_HAND_OVER = "data_buffer_size_limit"
 # Readers are begun by a tick, and driven by timers from then on.
 TICK_MS = 10_000
 # Of a job that is about to be gone.
 _ENDING = ("CANCELLING", "FAILING")
+
+
+def stream_defaults(argv: Sequence[str]) -> dict[str, str]:
+    """Return flags and values that a stream on Flink has unless they are given."""
+    bundle_ms = _TRANSACTION_MS if "--exactly_once" in argv else _BUNDLE_MS
+    return {**_DEFAULTS, "--max_bundle_time_mills": str(bundle_ms)}
+
+
+def hand_over_at_once(options: PipelineOptions) -> None:
+    """Have Flink hand each timer over to its worker at once, unless its buffer is set."""
+    debug = options.view_as(DebugOptions)
+    if debug.lookup_experiment(_HAND_OVER) is None:
+        debug.add_experiment(f"{_HAND_OVER}=1")
 
 
 def find_stream_problems(options: PipelineOptions) -> Iterator[str]:

@@ -33,14 +33,15 @@ from rich.console import Console
 from pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK
 from pipelines.flink import FlinkOptions, absolute_path, complete_arguments, place
 from pipelines.flink_stream import (
-    STREAM_DEFAULTS,
     TICK_MS,
     find_stream_problems,
+    hand_over_at_once,
     max_parallelism,
     most_readers,
     name_stream,
     refuse_second_job,
     spread_keys,
+    stream_defaults,
 )
 from pipelines.options import BatchScoringOptions, make_parser
 from pipelines.runners import (
@@ -120,7 +121,7 @@ def parse_options(argv: Sequence[str]) -> PipelineOptions:
     FlinkOptions.add_to(parser.add_argument_group("on Flink (--runner=flink --flink_master=H:P)"))
     parser.epilog = "Every Beam option works too, for example --runner=PrismRunner."
     parser.parse_known_args(argv)
-    options = PipelineOptions(complete_arguments(argv, STREAM_DEFAULTS))
+    options = PipelineOptions(complete_arguments(argv, stream_defaults(argv)))
     options.view_as(StandardOptions).streaming = True
     setup = options.view_as(SetupOptions)
     setup.beam_plugins = [*(setup.beam_plugins or []), sampling.__name__]
@@ -211,6 +212,7 @@ def _run(
     with _stopping_in_order(enabled=workers_share_process(options)):
         name, keys = "", []
         if runner_name(options) == "FlinkRunner":
+            hand_over_at_once(options)
             name = name_stream(options, settings, plan.score.digest, uuid.uuid4().hex)
             keys = spread_keys(settings.readers, max_parallelism(options))
         pipeline = beam.Pipeline(runner=make_runner(options, settings.readers), options=options)

@@ -30,7 +30,7 @@ import transforms.sampling  # noqa: F401
 # What runs the workers: the interpreter that has Beam and this project.
 PYTHON = sys.executable
 _STOP_SECONDS = 5.0
-_REAP_SECONDS = 0.5
+_REAP_SECONDS = 2.0
 _THREADS = 16
 _WORKER = "import sys; from deploy.local.worker_pool import run_worker; run_worker(*sys.argv[1:])"
 

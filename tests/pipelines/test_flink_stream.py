@@ -10,12 +10,13 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines.flink import complete_arguments
 from pipelines.flink_rest import FlinkRest
 from pipelines.flink_stream import (
-    STREAM_DEFAULTS,
     find_stream_problems,
+    hand_over_at_once,
     key_group,
     most_readers,
     refuse_second_job,
     spread_keys,
+    stream_defaults,
 )
 from pipelines.score_batch import find_unknown_options
 from pipelines.score_stream import parse_options
@@ -56,8 +57,32 @@ def test_a_stream_gets_checkpoints_and_the_clusters_own_restarts():
     assert known["retain_externalized_checkpoints_on_cancellation"] == "true"
     assert known["number_of_execution_retries"] is None
     assert most_readers(options) == 3
-    assert not find_unknown_options(complete_arguments(argv, STREAM_DEFAULTS), options)
+    assert not find_unknown_options(complete_arguments(argv, stream_defaults(argv)), options)
     assert not list(find_stream_problems(options))
+
+
+def test_bundles_of_transactions_end_sooner_and_who_asks_for_another_time_gets_it():
+    argv = ["--runner=flink", "--flink_master=h:1"]
+    asked = ["--max_bundle_time_mills=5"]
+    times = [
+        parse_options([*argv, *flags]).get_all_options()["max_bundle_time_mills"]
+        for flags in ([], ["--exactly_once"], asked, ["--exactly_once", *asked])
+    ]
+    assert times == ["200", "10", "5", "5"]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ([], ["data_buffer_size_limit=1"]),
+        (["x"], ["x", "data_buffer_size_limit=1"]),
+        (["data_buffer_size_limit=9"], ["data_buffer_size_limit=9"]),
+    ],
+)
+def test_timers_are_handed_over_at_once_unless_the_buffer_is_set(given, found):
+    options = PipelineOptions([f"--experiments={name}" for name in given])
+    hand_over_at_once(options)
+    assert options.get_all_options()["experiments"] == found
 
 
 @pytest.mark.parametrize(
@@ -71,7 +96,7 @@ def test_a_stream_gets_checkpoints_and_the_clusters_own_restarts():
     ],
 )
 def test_options_that_lose_or_double_records_on_flink_are_refused(flag, told):
-    options = PipelineOptions(complete_arguments(["--runner=flink", flag], STREAM_DEFAULTS))
+    options = PipelineOptions(complete_arguments(["--runner=flink", flag], stream_defaults([flag])))
     (problem,) = find_stream_problems(options)
     assert told in problem
 

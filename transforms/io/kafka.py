@@ -46,7 +46,7 @@ RAW_SCHEMA = pa.schema(
         (VALUE, pa.binary()),
     ]
 )
-_IDLE_SECONDS = 0.5
+_IDLE_SECONDS = 1.0
 _DISCOVERY_SECONDS = 5.0
 _QUICK_SECONDS = 2.0
 _SILENT_SECONDS = 5.0
