@@ -214,6 +214,8 @@ class FlinkCluster:
             return (
                 slots is not None
                 and slots.task_managers == task_managers
+                # A TaskManager tells of its slots only after it has registered.
+                and slots.total == task_managers * self.spec.slots
                 and is_listening(self.spec.pool_port)
             )
 

@@ -14,6 +14,8 @@ def test_jars_of_earlier_jobs_are_removed_when_it_starts_and_when_it_ends(tmp_pa
     jar.parent.mkdir(parents=True)
     jar.write_bytes(b"of a job that is over")
     with start_cluster(tmp_path, 1) as cluster:
+        slots = cluster.slots()
+        assert (slots.task_managers, slots.total) == (1, cluster.spec.slots)
         assert not jar.exists()
         assert list((tmp_path / "tmp").glob("tm_taskmanager-1/blobStorage"))
         savepoint = tmp_path / "state" / "savepoints" / "kept"

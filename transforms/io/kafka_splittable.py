@@ -112,7 +112,7 @@ class ReadKafka(beam.PTransform):
 
     A batch holds what one poll gives, in the order of each partition. Partitions are spread over
     `slots` elements, each with one consumer; partitions added while the job runs are found within
-    5 s and read from their first record. Offsets are not committed here: `WriteKafka` does it once
+    6 s and read from their first record. Offsets are not committed here: `WriteKafka` does it once
     what came of the records is delivered, so the steps between must be fused with this one.
     Watermark: see `RecordTimes`.
 
