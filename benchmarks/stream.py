@@ -26,8 +26,8 @@ from benchmarks.stream_designs import BUILD, DESIGNS, PRISM, Case, running
 from benchmarks.stream_load import PATTERNS, SPIKE_SECONDS, start_sending, workload
 
 _PATIENCE_SECONDS = 20.0
-# For a minute a JVM compiles what it has just run, and a runner still asks often.
-_SETTLE_SECONDS = 60.0
+# For minutes a JVM compiles what it has just run.
+_SETTLE_SECONDS = 180.0
 _LONGEST_US = 600_000_000
 _COLUMNS = (
     "design pattern partitions offered/s scored/s p50_ms p95_ms p99_ms max_ms unscored cores MB"
