@@ -162,7 +162,7 @@ bench-memory: install ## Measure memory with huge row groups and with 10,000 tin
 bench-scaling: install ## Measure what 100,000 files and 10,000 partitions cost, and what a cluster needs
 	$(BIN)/python -m benchmarks.scaling $(ARGS)
 
-bench-stream: kafka-up prism flink-libs flink-jar ## Measure latency and rows/s of streams at fixed rates, beside a bare loop (about an hour)
+bench-stream: kafka-up prism flink-libs flink-jar ## Measure latency and rows/s of streams at fixed rates, beside a bare loop (about three hours)
 	$(BIN)/python -m benchmarks.stream --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
 
 clean: ## Remove build/ (data, models, scores), and stop the Flink cluster
