@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = "build/flink"
 _JOB_MANAGER, _POOL, _TASK_MANAGER = "jobmanager", "pool", "taskmanager"
 _READY_SECONDS = 90.0
+_TEMPORARY = "tmp"
 # What Flink's own scripts open for Java 17.
 _EXPORTS = (
     "java.base/sun.net.util",
@@ -102,7 +103,7 @@ class FlinkCluster:
         self.processes = Processes(self.folder)
         self._libraries = Path(libraries or flink_libraries())
         self._spec_file = self.folder / "cluster.json"
-        self._temporary = self.folder / "tmp"
+        self._temporary = self.folder / _TEMPORARY
 
     @property
     def spec(self) -> ClusterSpec:
@@ -364,8 +365,8 @@ def _configuration(spec: ClusterSpec, folder: Path) -> str:
         "rest.address": "127.0.0.1",
         "rest.bind-address": "127.0.0.1",
         "rest.port": spec.rest_port,
-        "web.tmpdir": folder / "tmp",
-        "io.tmp.dirs": folder / "tmp",
+        "web.tmpdir": folder / _TEMPORARY,
+        "io.tmp.dirs": folder / _TEMPORARY,
         "state.checkpoints.dir": f"file://{folder}/state/checkpoints",
         "state.savepoints.dir": f"file://{folder}/state/savepoints",
         "taskmanager.host": "127.0.0.1",
