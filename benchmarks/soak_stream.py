@@ -31,8 +31,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from benchmarks.data import Workload
 from benchmarks.stream_designs import command_of
 from benchmarks.stream_load import start_sending, workload
-from transforms.io.kafka_client import Connection, read_committed
-from transforms.io.kafka_unread import find_unread, read_topic_ends
+from scoreline.transforms.kafka.client import Connection, read_committed
+from scoreline.transforms.kafka.unread import find_unread, read_topic_ends
 
 _PARTITIONS = 4
 _SAMPLE_SECONDS = 2.0

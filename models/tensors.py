@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.conversions import RAGGED, convert
-from models.shapes import (
+from scoreline.models.conversions import RAGGED, convert
+from scoreline.models.shapes import (
     find_bad_rows,
     is_list,
     list_type,
@@ -27,7 +27,7 @@ from models.shapes import (
     to_lists,
     without_null_lists,
 )
-from models.signature import InputColumn, TensorSpec
+from scoreline.models.signature import InputColumn, TensorSpec
 
 _ARROW_NAMES = {"float16": "halffloat", "float32": "float", "float64": "double"}
 # Lists padded to the longest of a call must not make one call hold more than this.

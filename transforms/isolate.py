@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
-from models.model_error import ModelError
+from scoreline.models.errors import ModelError
 
 # A batch in which so many rows, spread over it, all fail alone for one reason is not taken apart:
 # it is the model that fails, or the whole file.

@@ -9,9 +9,9 @@ from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTr
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.core import RestrictionProvider
 
-from pipelines.runners import let_runner_wait, make_runner
-from pipelines.score_batch import read_counters
-from transforms import metrics
+from scoreline.pipelines.runners.runner import let_runner_wait, make_runner
+from scoreline.pipelines.score_batch import read_counters
+from scoreline.transforms import metrics
 
 BUNDLES = 400
 

@@ -4,7 +4,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.metrics import MetricsFilter
 
-from transforms import metrics
+from scoreline.transforms import metrics
 
 
 def test_names_carry_their_unit_and_are_unique():

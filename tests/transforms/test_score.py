@@ -10,15 +10,16 @@ from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.servable import shared_servable
-from models.signature import InputColumn
-from models.versions import digest_model
+from scoreline.lake.elements import BatchKey, Piece, Shard
+from scoreline.lake.table.letters import locate_row
+from scoreline.models.artifact import digest_model
+from scoreline.models.servable import shared_servable
+from scoreline.models.signature import InputColumn
+from scoreline.transforms.metrics import BundleMetrics
+from scoreline.transforms.score import Score
+from scoreline.transforms.scoring import ScoreSpec, score_batch
 from tests.fakes import expected_scores, make_rows, save_model
 from tests.strategies import record_batches
-from transforms.dead_letters import locate_row
-from transforms.elements import BatchKey, Piece, Shard
-from transforms.metrics import BundleMetrics
-from transforms.score import Score, ScoreSpec, score_batch
 
 
 def spec_of(model, **changes):
