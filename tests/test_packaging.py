@@ -33,13 +33,13 @@ def sdist(tmp_path_factory):
     return archive
 
 
-def test_sdist_holds_the_three_rooms_and_nothing_of_tests(sdist):
+def test_sdist_holds_one_package_and_nothing_of_tests(sdist):
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     tops = {name.split("/")[0] for name in names}
-    assert {"models", "transforms", "pipelines", "setup.py"} <= tops
-    assert not {"tests", "benchmarks", "docs", "deploy", "build"} & tops
-    assert "transforms/io/delta.py" in names
+    assert {"scoreline", "setup.py"} <= tops
+    assert not {"tests", "benchmarks", "docs", "deploy", "build", "demo", "models"} & tops
+    assert "scoreline/lake/table/scores.py" in names
 
 
 def test_sdist_installs_without_build_isolation_as_on_a_worker(sdist, tmp_path):

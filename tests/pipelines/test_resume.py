@@ -141,7 +141,7 @@ def test_dead_letters_of_a_staged_shard_are_kept_with_it(tmp_path, rerun, monkey
         raise RuntimeError("killed before the commit")
 
     with monkeypatch.context() as patch:
-        patch.setattr("scoreline.lake.table.commit.commit_partition", fail)
+        patch.setattr("scoreline.transforms.commit.commit_partition", fail)
         assert rerun(tmp_path / "lake", output, *options)[0] == 1
     assert rerun(tmp_path / "lake", output, *options) == (3, 0)
     from tests.fakes import read_scores

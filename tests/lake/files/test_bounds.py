@@ -59,7 +59,7 @@ def test_batches_of_a_tiny_file_with_a_gigabyte_of_text_are_bounded(tmp_path, bo
     script = f"""
 import pyarrow as pa
 from pathlib import Path
-from tests.transforms.io.test_decoded_size import shard_of, read_record_batches, LOCAL
+from tests.lake.files.test_bounds import shard_of, read_record_batches, LOCAL
 from scoreline.lake.files.bounds import decoded_bytes
 from scoreline.lake.files.data_file import Limits, ReadSpec
 limits = Limits(2 << 20, 16 << 20)
@@ -208,16 +208,16 @@ def test_a_csv_row_that_fits_in_no_block_says_so(tmp_path):
 
 
 def test_the_options_bound_what_a_job_decodes(tmp_path, score, monkeypatch):
-    from scoreline.transforms import scoring
+    from scoreline.transforms import score as step
 
     rows: list[int] = []
-    real = scoring.score_batch
+    real = step.score_batch
 
     def count(batch, *args):
         rows.append(batch.num_rows)
         return real(batch, *args)
 
-    monkeypatch.setattr(scoring, "score_batch", count)
+    monkeypatch.setattr(step, "score_batch", count)
     for day in (1, 2):
         table = make_rows(day * 100, 100)
         texts = pa.array([f"{i:500d}" if day == 1 else "a" for i in range(100)])
