@@ -59,7 +59,5 @@ setup(
             "wheel",
         ],
     },
-    entry_points={
-        "console_scripts": ["scoreline=scoreline.__main__:main"]
-    },
+    entry_points={"console_scripts": ["scoreline=scoreline.__main__:main"]},
 )
