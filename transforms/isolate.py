@@ -11,11 +11,11 @@ from scoreline.models.errors import ModelError
 # it is the model that fails, or the whole file.
 _PROBES = 64
 # The same where each failure costs a process and all the time that a call is given.
-_COSTLY_PROBES = 4
+_MAX_COSTLY_PROBES = 4
 # Runs that failed so dearly are cut into so many at once: calls that succeed are cheap beside that.
-_COSTLY_WAYS = 256
+_MAX_COSTLY_WAYS = 256
 # A batch is not worth more such failures.
-_MOST_COSTLY = 32
+_MAX_COSTLY = 32
 
 Outputs = TypeVar("Outputs")
 
@@ -77,7 +77,7 @@ def isolate(
             raise
         except Exception as e:
             costly += is_costly(e)
-            if costly > _MOST_COSTLY:
+            if costly > _MAX_COSTLY:
                 raise EveryRowFails(
                     f"{costly} calls for a batch of {rows} rows failed dearly: {describe(e)}"
                 ) from e
@@ -90,7 +90,7 @@ def isolate(
         return error
 
     unknown = failure or RuntimeError()
-    probes = _COSTLY_PROBES if is_costly(unknown) else _PROBES
+    probes = _MAX_COSTLY_PROBES if is_costly(unknown) else _PROBES
     _probe(lambda row: attempt(row, row + 1)[1], rows, describe, probes)
     # First row, row behind the last, how it is known to fail.
     todo: list[tuple[int, int, Exception | None]] = [(0, rows, unknown)]
@@ -105,7 +105,7 @@ def isolate(
                 dead[start] = describe(error)
                 continue
         if is_costly(error):
-            size = -(-(stop - start) // _COSTLY_WAYS)
+            size = -(-(stop - start) // _MAX_COSTLY_WAYS)
             cuts = range(start, stop, size)
             todo += [(at, min(at + size, stop), None) for at in reversed(cuts)]
             continue
