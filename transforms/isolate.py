@@ -11,9 +11,9 @@ from scoreline.models.errors import ModelError
 # it is the model that fails, or the whole file.
 _PROBES = 64
 # The same where each failure costs a process and all the time that a call is given.
-_MAX_COSTLY_PROBES = 4
+_COSTLY_PROBES = 4
 # Runs that failed so dearly are cut into so many at once: calls that succeed are cheap beside that.
-_MAX_COSTLY_WAYS = 256
+_COSTLY_WAYS = 256
 # A batch is not worth more such failures.
 _MAX_COSTLY = 32
 
@@ -90,7 +90,7 @@ def isolate(
         return error
 
     unknown = failure or RuntimeError()
-    probes = _MAX_COSTLY_PROBES if is_costly(unknown) else _PROBES
+    probes = _COSTLY_PROBES if is_costly(unknown) else _PROBES
     _probe(lambda row: attempt(row, row + 1)[1], rows, describe, probes)
     # First row, row behind the last, how it is known to fail.
     todo: list[tuple[int, int, Exception | None]] = [(0, rows, unknown)]
@@ -105,7 +105,7 @@ def isolate(
                 dead[start] = describe(error)
                 continue
         if is_costly(error):
-            size = -(-(stop - start) // _MAX_COSTLY_WAYS)
+            size = -(-(stop - start) // _COSTLY_WAYS)
             cuts = range(start, stop, size)
             todo += [(at, min(at + size, stop), None) for at in reversed(cuts)]
             continue
