@@ -24,7 +24,7 @@ def table_uri(output: str) -> str:
 
 _CHUNK_BYTES = 1 << 20
 # Another run of the same work may remove a folder of ours at any moment, once it has committed.
-_MOST_ATTEMPTS = 100
+_MAX_ATTEMPTS = 100
 _LASTING_ERRNOS = {
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR),
     *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EROFS),
@@ -73,7 +73,7 @@ def write_whole(file_system: fs.FileSystem, path: str, content: bytes) -> None:
     The folder is made as often as another process removes it meanwhile.
     """
     folder, _, name = path.rpartition("/")
-    for attempt in range(_MOST_ATTEMPTS):
+    for attempt in range(_MAX_ATTEMPTS):
         hidden = f"{folder}/.{uuid.uuid4().hex}-{name}.tmp"
         try:
             file_system.create_dir(folder, recursive=True)
@@ -82,7 +82,7 @@ def write_whole(file_system: fs.FileSystem, path: str, content: bytes) -> None:
             file_system.move(hidden, path)
             return
         except (FileNotFoundError, FileExistsError):  # Arrow tells a folder that is gone as either
-            if attempt == _MOST_ATTEMPTS - 1:
+            if attempt == _MAX_ATTEMPTS - 1:
                 raise
 
 

@@ -37,11 +37,11 @@ from scoreline.models.servable import empty_outputs, load_servable
 from scoreline.models.signature import InputColumn, Signature, TensorSpec
 
 # What loading and the first calls, which may compile the model, get at least.
-_LEAST_LOAD_S = 600.0
+_MIN_LOAD_S = 600.0
 _EXIT_S = 10.0
 # Calls that had the process killed for memory are halved for good, but no further than this: a row
 # that takes all memory by itself must not slow down all others.
-_LEAST_CALL_ROWS = 1024
+_MIN_CALL_ROWS = 1024
 _HEAD = struct.Struct("<QQ")  # bytes of JSON, bytes of Arrow IPC
 
 
@@ -159,7 +159,7 @@ class ModelProcess:
     def _halve_calls(self, rows: int) -> None:
         """Have the next process make calls of half the rows, since this one was killed."""
         half = min(rows, self.call_size.rows) // 2
-        if half >= _LEAST_CALL_ROWS:
+        if half >= _MIN_CALL_ROWS:
             self._load["batch_rows"] = half
 
     def close(self) -> None:
@@ -170,7 +170,7 @@ class ModelProcess:
 
     def _start(self) -> _Child:
         child = _Child()
-        load_s = max(_LEAST_LOAD_S, self._timeout_s)
+        load_s = max(_MIN_LOAD_S, self._timeout_s)
         try:
             child.send(self._load, {}, load_s)
             reply, _ = child.receive(load_s)

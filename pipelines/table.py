@@ -39,7 +39,7 @@ from scoreline.pipelines.report.console import say
 from scoreline.pipelines.report.status import PartitionStatus, read_status
 
 _DEFAULT_KEEP_HOURS = 168
-_LEAST_KEEP_HOURS = 1
+_MIN_KEEP_HOURS = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -238,10 +238,10 @@ def _vacuum(
 ) -> int:
     if specs:
         raise BadOptions(["--partitions: vacuum cleans the whole table"])
-    if args.keep_hours < _LEAST_KEEP_HOURS:
+    if args.keep_hours < _MIN_KEEP_HOURS:
         raise BadOptions(
             [
-                f"--keep_hours: expected at least {_LEAST_KEEP_HOURS}, got {args.keep_hours}: "
+                f"--keep_hours: expected at least {_MIN_KEEP_HOURS}, got {args.keep_hours}: "
                 "files of readers and running jobs would go"
             ]
         )

@@ -24,7 +24,7 @@ _OFFSET_BYTES = 8
 # So small a part of what is allowed needs no closer look.
 _SMALL_PART = 16
 # Lists that unpack to so many times their encoded size, and do not fit, may be a single row's.
-_MOST_EXPANSION = 100
+_MAX_EXPANSION = 100
 _PROBE_BUFFER_BYTES = 64 << 10
 
 
@@ -139,7 +139,7 @@ def _add(bound: _Bound, chunk: Any, is_list: bool, width: int, limits: Limits, n
     bound.spread_bytes += size
     where = f"row group {number}, column '{chunk.path_in_schema}'"
     encoded = max(chunk.total_uncompressed_size, 1)
-    if size > limits.batch_bytes and size > _MOST_EXPANSION * encoded:
+    if size > limits.batch_bytes and size > _MAX_EXPANSION * encoded:
         raise CorruptFile(
             f"{where}: {chunk.num_values} values of lists in {encoded} bytes may decode to {size} "
             f"bytes, all of them in one row; expected at most {limits.batch_bytes}. If the file is "

@@ -30,7 +30,7 @@ _NO_SCHEMA = pa.schema([])
 # What is read of each file before the first row: a lake may have very many files.
 HEAD_BYTES = 64 << 10
 # What a value and a record batch may take once they are decoded, unless the user says otherwise.
-MOST_VALUE_BYTES, MOST_BATCH_BYTES = 64 << 20, 256 << 20
+MAX_VALUE_BYTES, MAX_BATCH_BYTES = 64 << 20, 256 << 20
 # What reading raises when a file is missing, damaged, or not what it was when the run was planned.
 READ_ERRORS = (OSError, pa.ArrowException, ValueError, KeyError)
 
@@ -78,8 +78,8 @@ class Footer(NamedTuple):
 class Limits(NamedTuple):
     """What one value and one record batch may take once they are decoded, in bytes."""
 
-    value_bytes: int = MOST_VALUE_BYTES
-    batch_bytes: int = MOST_BATCH_BYTES
+    value_bytes: int = MAX_VALUE_BYTES
+    batch_bytes: int = MAX_BATCH_BYTES
 
 
 class ReadSpec(NamedTuple):

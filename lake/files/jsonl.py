@@ -16,7 +16,7 @@ from pyarrow import json as arrow_json
 from scoreline.lake.files.columns import top_columns
 from scoreline.lake.files.data_file import (
     HEAD_BYTES,
-    MOST_VALUE_BYTES,
+    MAX_VALUE_BYTES,
     READ_ERRORS,
     CorruptFile,
     DataFile,
@@ -30,7 +30,7 @@ from scoreline.lake.files.data_file import (
 _BLOCK_BYTES = 4 << 20
 _SAMPLE_BYTES = 1 << 20
 _NESTED_BYTES = 8  # what an absent value of a type without a fixed size takes
-_MOST_EXACT = 2**53
+_MAX_EXACT = 2**53
 _NO_COLUMNS = pa.schema([])
 
 
@@ -207,7 +207,7 @@ def infer_jsonl(
 def _read_sample(file_system: fs.FileSystem, path: str) -> bytes:
     try:
         with open_stream(file_system, path) as stream:
-            lines = next(_read_blocks(stream, MOST_VALUE_BYTES, _SAMPLE_BYTES), b"")
+            lines = next(_read_blocks(stream, MAX_VALUE_BYTES, _SAMPLE_BYTES), b"")
     except READ_ERRORS:
         return b""
     return b"" if lines.isspace() or lines.lstrip()[:1] != b"{" else lines
@@ -222,7 +222,7 @@ def _check_numbers(lines: bytes, schema: pa.Schema, path: str) -> None:
         row = json.loads(line) if line.strip() else {}
         for name in floats:
             value = row.get(name)
-            if isinstance(value, int) and abs(value) > _MOST_EXACT:
+            if isinstance(value, int) and abs(value) > _MAX_EXACT:
                 raise ValueError(
                     f"{path}: '{name}' has whole numbers that no float64 holds, such as {value}. "
                     "Write them as texts, or say a type with --schema"

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import google_crc32c
 
-from scoreline.lake.files.data_file import MOST_VALUE_BYTES, CorruptFile
+from scoreline.lake.files.data_file import MAX_VALUE_BYTES, CorruptFile
 
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 _LENGTH_BYTES = 8
 _READ_BYTES = 1 << 20
-_MOST_READ_BYTES = 16 << 20  # a length may be anything; what is asked for must fit in memory
+_MAX_READ_BYTES = 16 << 20  # a length may be anything; what is asked for must fit in memory
 
 
 class RecordTooLarge(CorruptFile):
@@ -39,7 +39,7 @@ def masked_crc(data: bytes) -> int:
 
 
 def read_records(
-    stream: Any, read_bytes: int = _READ_BYTES, most_bytes: int = MOST_VALUE_BYTES
+    stream: Any, read_bytes: int = _READ_BYTES, most_bytes: int = MAX_VALUE_BYTES
 ) -> Iterator[Record]:
     """Yield the records of an open TFRecord file, in order.
 
@@ -92,7 +92,7 @@ def _read_on(
     before += at
     while have < count:
         try:
-            more = stream.read(min(max(count - have, read_bytes), _MOST_READ_BYTES))
+            more = stream.read(min(max(count - have, read_bytes), _MAX_READ_BYTES))
         except OSError as e:
             raise CorruptFile(f"after byte {before + have}: {e}") from e
         if not more:

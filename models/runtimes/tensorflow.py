@@ -25,7 +25,7 @@ _NOISE = (
 
 # Parameters of glibc's mallopt(3), and the largest mmap threshold it takes on 64 bits.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST_MMAP_THRESHOLD_BYTES = 32 << 20
+_MAX_MMAP_THRESHOLD_BYTES = 32 << 20
 _KEPT_BYTES = 1 << 30
 
 
@@ -98,7 +98,7 @@ def keep_freed_memory() -> bool:
         return False
     return bool(
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        and mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD_BYTES)
+        and mallopt(_M_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD_BYTES)
     )
 
 

@@ -26,7 +26,7 @@ from scoreline.pipelines.options.batch import BatchScoringSettings
 from scoreline.transforms.rules import OutputRule
 from scoreline.transforms.scoring import DIGEST_COLUMN
 
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 
 
 def choose_inputs(
@@ -280,8 +280,8 @@ def _name(paths: Sequence[str], total: int) -> str:
     distinct = sorted(set(paths))
     if len(distinct) == total:
         return distinct[0] if total == 1 else f"all {total} partitions"
-    names = ", ".join(distinct[:_MOST_NAMED])
-    more = len(distinct) - _MOST_NAMED
+    names = ", ".join(distinct[:_MAX_NAMED])
+    more = len(distinct) - _MAX_NAMED
     return f"{names} and {more} more" if more > 0 else names
 
 

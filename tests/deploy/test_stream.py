@@ -16,7 +16,7 @@ import yaml
 
 from scoreline.pipelines.options.batch import make_parser
 from scoreline.pipelines.options.stream import StreamScoringOptions
-from scoreline.transforms.isolate import _MOST_COSTLY
+from scoreline.transforms.isolate import _MAX_COSTLY
 from scoreline.transforms.kafka.client import DELIVERY_MS
 from tests.fakes import ROOT
 
@@ -91,7 +91,7 @@ def test_unit_starts_the_job_again_but_not_when_it_is_wrong(unit):
     assert settings["CapabilityBoundingSet"] == ""
     assert settings["ProtectSystem"] == "strict"
     # Longer than a batch of rows that hang, and than Kafka may take.
-    assert int(settings["WatchdogSec"]) > DELIVERY_MS / 1000 + _MOST_COSTLY * int(
+    assert int(settings["WatchdogSec"]) > DELIVERY_MS / 1000 + _MAX_COSTLY * int(
         given.batch_timeout_s
     )
     assert int(settings["TimeoutStopSec"]) > DELIVERY_MS / 1000

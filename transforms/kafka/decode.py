@@ -22,7 +22,7 @@ from scoreline.transforms.kafka.records import VALUE
 from scoreline.transforms.kafka.registry import Registry
 
 FORMATS = ("json", "avro", "example")
-_LONGEST_REASON = 500
+_MAX_REASON_CHARS = 500
 _ERRORS = (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, RuntimeError)
 
 
@@ -139,7 +139,7 @@ def decode_batch(raw: pa.RecordBatch, decoder: Decoder, schema: pa.Schema) -> De
             parts.append(decoder.decode([values[row] for row in at[start:stop]]))
         except _ERRORS as e:
             if stop - start == 1:
-                dead[at[start]] = (str(e) or type(e).__name__)[:_LONGEST_REASON]
+                dead[at[start]] = (str(e) or type(e).__name__)[:_MAX_REASON_CHARS]
             else:
                 middle = (start + stop) // 2
                 todo += [(middle, stop), (start, middle)]
