@@ -16,6 +16,7 @@ from scoreline.lake.files.examples import RAW_COLUMN, decode_examples, make_deco
 from scoreline.lake.files.jsonl import parse_lines
 from scoreline.lake.table.letters import to_dead_letters
 from scoreline.transforms import metrics
+from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.kafka.decode_avro import AvroDecoder
 from scoreline.transforms.kafka.records import VALUE
 from scoreline.transforms.kafka.registry import Registry
@@ -167,7 +168,7 @@ class _DecodeDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._decoder = self._spec.make()
-        self._metrics = metrics.BundleMetrics()
+        self._metrics = BundleMetrics()
 
     def process(
         self, element: tuple[BatchKey, pa.RecordBatch]

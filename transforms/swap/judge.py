@@ -25,7 +25,7 @@ _SAMPLE_ROWS = 1024
 _SAMPLE_BYTES = 64 << 20
 _MIN_SAMPLE_ROWS = 32
 _SAMPLE_SECONDS = 30.0
-ScoreBatch: TypeAlias = Callable[[pa.RecordBatch, Loaded, ScoreSpec, metrics.BundleMetrics], Scored]
+ScoreBatch: TypeAlias = Callable[[pa.RecordBatch, Loaded, ScoreSpec, metrics.Tally], Scored]
 
 
 class Sample:
@@ -117,7 +117,7 @@ def compare(
     for turn in range(_TURNS):
         scored: list[Scored] = []
         for number, serving in enumerate((old, new)):
-            timers = metrics.BundleMetrics()
+            timers = metrics.Tally()
             scored.append(score(sample, serving.servable, serving.spec, timers))
             fastest[number] = min(fastest[number], timers.total(metrics.PREDICT_MS))
         if turn and time.monotonic() - began > _MAX_SECONDS:
