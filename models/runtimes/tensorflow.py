@@ -84,7 +84,7 @@ def limit_threads(concurrent_calls: int) -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc's malloc keep up to 1 GiB of freed memory for the next call; return whether it does.
+    """Let malloc keep up to 1 GiB of freed memory for the next call; return whether it does.
 
     The tensors of a call are megabytes each. By default malloc returns them to the kernel after
     each call, and the next call faults them in again, page by page. That takes a quarter of a small
