@@ -18,6 +18,9 @@ from scoreline.models.signature import (
     parse_value,
 )
 
+# The column of each score that tells which model gave it.
+DIGEST_COLUMN = "model_digest"
+
 
 class OutputColumn(NamedTuple):
     """An output that is stored: its tensor, its column, and `binary` to keep a string's bytes."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 from scoreline.lake.elements import DeadRows
 from scoreline.models.conversions import RAGGED
 from scoreline.models.errors import ModelError, describe_error
+from scoreline.models.fit import DIGEST_COLUMN
 from scoreline.models.mapping import select_column
 from scoreline.models.process import ModelProcess, ProcessLost
 from scoreline.models.servable import Servable, load_servable, shared_servable
@@ -20,9 +21,6 @@ from scoreline.transforms import metrics
 from scoreline.transforms.features import build_features
 from scoreline.transforms.isolate import Isolated, isolate
 from scoreline.transforms.rules import OutputRule, find_bad_outputs
-
-DIGEST_COLUMN = "model_digest"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScoreSpec:
