@@ -16,7 +16,6 @@ from scoreline.lake.files.data_file import MAX_BATCH_BYTES, MAX_VALUE_BYTES
 from scoreline.pipelines.options.batch import BatchScoringOptions, BatchScoringSettings
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.pipelines.options.reader import OptionReader, find_secret
-from scoreline.pipelines.options.runner import runner_name
 from scoreline.transforms.kafka.client import REGISTRY_PREFIX, Connection, parse_properties
 from scoreline.transforms.kafka.decode import FORMATS
 from scoreline.transforms.kafka.registry import Registry
@@ -380,11 +379,6 @@ def _check_together(read: OptionReader, options: PipelineOptions) -> None:
         read.problems.append(
             "--topic, --output_topic and --dead_letter_topic: expected different topics, got "
             + ", ".join(named)
-        )
-    if given.readers != "1" and runner_name(options) == "FnApiRunner":
-        read.problems.append(
-            f"--readers: the local runner ends bundles of all readers together, so that a silent "
-            f"one would hold the others up; expected 1, got {given.readers}"
         )
     if given.until_end and given.restart and given.start != "group":
         read.problems.append(
