@@ -4,10 +4,8 @@ import pytest
 
 from scoreline.pipelines import score_stream
 from scoreline.pipelines.options.problems import BadOptions, Passing
-from scoreline.pipelines.options.stream import StreamScoringSettings
 from scoreline.pipelines.plan.stream import choose_model, make_swap_spec
-from scoreline.pipelines.score_batch import find_unknown_options
-from scoreline.pipelines.score_stream import _without_start, parse_options
+from scoreline.pipelines.score_stream import _without_start, parse_arguments, read_settings
 from scoreline.pipelines.supervise import is_failure, next_pause
 from tests.fakes import run_command
 
@@ -22,8 +20,7 @@ GIVEN = [
 
 
 def settings_of(*argv):
-    options = parse_options([*GIVEN, *argv])
-    return StreamScoringSettings.from_options(options, find_unknown_options(argv, options))
+    return read_settings(parse_arguments([*GIVEN, *argv]))
 
 
 def problems_of(*argv):
