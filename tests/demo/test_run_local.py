@@ -46,7 +46,7 @@ def test_fills_and_partitions_are_on_the_command_line():
 @pytest.mark.timeout(400)
 def test_the_main_job(tmp_path):
     """Run the command of `make run-local` in an empty folder, twice, and query the table."""
-    for room in ("models", "transforms", "pipelines"):
+    for room in ("scoreline", "lake", "models", "transforms", "pipelines", "demo"):
         shutil.copytree(ROOT / room, tmp_path / room, symlinks=True)
     first = run_command("demo.run_local", cwd=tmp_path, timeout=380)
     assert first.code == 0, first.err
