@@ -34,7 +34,7 @@ class _ScoreDoFn(beam.DoFn):
     def setup(self) -> None:
         self._watcher = acquire_watcher(self._spec, self._swap) if self._swap else None
         self._serving = (
-            self._watcher.take() if self._watcher else Serving(self._spec.load(), self._spec)
+            self._watcher.take() if self._watcher else Serving(self._spec.model.load(), self._spec)
         )
         self._metrics = BundleMetrics()
         self._metrics.observe(metrics.MODEL_LOAD_MS, self._serving.servable.load_ms)

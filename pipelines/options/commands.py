@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from scoreline.pipelines.options import batch, inspect, replay, stream
-from scoreline.pipelines.options.parser import CommandParser
+from scoreline.pipelines.options.command_parser import CommandParser
 from scoreline.pipelines.options.problems import Problems
 
 

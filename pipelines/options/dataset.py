@@ -7,7 +7,7 @@ import dataclasses
 
 from scoreline.lake.files.data_file import MAX_BATCH_BYTES, MAX_VALUE_BYTES, Limits
 from scoreline.lake.files.partitions import PartitionSpec
-from scoreline.pipelines.options.parser import HOW, WHAT, CommandParser
+from scoreline.pipelines.options.command_parser import HOW, WHAT, CommandParser
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.reader import OptionReader
 

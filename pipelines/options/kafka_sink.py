@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from scoreline.pipelines.options.parser import WHERE, CommandParser
+from scoreline.pipelines.options.command_parser import WHERE, CommandParser
 from scoreline.pipelines.options.reader import OptionReader
 from scoreline.pipelines.options.table import add_output_flag
 

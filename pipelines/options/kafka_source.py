@@ -7,7 +7,7 @@ import dataclasses
 import datetime as dt
 from pathlib import Path
 
-from scoreline.pipelines.options.parser import CommandParser
+from scoreline.pipelines.options.command_parser import CommandParser
 from scoreline.pipelines.options.reader import OptionReader, find_secret
 
 # What values of records hold.

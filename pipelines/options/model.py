@@ -7,7 +7,7 @@ import dataclasses
 
 from scoreline.models.conversions import CONVERSIONS, RAGGED, parse_conversion
 from scoreline.models.fit import FitOptions
-from scoreline.pipelines.options.parser import HOW, MODEL, CommandParser
+from scoreline.pipelines.options.command_parser import HOW, MODEL, CommandParser
 from scoreline.pipelines.options.reader import OptionReader
 
 

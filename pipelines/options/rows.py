@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 
 from scoreline.models.fit import DIGEST_COLUMN, FitOptions
-from scoreline.pipelines.options.parser import WHAT, WHERE, CommandParser
+from scoreline.pipelines.options.command_parser import WHAT, WHERE, CommandParser
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.reader import OptionReader
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from scoreline.pipelines.options.parser import HOW, CommandParser
+from scoreline.pipelines.options.command_parser import HOW, CommandParser
 
 
 def add_worker_flag(parser: CommandParser) -> None:

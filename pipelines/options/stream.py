@@ -11,7 +11,7 @@ from scoreline.pipelines.options import model as model_flags
 from scoreline.pipelines.options.kafka_sink import SinkSettings, read_sink
 from scoreline.pipelines.options.kafka_source import SourceSettings, read_source
 from scoreline.pipelines.options.model import ModelSettings, read_model
-from scoreline.pipelines.options.parser import CommandParser
+from scoreline.pipelines.options.command_parser import CommandParser
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.reader import OptionReader
 from scoreline.pipelines.options.rows import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from scoreline.pipelines.options.parser import CommandParser
+from scoreline.pipelines.options.command_parser import CommandParser
 from scoreline.pipelines.options.reader import OptionReader
 
 _MAX_DISAGREEMENT, _MAX_LATENCY_RATIO = 0.2, 2.0

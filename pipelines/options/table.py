@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from scoreline.pipelines.options.parser import WHAT, WHERE, CommandParser
+from scoreline.pipelines.options.command_parser import WHAT, WHERE, CommandParser
 from scoreline.pipelines.options.reader import OptionReader
 
 REPROCESS = ("none", "failed", "stale", "all")
