@@ -39,7 +39,7 @@ _SAMPLE_SECONDS = 2.0
 # Once it has scored, a process still takes memory for its buffers.
 _WARM_UP = 0.2
 _WARM_UP_SECONDS = 60.0
-_LEAST_SAMPLES = 10
+_MIN_SAMPLES = 10
 _KILL_SECONDS = (20.0, 90.0)
 _PATIENCE_SECONDS = 300.0
 
@@ -177,9 +177,9 @@ class _Running:
         span = self.samples[-1][0] if self.samples else 0.0
         since = min(max(_WARM_UP_SECONDS, span * _WARM_UP), span / 2)
         warm = [sample for sample in self.samples if sample[0] >= since]
-        if len(warm) < _LEAST_SAMPLES:
+        if len(warm) < _MIN_SAMPLES:
             raise RuntimeError(
-                f"{self.job.name}: {len(warm)} samples of memory, expected {_LEAST_SAMPLES} at "
+                f"{self.job.name}: {len(warm)} samples of memory, expected {_MIN_SAMPLES} at "
                 "least. Loading took most of the time: give more --seconds"
             )
         return fit_growth(warm)

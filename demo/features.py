@@ -19,7 +19,7 @@ _EVENING_HOUR = 17
 _MINUTES_PER_DAY = 1440
 # A flight that lands more than this before it starts, by the two local clocks, lands the next day:
 # the widest gap of time zones is New York to Honolulu.
-_WIDEST_ZONES_MINUTES = 300
+_MAX_ZONES_MINUTES = 300
 # The mean of a group counts as if it held this many flights more, of the overall mean.
 _PRIOR_FLIGHTS = 5.0
 
@@ -66,7 +66,7 @@ def schedule_columns(flights: pa.Table, days: np.ndarray) -> dict[str, pa.Array]
     """
     departs = _minute_of_day(flights["sched_dep_time"])
     elapsed = _minute_of_day(flights["sched_arr_time"]) - departs
-    elapsed += np.where(elapsed < -_WIDEST_ZONES_MINUTES, _MINUTES_PER_DAY, 0)
+    elapsed += np.where(elapsed < -_MAX_ZONES_MINUTES, _MINUTES_PER_DAY, 0)
     _, group, sizes = np.unique(
         _groups(flights, ["origin"]) * (days.max() + 1) + days,
         return_inverse=True,

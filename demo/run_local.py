@@ -31,7 +31,7 @@ SCORES = "build/scores"
 HELD_OUT = "date=2013-11-01..2013-12-31"
 _KEPT = ("carrier", "flight", "origin", "dest", "sched_dep_time")
 _ROUTES_SHOWN = 3
-_LEAST_FLIGHTS = 50
+_MIN_FLIGHTS = 50
 
 
 def scoring_arguments(partitions: Sequence[str], output: str = SCORES) -> list[str]:
@@ -64,7 +64,7 @@ def rank_routes(scores: pa.Table) -> list[tuple[str, float, int]]:
     rows = [
         (f"{row['origin']} → {row['dest']}", row[f"{OUTPUT}_mean"], row[f"{OUTPUT}_count"])
         for row in routes.to_pylist()
-        if row[f"{OUTPUT}_count"] >= _LEAST_FLIGHTS
+        if row[f"{OUTPUT}_count"] >= _MIN_FLIGHTS
     ]
     return sorted(rows, key=lambda route: (-route[1], route[0]))
 

@@ -43,7 +43,7 @@ from scoreline.pipelines.options.problems import BadOptions
 from scoreline.pipelines.plan.fit import choose_inputs, choose_outputs, choose_rules, scores_schema
 from scoreline.pipelines.report.console import make_console, say
 from scoreline.transforms.isolate import EveryRowFails
-from scoreline.transforms.metrics import BundleMetrics
+from scoreline.transforms.metrics import Tally
 from scoreline.transforms.scoring import ScoreSpec, score_batch
 
 _BATCH_ROWS = 8192
@@ -168,7 +168,7 @@ def _score(
     scored, at, reasons, steps = [], [], [], []
     start = 0
     for batch in own.to_batches(_BATCH_ROWS):
-        part, dead = score_batch(batch, servable, spec, BundleMetrics())
+        part, dead = score_batch(batch, servable, spec, Tally())
         scored.append(part)
         for rows in dead:
             at += [start + row for row in rows.rows]

@@ -63,7 +63,7 @@ from scoreline.transforms.score import Score
 from scoreline.transforms.stage import StageDeadLetters, StageParquet
 
 _USAGE = "scoreline batch --input PATH --model PATH --keys C,… --output PATH [options]"
-_MOST_REASON = 2000
+_MAX_REASON = 2000
 _UNKNOWN_FLAGS = "Discarding unparseable args: %s"  # Beam's
 
 
@@ -322,7 +322,7 @@ def root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     text = f"{type(error).__name__}: {error}"
-    return text if len(text) <= _MOST_REASON else "… " + text[-_MOST_REASON:]
+    return text if len(text) <= _MAX_REASON else "… " + text[-_MAX_REASON:]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from scoreline.pipelines.exit_codes import EXIT_FAILED
 
-_LONGEST_WAIT_SECONDS = 60.0
+_MAX_WAIT_SECONDS = 60.0
 # Who ran for so long had a new cause to fail, and starts with a short wait again.
 _STEADY_SECONDS = 60.0
 # Names the file by which a process tells its supervisor that it has begun.
@@ -38,7 +38,7 @@ def next_pause(failures: int, ran_seconds: float) -> Pause:
       ran_seconds: how long the process ran until it failed.
     """
     failures = 1 if ran_seconds >= _STEADY_SECONDS else failures + 1
-    return Pause(min(_LONGEST_WAIT_SECONDS, 2.0 ** (failures - 1)), failures)
+    return Pause(min(_MAX_WAIT_SECONDS, 2.0 ** (failures - 1)), failures)
 
 
 def is_failure(exit_code: int) -> bool:

@@ -13,6 +13,7 @@ from scoreline.lake.elements import Outcome, Receipt
 from scoreline.lake.storage import table_uri
 from scoreline.lake.table.commit import CommitSpec, commit_partition
 from scoreline.transforms import metrics
+from scoreline.transforms.bundle_metrics import BundleMetrics
 
 
 class _CommitDoFn(beam.DoFn):
@@ -20,7 +21,7 @@ class _CommitDoFn(beam.DoFn):
         self._spec = spec
 
     def setup(self) -> None:
-        self._metrics = metrics.BundleMetrics()
+        self._metrics = BundleMetrics()
         self._table = DeltaTable(table_uri(self._spec.output))
 
     def process(self, element: tuple[str, Iterable[Receipt]]) -> Iterator[Outcome]:

@@ -15,7 +15,7 @@ _COSTLY_PROBES = 4
 # Runs that failed so dearly are cut into so many at once: calls that succeed are cheap beside that.
 _COSTLY_WAYS = 256
 # A batch is not worth more such failures.
-_MOST_COSTLY = 32
+_MAX_COSTLY = 32
 
 Outputs = TypeVar("Outputs")
 
@@ -77,7 +77,7 @@ def isolate(
             raise
         except Exception as e:
             costly += is_costly(e)
-            if costly > _MOST_COSTLY:
+            if costly > _MAX_COSTLY:
                 raise EveryRowFails(
                     f"{costly} calls for a batch of {rows} rows failed dearly: {describe(e)}"
                 ) from e

@@ -14,6 +14,7 @@ from scoreline.lake.files.data_file import CorruptFile
 from scoreline.lake.files.read import DatasetSpec, read_shard
 from scoreline.lake.storage import resolve
 from scoreline.transforms import metrics
+from scoreline.transforms.bundle_metrics import BundleMetrics
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -42,7 +43,7 @@ class _ReadDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._fs, _ = resolve(self._dataset.root)
-        self._metrics = metrics.BundleMetrics()
+        self._metrics = BundleMetrics()
 
     def process(self, shard: Shard) -> Iterator[tuple[BatchKey, pa.RecordBatch]]:
         batches = read_shard(self._fs, shard, self._dataset)

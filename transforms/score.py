@@ -12,6 +12,7 @@ import scoreline.transforms.coders  # noqa: F401  registers how elements are enc
 from scoreline.lake.elements import BatchKey, DeadRows
 from scoreline.lake.table.letters import are_dead_letters, to_dead_letters
 from scoreline.transforms import metrics
+from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.isolate import EveryRowFails
 from scoreline.transforms.scoring import ScoreSpec, Serving, score_batch
 from scoreline.transforms.swap.watch import SwapSpec, acquire_watcher, release_watcher
@@ -35,7 +36,7 @@ class _ScoreDoFn(beam.DoFn):
         self._serving = (
             self._watcher.take() if self._watcher else Serving(self._spec.load(), self._spec)
         )
-        self._metrics = metrics.BundleMetrics()
+        self._metrics = BundleMetrics()
         self._metrics.observe(metrics.MODEL_LOAD_MS, self._serving.servable.load_ms)
         if self._endless and not is_settled():
             settle_heap()

@@ -99,7 +99,7 @@ def score_batch(
     batch: pa.RecordBatch,
     servable: Servable | ModelProcess,
     spec: ScoreSpec,
-    timers: metrics.BundleMetrics,
+    timers: metrics.Tally,
 ) -> Scored:
     """Score a record batch: one row out for each row in, but for the rows that are dead.
 

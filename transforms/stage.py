@@ -18,6 +18,7 @@ from scoreline.lake.table.receipts import write_receipt
 from scoreline.lake.table.shard_writer import ShardWriter
 from scoreline.lake.table.staged_file import StagedFile
 from scoreline.transforms import metrics
+from scoreline.transforms.bundle_metrics import BundleMetrics
 
 
 class _StageDeadLettersDoFn(beam.DoFn):
@@ -104,7 +105,7 @@ class _StageDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._fs, self._root = resolve(self._stage.output)
-        self._metrics = metrics.BundleMetrics()
+        self._metrics = BundleMetrics()
         self._open: dict[tuple[str, int], ShardWriter] = {}
         self._failed: dict[tuple[str, int], str] = {}
 

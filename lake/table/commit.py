@@ -27,8 +27,8 @@ from scoreline.lake.table.letters import put_away_letters
 from scoreline.lake.table.receipts import remove_receipts
 from scoreline.lake.table.scores import add_action, commit_properties, committed_run
 
-_MOST_ATTEMPTS = 100
-_MOST_HISTORY = 1000
+_MAX_ATTEMPTS = 100
+_MAX_HISTORY = 1000
 
 
 class CommitSpec(NamedTuple):
@@ -150,7 +150,7 @@ def _commit(
     partition, run_id = receipt.partition, receipt.run_id
     values = parse_partition_path(partition)
     table = table or DeltaTable(table_uri(spec.output))
-    for attempt in range(_MOST_ATTEMPTS):
+    for attempt in range(_MAX_ATTEMPTS):
         # The table may be behind: a commit made since then makes the transaction fail.
         current = committed_run(table, partition)
         if current == run_id and not _is_repair(table, receipt, staged):
@@ -178,7 +178,7 @@ def _commit(
             continue
         table.update_incremental()
         return outcome._replace(state="committed", version=table.version())
-    raise CommitConflict(f"other runs committed {_MOST_ATTEMPTS} times in between. Run it again")
+    raise CommitConflict(f"other runs committed {_MAX_ATTEMPTS} times in between. Run it again")
 
 
 def _is_repair(table: DeltaTable, receipt: Receipt, staged: Sequence[Receipt]) -> bool:
@@ -210,7 +210,7 @@ def _describe_conflict(table: DeltaTable, partition: str, current: str) -> str:
 
 def _last_commit(table: DeltaTable, partition: str) -> dict[str, Any]:
     """Return the history entry of our last commit of a partition; empty when it is long ago."""
-    commits = table.history(_MOST_HISTORY)
+    commits = table.history(_MAX_HISTORY)
     return next((c for c in commits if c.get("scoreline.partition") == partition), {})
 
 

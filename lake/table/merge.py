@@ -25,7 +25,7 @@ from scoreline.lake.table.letters import find_letter_files
 from scoreline.lake.table.scores import add_action, commit_properties, committed_run
 from scoreline.lake.table.staged_file import Staged, StagedFile
 
-_MOST_ATTEMPTS = 50
+_MAX_ATTEMPTS = 50
 _KEPT = ("run_id", "model_digest", "signature", "tool_version", "input_fingerprint")
 
 
@@ -132,7 +132,7 @@ def _commit(table: DeltaTable, live: LivePartition, staged: Staged, dead: int, t
     scored = live.rows + staged.rows
     counts = {"rows_in": scored + dead, "rows_scored": scored, "rows_dead": dead}
     details |= {**counts, "replayed": staged.rows}
-    for _ in range(_MOST_ATTEMPTS):
+    for _ in range(_MAX_ATTEMPTS):
         if committed_run(table, live.partition) != live.run_id:
             raise MergeConflict(f"{live.partition} was scored anew meanwhile. Replay again")
         try:
@@ -152,7 +152,7 @@ def _commit(table: DeltaTable, live: LivePartition, staged: Staged, dead: int, t
             table.update_incremental()
             continue
         return
-    raise MergeConflict(f"other runs committed {_MOST_ATTEMPTS} times in between. Replay again")
+    raise MergeConflict(f"other runs committed {_MAX_ATTEMPTS} times in between. Replay again")
 
 
 def _exchange(

@@ -14,7 +14,7 @@ from scoreline.lake.table.history import LivePartition, read_live_partitions
 from scoreline.lake.table.letters import bring_back_letters, put_away_letters
 from scoreline.lake.table.scores import add_action, commit_properties
 
-_MOST_ATTEMPTS = 20
+_MAX_ATTEMPTS = 20
 # What a rollback takes over from the commit that it brings back.
 _KEPT = (
     "run_id",
@@ -63,7 +63,7 @@ def rollback_partition(output: str, partition: str, version: int) -> int:
     wanted = then.get(partition)
     _check_files(output, [wanted] if wanted else [])
     table = DeltaTable(table_uri(output))
-    for _ in range(_MOST_ATTEMPTS):
+    for _ in range(_MAX_ATTEMPTS):
         now = {live.partition: live for live in read_live_partitions(table)}
         if partition not in now and wanted is None:
             raise RollbackError(
@@ -78,7 +78,7 @@ def rollback_partition(output: str, partition: str, version: int) -> int:
         _swap_dead_letters(output, partition, _run_of(now, partition), _run_of(then, partition))
         table.update_incremental()
         return int(table.version())
-    raise RollbackError(f"other runs committed {_MOST_ATTEMPTS} times in between. Run it again")
+    raise RollbackError(f"other runs committed {_MAX_ATTEMPTS} times in between. Run it again")
 
 
 def _open(output: str, version: int) -> DeltaTable:

@@ -21,7 +21,7 @@ from scoreline.lake.table.layout import staged_name
 _ROW_GROUP_ROWS = 262_144
 _ROW_GROUP_BYTES = 32 << 20
 # Longer strings are left out of Delta statistics: they would swell the log.
-_LONGEST_STATISTIC = 64
+_MAX_STATISTIC_CHARS = 64
 
 
 class Staged(NamedTuple):
@@ -228,7 +228,7 @@ def _delta_stats(rows: int, metadata: pq.FileMetaData, columns: Sequence[str]) -
 
 def _is_plain_statistic(value: Any) -> bool:
     if isinstance(value, str):
-        return len(value) <= _LONGEST_STATISTIC
+        return len(value) <= _MAX_STATISTIC_CHARS
     if isinstance(value, datetime.datetime):
         return False
     return isinstance(value, int | datetime.date) and not isinstance(value, bool)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from scoreline.lake.files.data_file import MOST_BATCH_BYTES, MOST_VALUE_BYTES, Limits
+from scoreline.lake.files.data_file import MAX_BATCH_BYTES, MAX_VALUE_BYTES, Limits
 from scoreline.lake.files.partitions import PartitionSpec
 from scoreline.models.conversions import CONVERSIONS, RAGGED, parse_conversion
+from scoreline.models.fit import FitOptions
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.pipelines.options.reader import OptionReader
 from scoreline.transforms.scoring import DIGEST_COLUMN
@@ -160,14 +161,14 @@ class BatchScoringOptions(PipelineOptions):
         how.add_argument(
             "--max_value_bytes",
             metavar="N",
-            default=str(MOST_VALUE_BYTES),
+            default=str(MAX_VALUE_BYTES),
             help="most bytes that one value, line or record may decode to; a file with a larger "
             "one fails its partition (default: 64 MiB)",
         )
         how.add_argument(
             "--max_batch_bytes",
             metavar="N",
-            default=str(MOST_BATCH_BYTES),
+            default=str(MAX_BATCH_BYTES),
             help="most bytes that a record batch may decode to: large rows make smaller batches "
             "(default: 256 MiB)",
         )
@@ -239,8 +240,8 @@ class BatchScoringSettings:
     ranges: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     max_dead_letter_ratio: float = 0.01
     batch_rows: int | None = None
-    max_value_bytes: int = MOST_VALUE_BYTES
-    max_batch_bytes: int = MOST_BATCH_BYTES
+    max_value_bytes: int = MAX_VALUE_BYTES
+    max_batch_bytes: int = MAX_BATCH_BYTES
     batch_timeout_s: float | None = None
     workers: int = 1
     calls_per_process: int | None = None
@@ -324,6 +325,17 @@ class BatchScoringSettings:
     def concurrent_calls(self) -> int:
         """How many calls of the model a process makes at once."""
         return self.calls_per_process or self.workers
+
+    @property
+    def fit_options(self) -> FitOptions:
+        """What is asked for about inputs and outputs."""
+        return FitOptions(
+            columns=self.columns,
+            fills=self.fills,
+            pads=self.pads,
+            truncate=self.truncate,
+            outputs=self.outputs,
+        )
 
     @property
     def ragged(self) -> tuple[tuple[str, str], ...]:

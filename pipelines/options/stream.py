@@ -12,7 +12,7 @@ from pathlib import Path
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from scoreline.lake.files.data_file import MOST_BATCH_BYTES, MOST_VALUE_BYTES
+from scoreline.lake.files.data_file import MAX_BATCH_BYTES, MAX_VALUE_BYTES
 from scoreline.pipelines.options.batch import BatchScoringOptions, BatchScoringSettings
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.pipelines.options.reader import OptionReader, find_secret
@@ -32,12 +32,12 @@ _BATCH_ONLY = {
     "workers": None,
     "reprocess": "none",
     "max_dead_letter_ratio": "0.01",
-    "max_value_bytes": str(MOST_VALUE_BYTES),
-    "max_batch_bytes": str(MOST_BATCH_BYTES),
+    "max_value_bytes": str(MAX_VALUE_BYTES),
+    "max_batch_bytes": str(MAX_BATCH_BYTES),
 }
 _NEEDED = ("brokers", "topic", "group")
 _FLUSH_SECONDS = 60.0
-_MOST_DISAGREEMENT, _MOST_LATENCY_RATIO = 0.2, 2.0
+_MAX_DISAGREEMENT, _MAX_LATENCY_RATIO = 0.2, 2.0
 
 
 class StreamScoringOptions(PipelineOptions):
@@ -167,14 +167,14 @@ class StreamScoringOptions(PipelineOptions):
             metavar="D",
             help="keep a new version out whose scores of a sample differ by more: for numbers with "
             "a point the mean absolute difference in standard deviations of the old scores, else "
-            f"the share of rows that differ (default: {_MOST_DISAGREEMENT}). Not asked of one that "
+            f"the share of rows that differ (default: {_MAX_DISAGREEMENT}). Not asked of one that "
             "SERVING names, as the next is not",
         )
         swap.add_argument(
             "--swap_max_latency_ratio",
             metavar="R",
             help="keep a new version out that takes more than R times as long for the sample "
-            f"(default: {_MOST_LATENCY_RATIO})",
+            f"(default: {_MAX_LATENCY_RATIO})",
         )
 
 
@@ -205,8 +205,8 @@ class StreamScoringSettings:
     readers: int = 1
     heartbeat_file: str = ""
     watch_model_s: float | None = None
-    swap_max_disagreement: float = _MOST_DISAGREEMENT
-    swap_max_latency_ratio: float = _MOST_LATENCY_RATIO
+    swap_max_disagreement: float = _MAX_DISAGREEMENT
+    swap_max_latency_ratio: float = _MAX_LATENCY_RATIO
 
     @classmethod
     def from_options(
@@ -251,10 +251,10 @@ class StreamScoringSettings:
             "heartbeat_file": _writable(read, given.heartbeat_file),
             "watch_model_s": read.seconds("--watch_model_s", given.watch_model_s),
             "swap_max_disagreement": _bound(
-                read, "--swap_max_disagreement", given.swap_max_disagreement, _MOST_DISAGREEMENT
+                read, "--swap_max_disagreement", given.swap_max_disagreement, _MAX_DISAGREEMENT
             ),
             "swap_max_latency_ratio": _bound(
-                read, "--swap_max_latency_ratio", given.swap_max_latency_ratio, _MOST_LATENCY_RATIO
+                read, "--swap_max_latency_ratio", given.swap_max_latency_ratio, _MAX_LATENCY_RATIO
             ),
         }
         _check_together(read, options)

@@ -48,7 +48,7 @@ from scoreline.transforms.scoring import ScoreSpec
 
 # Raised when the meaning of scores changes without a change of any option.
 _RUN_FORMAT = 1
-_MOST_BATCH_ROWS = 65_536
+_MAX_BATCH_ROWS = 65_536
 _BATCH_BYTES = 64 << 20
 
 SignatureReader = Callable[[BatchScoringSettings, str], Signature]
@@ -376,7 +376,7 @@ def _batch_rows(settings: BatchScoringSettings, footers: dict[str, list[Footer]]
         if rows > 0
     ]
     widest = max(groups, default=1.0)
-    return int(min(_MOST_BATCH_ROWS, max(1, _BATCH_BYTES // max(widest, 1.0))))
+    return int(min(_MAX_BATCH_ROWS, max(1, _BATCH_BYTES // max(widest, 1.0))))
 
 
 def _dictionary_columns(

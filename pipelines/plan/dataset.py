@@ -21,7 +21,7 @@ from scoreline.pipelines.options.problems import as_problem
 
 # A schema is inferred from the first file of each of so many partitions.
 SAMPLED_PARTITIONS = 16
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 
 
 def list_input(path: str, specs: Sequence[PartitionSpec]) -> Listing:
@@ -233,10 +233,10 @@ def _has_values(
             wrong.append(f"{partition.path} ({e})")
     if wrong:
         takers = [s.tensor for s in inputs if s.column == constant.column]
-        more = f" and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
+        more = f" and {len(wrong) - _MAX_NAMED} more" if len(wrong) > _MAX_NAMED else ""
         problems.append(
             f"partition column '{constant.column}' feeds input '{takers[0].name}' as {takers[0]}; "
-            f"got {', '.join(wrong[:_MOST_NAMED])}{more}. Leave these partitions out with "
+            f"got {', '.join(wrong[:_MAX_NAMED])}{more}. Leave these partitions out with "
             "--partitions, or name another column with --columns"
         )
     return not wrong

@@ -18,7 +18,7 @@ from scoreline.pipelines.plan.input_table import describe_steps
 from scoreline.pipelines.report.console import make_table, say
 from scoreline.transforms import metrics
 
-_MOST_SHOWN = 10
+_MAX_SHOWN = 10
 _STEPS = (
     metrics.READ_MS,
     metrics.FEATURES_MS,
@@ -171,7 +171,7 @@ def print_report(report: Report, settings: BatchScoringSettings, console: Consol
 
 def print_failures(outcomes: list[Outcome], console: Console) -> None:
     """Name the partitions that were not published, and why."""
-    for outcome in outcomes[:_MOST_SHOWN]:
+    for outcome in outcomes[:_MAX_SHOWN]:
         say(console, f"{outcome.partition} {outcome.state}: {outcome.reason}")
-    if len(outcomes) > _MOST_SHOWN:
-        console.print(f"… and {len(outcomes) - _MOST_SHOWN} more", highlight=False)
+    if len(outcomes) > _MAX_SHOWN:
+        console.print(f"… and {len(outcomes) - _MAX_SHOWN} more", highlight=False)

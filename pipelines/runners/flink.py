@@ -38,7 +38,7 @@ BATCH_DEFAULTS = {
     "--shutdown_sources_after_idle_ms": "0",
 }
 # The most that a keyed step can ever be scaled to; Flink's own limit is 32,768.
-_LEAST_MAX_PARALLELISM = 128
+_MIN_MAX_PARALLELISM = 128
 _GROWTH = 8
 _DIGEST_SHOWN = 12
 # Options of Beam's Java runner that its Python SDK does not know; they are passed on as they are.
@@ -201,7 +201,7 @@ def place(
     parallelism = flink.parallelism if flink.parallelism > 0 else useful
     flink.parallelism = parallelism
     if flink.max_parallelism < 1:
-        flink.max_parallelism = max(_LEAST_MAX_PARALLELISM, _GROWTH * parallelism)
+        flink.max_parallelism = max(_MIN_MAX_PARALLELISM, _GROWTH * parallelism)
     placement = spread(slots, parallelism, given.model_sharing)
     if given.model_sharing == "process":
         portable.sdk_worker_parallelism = placement.worker_processes

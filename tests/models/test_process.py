@@ -134,7 +134,7 @@ def test_a_model_that_cannot_be_used_is_refused_with_its_reason(zoo, tmp_path):
 
 
 def test_a_model_that_hangs_on_its_first_call_is_refused(zoo, monkeypatch):
-    monkeypatch.setattr("scoreline.models.process._LEAST_LOAD_S", 8.0)
+    monkeypatch.setattr("scoreline.models.process._MIN_LOAD_S", 8.0)
     with pytest.raises(ModelError, match=r"does not load and answer a call .* within 8 s\. "):
         ModelProcess(zoo("hangs_on_zeros.tflite"), "serving_default", batch_timeout_s=0.5)
 

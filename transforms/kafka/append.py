@@ -31,7 +31,7 @@ from scoreline.transforms.kafka.encode import SOURCE_FIELDS
 
 # The table's partition column: a day's files are closed, and can be compacted, when it is over.
 SCORED_DATE = "scored_date"
-_MOST_ATTEMPTS = 100
+_MAX_ATTEMPTS = 100
 _STATISTICS = tuple(field.name for field in SOURCE_FIELDS if field.name != "source_topic")
 
 
@@ -108,7 +108,7 @@ def append_scores(
     """
     staged: dict[str, Staged] = {}
     staged_for: dict[int, int] | None = None
-    for attempt in range(_MOST_ATTEMPTS):
+    for attempt in range(_MAX_ATTEMPTS):
         # The table may be behind: a commit of these partitions since then makes ours fail.
         known = read_offsets(table, spec, behind)
         if known != staged_for:
@@ -134,7 +134,7 @@ def append_scores(
         table.update_incremental()
         return tuple(staged.values())
     raise AppendConflict(
-        f"Others committed to {spec.output} {_MOST_ATTEMPTS} times in between. One job per group: "
+        f"Others committed to {spec.output} {_MAX_ATTEMPTS} times in between. One job per group: "
         "is there another?"
     )
 

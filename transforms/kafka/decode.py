@@ -16,12 +16,13 @@ from scoreline.lake.files.examples import RAW_COLUMN, decode_examples, make_deco
 from scoreline.lake.files.jsonl import parse_lines
 from scoreline.lake.table.letters import to_dead_letters
 from scoreline.transforms import metrics
+from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.kafka.decode_avro import AvroDecoder
 from scoreline.transforms.kafka.records import VALUE
 from scoreline.transforms.kafka.registry import Registry
 
 FORMATS = ("json", "avro", "example")
-_LONGEST_REASON = 500
+_MAX_REASON_CHARS = 500
 _ERRORS = (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, RuntimeError)
 
 
@@ -138,7 +139,7 @@ def decode_batch(raw: pa.RecordBatch, decoder: Decoder, schema: pa.Schema) -> De
             parts.append(decoder.decode([values[row] for row in at[start:stop]]))
         except _ERRORS as e:
             if stop - start == 1:
-                dead[at[start]] = (str(e) or type(e).__name__)[:_LONGEST_REASON]
+                dead[at[start]] = (str(e) or type(e).__name__)[:_MAX_REASON_CHARS]
             else:
                 middle = (start + stop) // 2
                 todo += [(middle, stop), (start, middle)]
@@ -167,7 +168,7 @@ class _DecodeDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._decoder = self._spec.make()
-        self._metrics = metrics.BundleMetrics()
+        self._metrics = BundleMetrics()
 
     def process(
         self, element: tuple[BatchKey, pa.RecordBatch]

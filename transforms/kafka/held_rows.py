@@ -18,7 +18,7 @@ from scoreline.transforms.kafka.append import TableSpec, append_scores
 from scoreline.transforms.kafka.holding import Holding
 
 # What waits is written when it takes this much memory, even before its time.
-_MOST_BYTES = 64 << 20
+_MAX_BYTES = 64 << 20
 
 
 class LostRows(RuntimeError):
@@ -80,7 +80,7 @@ class HeldRows:
             return False
         return (
             self._clock() - self._since >= self._spec.flush_seconds
-            or self._waiting_bytes >= _MOST_BYTES
+            or self._waiting_bytes >= _MAX_BYTES
             or self._holding.ended
         )
 

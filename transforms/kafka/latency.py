@@ -6,7 +6,7 @@ from __future__ import annotations
 _WEIGHT = 0.2
 _FULL_POLLS = 3
 # Of what a row costs at its cheapest: as much throughput is given up for the target, and not more.
-_DEARER = 1.1
+_MAX_ROW_COST_RATIO = 1.1
 _FIRST_ROWS = 256
 
 
@@ -58,7 +58,9 @@ class LatencyController:
         """Return the rows of a call that fit into so many seconds, within what is said above."""
         known = [self._known[size] for size in sorted(self._known)]
         cheapest = min(took / rows for rows, took in known)
-        efficient = next(rows for rows, took in known if took / rows <= _DEARER * cheapest)
+        efficient = next(
+            rows for rows, took in known if took / rows <= _MAX_ROW_COST_RATIO * cheapest
+        )
         furthest = max(_FIRST_ROWS, 4 * known[-1][0])
         return min(furthest, max(efficient, _rows_within(seconds, known)))
 

@@ -20,7 +20,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
 from scoreline.lake.elements import BatchKey
-from scoreline.transforms import metrics
+from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.kafka.positions import Positions, PositionsCoder, PositionsTracker
 from scoreline.transforms.kafka.producer import WriteSpec, take_over
 from scoreline.transforms.kafka.reader import Reader, Reading, ReadSpec, first_positions
@@ -41,7 +41,7 @@ class _PollDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._readers: dict[str, Reader] = {}
-        self._metrics = metrics.BundleMetrics()
+        self._metrics = BundleMetrics()
 
     def teardown(self) -> None:
         for reader in self._readers.values():

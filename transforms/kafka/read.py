@@ -16,7 +16,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
 from scoreline.lake.elements import BatchKey
-from scoreline.transforms import metrics
+from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.kafka.positions import Positions, PositionsCoder, PositionsTracker
 from scoreline.transforms.kafka.producer import SlotProducer, WriteSpec, acquire, release
 from scoreline.transforms.kafka.reader import (
@@ -59,7 +59,7 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
     def setup(self) -> None:
         self._readers: dict[Reading, Reader] = {}
         self._producers: dict[int, SlotProducer] = {}
-        self._metrics = metrics.BundleMetrics()
+        self._metrics = BundleMetrics()
 
     def teardown(self) -> None:
         for reader in self._readers.values():

@@ -209,7 +209,7 @@ class Reader:
             )
         raise RuntimeError(f"Reading {where} failed: {error.str()}")
 
-    def read(self, tracker: Any, timers: metrics.BundleMetrics) -> Iterator[TimestampedValue]:
+    def read(self, tracker: Any, timers: metrics.Tally) -> Iterator[TimestampedValue]:
         """Poll until the bundle is old enough, the topic is silent or the rest is given away.
 
         Yields a batch for each poll; what could not be claimed is polled again by another.
@@ -240,7 +240,7 @@ class Reader:
                 ends_at = ends_at or now + self._spec.bundle_seconds
 
     def _to_element(
-        self, batch: pa.RecordBatch, timers: metrics.BundleMetrics
+        self, batch: pa.RecordBatch, timers: metrics.Tally
     ) -> tuple[BatchKey, pa.RecordBatch]:
         rows, reading = batch.num_rows, self.reading
         timers.count(metrics.ROWS_READ, rows)

@@ -23,7 +23,7 @@ from scoreline.transforms.kafka.client import REGISTRY_PREFIX, parse_properties
 _TIMEOUT_SECONDS = 10.0
 # A schema that is not there may come: registries replicate. But poison asks for one in each value.
 _REFUSED_SECONDS = 60.0
-_MOST_REFUSED = 10_000
+_MAX_REFUSED = 10_000
 _RETRY = Retry(
     total=4,
     backoff_factor=0.5,
@@ -107,7 +107,7 @@ class RegistryClient:
                 return self._schemas[schema_id]
             except ValueError as e:
                 why = str(e)
-            if len(self._refused) >= _MOST_REFUSED:
+            if len(self._refused) >= _MAX_REFUSED:
                 self._refused.clear()
             self._refused[schema_id] = (time.monotonic(), why)
         raise ValueError(why)

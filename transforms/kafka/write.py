@@ -12,6 +12,7 @@ import scoreline.transforms.coders  # noqa: F401  registers how elements are enc
 from scoreline.lake.elements import BatchKey
 from scoreline.lake.table.letters import are_dead_letters
 from scoreline.transforms import metrics
+from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.kafka.encode import to_columns, to_json_values
 from scoreline.transforms.kafka.encode_avro import AvroEncoder
 from scoreline.transforms.kafka.producer import (
@@ -34,7 +35,7 @@ class _WriteDoFn(beam.DoFn):
         # Of the bundle of this instance: bundles of other slots may run beside it, in other ones.
         self._open: set[int] = set()
         self._encoder = AvroEncoder(self._spec.avro) if self._spec.avro else None
-        self._metrics = metrics.BundleMetrics()
+        self._metrics = BundleMetrics()
 
     def teardown(self) -> None:
         for number, slot in self._slots.items():

@@ -17,15 +17,15 @@ from scoreline.transforms.scoring import Loaded, Scored, ScoreSpec, Serving, sco
 # Both models score the sample so often, in turns; the fastest call of each counts, since noise only
 # ever adds time. Slow models have fewer turns.
 _TURNS = 5
-_MOST_SECONDS = 20.0
+_MAX_SECONDS = 20.0
 
 # The sample is full with so many rows or bytes; after some time fewer will do, but not fewer than
 # the least: of a handful of rows nothing follows.
 _SAMPLE_ROWS = 1024
 _SAMPLE_BYTES = 64 << 20
-_LEAST_SAMPLE_ROWS = 32
+_MIN_SAMPLE_ROWS = 32
 _SAMPLE_SECONDS = 30.0
-ScoreBatch: TypeAlias = Callable[[pa.RecordBatch, Loaded, ScoreSpec, metrics.BundleMetrics], Scored]
+ScoreBatch: TypeAlias = Callable[[pa.RecordBatch, Loaded, ScoreSpec, metrics.Tally], Scored]
 
 
 class Sample:
@@ -64,7 +64,7 @@ class Sample:
         """Return the rows; None while they are too few."""
         with self._lock:
             waited = self._clock() - self._since >= _SAMPLE_SECONDS
-            enough = self._rows >= _LEAST_SAMPLE_ROWS and waited
+            enough = self._rows >= _MIN_SAMPLE_ROWS and waited
             if not self._batches or (self.is_wanted and not enough):
                 return None
             self.is_wanted = False
@@ -117,10 +117,10 @@ def compare(
     for turn in range(_TURNS):
         scored: list[Scored] = []
         for number, serving in enumerate((old, new)):
-            timers = metrics.BundleMetrics()
+            timers = metrics.Tally()
             scored.append(score(sample, serving.servable, serving.spec, timers))
             fastest[number] = min(fastest[number], timers.total(metrics.PREDICT_MS))
-        if turn and time.monotonic() - began > _MOST_SECONDS:
+        if turn and time.monotonic() - began > _MAX_SECONDS:
             break
     disagreement, column = _compare_scores(sample.num_rows, scored[0], scored[1], new.spec)
     return Comparison(sample.num_rows, disagreement, column, fastest[1] / max(fastest[0], 1e-9))

@@ -118,7 +118,7 @@ class ModelWatcher:
         if self._sample.add(batch.filter(pa.array(keep)) if dead else batch):
             self._wake.set()
 
-    def report(self, timers: metrics.BundleMetrics) -> None:
+    def report(self, timers: metrics.Tally) -> None:
         """Count what has happened since the last call."""
         with contextlib.suppress(IndexError):  # another thread took the rest
             while self._news:

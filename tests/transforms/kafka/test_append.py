@@ -237,7 +237,7 @@ def test_rows_do_not_wait_when_nothing_more_is_read_or_they_take_much_memory(spe
     holding.ended = True
     assert rows.is_due
     holding.ended = False
-    monkeypatch.setattr("scoreline.transforms.kafka.held_rows._MOST_BYTES", 2000)
+    monkeypatch.setattr("scoreline.transforms.kafka.held_rows._MAX_BYTES", 2000)
     assert not rows.is_due
     rows.add(make_rows(0, 10, 60))
     rows.end_bundle({0: 60})

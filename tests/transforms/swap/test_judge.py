@@ -80,7 +80,7 @@ def test_the_fastest_of_several_turns_counts():
 
 
 def test_slow_models_have_fewer_turns(monkeypatch):
-    monkeypatch.setattr("scoreline.transforms.swap.judge._MOST_SECONDS", 0.0)
+    monkeypatch.setattr("scoreline.transforms.swap.judge._MAX_SECONDS", 0.0)
     slow = Answers(line())
     compared(slow, Answers(line()))
     assert slow.calls == 2

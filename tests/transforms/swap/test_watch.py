@@ -19,7 +19,7 @@ from scoreline.models.servable import load_servable
 from scoreline.models.signature import InputColumn
 from scoreline.models.versions import choose_version
 from scoreline.transforms import metrics
-from scoreline.transforms.metrics import BundleMetrics
+from scoreline.transforms.metrics import Tally
 from scoreline.transforms.score import _ScoreDoFn
 from scoreline.transforms.scoring import ScoreSpec, score_batch
 from scoreline.transforms.swap.watch import ModelWatcher, SwapSpec, acquire_watcher, release_watcher
@@ -56,7 +56,7 @@ class Folder:
         self.add(1, "good")
         self.spec = self._spec(changes)
         self.watcher = ModelWatcher(self.spec, self.swap, self.clock)
-        self.counts = BundleMetrics()
+        self.counts = Tally()
 
     def _spec(self, changes):
         first = str(self.path / "1.tflite")
@@ -94,7 +94,7 @@ class Folder:
         """Score rows as a step does, and return the scores and the digest of the model."""
         batch = rows_of(rows)
         serving = self.watcher.take()
-        scored, dead = score_batch(batch, *serving, BundleMetrics())
+        scored, dead = score_batch(batch, *serving, Tally())
         self.watcher.offer(batch, dead)
         (digest,) = set(scored["model_digest"].to_pylist())
         assert digest == serving.spec.digest
@@ -324,7 +324,7 @@ def test_rows_that_the_old_model_cannot_score_are_no_sample(folder):
     folder.add(2, "near")
     folder.look(2)
     batch = rows_of(100).set_column(1, "a", pa.array([None, *[1.0] * 99], pa.float32()))
-    _, dead = score_batch(batch, *folder.watcher.take(), BundleMetrics())
+    _, dead = score_batch(batch, *folder.watcher.take(), Tally())
     folder.watcher.offer(batch, dead)
     folder.clock.now = 1000.0
     sample = folder.watcher._sample.take()
