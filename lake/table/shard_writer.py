@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 
 from scoreline.lake.elements import BatchKey, Receipt, Shard
 from scoreline.lake.table.staged_file import StagedFile
+
+
+class StageSpec(NamedTuple):
+    """Where scores are staged, and what their files hold.
+
+    Attributes:
+      output: the table's root.
+      schema: columns and types of the files.
+      statistics: columns that Delta Lake may skip files by.
+      integer_key: the key column, when there is one only and it holds integers.
+    """
+
+    output: str
+    schema: pa.Schema
+    statistics: tuple[str, ...]
+    integer_key: str | None
 
 
 class ShardWriter:

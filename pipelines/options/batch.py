@@ -7,9 +7,9 @@ import dataclasses
 
 from scoreline.pipelines.options import dataset as dataset_flags
 from scoreline.pipelines.options import model as model_flags
+from scoreline.pipelines.options.command_parser import CommandParser
 from scoreline.pipelines.options.dataset import DatasetSettings, read_dataset
 from scoreline.pipelines.options.model import ModelSettings, read_model
-from scoreline.pipelines.options.command_parser import CommandParser
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.reader import OptionReader
 from scoreline.pipelines.options.rows import (
@@ -47,7 +47,7 @@ class BatchSettings:
     dataset: DatasetSettings
     model: ModelSettings
     keys: KeySettings
-    rules: RuleSettings = RuleSettings()
+    rules: RuleSettings
     table: TableSettings
     workers: int = 1
     concurrent_calls: int = 1

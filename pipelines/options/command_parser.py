@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from scoreline.pipelines.options.parser import OptionParser
 
-class CommandParser(argparse.ArgumentParser):
+
+class CommandParser(OptionParser):
     """A parser whose families of flags may add to one another's groups.
 
     It has no `choices`: argparse would stop at the first wrong one, while we say all that is wrong.
@@ -14,9 +16,9 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, usage: str, doc: str | None) -> None:
         """Describe the command by the part of a docstring before its example."""
         super().__init__(
+            prog=" ".join(usage.split()[:2]),
             usage=usage,
             description=(doc or "").partition("\n\n    ")[0],
-            allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self._by_title: dict[str, argparse._ArgumentGroup] = {}

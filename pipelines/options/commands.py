@@ -9,28 +9,44 @@ from typing import NamedTuple
 from scoreline.pipelines.options import batch, inspect, replay, stream
 from scoreline.pipelines.options.command_parser import CommandParser
 from scoreline.pipelines.options.problems import Problems
+from scoreline.pipelines.options.runner import add_runner_flags
 
 
 class Command(NamedTuple):
-    """A command: how it is called, and what declares its flags."""
+    """A command and its flags.
+
+    Attributes:
+      usage: how it is called.
+      add_flags: declares its flags.
+      takes_beam: whether it also takes the flags of runners and of Beam.
+    """
 
     usage: str
     add_flags: Callable[[CommandParser], None]
+    takes_beam: bool = False
 
 
 COMMANDS: Mapping[str, Command] = {
-    "batch": Command(batch.USAGE, batch.add_flags),
-    "stream": Command(stream.USAGE, stream.add_flags),
+    "batch": Command(batch.USAGE, batch.add_flags, takes_beam=True),
+    "stream": Command(stream.USAGE, stream.add_flags, takes_beam=True),
     "replay": Command(replay.USAGE, replay.add_flags),
     "inspect": Command(inspect.USAGE, inspect.add_flags),
 }
 
 
-def make_parser(name: str, doc: str | None = None) -> CommandParser:
-    """Return the parser of a command, described by the part of a docstring before its example."""
+def make_parser(name: str, doc: str | None = None, *, whole: bool = False) -> CommandParser:
+    """Return the parser of a command.
+
+    Args:
+      name: of the command.
+      doc: a docstring whose part before the example describes the command.
+      whole: whether it has the flags about runners too, which are parsed with those of Beam.
+    """
     command = COMMANDS[name]
     parser = CommandParser(command.usage, doc)
     command.add_flags(parser)
+    if whole and command.takes_beam:
+        add_runner_flags(parser)
     return parser
 
 
@@ -41,26 +57,42 @@ class Parsed(NamedTuple):
     others: list[str]
 
 
-def parse_flags(
-    name: str, argv: Sequence[str], problems: Problems, parser: CommandParser | None = None
-) -> Parsed:
-    """Parse the flags of a command; flags of another command are problems.
+def parse_flags(name: str, argv: Sequence[str], doc: str | None, problems: Problems) -> Parsed:
+    """Parse the flags of a command; with `--help`, print them and exit.
 
-    Whether the arguments that are left mean anything is the caller's to say: Beam has flags too.
+    Flags of another command are problems. So are arguments that nobody knows, unless the command
+    takes those of Beam: then Beam is to be asked, and they are returned.
+
+    Raises:
+      BadOptions: a flag lacks its value.
     """
-    parser = parser or make_parser(name)
-    given, others = parser.parse_known_args(list(argv))
+    if {"-h", "--help"} & set(argv):
+        make_parser(name, doc, whole=True).parse_args(["--help"])
+    given, others = make_parser(name).parse_known_args(list(argv))
+    others = _refuse_foreign(name, others, problems)
+    if not COMMANDS[name].takes_beam:
+        refuse_unknown(others, problems)
+        others = []
+    return Parsed(given, others)
+
+
+def _refuse_foreign(name: str, others: Sequence[str], problems: Problems) -> list[str]:
+    """Return the arguments that are no flags of another command, which are problems."""
     left = []
+    is_value = False
     for argument in others:
+        if is_value and not argument.startswith("-"):
+            continue
         flag = argument.partition("=")[0]
-        owners = _owners(flag) if flag.startswith("--") else []
+        owners = [other for other in COMMANDS if flag in make_parser(other).flags]
+        is_value = bool(owners) and "=" not in argument
         if owners:
             problems.add_usage(
                 f"{name} does not take {flag}; it is a flag of {' and '.join(owners)}"
             )
         else:
             left.append(argument)
-    return Parsed(given, left)
+    return left
 
 
 def refuse_unknown(others: Sequence[str], problems: Problems) -> None:
@@ -75,8 +107,3 @@ def refuse_unknown(others: Sequence[str], problems: Problems) -> None:
         elif not after_flag:
             problems.add_usage(f"expected flags only, got '{argument}'")
         after_flag = argument.startswith("-") and "=" not in argument
-
-
-def _owners(flag: str) -> list[str]:
-    """Return the commands that take a flag."""
-    return [name for name in COMMANDS if flag in make_parser(name).flags]

@@ -30,7 +30,7 @@ class DatasetSettings:
     allow_missing: dict[str, str] = dataclasses.field(default_factory=dict)
     partitions: tuple[PartitionSpec, ...] = ()
     last: int | None = None
-    limits: Limits = Limits()
+    limits: Limits = dataclasses.field(default_factory=Limits)
 
 
 def add_flags(parser: CommandParser) -> None:

@@ -135,7 +135,8 @@ def _config(read: OptionReader, path: str | None) -> str:
         try:
             parse_properties(Path(found).read_text("utf-8"))
         except (ValueError, OSError) as e:
-            read.problems.add(f"--kafka_config: {path}: {e}")
+            read.problems.add_usage(f"--kafka_config: {path}: {e}")
+            return ""
     return found
 
 

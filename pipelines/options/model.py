@@ -28,7 +28,7 @@ class ModelSettings:
 
     path: str
     signature: str = "serving_default"
-    fit: FitOptions = FitOptions()
+    fit: FitOptions = dataclasses.field(default_factory=FitOptions)
     op_libraries: tuple[str, ...] = ()
     digest: str | None = None
     batch_rows: int | None = None

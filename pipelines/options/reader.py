@@ -166,9 +166,7 @@ class OptionReader:
         except ValueError:
             value = -1.0
         if not 0 <= value <= 1:
-            self.problems.add(
-                f"{flag}: expected a number from 0 to 1, got '{text}'"
-            )
+            self.problems.add(f"{flag}: expected a number from 0 to 1, got '{text}'")
         return value
 
     def positive(self, flag: str, text: str, alternative: str = "") -> int:

@@ -7,9 +7,9 @@ import dataclasses
 
 from scoreline.lake.files.partitions import PartitionSpec
 from scoreline.pipelines.options import model as model_flags
+from scoreline.pipelines.options.command_parser import CommandParser
 from scoreline.pipelines.options.dataset import add_partition_flags
 from scoreline.pipelines.options.model import ModelSettings, read_model
-from scoreline.pipelines.options.command_parser import CommandParser
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.reader import OptionReader
 from scoreline.pipelines.options.rows import (
@@ -43,7 +43,7 @@ class ReplaySettings:
     partitions: tuple[PartitionSpec, ...] = ()
     model: ModelSettings
     keys: KeySettings
-    rules: RuleSettings = RuleSettings()
+    rules: RuleSettings
     check: bool = False
 
 

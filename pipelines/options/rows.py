@@ -10,6 +10,7 @@ from scoreline.pipelines.options.command_parser import WHAT, WHERE, CommandParse
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.reader import OptionReader
 
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class KeySettings:
     """The columns that are copied: keys, which identify a row, and others to keep."""
@@ -74,9 +75,7 @@ def read_keys(given: argparse.Namespace, read: OptionReader) -> KeySettings:
 
 def read_rules(given: argparse.Namespace, read: OptionReader) -> RuleSettings:
     """Return the settings; adds what is wrong with them to the problems."""
-    return RuleSettings(
-        forbid=read.forbidden(given.forbid or ""), ranges=read.ranges(given.range)
-    )
+    return RuleSettings(forbid=read.forbidden(given.forbid or ""), ranges=read.ranges(given.range))
 
 
 def check_column_names(keys: KeySettings, fit: FitOptions, problems: Problems) -> None:

@@ -8,10 +8,10 @@ import os
 
 from scoreline.pipelines.options import kafka_sink, kafka_source, swap
 from scoreline.pipelines.options import model as model_flags
+from scoreline.pipelines.options.command_parser import CommandParser
 from scoreline.pipelines.options.kafka_sink import SinkSettings, read_sink
 from scoreline.pipelines.options.kafka_source import SourceSettings, read_source
 from scoreline.pipelines.options.model import ModelSettings, read_model
-from scoreline.pipelines.options.command_parser import CommandParser
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.reader import OptionReader
 from scoreline.pipelines.options.rows import (
@@ -141,9 +141,7 @@ def _writable(read: OptionReader, path: str | None) -> str:
     return at
 
 
-def _check_outputs(
-    settings: StreamSettings, given: argparse.Namespace, problems: Problems
-) -> None:
+def _check_outputs(settings: StreamSettings, given: argparse.Namespace, problems: Problems) -> None:
     """Check what topics and table are asked for together."""
     sink = settings.sink
     if not sink.output_topic and not sink.output:

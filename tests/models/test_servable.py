@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from scoreline.models.artifact import digest_model
 from scoreline.models.errors import ModelError
-from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.models.model_spec import ModelSpec
+from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.models.servable import LoadedModel, load_servable, shared_servable
 from scoreline.models.signature import Signature, TensorSpec
-from tests.fakes import expected_scores, make_rows, run_command
+from tests.fakes import expected_scores, make_rows
 
 
 def columns_of(rows):

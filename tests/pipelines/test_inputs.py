@@ -500,10 +500,10 @@ def test_empty_records_files_are_published_as_empty_with_a_schema(score, tmp_pat
 
 def test_progress_counts_shards_where_rows_are_not_known(tmp_path, model):
     from apache_beam.options.pipeline_options import PipelineOptions
+    from scoreline.pipelines.plan.signature import read_signature
 
     from scoreline.pipelines.options.batch import BatchScoringSettings
     from scoreline.pipelines.plan.batch import make_plan
-    from scoreline.pipelines.plan.signature import read_signature
     from scoreline.pipelines.report.progress import _Staged
 
     root, _ = write_dataset(tmp_path / "lake", "tfrecord", days=2)

@@ -10,10 +10,10 @@ import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.pipeline import PipelineVisitor
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from scoreline.pipelines.plan.signature import read_signature
 
 from scoreline.pipelines.options.batch import BatchScoringSettings
 from scoreline.pipelines.plan.batch import make_plan
-from scoreline.pipelines.plan.signature import read_signature
 from scoreline.pipelines.runners.runner import choose_runner
 from scoreline.pipelines.score_batch import build
 from tests.fakes import ROOT, assert_scored_whole, run_command
