@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deploy.local.processes import free_ports
-from scoreline.lake.table.scores import open_dataset
+from scoreline.lake.table.scores import open_scores
 from scoreline.models.runtimes.tensorflow import import_tensorflow
 
 ROOT = Path(__file__).parent.parent
@@ -121,7 +121,7 @@ def store_that_is_away() -> str:
 
 def read_scores(output: str | Path) -> pa.Table:
     """Return the live rows of a scores table, with its partition columns."""
-    return open_dataset(str(output)).to_table()
+    return open_scores(str(output)).to_table()
 
 
 def assert_scored_whole(lake: str, output: str | Path) -> None:
