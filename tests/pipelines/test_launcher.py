@@ -28,7 +28,7 @@ LABELS = [
     "MatchShards/SpreadShards",
     "MergeReceipts",
     "ReadRecordBatches",
-    "ReadRecordBatches/ReadParquet",
+    "ReadRecordBatches/ReadShard",
     "Score",
     "Score/Predict",
     "StageDeadLetters",
