@@ -12,10 +12,8 @@ topics or model are wrong, found before the first record; 3 as 0, and some recor
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import logging
-import os
 import sys
 import time
 import uuid
@@ -33,7 +31,7 @@ from scoreline.pipelines.options.stream import StreamScoringOptions, StreamScori
 from scoreline.pipelines.plan.access import allow
 from scoreline.pipelines.plan.signature import read_signature
 from scoreline.pipelines.plan.stream import StreamPlan, plan_stream
-from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.console import make_console, say
 from scoreline.pipelines.runners.any_runner import Timers
 from scoreline.pipelines.runners.job_name import name_stream
 from scoreline.pipelines.runners.runner import Runner, choose_runner
@@ -106,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(level=logging.WARNING)
     given = list(sys.argv[1:] if argv is None else argv)
-    return execute(given, Console(), Console(stderr=True))
+    return execute(given, make_console(), make_console(stderr=True))
 
 
 def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
@@ -309,21 +307,3 @@ def _print_plan(settings: StreamScoringSettings, plan: StreamPlan, console: Cons
     if plan.write.table:
         stored = ", ".join(f"{field.name} {field.type}" for field in plan.write.table.schema)
         say(console, f"table      {stored}, {SCORED_DATE} string")
-
-
-def _run_and_exit() -> None:
-    """Run the command and end the process, even if a thread of the client library hangs.
-
-    Whoever restarts a job that failed waits for its end.
-    """
-    code = main()
-    if code == EXIT_FAILED:
-        atexit._run_exitfuncs()  # Beam ends runners that it started
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
-
-
-if __name__ == "__main__":
-    _run_and_exit()
