@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.shapes import is_list, map_values, offsets_of
-from models.signature import TensorSpec
+from scoreline.models.shapes import is_list, map_values, offsets_of
+from scoreline.models.signature import TensorSpec
 
 # tf.Example has three kinds of values; each dtype a feature can have is stored as one of them.
 _STORED_AS = {"float32": pa.float32(), "int64": pa.int64(), "string": pa.large_binary()}

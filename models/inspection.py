@@ -12,10 +12,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from models.formats import DEFAULT_SIGNATURE, KERAS, LITERT, format_of
-from models.model_error import ModelError, first_lines
-from models.signature import Signature, TensorSpec
-from models.versions import digest_model
+from scoreline.models.artifact import KERAS, LITERT, digest_model, model_format_of
+from scoreline.models.errors import ModelError, first_lines
+from scoreline.models.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
 
 _READS = "reads files"
 _WRITES = "writes files"
@@ -73,7 +72,7 @@ def inspect_model(path: str) -> ModelReport:
       ModelError: its files cannot be read.
     """
     digest = digest_model(path)
-    found = format_of(path)
+    found = model_format_of(path)
     readers = {KERAS: _read_keras, LITERT: _read_litert}
     try:
         writer, signatures, ops = readers.get(found or "", _read_saved_model)(path)
@@ -108,7 +107,7 @@ _Read = tuple[str, list[Signature], list[str]]
 
 
 def _read_saved_model(path: str) -> _Read:
-    from models.tensorflow_runtime import import_tensorflow
+    from scoreline.models.runtimes.tensorflow import import_tensorflow
 
     import_tensorflow()
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -154,7 +153,7 @@ def _read_tensors(tensors: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
 def _read_keras(path: str) -> _Read:
     with zipfile.ZipFile(path) as archive:
         metadata = json.loads(archive.read("metadata.json"))
-    from models.keras_file import load_keras
+    from scoreline.models.runtimes.keras_file import load_keras
 
     # Inputs and outputs are what the layers make of them; in safe mode no stored code is run.
     model = load_keras(path, DEFAULT_SIGNATURE)
@@ -162,7 +161,7 @@ def _read_keras(path: str) -> _Read:
 
 
 def _read_litert(path: str) -> _Read:
-    from models.litert import load_litert, signature_names
+    from scoreline.models.runtimes.litert import load_litert, signature_names
 
     models = [load_litert(path, name) for name in signature_names(path)]
     return "a LiteRT converter", [model.signature for model in models], []

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.signature import InputColumn, TensorSpec
+from scoreline.models.signature import InputColumn, TensorSpec
 
 
 class Nesting(NamedTuple):

@@ -1,8 +1,4 @@
-"""Named, typed inputs and outputs of a serving signature, and what they can be fed and stored as.
-
-This module imports neither TensorFlow nor Beam: a launcher checks a dataset against a signature
-without paying for either.
-"""
+"""Model formats: which one a path holds, and the module that loads it."""
 
 from __future__ import annotations
 
@@ -13,6 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+
+DEFAULT_SIGNATURE = "serving_default"
+
 
 # Arrow types whose every value the tensor dtype holds exactly. A cast that can lose is never made.
 _INTEGERS_WITHIN = {
@@ -119,7 +118,7 @@ class InputColumn(NamedTuple):
       tensor: the input.
       column: a column of the table, or a field of a struct column as `parent.child`.
       fill: what stands in for a null, of the row or within its list.
-      conversion: the name of one of `models.conversions`; "" for none.
+      conversion: the name of one of `scoreline.models.conversions`; "" for none.
       pad: what a list that is too short is padded with, to the fixed size or the call's longest.
       truncate: whether the end of a list that is too long is cut off.
       is_feature: whether the input is a feature of a tf.Example, whose lists may be of any length
@@ -139,7 +138,7 @@ def fits(data_type: pa.DataType, dtype: str) -> bool:
     """Return whether every value of an Arrow type is exactly a value of a tensor dtype.
 
     A dictionary fits when its values do; a column of Arrow's null type fits anything (each of its
-    rows is a null). Lists are not looked into: see `models.shapes`.
+    rows is a null). Lists are not looked into: see `scoreline.models.shapes`.
     """
     if pa.types.is_dictionary(data_type):
         data_type = data_type.value_type

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.conversions import RAGGED, convert
-from models.shapes import (
+from scoreline.models.conversions import RAGGED, convert
+from scoreline.models.shapes import (
     find_bad_rows,
     is_list,
     list_type,
@@ -27,13 +27,13 @@ from models.shapes import (
     to_lists,
     without_null_lists,
 )
-from models.signature import InputColumn, TensorSpec
+from scoreline.models.signature import InputColumn, TensorSpec
 
 _ARROW_NAMES = {"float16": "halffloat", "float32": "float", "float64": "double"}
 # Lists padded to the longest of a call must not make one call hold more than this.
-_MOST_PADDED_VALUES = 1 << 25
+_MAX_PADDED_VALUES = 1 << 25
 # So many strings tell whether a column of them has repetitions.
-_FEW = 256
+_SAMPLE_STRINGS = 256
 
 
 class Strings:
@@ -102,7 +102,7 @@ class _Padded(NamedTuple):
 
     def limit(self, start: int, stop: int) -> int:
         held = np.maximum.accumulate(self.sizes[start:stop]) * np.arange(1, stop - start + 1)
-        return start + max(1, int(np.searchsorted(held, _MOST_PADDED_VALUES, side="right")))
+        return start + max(1, int(np.searchsorted(held, _MAX_PADDED_VALUES, side="right")))
 
 
 class _Objects(NamedTuple):
@@ -256,9 +256,9 @@ def _to_dense_values(array: pa.Array, source: InputColumn) -> Values:
 
 def _is_distinct(array: pa.Array) -> bool:
     """Return whether plain strings hardly repeat, as far as the first few tell."""
-    if is_list(array.type) or pa.types.is_dictionary(array.type) or len(array) < _FEW:
+    if is_list(array.type) or pa.types.is_dictionary(array.type) or len(array) < _SAMPLE_STRINGS:
         return False
-    return 2 * len(array.slice(0, _FEW).unique()) > _FEW
+    return 2 * len(array.slice(0, _SAMPLE_STRINGS).unique()) > _SAMPLE_STRINGS
 
 
 def _to_ragged(array: pa.Array, source: InputColumn) -> Values:
