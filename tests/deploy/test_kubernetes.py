@@ -169,7 +169,7 @@ def test_launcher_is_given_options_that_exist_and_reaches_the_cluster(name):
     (launcher,) = load(name)
     (spec,) = pod_specs(launcher)
     (container,) = spec["containers"]
-    assert container["command"] == ["python", "-m", "scoreline", "batch"]
+    assert container["command"] == ["scoreline", "batch"]
     argv = container["args"]
     known = {flag for action in make_parser("", "")._actions for flag in action.option_strings}
     unknown = {arg.partition("=")[0] for arg in argv} - known

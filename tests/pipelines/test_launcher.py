@@ -27,7 +27,7 @@ LABELS = [
     "MatchShards/SpreadShards",
     "MergeReceipts",
     "ReadRecordBatches",
-    "ReadRecordBatches/ReadParquet",
+    "ReadRecordBatches/ReadShard",
     "Score",
     "Score/Predict",
     "StageDeadLetters",
