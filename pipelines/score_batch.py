@@ -37,7 +37,7 @@ from scoreline.pipelines.options.problems import BadOptions
 from scoreline.pipelines.options.runner import runner_name
 from scoreline.pipelines.plan.batch import Plan, Work, make_plan
 from scoreline.pipelines.plan.preview import score_first_rows
-from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.console import make_console, say
 from scoreline.pipelines.report.preview import print_first_scores
 from scoreline.pipelines.report.progress import show_progress
 from scoreline.pipelines.report.summary import (
@@ -259,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(level=logging.WARNING)
     given = sys.argv[1:] if argv is None else argv
-    return execute(given, Console(), Console(stderr=True)).exit_code
+    return execute(given, make_console(), make_console(stderr=True)).exit_code
 
 
 def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:

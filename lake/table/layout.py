@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 
-_RUN_ID = re.compile(r"part-\d+-(?P<run_id>[0-9a-f]{15})-[0-9a-f]{8}\.parquet\Z")
+_DATA_FILE = re.compile(r"part-(?P<shard>\d+)-(?P<run_id>[0-9a-f]{15})-[0-9a-f]{8}\.parquet\Z")
 _OWN_FOLDER = "_scoreline"
 # Where dead letters wait for their partition's commit.
 STAGED_FOLDER = "_staged"
@@ -38,8 +38,14 @@ def staged_name(folder: str, shard: int, run_id: str, checksum: str) -> str:
 
 def run_id_in(file: str) -> str:
     """Return the run id in the name of a data file; "" if another program named it."""
-    match = _RUN_ID.search(file)
+    match = _DATA_FILE.search(file)
     return match["run_id"] if match else ""
+
+
+def shard_in(file: str) -> tuple[int, str] | None:
+    """Return the shard and the run id in the name of a data file; None for other names."""
+    match = _DATA_FILE.search(file)
+    return (int(match["shard"]), match["run_id"]) if match else None
 
 
 def dead_letters_root(output: str) -> str:
