@@ -26,6 +26,7 @@ from rich.console import Console
 from scoreline import __version__
 from scoreline.lake.elements import Outcome
 from scoreline.lake.files.read import DatasetSpec
+from scoreline.lake.kill_points import reach
 from scoreline.lake.table.commit import CommitSpec
 from scoreline.lake.table.outcomes import record_outcomes, take_outcomes
 from scoreline.lake.table.scores import create_table
@@ -149,6 +150,7 @@ def run(
       OSError: the table cannot be created.
       Exception: whatever the runner raises when the job as a whole fails.
     """
+    reach("planned")
     create_table(settings.output, work.schema, plan.partition_columns)
     job_id = uuid.uuid4().hex
     began = time.perf_counter()
@@ -158,6 +160,7 @@ def run(
     with show_progress(work, settings.output, console):
         result = runner.run(pipeline, name, lambda text: say(console, text), endless=False)
     seconds = time.perf_counter() - began
+    reach("job_done")
     outcomes = take_outcomes(settings.output, job_id)
     silent = set(work.partitions) - {outcome.partition for outcome in outcomes}
     lost = [Outcome(path, "", "failed", reason="the job ended without it") for path in silent]

@@ -279,10 +279,16 @@ def _registry(read: OptionReader, url: str | None, config: str) -> Registry | No
     if "@" in url or find_secret("", url):
         read.problems.append(
             "--schema_registry: expected a URL without credentials. Give them in --kafka_config as "
-            f"{REGISTRY_PREFIX}basic.auth.user.info=USER:PASSWORD"
+            f"{REGISTRY_PREFIX}basic.auth.user.info=USER:PASSWORD, or as "
+            f"{REGISTRY_PREFIX}bearer.auth.… for OAuth"
         )
     elif not url.startswith(("http://", "https://")):
         read.problems.append(f"--schema_registry: expected http://… or https://…, got '{url}'")
+    elif config and Path(config).is_file():
+        try:
+            Registry(url=url, config=config).connect()
+        except (ValueError, OSError) as e:
+            read.problems.append(f"--kafka_config: {config}: {e}")
     return Registry(url=url, config=config)
 
 
@@ -293,6 +299,7 @@ def _config(read: OptionReader, path: str | None) -> str:
             parse_properties(Path(found).read_text("utf-8"))
         except (ValueError, OSError) as e:
             read.problems.append(f"--kafka_config: {path}: {e}")
+            return ""
     return found
 
 
