@@ -43,7 +43,7 @@ def run_id_in(file: str) -> str:
 
 
 def shard_in(file: str) -> tuple[int, str] | None:
-    """Return the shard and the run id in the name of a data file; None when it is none of ours."""
+    """Return the shard and the run id in the name of a data file; None for other names."""
     match = _DATA_FILE.search(file)
     return (int(match["shard"]), match["run_id"]) if match else None
 

@@ -97,33 +97,42 @@ def add_flags(parser: CommandParser) -> None:
 def read_source(given: argparse.Namespace, read: OptionReader) -> SourceSettings:
     """Return the settings; adds what is wrong with them to the problems."""
     schema_id = given.avro_schema_id
+    config = _config(read, given.kafka_config)
     return SourceSettings(
         brokers=read.required("--brokers", given.brokers),
-        config=_config(read, given.kafka_config),
+        config=config,
         topic=read.required("--topic", given.topic),
         group=read.required("--group", given.group),
         format=read.choice("--format", given.format, VALUE_FORMATS),
         schema=read.file("--schema", given.schema),
         avro_schema_id=None if schema_id is None else read.positive("--avro_schema_id", schema_id),
-        schema_registry=_registry(read, given.schema_registry),
+        schema_registry=_registry(read, given.schema_registry, config),
         start=read.choice("--start", given.start, STARTS),
         start_ms=_start_ms(read, given.start, given.start_time),
         until_end=given.until_end,
     )
 
 
-def _registry(read: OptionReader, url: str | None) -> str:
+def _registry(read: OptionReader, url: str | None, config: str) -> str:
     if url is None:
         return ""
     if "@" in url or find_secret("", url):
         read.problems.add(
             "--schema_registry: expected a URL without credentials. Give them in --kafka_config as "
-            "schema.registry.basic.auth.user.info=USER:PASSWORD"
+            "schema.registry.basic.auth.user.info=USER:PASSWORD, or as "
+            "schema.registry.bearer.auth.… for OAuth"
         )
         return ""
     if not url.startswith(("http://", "https://")):
         read.problems.add(f"--schema_registry: expected http://… or https://…, got '{url}'")
         return ""
+    if config:
+        from scoreline.transforms.kafka.registry import Registry
+
+        try:
+            Registry(url=url, config=config).connect()
+        except (ValueError, OSError) as e:
+            read.problems.add(f"--kafka_config: {config}: {e}")
     return url
 
 

@@ -151,6 +151,20 @@ def test_a_setting_that_an_option_makes_is_refused_in_the_file(tmp_path):
     assert "secret" not in problem
 
 
+def test_credentials_of_a_registry_are_checked_before_the_job(tmp_path):
+    config = tmp_path / "client.properties"
+    config.write_text("schema.registry.bearer.auth.client.secret=hidden\n")
+    argv = ["--format=avro", "--schema_registry=http://h:1", f"--kafka_config={config}"]
+    (problem,) = problems_of(*argv)
+    assert "--kafka_config: " in problem
+    assert "schema.registry.bearer.auth.credentials.source=OAUTHBEARER" in problem
+    assert "hidden" not in problem
+    config.write_text("schema.registry.basic.auth.token=hidden\n")
+    (problem,) = problems_of(*argv)
+    assert "line 1" in problem
+    assert "hidden" not in problem
+
+
 def test_several_readers_are_for_runners_that_run_them_side_by_side():
     argv = ["--readers=3", "--runner=PrismRunner", "--prism_location=p"]
     assert settings_of(*argv).readers == 3
