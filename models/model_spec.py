@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from scoreline.models.process import ModelProcess
-from scoreline.models.servable import LoadedModel, Servable, load_servable, shared_servable
+from scoreline.models.servable import LocalServable, Servable, load_servable, shared_servable
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
 
 
@@ -50,7 +50,7 @@ class ModelSpec:
         """
         return self.load_here(shared=shared) if self.batch_timeout_s is None else self.start()
 
-    def load_here(self, *, shared: bool = True) -> LoadedModel:
+    def load_here(self, *, shared: bool = True) -> LocalServable:
         """Return the model in this process; raises as `load` does."""
         load = shared_servable if shared else load_servable
         return load(self.path, self.signature, **self._options(self.concurrent_calls))

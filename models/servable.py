@@ -74,13 +74,13 @@ class Servable(Protocol):
         sources: Sequence[InputColumn] = (),
         conversions: Mapping[str, str] | None = None,
     ) -> dict[str, pa.Array]:
-        """Return the outputs for some rows: see `LoadedModel.predict`."""
+        """Return the outputs for some rows: see `LocalServable.predict`."""
 
     def close(self) -> None:
         """Free what belongs to this model alone."""
 
 
-class LoadedModel:
+class LocalServable:
     """A loaded model version, ready to score; safe to share between the threads of a process.
 
     Attributes:
@@ -289,7 +289,7 @@ def load_servable(
     op_libraries: Sequence[str] = (),
     outputs: Sequence[str] | None = None,
     ragged: Sequence[tuple[str, str]] = (),
-) -> LoadedModel:
+) -> LocalServable:
     """Load a signature of a model and warm it up.
 
     Args:
@@ -313,18 +313,20 @@ def load_servable(
         raise ModelError(f"--model_digest: expected {digest}, got {found} for {path}. Refused")
     keep_freed_memory()
     model = load_model(path, signature_name, concurrent_calls, op_libraries)
-    servable = LoadedModel(model, found, batch_rows)
+    servable = LocalServable(model, found, batch_rows)
     servable.warm_up(outputs, dict(ragged))
     servable.load_ms = round((time.perf_counter() - began) * 1000)
     return servable
 
 
 @functools.lru_cache(maxsize=1)
-def _load_once(path: str, signature_name: str, options: tuple[tuple[str, Any], ...]) -> LoadedModel:
+def _load_once(
+    path: str, signature_name: str, options: tuple[tuple[str, Any], ...]
+) -> LocalServable:
     return load_servable(path, signature_name, **dict(options))
 
 
-def shared_servable(path: str, signature_name: str, **options: Any) -> LoadedModel:
+def shared_servable(path: str, signature_name: str, **options: Any) -> LocalServable:
     """Return `load_servable(…)`, loaded once for all threads of this process."""
     with _load_lock:
         return _load_once(path, signature_name, tuple(sorted(options.items())))

@@ -105,6 +105,11 @@ def prepare(settings: StreamSettings, others: Sequence[str], problems: Problems)
     runner = choose_runner(others, streaming=True, transactions=settings.sink.exactly_once)
     for problem in runner.find_problems():
         problems.add_usage(problem)
+    problems.add_all(
+        runner.find_stream_problems(
+            readers=str(settings.readers), until_end=settings.source.until_end
+        )
+    )
     problems.check_usage()
     settings = _place(settings, runner, problems)
     plan = plan_stream(
@@ -116,9 +121,7 @@ def prepare(settings: StreamSettings, others: Sequence[str], problems: Problems)
 
 def _place(settings: StreamSettings, runner: Runner, problems: Problems) -> StreamSettings:
     """Return settings as the runner's workers see them."""
-    told = runner.find_stream_problems(
-        readers=str(settings.readers), until_end=settings.source.until_end
-    )
+    told: list[str] = []
     placement = runner.place(told, max_tasks=settings.readers)
     problems.add_all(told)
     sink = dataclasses.replace(settings.sink, output=runner.locate(settings.sink.output))

@@ -87,12 +87,16 @@ def _refuse_foreign(name: str, others: Sequence[str], problems: Problems) -> lis
         owners = [other for other in COMMANDS if flag in make_parser(other).flags]
         is_value = bool(owners) and "=" not in argument
         if owners:
-            problems.add_usage(
-                f"{name} does not take {flag}; it is a flag of {' and '.join(owners)}"
-            )
+            problems.add_usage(f"{name} does not take {flag}; it is a flag of {_list(owners)}")
         else:
             left.append(argument)
     return left
+
+
+def _list(names: Sequence[str]) -> str:
+    """Return names as a sentence has them: `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def refuse_unknown(others: Sequence[str], problems: Problems) -> None:

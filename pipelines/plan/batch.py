@@ -146,8 +146,8 @@ def find_table(output: str, problems: Problems) -> DeltaTable | None:
 
 def check_writable(output: str, problems: Problems) -> None:
     """Add why nothing can be written at a local path; other file systems tell when asked to."""
-    if not output or "://" in output:
-        return
+    if not output or "://" in output or Path(output).is_file():
+        return  # what is no table is told by who opens it
     nearest = Path(output).absolute()
     while not nearest.exists():
         nearest = nearest.parent

@@ -14,7 +14,7 @@ from scoreline.models.artifact import digest_model
 from scoreline.models.errors import ModelError
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.runtimes.tensorflow import import_tensorflow
-from scoreline.models.servable import LoadedModel, load_servable, shared_servable
+from scoreline.models.servable import LocalServable, load_servable, shared_servable
 from scoreline.models.signature import Signature, TensorSpec
 from tests.fakes import expected_scores, make_rows
 
@@ -183,7 +183,7 @@ class Small:
 
 def test_a_call_that_runs_out_of_memory_is_halved_and_the_size_is_remembered():
     model = Small(300)
-    servable = LoadedModel(model, "sha256:0", batch_rows=1000)
+    servable = LocalServable(model, "sha256:0", batch_rows=1000)
     x = np.arange(2000, dtype=np.float32)
     got = servable.predict({"x": pa.array(x)}, 2000)["y"].to_numpy()
     np.testing.assert_array_equal(got, x * 2)
@@ -192,4 +192,4 @@ def test_a_call_that_runs_out_of_memory_is_halved_and_the_size_is_remembered():
     servable.predict({"x": pa.array(x)}, 2000)
     assert servable.call_size.rows == 250
     with pytest.raises(MemoryError):
-        LoadedModel(Small(0), "sha256:0").predict({"x": pa.array(x)}, 2000)
+        LocalServable(Small(0), "sha256:0").predict({"x": pa.array(x)}, 2000)

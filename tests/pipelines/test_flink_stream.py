@@ -39,7 +39,7 @@ def test_more_keys_than_key_groups_are_still_different():
 
 
 def test_a_stream_gets_checkpoints_and_the_clusters_own_restarts():
-    argv = ["--runner=flink", "--flink_master=h:1", "--checkpointing_interval=500", "--readers=3"]
+    argv = ["--runner=flink", "--flink_master=h:1", "--checkpointing_interval=500"]
     runner = choose_runner(argv, streaming=True)
     known = runner.options.get_all_options()
     assert known["checkpointing_interval"] == "500"
@@ -54,10 +54,10 @@ def test_bundles_of_transactions_end_sooner_and_who_asks_for_another_time_gets_i
     argv = ["--runner=flink", "--flink_master=h:1"]
     asked = ["--max_bundle_time_mills=5"]
     times = [
-        choose_runner([*argv, *flags], streaming=True).options.get_all_options()[
-            "max_bundle_time_mills"
-        ]
-        for flags in ([], ["--exactly_once"], asked, ["--exactly_once", *asked])
+        choose_runner(
+            [*argv, *flags], streaming=True, transactions=transactions
+        ).options.get_all_options()["max_bundle_time_mills"]
+        for flags, transactions in (([], False), ([], True), (asked, False), (asked, True))
     ]
     assert times == ["200", "10", "5", "5"]
 

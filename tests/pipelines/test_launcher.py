@@ -7,15 +7,12 @@ import sys
 
 import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions
 from apache_beam.pipeline import PipelineVisitor
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from scoreline.pipelines.plan.signature import read_signature
 
-from scoreline.pipelines.options.batch import BatchScoringSettings
-from scoreline.pipelines.plan.batch import make_plan
 from scoreline.pipelines.runners.runner import choose_runner
-from scoreline.pipelines.score_batch import build
+from scoreline.pipelines.score_batch import build, prepare
 from tests.fakes import ROOT, assert_scored_whole, run_command
 
 LABELS = [
@@ -31,6 +28,8 @@ LABELS = [
     "ReadRecordBatches/ReadShard",
     "Score",
     "Score/Predict",
+    "SkipStaged",
+    "SkipStaged/FindStaged",
     "StageDeadLetters",
     "StageDeadLetters/WriteDeadLetters",
     "StageParquet",
@@ -41,13 +40,9 @@ LABELS = [
 
 
 def test_labels_are_frozen_because_runners_key_state_by_them(tmp_path, lake, model):
-    options = PipelineOptions(
-        [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={tmp_path / 's'}"]
-    )
-    settings = BatchScoringSettings.from_options(options)
-    plan = make_plan(settings, lambda s, digest: read_signature(s, digest, in_process=True))
+    flags = [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={tmp_path / 's'}"]
     pipeline = beam.Pipeline(runner="FnApiRunner")
-    build(pipeline, settings, plan, plan.work, "job")
+    build(pipeline, prepare(flags).found.plan)
     ours = {label for label in _labels_of(pipeline) if label.count("/") < 2}
     assert {label for label in ours if not _is_beams(label)} == set(LABELS)
 
@@ -84,13 +79,10 @@ def test_importing_the_command_imports_neither_tensorflow_nor_keras():
 def test_launcher_of_remote_workers_reads_the_signature_in_another_process(lake, model):
     code = f"""
 import sys
-from scoreline.pipelines.options.batch import BatchScoringSettings
-from scoreline.pipelines.plan.signature import read_signature
+from scoreline.models.model_spec import ModelSpec
 from scoreline.pipelines.runners.runner import choose_runner
-runner = choose_runner(["--input={lake}", "--model={model}", "--keys=id", "--output=o",
-    "--runner=FlinkRunner", "--environment_type=EXTERNAL"])
-settings = BatchScoringSettings.from_options(runner.options)
-signature = read_signature(settings, "", in_process=runner.shares_process)
+runner = choose_runner(["--runner=FlinkRunner", "--environment_type=EXTERNAL"])
+signature = ModelSpec(path="{model}").read_signature(here=runner.shares_process)
 print([spec.name for spec in signature.inputs], "tensorflow" in sys.modules)
 """
     done = subprocess.run(
