@@ -16,7 +16,7 @@ import psutil
 
 from deploy.local.flink_cluster import ClusterSpec, FlinkCluster, flink_libraries
 from deploy.local.processes import free_ports, wait_for
-from scoreline.pipelines.runners.flink import job_server_jar
+from scoreline.pipelines.runners.flink_options import job_server_jar
 from scoreline.pipelines.runners.flink_rest import ENDED
 from tests.fakes import ROOT, Ended
 from tests.required import fail_or_skip
