@@ -13,7 +13,6 @@ topics or model are wrong, found before the first record; 3 as 0, and some recor
 from __future__ import annotations
 
 import dataclasses
-import logging
 import signal
 import sys
 import time
@@ -36,6 +35,7 @@ from scoreline.pipelines.options.stream import StreamScoringOptions, StreamScori
 from scoreline.pipelines.plan.access import allow
 from scoreline.pipelines.plan.stream import StreamPlan, plan_stream
 from scoreline.pipelines.report.console import make_console, say
+from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.runners.flink import FlinkOptions, absolute_path, complete_arguments, place
 from scoreline.pipelines.runners.flink_stream import (
     TICK_MS,
@@ -133,7 +133,7 @@ def parse_options(argv: Sequence[str]) -> PipelineOptions:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    logging.basicConfig(level=logging.WARNING)
+    set_up_logs()
     given = list(sys.argv[1:] if argv is None else argv)
     return execute(given, make_console(), make_console(stderr=True))
 
