@@ -20,6 +20,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from scoreline.lake.elements import Outcome, Receipt
 from scoreline.lake.files.partitions import parse_partition_path
+from scoreline.lake.kill_points import reach
 from scoreline.lake.storage import move_file, resolve, table_uri
 from scoreline.lake.table.duplicates import count_duplicate_keys
 from scoreline.lake.table.layout import dead_letters_root, safe_folder
@@ -86,13 +87,18 @@ def commit_partition(
     try:
         if rows_in and outcome.rows_dead / rows_in > spec.max_dead_letter_ratio:
             return outcome._replace(reason=_describe_dead(outcome, dead[0], spec))
+        reach("gathered")
         duplicates = count_duplicate_keys(spec.output, spec.keys, staged)
+        reach("checked")
         _publish_dead_letters(spec.output, first, dead)
+        reach("letters_published")
         outcome = outcome._replace(duplicate_keys=duplicates)
         outcome = _commit(outcome, first, staged, spec, table)
         if outcome.state == "committed":
+            reach("committed")
             if first.base_run_id != first.run_id:
                 put_away_letters(spec.output, first.partition, first.base_run_id)
+            reach("cleared")
             remove_receipts(spec.output, first.run_id)
     except CommitConflict as e:
         put_away_letters(spec.output, first.partition, first.run_id)
