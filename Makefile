@@ -57,7 +57,7 @@ constraints: ## Work out constraints.txt anew from the ranges in setup.py (needs
 	uv pip compile --quiet --upgrade --no-header --python-version 3.11 --all-extras setup.py -o constraints.txt
 
 run-local: install ## Prepare flights, train the demo model, score November and December (or PARTITIONS=…)
-	@$(BIN)/python -m pipelines.run_local $(if $(PARTITIONS),--partitions $(PARTITIONS)) $(ARGS)
+	@$(BIN)/python -m demo.run_local $(if $(PARTITIONS),--partitions $(PARTITIONS)) $(ARGS)
 
 flink-up: install flink-libs ## Start a Flink cluster here: TASKMANAGERS=1 SLOTS=2 (needs Java)
 	@$(FLINK) up $(if $(TASKMANAGERS),--task_managers $(TASKMANAGERS)) \
@@ -74,7 +74,7 @@ flink-down: install ## Stop the Flink cluster
 	@$(FLINK) down
 
 run-flink: flink-up $(FLINK_JOB_SERVER_JAR) ## What run-local scores, on the Flink cluster (needs Java and Maven)
-	@$(BIN)/python -m pipelines.run_local $$($(FLINK) arguments) \
+	@$(BIN)/python -m demo.run_local $$($(FLINK) arguments) \
 	  --flink_job_server_jar=$(FLINK_JOB_SERVER_JAR) --output=build/scores-flink \
 	  $(if $(PARTITIONS),--partitions $(PARTITIONS)) $(ARGS)
 
@@ -133,10 +133,10 @@ soak-stream: kafka-up ## Score streams and kill their workers for SECONDS=1800; 
 	  --seconds $(or $(SECONDS),1800) $(ARGS)
 
 score-nightly: install ## Score what is not committed of the LAST=7 newest partitions: ARGS="--input … --model …"
-	$(BIN)/python -m pipelines.score_batch --last $(or $(LAST),7) $(ARGS)
+	$(BIN)/python -m scoreline batch --last $(or $(LAST),7) $(ARGS)
 
 run-stream: kafka-up ## Score flights as they come, from one Kafka topic into another (ARGS="--rate 2000")
-	@$(BIN)/python -m pipelines.run_stream --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
+	@$(BIN)/python -m demo.run_stream --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
 
 kafka-up: install ## Start one Kafka broker on 127.0.0.1:9092 or KAFKA_PORT (needs Java and Maven)
 	@$(BIN)/python -m deploy.local.kafka_broker up --port $(KAFKA_PORT)

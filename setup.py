@@ -6,15 +6,14 @@ in constraints.txt, which make, CI and the worker image install.
 
 from setuptools import find_packages, setup
 
-ROOMS = ("pipelines", "transforms", "models")
-
 setup(
     name="scoreline",
     version="0.2.0",
     description="Score partitioned data with TensorFlow models on Apache Beam",
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
-    packages=find_packages(include=[p for room in ROOMS for p in (room, f"{room}.*")]),
+    packages=find_packages(include=["scoreline", "scoreline.*"]),
+    package_data={"scoreline": ["py.typed"]},
     install_requires=[
         "apache-beam>=2.77,<2.78",
         "tensorflow>=2.21,<2.22",
@@ -60,11 +59,5 @@ setup(
             "wheel",
         ],
     },
-    entry_points={
-        "console_scripts": [
-            "score-batch=pipelines.score_batch:main",
-            "inspect-model=pipelines.inspect_model:main",
-            "scores-table=pipelines.table:main",
-        ]
-    },
+    entry_points={"console_scripts": ["scoreline=scoreline.__main__:main"]},
 )

@@ -95,8 +95,8 @@ def demo_workload(build: Path) -> Workload:
 
     What is not there yet is made: a minute each, and the import of TensorFlow.
     """
-    from models.flights import FILLS, export_large, train_flights
-    from models.flights_data import prepare_flights
+    from demo.data import prepare_flights
+    from demo.model import FILLS, export_large, train_flights
 
     flights = build / "flights"
     models = {"small": build / "models" / "flights", "large": build / "models" / "flights_large"}

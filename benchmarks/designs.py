@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.data import KEY, Workload
-from models.versions import digest_model
+from scoreline.models.artifact import digest_model
 
 BARE_LOOP, SCORELINE = "bare_loop", "scoreline"
 BEAM, TFX_BSL = "beam_runinference", "tfx_bsl"
@@ -71,7 +71,7 @@ def command_of(case: Case, workload: Workload, dataset: Path, output: Path) -> l
     if case.design == SCORELINE:
         keep = ",".join(workload.keep)
         options = [f"--keys={KEY}", f"--keep={keep}", f"--workers={case.workers}"]
-        return [sys.executable, "-m", "pipelines.score_batch", *common, *options]
+        return [sys.executable, "-m", "scoreline", "batch", *common, *options]
     digest = digest_model(str(model))
     common += [f"--carried={','.join([KEY, *workload.keep])}", f"--model_digest={digest}"]
     if case.design in (BARE_LOOP, BARE_LOOP_WITHOUT_KERAS):

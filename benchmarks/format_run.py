@@ -126,7 +126,7 @@ def _tensors(tf: Any, columns: dict[str, Any], start: int, stop: int) -> dict[st
 
 def servable(model: str, columns: dict[str, Any], form: str) -> Callable[[int, int], np.ndarray]:
     """Return a function that scores rows start to stop as Scoreline does."""
-    from models.servable import load_servable
+    from scoreline.models.servable import load_servable
 
     loaded = load_servable(model, concurrent_calls=1)
     name = loaded.signature.outputs[0].name

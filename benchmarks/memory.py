@@ -28,10 +28,10 @@ from benchmarks.compare import Mismatch, check
 from benchmarks.data import KEY, Workload, demo_workload, tile
 from benchmarks.designs import SCORELINE, Case, command_of
 from benchmarks.measure import RunFailed, Usage, measure
-from pipelines.inputs import list_input
-from transforms.io.filesystems import resolve
-from transforms.io.formats import describe_files
-from transforms.io.shards import plan_shards
+from scoreline.lake.files.formats import describe_files
+from scoreline.lake.files.shards import plan_shards
+from scoreline.lake.storage import resolve
+from scoreline.pipelines.plan.dataset import list_input
 
 _BUILD = Path("build")
 _PARTITION = "date=2020-01-01"

@@ -21,8 +21,8 @@ import psutil
 import pyarrow as pa
 
 from benchmarks.format_run import make_rows
-from models.model_process import ModelProcess
-from models.servable import Servable, load_servable
+from scoreline.models.process import ModelProcess
+from scoreline.models.servable import Servable, load_servable
 
 _BATCH_ROWS = 65_536
 _CALL_ROWS = 32_768

@@ -30,16 +30,22 @@ from apache_beam import coders
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
-from pipelines.inputs import list_input
-from pipelines.progress import _Staged
-from transforms.elements import Piece, Receipt, Shard
-from transforms.io.commit import CommitSpec, commit_partition
-from transforms.io.delta import add_action, application_of, committed_runs, create_table, open_table
-from transforms.io.filesystems import resolve
-from transforms.io.formats import describe_files
-from transforms.io.partitions import run_id_of
-from transforms.io.receipts import find_receipts, write_receipt
-from transforms.io.shards import plan_shards
+from scoreline.lake.elements import Piece, Receipt, Shard
+from scoreline.lake.files.formats import describe_files
+from scoreline.lake.files.partitions import run_id_of
+from scoreline.lake.files.shards import plan_shards
+from scoreline.lake.storage import resolve
+from scoreline.lake.table.commit import CommitSpec, commit_partition
+from scoreline.lake.table.receipts import find_receipts, write_receipt
+from scoreline.lake.table.scores import (
+    add_action,
+    application_of,
+    committed_runs,
+    create_table,
+    open_table,
+)
+from scoreline.pipelines.plan.dataset import list_input
+from scoreline.pipelines.report.progress import _Staged
 
 _FOLDER = Path("build") / "bench" / "scaling"
 _FILES_IN_PARTITION = 10

@@ -31,15 +31,15 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from benchmarks.data import Workload
 from benchmarks.stream_designs import command_of
 from benchmarks.stream_load import start_sending, workload
-from transforms.io.kafka_client import Connection, read_committed
-from transforms.io.kafka_unread import find_unread, read_topic_ends
+from scoreline.transforms.kafka.client import Connection, read_committed
+from scoreline.transforms.kafka.unread import find_unread, read_topic_ends
 
 _PARTITIONS = 4
 _SAMPLE_SECONDS = 2.0
 # Once it has scored, a process still takes memory for its buffers.
 _WARM_UP = 0.2
 _WARM_UP_SECONDS = 60.0
-_LEAST_SAMPLES = 10
+_MIN_SAMPLES = 10
 _KILL_SECONDS = (20.0, 90.0)
 _PATIENCE_SECONDS = 300.0
 
@@ -177,9 +177,9 @@ class _Running:
         span = self.samples[-1][0] if self.samples else 0.0
         since = min(max(_WARM_UP_SECONDS, span * _WARM_UP), span / 2)
         warm = [sample for sample in self.samples if sample[0] >= since]
-        if len(warm) < _LEAST_SAMPLES:
+        if len(warm) < _MIN_SAMPLES:
             raise RuntimeError(
-                f"{self.job.name}: {len(warm)} samples of memory, expected {_LEAST_SAMPLES} at "
+                f"{self.job.name}: {len(warm)} samples of memory, expected {_MIN_SAMPLES} at "
                 "least. Loading took most of the time: give more --seconds"
             )
         return fit_growth(warm)

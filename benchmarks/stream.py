@@ -28,7 +28,7 @@ from benchmarks.stream_load import PATTERNS, SPIKE_SECONDS, start_sending, workl
 _PATIENCE_SECONDS = 20.0
 # For minutes a JVM compiles what it has just run.
 _SETTLE_SECONDS = 180.0
-_LONGEST_US = 600_000_000
+_MAX_LATENCY_US = 600_000_000
 _COLUMNS = (
     "design pattern partitions offered/s scored/s p50_ms p95_ms p99_ms max_ms unscored cores MB"
 )
@@ -57,8 +57,8 @@ def percentiles(late_ms: npt.NDArray[np.float64]) -> Percentiles:
     """Return percentiles of latencies, to three digits (HdrHistogram)."""
     if not late_ms.size:
         return Percentiles(*[float("nan")] * 4)
-    histogram = HdrHistogram(1, _LONGEST_US, 3)
-    for value in np.clip(late_ms * 1000, 1, _LONGEST_US).astype(np.int64).tolist():
+    histogram = HdrHistogram(1, _MAX_LATENCY_US, 3)
+    for value in np.clip(late_ms * 1000, 1, _MAX_LATENCY_US).astype(np.int64).tolist():
         histogram.record_value(value)
     at = [histogram.get_value_at_percentile(p) / 1000 for p in (50, 95, 99, 100)]
     return Percentiles(*at)

@@ -30,13 +30,13 @@ _SHAPE = SHAPES["flink-1x2"]
 # By name: what is started, and its further arguments.
 DESIGNS = {
     "bare": ("benchmarks.stream_bare", ()),
-    "scoreline": ("pipelines.score_stream", ()),
-    "target_100": ("pipelines.score_stream", ("--latency_target_ms=100",)),
-    "target_300": ("pipelines.score_stream", ("--latency_target_ms=300",)),
-    "exactly_once": ("pipelines.score_stream", ("--exactly_once",)),
-    "prism": ("pipelines.score_stream", (PRISM,)),
-    "flink": ("pipelines.score_stream", (FLINK,)),
-    "flink_exactly_once": ("pipelines.score_stream", (FLINK, "--exactly_once")),
+    "scoreline": ("scoreline stream", ()),
+    "target_100": ("scoreline stream", ("--latency_target_ms=100",)),
+    "target_300": ("scoreline stream", ("--latency_target_ms=300",)),
+    "exactly_once": ("scoreline stream", ("--exactly_once",)),
+    "prism": ("scoreline stream", (PRISM,)),
+    "flink": ("scoreline stream", (FLINK,)),
+    "flink_exactly_once": ("scoreline stream", (FLINK, "--exactly_once")),
     "runinference": ("benchmarks.stream_runinference", (PRISM,)),
 }
 BUILD = Path("build")
@@ -125,12 +125,12 @@ def command_of(
     """
     group = f"bench-{topic}"
     module, flags = DESIGNS[design]
-    command = [sys.executable, "-m", module]
+    command = [sys.executable, "-m", *module.split()]
     if PRISM in flags:
         flags = (*flags, f"--prism_location={os.environ['PRISM']}")
     if cluster is not None:
         flags = (*flags, *cluster.arguments, f"--readers={min(partitions, _SHAPE.slots)}")
-    if module != "pipelines.score_stream":
+    if module != "scoreline stream":
         return [*command, brokers, topic, output, group, *flags]
     schema = BUILD / "stream.schema.json"
     schema.write_text(orjson.dumps({KEY: "int64", DUE: "float64"}).decode())

@@ -59,8 +59,8 @@ def due_seconds(
 
 def workload(build: Path) -> Workload:
     """Return the demo's data and its small model, made if they are not there yet."""
-    from models.flights import FILLS, train_flights
-    from models.flights_data import prepare_flights
+    from demo.data import prepare_flights
+    from demo.model import FILLS, train_flights
 
     flights, model = build / "flights", build / "models" / "flights"
     prepare_flights(str(flights))
@@ -71,7 +71,7 @@ def workload(build: Path) -> Workload:
 
 def input_names(model: Path) -> list[str]:
     """Return the inputs of a model's signature."""
-    from models.inspection import inspect_model
+    from scoreline.models.inspection import inspect_model
 
     (signature,) = (s for s in inspect_model(str(model)).signatures if s.name == "serving_default")
     return [spec.name for spec in signature.inputs]

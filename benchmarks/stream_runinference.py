@@ -27,10 +27,11 @@ from benchmarks.beam_runinference import RowHandler
 from benchmarks.data import KEY
 from benchmarks.peer import parse_fill, read_signature
 from benchmarks.stream_load import DUE, workload
-from transforms.elements import BatchKey
-from transforms.io.kafka import VALUE, ReadSpec
-from transforms.io.kafka_client import Connection
-from transforms.io.kafka_splittable import ReadKafka
+from scoreline.lake.elements import BatchKey
+from scoreline.transforms.kafka.client import Connection
+from scoreline.transforms.kafka.read import ReadKafka
+from scoreline.transforms.kafka.reader import ReadSpec
+from scoreline.transforms.kafka.records import VALUE
 
 # The least it takes is a second.
 _BATCH_SECONDS = 1

@@ -14,18 +14,20 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from models.call_size import CallSize
-from models.examples import Examples
-from models.formats import DEFAULT_SIGNATURE, load_model
-from models.model_error import ModelError, first_lines
-from models.signature import InputColumn, Signature, TensorSpec
-from models.tensorflow_runtime import keep_freed_memory
-from models.tensors import (
+from scoreline.models.artifact import digest_model
+from scoreline.models.call_size import CallSize
+from scoreline.models.errors import ModelError, first_lines
+from scoreline.models.examples import Examples
+from scoreline.models.runtimes import load_model
+from scoreline.models.runtimes.model import Model
+from scoreline.models.runtimes.tensorflow import keep_freed_memory
+from scoreline.models.signature import DEFAULT_SIGNATURE, InputColumn, Signature, TensorSpec
+from scoreline.models.tensors import (
     StringCodes,
     Value,
     Values,
@@ -34,32 +36,12 @@ from models.tensors import (
     to_column,
     to_values,
 )
-from models.versions import digest_model
 
 # Batches of the warm-up: an output that is no row's own has the same size for all of them.
 _WARM_UP_ROWS = (1, 2, 3)
 # What the warm-up tries for dimensions of free size: an image of one pixel is too small for most.
 _FREE_SIZES = (1, 32, 256)
 _load_lock = threading.Lock()
-
-
-class Model(Protocol):
-    """A loaded model of some format: what each format's module gives.
-
-    Attributes:
-      signature: the inputs and outputs of what is called.
-    """
-
-    signature: Signature
-
-    def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return the named outputs for some rows; safe to call from several threads at once."""
-
-    def is_about_inputs(self, error: Exception) -> bool:
-        """Return whether a failed call may be the fault of what it was given."""
-
-    def is_out_of_memory(self, error: Exception) -> bool:
-        """Return whether a failed call was too large for the memory there is."""
 
 
 class Servable:
@@ -319,7 +301,7 @@ def forget_shared_servable() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the signature of a model as JSON: `python -m models.servable PATH SIGNATURE OPTIONS`.
+    """Print a signature as JSON: `python -m scoreline.models.servable PATH SIGNATURE OPTIONS`.
 
     OPTIONS is a JSON object of `load_servable`'s. A launcher that must not import TensorFlow runs
     this in a process of its own. A model that is refused prints its reason as one line on standard

@@ -1,55 +1,158 @@
-"""Identity of a model on disk: the digest of its files."""
+"""A folder of numbered model versions, as in TensorFlow Serving, and which one serves.
+
+    /models/churn/7/saved_model.pb …    a version: also 7.keras or 7.tflite
+    /models/churn/SERVING               optional: one line with the name of a version, `6`
+    /models/churn/8.refused             by a job that did not swap to 8: its digest, and why
+
+The version that SERVING names serves. Without that file, the highest version that was not refused
+serves.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from models.formats import format_of
+from scoreline.models.artifact import digest_model, model_format_of
 
-DIGEST_PREFIX = "sha256:"
+SERVING_FILE = "SERVING"
+_NAME = re.compile(r"(\d+)(\.keras|\.tflite)?", re.ASCII)
+
+# Relative path, size and modification time of each file.
+Fingerprint = tuple[tuple[str, int, int], ...]
 
 
-def digest_model(path: str) -> str:
-    """Return `sha256:…` over the names and bytes of all files of a model.
+class Version(NamedTuple):
+    """A model version in a folder: its name there, its number and path.
 
-    Two SavedModel directories have the same digest if and only if they hold the same files at the
-    same relative paths; two model files, if they have the same bytes. File times and modes do not
-    count.
+    `is_named` is true if the file SERVING names it: a person decided that it serves.
+    """
+
+    name: str
+    number: int
+    path: str
+    is_named: bool = False
+
+
+def version_at(path: str) -> Version:
+    """Return the version at a path whose last part is the version's name.
 
     Raises:
-      FileNotFoundError: there is no model; says what is there instead.
+      ValueError: the last part is not the name of a version.
+    """
+    name = os.path.basename(path)
+    found = _NAME.fullmatch(name)
+    if not found:
+        raise ValueError(f"Expected a number, or one with .keras or .tflite behind it, got {name}")
+    return Version(name, int(found[1]), path)
+
+
+def find_versions(folder: str) -> list[Version]:
+    """Return the versions in a folder that hold a model, newest first.
+
+    Raises:
+      OSError: the folder cannot be read.
+    """
+    paths = [os.path.join(folder, name) for name in os.listdir(folder) if _NAME.fullmatch(name)]
+    found = [version_at(path) for path in paths if model_format_of(path)]
+    return sorted(found, key=lambda version: (version.number, version.name), reverse=True)
+
+
+def is_marked_refused(version: Version, digest_of: Callable[[str], str] = digest_model) -> bool:
+    """Return whether a job has refused a version whose files have not changed since.
+
+    The digest is computed only if there is a mark.
+    """
+    try:
+        with open(_mark_of(version), encoding="utf-8") as f:
+            digest = f.readline().strip()
+    except OSError:
+        return False
+    return digest == digest_of(version.path)
+
+
+def choose_version(
+    folder: str, is_refused: Callable[[Version], bool] = is_marked_refused
+) -> Version:
+    """Return the version that serves: the one that SERVING names, else the highest.
+
+    Args:
+      folder: of the versions.
+      is_refused: whether to skip a version that SERVING does not name.
+
+    Raises:
+      FileNotFoundError: there is no version, or not the named one; the message lists what is there.
+    """
+    if model_format_of(folder) or not os.path.isdir(folder):
+        what = "a model itself" if model_format_of(folder) else "no directory"
+        raise FileNotFoundError(
+            f"{folder}: expected a directory of model versions 1, 2, …, got {what}"
+        )
+    versions = find_versions(folder)
+    names = ", ".join(version.name for version in reversed(versions)) or "none"
+    try:
+        named = Path(folder, SERVING_FILE).read_text("utf-8", "replace").strip()
+    except FileNotFoundError:
+        for version in versions:
+            if not is_refused(version):
+                return version
+        if versions:
+            raise FileNotFoundError(
+                f"{folder}: every version ({names}) is marked as refused. Read why in "
+                f"{_mark_of(versions[0])}; remove it, or name a version in {SERVING_FILE}"
+            ) from None
+        raise FileNotFoundError(
+            f"{folder}: expected model versions 1, 2, … (SavedModel directories, or 1.keras, "
+            "1.tflite), found none"
+        ) from None
+    for version in versions:
+        if version.name == named:
+            return version._replace(is_named=True)
+    raise FileNotFoundError(
+        f"{Path(folder, SERVING_FILE)}: expected the name of a version there is ({names}), got "
+        f"'{named}'"
+    )
+
+
+def fingerprint_of(path: str) -> Fingerprint:
+    """Return names, sizes and times of a model's files: they change while it is copied.
+
+    Raises:
+      OSError: a file disappeared meanwhile.
     """
     root = Path(path)
-    found = format_of(path)
-    if found is None:
-        raise FileNotFoundError(_describe_missing(root))
-    if root.is_file():
-        return DIGEST_PREFIX + _digest_file(root)
-    total = hashlib.sha256()
-    for file in sorted(p for p in root.rglob("*") if p.is_file()):
-        total.update(f"{file.relative_to(root).as_posix()}\0{_digest_file(file)}\n".encode())
-    return DIGEST_PREFIX + total.hexdigest()
+    files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+    stats = [(file, file.stat()) for file in files]
+    return tuple((str(f.relative_to(root)), s.st_size, s.st_mtime_ns) for f, s in stats)
 
 
-def _digest_file(file: Path) -> str:
-    with file.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+def mark_refused(version: Version, digest: str, reason: str) -> None:
+    """Mark a version as refused, for later jobs and for people: a file beside it with the reason.
+
+    Raises:
+      OSError: the folder cannot be written to.
+    """
+    mark = _mark_of(version)
+    partial = f"{mark}.{os.getpid()}"
+    try:
+        Path(partial).write_text(f"{digest}\n{reason}\n", "utf-8")
+        os.replace(partial, mark)
+    except OSError:
+        Path(partial).unlink(missing_ok=True)
+        raise
 
 
-def _describe_missing(root: Path) -> str:
-    expected = (
-        "--model: expected a SavedModel directory (with saved_model.pb), a .keras or a .tflite "
-        f"file, got {root}"
-    )
-    if not root.exists():
-        return f"{expected}, which does not exist"
-    if root.is_file():
-        if root.name in ("saved_model.pb", "saved_model.pbtxt"):
-            return f"{expected}. Give its directory: {root.parent}"
-        return f"{expected}, which is another file"
-    below = sorted(p.parent.name for p in root.glob("*/saved_model.pb"))
-    if below:
-        versions = ", ".join(below)
-        return f"{expected}, which holds model versions {versions}. Give one: {root / below[-1]}"
-    return f"{expected}, where there is none"
+def remove_mark(version: Version) -> None:
+    """Remove the mark that a version was refused.
+
+    Raises:
+      OSError: the folder cannot be written to.
+    """
+    Path(_mark_of(version)).unlink(missing_ok=True)
+
+
+def _mark_of(version: Version) -> str:
+    return f"{version.path}.refused"

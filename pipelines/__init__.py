@@ -1,3 +1,1 @@
-"""The commands: argv → checked settings → graph → result."""
-
-__version__ = "0.2.0"
+"""The commands: argv → checked settings → plan → graph → report."""

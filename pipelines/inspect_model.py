@@ -1,6 +1,6 @@
 """Show what a model is, how a dataset's columns feed it, and its scores of the first rows.
 
-    python -m pipelines.inspect_model --model PATH [--input PATH --columns … --fill …]
+    scoreline inspect --model PATH [--input PATH --columns … --fill …]
 
 Without --input nothing of the model is run. Exit codes: 0 the model can be read and, with --input,
 scores rows of it; 1 it fails on them; 2 options, model or dataset are wrong, or columns do not fit.
@@ -19,17 +19,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from models.inspection import ModelReport, inspect_model
-from models.model_error import ModelError
-from models.servable import load_servable
-from models.signature import find_unsupported
-from pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
-from pipelines.first_scores import FirstScores, print_first_scores, score_first_rows
-from pipelines.options import make_parser
-from pipelines.settings import BadOptions, BatchScoringSettings
-from pipelines.summary import say
+from scoreline.models.errors import ModelError
+from scoreline.models.inspection import ModelReport, inspect_model
+from scoreline.models.servable import load_servable
+from scoreline.models.signature import find_unsupported
+from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
+from scoreline.pipelines.options.batch import BatchScoringSettings, make_parser
+from scoreline.pipelines.options.problems import BadOptions
+from scoreline.pipelines.plan.preview import FirstScores, score_first_rows
+from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.preview import print_first_scores
 
-_USAGE = "python -m pipelines.inspect_model --model PATH [--input PATH] [options]"
+_USAGE = "scoreline inspect --model PATH [--input PATH] [options]"
 
 
 class Inspection(NamedTuple):

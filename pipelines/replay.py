@@ -1,6 +1,6 @@
 """Score dead letters again, after a fix or with another model, and add their scores to the table.
 
-    python -m pipelines.replay --output … --model … --keys … [options of score_batch]
+    scoreline replay --output … --model … --keys … [options of score_batch]
 
 Only the dead letters of what the table holds now are replayed. Replaying twice changes nothing.
 Exit codes: 0 no dead letter is left; 3 some are; 1 a partition could not be merged, or the store
@@ -21,33 +21,33 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from rich.console import Console
 
-from models.columns import find_mismatches
-from models.model_error import ModelError
-from models.model_process import ModelProcess
-from models.servable import Servable, load_servable
-from pipelines.checks import choose_inputs, choose_outputs, choose_rules, scores_schema
-from pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG
-from pipelines.options import make_parser
-from pipelines.settings import BadOptions, BatchScoringSettings
-from pipelines.summary import say
-from transforms.dead_letters import REASON_COLUMNS
-from transforms.io.delta import find_table_problems, open_table
-from transforms.io.filesystems import may_pass
-from transforms.io.history import LivePartition, read_live_partitions
-from transforms.io.merge import (
+from scoreline.lake.files.partitions import parse_partition_path
+from scoreline.lake.storage import may_pass
+from scoreline.lake.table.history import LivePartition, read_live_partitions
+from scoreline.lake.table.letters import REASON_COLUMNS
+from scoreline.lake.table.merge import (
     Letters,
     MergeConflict,
     drop_known_keys,
     merge_scores,
     read_letters,
 )
-from transforms.io.partitions import parse_partition_path
-from transforms.isolate import EveryRowFails
-from transforms.metrics import BundleMetrics
-from transforms.score import ScoreSpec, score_batch
+from scoreline.lake.table.scores import find_table_problems, open_table
+from scoreline.models.errors import ModelError
+from scoreline.models.mapping import find_mismatches
+from scoreline.models.process import ModelProcess
+from scoreline.models.servable import Servable, load_servable
+from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG
+from scoreline.pipelines.options.batch import BatchScoringSettings, make_parser
+from scoreline.pipelines.options.problems import BadOptions
+from scoreline.pipelines.plan.fit import choose_inputs, choose_outputs, choose_rules, scores_schema
+from scoreline.pipelines.report.console import say
+from scoreline.transforms.isolate import EveryRowFails
+from scoreline.transforms.metrics import Tally
+from scoreline.transforms.scoring import ScoreSpec, score_batch
 
 _BATCH_ROWS = 8192
-_USAGE = "python -m pipelines.replay --output PATH --model PATH --keys C,… [options]"
+_USAGE = "scoreline replay --output PATH --model PATH --keys C,… [options]"
 
 
 class Replayed(NamedTuple):
@@ -168,7 +168,7 @@ def _score(
     scored, at, reasons, steps = [], [], [], []
     start = 0
     for batch in own.to_batches(_BATCH_ROWS):
-        part, dead = score_batch(batch, servable, spec, BundleMetrics())
+        part, dead = score_batch(batch, servable, spec, Tally())
         scored.append(part)
         for rows in dead:
             at += [start + row for row in rows.rows]

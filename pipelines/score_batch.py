@@ -1,6 +1,6 @@
 """Score partitions of a dataset with a TensorFlow model into a Delta table.
 
-    python -m pipelines.score_batch --input … --model … --keys … --output …
+    scoreline batch --input … --model … --keys … --output …
 
 Exit codes: 0 every row is scored and published (or nothing was left to do); 1 a partition could not
 be published, or the job failed; 2 options, dataset, model or table are wrong, found before the
@@ -24,40 +24,46 @@ from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentP
 from apache_beam.runners.runner import PipelineResult
 from rich.console import Console
 
-from pipelines import __version__
-from pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
-from pipelines.first_scores import print_first_scores, score_first_rows
-from pipelines.flink import FlinkOptions, absolute_path, complete_arguments, name_job, place
-from pipelines.options import make_parser
-from pipelines.plan import Plan, Work, make_plan
-from pipelines.progress import show_progress
-from pipelines.runners import make_runner, read_signature, run_pipeline, runner_name
-from pipelines.settings import BadOptions, BatchScoringSettings
-from pipelines.summary import (
+from scoreline import __version__
+from scoreline.lake.elements import Outcome
+from scoreline.lake.files.read import DatasetSpec
+from scoreline.lake.table.commit import CommitSpec
+from scoreline.lake.table.outcomes import record_outcomes, take_outcomes
+from scoreline.lake.table.scores import create_table
+from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
+from scoreline.pipelines.options.batch import BatchScoringSettings, make_parser
+from scoreline.pipelines.options.problems import BadOptions
+from scoreline.pipelines.options.runner import runner_name
+from scoreline.pipelines.plan.batch import Plan, Work, make_plan
+from scoreline.pipelines.plan.preview import score_first_rows
+from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.preview import print_first_scores
+from scoreline.pipelines.report.progress import show_progress
+from scoreline.pipelines.report.summary import (
     Report,
     print_failures,
     print_nothing_left,
     print_plan,
     print_report,
-    say,
 )
-from transforms import metrics
-from transforms.dead_letters import StageDeadLetters
-from transforms.elements import Outcome
-from transforms.io.commit import CommitPartitions, CommitSpec
-from transforms.io.delta import create_table
-from transforms.io.failures import record_outcomes
-from transforms.io.outcomes import WriteOutcomes, take_outcomes
-from transforms.io.parquet import StageParquet
-from transforms.io.read import ReadRecordBatches
-from transforms.io.receipts import ReuseStaged, SkipStaged
-from transforms.io.shards import MatchShards
-from transforms.score import Score
+from scoreline.pipelines.runners.flink import (
+    FlinkOptions,
+    absolute_path,
+    complete_arguments,
+    name_job,
+    place,
+)
+from scoreline.pipelines.runners.runner import make_runner, read_signature, run_pipeline
+from scoreline.transforms import metrics
+from scoreline.transforms.commit import CommitPartitions
+from scoreline.transforms.outcomes import WriteOutcomes
+from scoreline.transforms.read import MatchShards, ReadRecordBatches
+from scoreline.transforms.resume import ReuseStaged, SkipStaged
+from scoreline.transforms.score import Score
+from scoreline.transforms.stage import StageDeadLetters, StageParquet
 
-_USAGE = (
-    "python -m pipelines.score_batch --input PATH --model PATH --keys C,… --output PATH [options]"
-)
-_MOST_REASON = 2000
+_USAGE = "scoreline batch --input PATH --model PATH --keys C,… --output PATH [options]"
+_MAX_REASON = 2000
 _UNKNOWN_FLAGS = "Discarding unparseable args: %s"  # Beam's
 
 
@@ -86,15 +92,17 @@ def build(
         skipped = shards | "SkipStaged" >> SkipStaged(output=settings.output)
         shards = skipped.shards
     batches = shards | "ReadRecordBatches" >> ReadRecordBatches(
-        root=settings.input,
-        columns=work.columns,
-        top_columns=work.top_columns,
-        dictionary_columns=work.dictionary_columns,
-        batch_rows=work.batch_rows,
-        format=work.format,
-        schema=work.input_schema,
-        constants=work.constants,
-        limits=settings.limits,
+        dataset=DatasetSpec(
+            root=settings.input,
+            format=work.format,
+            columns=work.columns,
+            top_columns=work.top_columns,
+            batch_rows=work.batch_rows,
+            dictionary_columns=work.dictionary_columns,
+            schema=work.input_schema,
+            constants=work.constants,
+            limits=settings.limits,
+        )
     )
     scored = batches | "Score" >> Score(spec=work.score)
     receipts = scored.scores | "StageParquet" >> StageParquet(
@@ -314,7 +322,7 @@ def root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     text = f"{type(error).__name__}: {error}"
-    return text if len(text) <= _MOST_REASON else "… " + text[-_MOST_REASON:]
+    return text if len(text) <= _MAX_REASON else "… " + text[-_MAX_REASON:]
 
 
 if __name__ == "__main__":

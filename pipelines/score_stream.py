@@ -2,7 +2,7 @@
 
 Scores go into another topic, into a Delta table (--output), or both.
 
-    python -m pipelines.score_stream --brokers … --topic … --group … --model … --keys … \
+    scoreline stream --brokers … --topic … --group … --model … --keys …
         --output_topic …
 
 SIGTERM or Ctrl-C ends the job in order: what is read is scored, sent and committed. Exit codes: 0
@@ -30,9 +30,16 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, 
 from confluent_kafka import KafkaException
 from rich.console import Console
 
-from pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK
-from pipelines.flink import FlinkOptions, absolute_path, complete_arguments, place
-from pipelines.flink_stream import (
+from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK
+from scoreline.pipelines.options.batch import BatchScoringOptions, make_parser
+from scoreline.pipelines.options.problems import BadOptions, Passing
+from scoreline.pipelines.options.runner import runner_name
+from scoreline.pipelines.options.stream import StreamScoringOptions, StreamScoringSettings
+from scoreline.pipelines.plan.access import allow
+from scoreline.pipelines.plan.stream import StreamPlan, plan_stream
+from scoreline.pipelines.report.console import say
+from scoreline.pipelines.runners.flink import FlinkOptions, absolute_path, complete_arguments, place
+from scoreline.pipelines.runners.flink_stream import (
     TICK_MS,
     find_stream_problems,
     hand_over_at_once,
@@ -43,42 +50,40 @@ from pipelines.flink_stream import (
     spread_keys,
     stream_defaults,
 )
-from pipelines.options import BatchScoringOptions, make_parser
-from pipelines.runners import (
+from scoreline.pipelines.runners.runner import (
     let_runner_wait,
     make_runner,
     read_signature,
     run_pipeline,
-    runner_name,
     workers_share_process,
 )
-from pipelines.score_batch import (
+from scoreline.pipelines.score_batch import (
     find_unknown_options,
     print_problems,
     read_counters,
     root_cause,
 )
-from pipelines.settings import BadOptions, Passing
-from pipelines.stream_access import allow
-from pipelines.stream_plan import StreamPlan, plan_stream
-from pipelines.stream_settings import StreamScoringOptions, StreamScoringSettings
-from pipelines.summary import say
-from pipelines.supervise import end_with_supervisor, supervise, tell_begun
-from transforms import sampling
-from transforms.io.decode import DecodeRecords
-from transforms.io.delta_append import SCORED_DATE, prepare_table
-from transforms.io.kafka import stop_reading
-from transforms.io.kafka_client import advance_group, is_refused, list_partitions, reset_group
-from transforms.io.kafka_producer import end_old_transactions
-from transforms.io.kafka_sink import WriteKafka
-from transforms.io.kafka_splittable import ReadKafka
-from transforms.io.kafka_timer import PollKafka
-from transforms.io.kafka_unread import find_unread, read_topic_ends
-from transforms.io.schema_registry import RegistryAway, RegistryFails
-from transforms.score import Score
+from scoreline.pipelines.supervise import end_with_supervisor, supervise, tell_begun
+from scoreline.transforms.kafka.append import SCORED_DATE, prepare_table
+from scoreline.transforms.kafka.client import (
+    advance_group,
+    is_refused,
+    list_partitions,
+    reset_group,
+)
+from scoreline.transforms.kafka.decode import DecodeRecords
+from scoreline.transforms.kafka.poll import PollKafka
+from scoreline.transforms.kafka.producer import end_old_transactions
+from scoreline.transforms.kafka.read import ReadKafka
+from scoreline.transforms.kafka.reader import stop_reading
+from scoreline.transforms.kafka.registry import RegistryAway, RegistryFails
+from scoreline.transforms.kafka.unread import find_unread, read_topic_ends
+from scoreline.transforms.kafka.write import WriteKafka
+from scoreline.transforms.score import Score
+from scoreline.transforms.worker import sampling
 
 _USAGE = (
-    "python -m pipelines.score_stream --brokers HOST:PORT --topic T --group G --model PATH "
+    "scoreline stream --brokers HOST:PORT --topic T --group G --model PATH "
     "--keys C,… --output_topic T [options]"
 )
 
@@ -110,7 +115,7 @@ def build(
     scored = (
         records
         | "DecodeRecords" >> DecodeRecords(spec=plan.decode)
-        | "Score" >> Score(spec=plan.score, endless=True)
+        | "Score" >> Score(spec=plan.score, swap=plan.swap, endless=True)
     )
     return scored.scores | "WriteKafka" >> WriteKafka(spec=plan.write)
 
@@ -143,7 +148,7 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
         once = [flag for flag in argv if flag != "--restart"]
         # The group is set to the start once: who comes after a failure goes on where it is.
         again = _without_start(once)
-        return supervise(once, again, lambda text: say(errors, text), "pipelines.score_stream")
+        return supervise(once, again, lambda text: say(errors, text), ["scoreline", "stream"])
     end_with_supervisor()
     try:
         settings = read_settings(argv, options)

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from pipelines.exit_codes import EXIT_FAILED
+from scoreline.pipelines.exit_codes import EXIT_FAILED
 
-_LONGEST_WAIT_SECONDS = 60.0
+_MAX_WAIT_SECONDS = 60.0
 # Who ran for so long had a new cause to fail, and starts with a short wait again.
 _STEADY_SECONDS = 60.0
 # Names the file by which a process tells its supervisor that it has begun.
@@ -38,7 +38,7 @@ def next_pause(failures: int, ran_seconds: float) -> Pause:
       ran_seconds: how long the process ran until it failed.
     """
     failures = 1 if ran_seconds >= _STEADY_SECONDS else failures + 1
-    return Pause(min(_LONGEST_WAIT_SECONDS, 2.0 ** (failures - 1)), failures)
+    return Pause(min(_MAX_WAIT_SECONDS, 2.0 ** (failures - 1)), failures)
 
 
 def is_failure(exit_code: int) -> bool:
@@ -50,9 +50,9 @@ def is_failure(exit_code: int) -> bool:
 
 
 def supervise(
-    first: Sequence[str], again: Sequence[str], say: Callable[[str], None], module: str
+    first: Sequence[str], again: Sequence[str], say: Callable[[str], None], command: Sequence[str]
 ) -> int:
-    """Run `python -m module` until it ends otherwise than by a failure; return its exit code.
+    """Run `python -m command` until it ends otherwise than by a failure; return its exit code.
 
     SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM, and the process is then not started again.
     If the supervisor is killed, the process that called `end_with_supervisor` ends in order.
@@ -61,7 +61,7 @@ def supervise(
       first: its arguments until it has called `tell_begun`.
       again: its arguments whenever it is started again after that.
       say: is told why and when it is started again.
-      module: what to run.
+      command: the module to run, and its first arguments.
     """
     stopped: list[int] = []
     running: list[subprocess.Popen[bytes]] = []
@@ -80,7 +80,7 @@ def supervise(
             began = time.monotonic()
             # Its own group, so that Ctrl-C reaches it once only: through us.
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *(again if begun.exists() else first)],
+                [sys.executable, "-m", *command, *(again if begun.exists() else first)],
                 stdin=subprocess.PIPE,
                 env={**os.environ, _BEGUN_FILE: str(begun)},
                 start_new_session=True,

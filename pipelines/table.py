@@ -1,10 +1,10 @@
 """Look after a table of scores: what it holds, whether it is right, what it was, what can go.
 
-    python -m pipelines.table status   --output PATH [--input PATH]
-    python -m pipelines.table verify   --output PATH [--partitions SPEC]
-    python -m pipelines.table history  --output PATH [--limit N]
-    python -m pipelines.table rollback --output PATH --version N [--partitions SPEC]
-    python -m pipelines.table vacuum   --output PATH [--keep_hours N] [--apply]
+    scoreline table status   --output PATH [--input PATH]
+    scoreline table verify   --output PATH [--partitions SPEC]
+    scoreline table history  --output PATH [--limit N]
+    scoreline table rollback --output PATH --version N [--partitions SPEC]
+    scoreline table vacuum   --output PATH [--keep_hours N] [--apply]
 
 Exit codes: 0 all is well; 1 verify found something wrong, a rollback could not be made, or the
 store did not answer; 2 options or the table are wrong.
@@ -25,20 +25,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
-from pipelines.settings import BadOptions, find_secret
-from pipelines.status import PartitionStatus, read_status
-from pipelines.summary import say
-from transforms.io.delta import open_table
-from transforms.io.filesystems import may_pass
-from transforms.io.history import LivePartition, read_commits, read_live_partitions
-from transforms.io.partitions import PartitionSpec, parse_partition_path
-from transforms.io.rollback import RollbackError, rollback_partition, rollback_table
-from transforms.io.vacuum import vacuum_table
-from transforms.io.verify import verify_partitions
+from scoreline.lake.files.partitions import PartitionSpec, parse_partition_path
+from scoreline.lake.storage import may_pass
+from scoreline.lake.table.history import LivePartition, read_commits, read_live_partitions
+from scoreline.lake.table.rollback import RollbackError, rollback_partition, rollback_table
+from scoreline.lake.table.scores import open_table
+from scoreline.lake.table.vacuum import vacuum_table
+from scoreline.lake.table.verify import verify_partitions
+from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
+from scoreline.pipelines.options.problems import BadOptions
+from scoreline.pipelines.options.reader import find_secret
+from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.status import PartitionStatus, read_status
 
 _DEFAULT_KEEP_HOURS = 168
-_LEAST_KEEP_HOURS = 1
+_MIN_KEEP_HOURS = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -214,7 +215,10 @@ def _rollback(
         for partition in then:
             version = rollback_partition(args.output, partition, args.version)
             say(console, f"{partition} is what it was at version {args.version}; now {version}.")
-    say(console, f"To undo: python -m pipelines.table rollback --output … --version {before}")
+    say(
+        console,
+        f"To undo: scoreline table rollback --output … --version {before}",
+    )
     return EXIT_OK
 
 
@@ -234,10 +238,10 @@ def _vacuum(
 ) -> int:
     if specs:
         raise BadOptions(["--partitions: vacuum cleans the whole table"])
-    if args.keep_hours < _LEAST_KEEP_HOURS:
+    if args.keep_hours < _MIN_KEEP_HOURS:
         raise BadOptions(
             [
-                f"--keep_hours: expected at least {_LEAST_KEEP_HOURS}, got {args.keep_hours}: "
+                f"--keep_hours: expected at least {_MIN_KEEP_HOURS}, got {args.keep_hours}: "
                 "files of readers and running jobs would go"
             ]
         )

@@ -7,7 +7,7 @@ import subprocess
 import hypothesis
 import pytest
 
-from pipelines import score_batch
+from scoreline.pipelines import score_batch
 from tests.fakes import Ended, save_model, write_lake
 from tests.model_zoo import save_model_of
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from models.tensorflow_runtime import import_tensorflow
+from scoreline.models.runtimes.tensorflow import import_tensorflow
 
 
 class Cell(NamedTuple):

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deploy.local.processes import free_ports
-from models.tensorflow_runtime import import_tensorflow
-from transforms.io.delta import open_dataset
+from scoreline.lake.table.scores import open_dataset
+from scoreline.models.runtimes.tensorflow import import_tensorflow
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["a", "b", "c", "ü"]

@@ -17,7 +17,7 @@ import pytest
 
 from deploy.local.flink_cluster import ClusterSpec, FlinkCluster, flink_libraries
 from deploy.local.processes import free_ports
-from pipelines.flink import job_server_jar
+from scoreline.pipelines.runners.flink import job_server_jar
 from tests.fakes import ROOT, Ended
 
 _POLL_SECONDS = 0.1
@@ -68,7 +68,7 @@ class Job:
         self._out = (folder / "job.out").open("w+")
         self._err = (folder / "job.err").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.score_batch", *options],
+            [sys.executable, "-m", "scoreline", "batch", *options],
             cwd=ROOT,
             env={**os.environ, "COLUMNS": "400"},
             stdin=subprocess.DEVNULL,

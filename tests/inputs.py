@@ -15,9 +15,9 @@ from deltalake import write_deltalake
 from pyarrow import csv
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
-from models.tensorflow_runtime import import_tensorflow
+from scoreline.lake.files.tfrecord import masked_crc
+from scoreline.models.runtimes.tensorflow import import_tensorflow
 from tests.fakes import make_rows, write_file
-from transforms.io.tfrecord import masked_crc
 
 FORMATS = ("parquet", "tfrecord", "tfrecord.gz", "csv", "csv.gz", "jsonl", "json.gz", "delta")
 

@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from deploy.local.kafka_broker import Broker
 from deploy.local.processes import free_ports
-from transforms.io.kafka_client import read_ends, until_done
+from scoreline.transforms.kafka.client import read_ends, until_done
 
 
 def start_broker(folder: Path) -> Broker:

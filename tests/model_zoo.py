@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.tensorflow_runtime import import_tensorflow
+from scoreline.models.runtimes.tensorflow import import_tensorflow
 
 WEIGHTS = [[2.0], [1.0]]
 

@@ -14,7 +14,7 @@ _ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "COLUMNS": "40
 # 10 ms; whoever started them ends them when they wait for ever.
 _MEETS = """
 import os, pathlib, sys, time
-from pipelines import score_batch
+from scoreline.pipelines import score_batch
 real = score_batch.create_table
 def meet(*args):
     folder = pathlib.Path(sys.argv[1])

@@ -12,8 +12,8 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from deploy.local.kafka_broker import KAFKA_VERSION
-from pipelines import __version__
-from pipelines.flink_versions import (
+from scoreline import __version__
+from scoreline.pipelines.runners.versions import (
     BEAM_JAVA_VERSION,
     BEAM_PYTHON_VERSION,
     FLINK_MINOR,
@@ -33,13 +33,13 @@ def sdist(tmp_path_factory):
     return archive
 
 
-def test_sdist_holds_the_three_rooms_and_nothing_of_tests(sdist):
+def test_sdist_holds_one_package_and_nothing_of_tests(sdist):
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     tops = {name.split("/")[0] for name in names}
-    assert {"models", "transforms", "pipelines", "setup.py"} <= tops
-    assert not {"tests", "benchmarks", "docs", "deploy", "build"} & tops
-    assert "transforms/io/delta.py" in names
+    assert {"scoreline", "setup.py"} <= tops
+    assert not {"tests", "benchmarks", "docs", "deploy", "build", "demo", "models"} & tops
+    assert "scoreline/lake/table/scores.py" in names
 
 
 def test_sdist_installs_without_build_isolation_as_on_a_worker(sdist, tmp_path):
@@ -60,7 +60,7 @@ def test_sdist_installs_without_build_isolation_as_on_a_worker(sdist, tmp_path):
         command += ["--python", sys.executable]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    code = "import models, transforms.io.delta, pipelines.score_batch as s; print(s.__file__)"
+    code = "import scoreline.pipelines.score_batch as s; print(s.__file__)"
     where = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

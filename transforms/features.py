@@ -9,25 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.columns import select_column
-from models.conversions import RAGGED
-from models.shapes import find_bad_rows, is_list
-from models.signature import InputColumn
-from models.tensors import prepare
-
-
-class DeadRows(NamedTuple):
-    """Rows of a record batch that could not be scored, for one reason each.
-
-    Attributes:
-      rows: their positions in the record batch, increasing.
-      reasons: one for each of them.
-      step: the step at which they failed, by its label.
-    """
-
-    rows: Sequence[int]
-    reasons: Sequence[str]
-    step: str
+from scoreline.lake.elements import DeadRows
+from scoreline.models.conversions import RAGGED
+from scoreline.models.mapping import select_column
+from scoreline.models.shapes import find_bad_rows, is_list
+from scoreline.models.signature import InputColumn
+from scoreline.models.tensors import prepare
 
 
 class Features(NamedTuple):

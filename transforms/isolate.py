@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
-from models.model_error import ModelError
+from scoreline.models.errors import ModelError
 
 # A batch in which so many rows, spread over it, all fail alone for one reason is not taken apart:
 # it is the model that fails, or the whole file.
@@ -15,7 +15,7 @@ _COSTLY_PROBES = 4
 # Runs that failed so dearly are cut into so many at once: calls that succeed are cheap beside that.
 _COSTLY_WAYS = 256
 # A batch is not worth more such failures.
-_MOST_COSTLY = 32
+_MAX_COSTLY = 32
 
 Outputs = TypeVar("Outputs")
 
@@ -77,7 +77,7 @@ def isolate(
             raise
         except Exception as e:
             costly += is_costly(e)
-            if costly > _MOST_COSTLY:
+            if costly > _MAX_COSTLY:
                 raise EveryRowFails(
                     f"{costly} calls for a batch of {rows} rows failed dearly: {describe(e)}"
                 ) from e

@@ -1,4 +1,4 @@
-"""Every metric the pipelines keep, declared once: name, unit, meaning.
+"""Every metric the pipelines keep, declared once: name, unit, meaning. Works without Beam.
 
 Names carry their unit. The namespace is always `scoreline`; nothing is named after data. Times are
 wall time spent inside a step, summed over its threads and workers.
@@ -10,8 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
-
-from apache_beam.metrics import Metrics
 
 NAMESPACE = "scoreline"
 
@@ -68,12 +66,8 @@ ALL = (
 )
 
 
-class BundleMetrics:
-    """Sum metrics in plain Python during a bundle; `flush` hands them to Beam in finish_bundle.
-
-    A Beam counter costs a microsecond or two at each update and holds whole numbers only: times of
-    small batches would all round to 0 ms.
-    """
+class Tally:
+    """Sums of metrics, kept in plain Python: a notebook reads them, a Beam step flushes them."""
 
     def __init__(self) -> None:
         """Start with nothing counted."""
@@ -89,7 +83,7 @@ class BundleMetrics:
         self._values.setdefault(metric.name, []).append(value)
 
     def total(self, metric: Metric) -> float:
-        """Return what was counted and not handed on yet."""
+        """Return the sum of a counter; a step that flushes keeps only what is not flushed yet."""
         return self._counts.get(metric.name, 0)
 
     @contextmanager
@@ -100,14 +94,3 @@ class BundleMetrics:
             yield
         finally:
             self.count(metric, (time.perf_counter() - began) * 1000)
-
-    def flush(self) -> None:
-        """Hand everything to Beam and start again; fractions of 1 ms wait for the next bundle."""
-        for name, amount in self._counts.items():
-            Metrics.counter(NAMESPACE, name).inc(int(amount))
-            self._counts[name] = amount - int(amount)
-        for name, values in self._values.items():
-            distribution = Metrics.distribution(NAMESPACE, name)
-            for value in values:
-                distribution.update(value)
-        self._values = {}

@@ -26,9 +26,9 @@ from pathlib import Path
 import psutil
 
 from deploy.local.processes import GUARD, Processes, is_listening, wait_for
-from pipelines.cache import cache_folder
-from pipelines.flink_rest import FlinkRest, Slots
-from pipelines.flink_versions import FLINK_VERSION
+from scoreline.pipelines.runners.cache import cache_folder
+from scoreline.pipelines.runners.flink_rest import FlinkRest, Slots
+from scoreline.pipelines.runners.versions import FLINK_VERSION
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "build/flink"

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from deploy.local.maven import run_maven
 from deploy.local.processes import Processes, is_listening, wait_for
-from pipelines.cache import cache_folder
+from scoreline.pipelines.runners.cache import cache_folder
 
 KAFKA_VERSION = "4.1.1"
 _POM = Path(__file__).parent / "kafka_broker" / "pom.xml"

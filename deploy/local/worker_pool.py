@@ -25,7 +25,7 @@ from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 from apache_beam.runners.worker.sdk_worker import SdkHarness
 
 # A worker of a pool does not see the job's options, and so does not import its plugins.
-import transforms.sampling  # noqa: F401
+import scoreline.transforms.worker.sampling  # noqa: F401
 
 # What runs the workers: the interpreter that has Beam and this project.
 PYTHON = sys.executable

@@ -6,7 +6,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from benchmarks.data import Workload
 from benchmarks.soak_stream import JOBS, Growth, Result, find_failures, fit_growth, to_command
-from pipelines.stream_settings import StreamScoringOptions
+from scoreline.pipelines.options.stream import StreamScoringOptions
 
 FLAT = Growth(500.0, 500.0, 0.0, 0.1)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import __version__
+from scoreline import __version__
 from tests.fakes import ROOT
 
 IMAGE = ROOT / "deploy" / "image"

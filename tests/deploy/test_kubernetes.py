@@ -17,8 +17,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from pipelines.options import make_parser
-from pipelines.score_batch import parse_options
+from scoreline.pipelines.options.batch import make_parser
+from scoreline.pipelines.score_batch import parse_options
 from tests.fakes import ROOT
 
 MANIFESTS = ROOT / "deploy" / "flink" / "kubernetes"
@@ -169,7 +169,7 @@ def test_launcher_is_given_options_that_exist_and_reaches_the_cluster(name):
     (launcher,) = load(name)
     (spec,) = pod_specs(launcher)
     (container,) = spec["containers"]
-    assert container["command"] == ["python", "-m", "pipelines.score_batch"]
+    assert container["command"] == ["scoreline", "batch"]
     argv = container["args"]
     known = {flag for action in make_parser("", "")._actions for flag in action.option_strings}
     unknown = {arg.partition("=")[0] for arg in argv} - known

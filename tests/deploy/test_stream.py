@@ -14,11 +14,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from pipelines.options import make_parser
-from pipelines.stream_settings import StreamScoringOptions
+from scoreline.pipelines.options.batch import make_parser
+from scoreline.pipelines.options.stream import StreamScoringOptions
+from scoreline.transforms.isolate import _MAX_COSTLY
+from scoreline.transforms.kafka.client import DELIVERY_MS
 from tests.fakes import ROOT
-from transforms.io.kafka_client import DELIVERY_MS
-from transforms.isolate import _MOST_COSTLY
 
 FOLDER = ROOT / "deploy" / "stream"
 KUBERNETES = "1.31"
@@ -66,7 +66,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(unit, tmp_path):
     path = tmp_path / "scoreline-stream.service"
 
     def look(text):
-        path.write_text(text.replace("/opt/scoreline/bin/python", sys.executable))
+        path.write_text(text.replace("/opt/scoreline/bin/scoreline", sys.executable))
         command = [analyze, "verify", "--man=no", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
@@ -78,9 +78,9 @@ def test_systemd_finds_nothing_wrong_with_the_unit(unit, tmp_path):
 def test_unit_starts_the_job_again_but_not_when_it_is_wrong(unit):
     settings = settings_of(unit)
     command, *argv = shlex.split(settings["ExecStart"])
-    assert command.endswith("/python")
-    assert argv[:2] == ["-m", "pipelines.score_stream"]
-    given = assert_arguments_are_known(argv[2:])
+    assert command.endswith("/scoreline")
+    assert argv[:1] == ["stream"]
+    given = assert_arguments_are_known(argv[1:])
     (credential,) = re.findall(r"^LoadCredential=([\w.]+):", unit, re.M)
     assert given.kafka_config == f"%d/{credential}"
     assert settings["Restart"] == "on-failure"
@@ -91,7 +91,7 @@ def test_unit_starts_the_job_again_but_not_when_it_is_wrong(unit):
     assert settings["CapabilityBoundingSet"] == ""
     assert settings["ProtectSystem"] == "strict"
     # Longer than a batch of rows that hang, and than Kafka may take.
-    assert int(settings["WatchdogSec"]) > DELIVERY_MS / 1000 + _MOST_COSTLY * int(
+    assert int(settings["WatchdogSec"]) > DELIVERY_MS / 1000 + _MAX_COSTLY * int(
         given.batch_timeout_s
     )
     assert int(settings["TimeoutStopSec"]) > DELIVERY_MS / 1000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from scoreline.transforms.worker.sampling import SAMPLING_MS
 from tests.fakes import ROOT
-from transforms.sampling import SAMPLING_MS
 
 
 def test_a_worker_samples_often_without_the_options_of_a_job():

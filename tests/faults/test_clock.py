@@ -12,7 +12,7 @@ import time
 import pytest
 from deltalake import DeltaTable
 
-from pipelines import score_batch, table
+from scoreline.pipelines import score_batch, table
 from tests.fakes import assert_scored_whole, make_rows, read_scores, write_file, write_lake
 
 MONTH_S = 30 * 24 * 3600
@@ -96,7 +96,7 @@ def test_what_was_staged_in_the_future_is_used_as_any_other(tmp_path, model, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("transforms.io.commit.count_duplicate_keys", fail)
+        patched.setattr("scoreline.lake.table.commit.count_duplicate_keys", fail)
         score_batch.main(options)
     receipts = list((output / "_scoreline" / "receipts").glob("*/*.json"))
     assert receipts

@@ -6,9 +6,9 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from pipelines import table
+from scoreline.lake.table import commit
+from scoreline.pipelines import table
 from tests.fakes import read_scores
-from transforms.io import commit
 
 ROWS, DAYS = 900, 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from deltalake import DeltaTable
 
-from pipelines import score_batch, table
+from scoreline.pipelines import score_batch, table
 from tests.fakes import assert_scored_whole, make_rows, read_scores, write_file
 
 VALUES = {

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import score_batch, table
+from scoreline.pipelines import score_batch, table
 from tests.fakes import read_scores, write_file
 from tests.processes import run_script
 
@@ -29,9 +29,10 @@ TOTAL = DAYS * FILES * ROWS
 # Counts calls of the steps below, in all threads, and dies in the middle of the chosen one.
 SCRIPT = """
 import os, signal, sys, threading
-from pipelines import plan, score_batch
-from transforms import dead_letters, score
-from transforms.io import commit, parquet, read, receipts, shards, staged_file
+from scoreline.lake.files import shards
+from scoreline.lake.table import commit, staged_file
+from scoreline.pipelines import score_batch
+from scoreline.transforms import score, stage
 
 shards.SHARD_ROWS = 40
 die_at = int(sys.argv[1])
@@ -53,8 +54,7 @@ step(score_batch, "create_table")           # after listing
 step(score, "score_batch")                  # mid-shard
 step(staged_file.StagedFile, "write")
 step(staged_file.StagedFile, "close")       # before a file has its name
-step(parquet, "write_receipt")              # staged, no receipt
-step(dead_letters, "write_receipt")
+step(stage, "write_receipt")                # staged, no receipt: of scores or dead letters
 step(commit, "count_duplicate_keys")        # all staged, before the commit
 step(commit, "_publish_dead_letters")
 step(commit, "_commit")
@@ -123,7 +123,7 @@ def test_killed_at_any_step_a_rerun_makes_the_table_right(
     )
     assert code == 3, (out, err)
     steps = int(re.search(r"calls (\d+)", out)[1])
-    monkeypatch.setattr("transforms.io.shards.SHARD_ROWS", ROWS)
+    monkeypatch.setattr("scoreline.lake.files.shards.SHARD_ROWS", ROWS)
     counted: list[int] = []
     real = score_batch.read_counters
     monkeypatch.setattr(

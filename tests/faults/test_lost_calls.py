@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pytest
 
-from pipelines import replay, score_batch, table
+from scoreline.pipelines import replay, score_batch, table
 from tests.fakes import read_scores, run_command, write_file
 from tests.model_zoo import CRASHES, HANGS
 from tests.processes import run_script
@@ -76,7 +76,8 @@ def test_a_model_whose_every_call_hangs_ends_the_job(tmp_path, zoo):
     every = [(row, HANGS) for row in range(ROWS)]
     lake = write_days(tmp_path / "lake", every, every, every)
     ended = run_command(
-        "pipelines.score_batch",
+        "scoreline",
+        "batch",
         *options_of(lake, zoo("perilous.tflite"), tmp_path / "scores"),
         *("--batch_timeout_s=0.3", "--workers=1"),
         timeout=280,
@@ -91,7 +92,7 @@ def test_a_model_whose_every_call_hangs_ends_the_job(tmp_path, zoo):
 def test_launcher_imports_no_framework_where_the_model_has_its_own_process(tmp_path, zoo):
     lake = write_days(tmp_path / "lake", [])
     code = (
-        "import sys\nfrom pipelines import score_batch\n"
+        "import sys\nfrom scoreline.pipelines import score_batch\n"
         f"code = score_batch.main({options_of(lake, zoo('model.tflite'), tmp_path / 'scores')!r}"
         " + ['--batch_timeout_s=60'])\n"
         "print(code, [m for m in ('tensorflow', 'ai_edge_litert') if m in sys.modules])"

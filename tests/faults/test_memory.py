@@ -11,8 +11,8 @@ SCRIPT = """
 import json, resource, sys
 import numpy as np
 import pyarrow as pa
-from models.servable import load_servable
-from models.tensorflow_runtime import import_tensorflow
+from scoreline.models.servable import load_servable
+from scoreline.models.runtimes.tensorflow import import_tensorflow
 from tests.model_zoo import save_function
 
 tf = import_tensorflow()

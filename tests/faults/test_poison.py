@@ -9,7 +9,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import score_batch, table
+from scoreline.pipelines import score_batch, table
 from tests.fakes import expected_scores, make_rows, read_scores, save_model, write_file
 
 ROWS, FILES = 1500, 2

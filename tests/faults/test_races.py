@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from pipelines import score_batch, table
+from scoreline.pipelines import score_batch, table
 from tests.fakes import read_scores, write_file
 from tests.processes import race
 

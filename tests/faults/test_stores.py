@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines import replay, table
+from scoreline.pipelines import replay, table
 from tests.fakes import store_that_is_away
 
 

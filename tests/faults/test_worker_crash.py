@@ -9,7 +9,7 @@ import time
 
 import psutil
 
-from pipelines import score_batch, table
+from scoreline.pipelines import score_batch, table
 from tests.fakes import ROOT, assert_scored_whole, write_lake
 
 
@@ -19,7 +19,7 @@ def test_killed_worker_process_fails_the_job_and_never_shortens_a_partition(tmp_
     options = [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={output}"]
     job = subprocess.Popen(
         [
-            *(sys.executable, "-m", "pipelines.score_batch", *options),
+            *(sys.executable, "-m", "scoreline", "batch", *options),
             *("--workers=2", "--direct_running_mode=multi_processing"),
         ],
         cwd=ROOT,

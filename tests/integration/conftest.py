@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from deploy.local.kafka_broker import missing_tools
-from pipelines.cache import cache_folder
+from scoreline.pipelines.runners.cache import cache_folder
 from tests.fakes import ROOT
 from tests.kafka import make_topics, start_broker
 
@@ -85,7 +85,7 @@ def start_stream(tmp_path):
         # A file, not a pipe: nobody reads while it runs, and a full pipe would hold it up.
         with (tmp_path / "printed.txt").open("a") as printed:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.score_stream", *arguments],
+                [sys.executable, "-m", "scoreline", "stream", *arguments],
                 cwd=ROOT,
                 env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "COLUMNS": "400"},
                 stdout=printed,

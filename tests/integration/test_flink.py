@@ -15,8 +15,8 @@ from apache_beam.portability.api import beam_fn_api_pb2_grpc
 
 from deploy.local import worker_pool
 from deploy.local.processes import free_ports, wait_for
-from pipelines import score_batch, table
-from pipelines.flink_versions import FLINK_VERSION
+from scoreline.pipelines import score_batch, table
+from scoreline.pipelines.runners.versions import FLINK_VERSION
 from tests.fakes import read_scores, write_file
 from tests.flink import Job, kill_workers, require_flink, start_cluster
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
-from models.model_process import ModelProcess
-from pipelines import score_batch, score_stream
+from scoreline.models.process import ModelProcess
+from scoreline.pipelines import score_batch, score_stream
 from tests.fakes import read_scores, write_file
 from tests.kafka import (
     Feed,
@@ -405,7 +405,7 @@ def test_batch_timeout_gives_the_model_its_own_process_and_changes_no_score(
         started.append(options["batch_timeout_s"])
         return ModelProcess(*args, **options)
 
-    monkeypatch.setattr("transforms.score.ModelProcess", start)
+    monkeypatch.setattr("scoreline.transforms.scoring.ModelProcess", start)
     send(make_producer(broker.address), topics[0], as_json(rows(0, 500)))
     assert score_stream.main(stream_arguments("--until_end", batch_timeout_s=60)) == 0
     assert started == [60.0]

@@ -29,7 +29,7 @@ from cryptography.x509.oid import NameOID
 
 from deploy.local.kafka_broker import Broker, fetch_jars
 from deploy.local.processes import free_ports
-from pipelines import score_stream
+from scoreline.pipelines import score_stream
 from tests.kafka import (
     Feed,
     as_json,
@@ -210,7 +210,9 @@ def test_password_and_certificates_come_from_a_file(
 def test_who_is_not_let_in_is_told_why_before_the_first_record(
     secured, stream_arguments, client_file, capfd, monkeypatch, settings, code, told
 ):
-    monkeypatch.setattr("pipelines.stream_access._QUICK_SECONDS", 3.0)  # for a broker to answer
+    monkeypatch.setattr(
+        "scoreline.pipelines.plan.access._QUICK_SECONDS", 3.0
+    )  # for a broker to answer
     config = client_file(**settings)
     assert score_stream.main(stream_arguments(brokers=secured.tls, kafka_config=config)) == code
     printed = capfd.readouterr()

@@ -12,7 +12,16 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from pipelines import score_stream
+from scoreline.lake.elements import UNKNOWN_ROWS, BatchKey, Shard
+from scoreline.pipelines import score_stream
+from scoreline.transforms.kafka.client import Connection, commit
+from scoreline.transforms.kafka.holding import holding_of
+from scoreline.transforms.kafka.positions import Positions
+from scoreline.transforms.kafka.producer import WriteSpec
+from scoreline.transforms.kafka.reader import Reader, Reading, ReadSpec
+from scoreline.transforms.kafka.records import KEY, OFFSET, PARTITION, TIME_MS, TOPIC
+from scoreline.transforms.kafka.registry import Registry
+from scoreline.transforms.kafka.write import _WriteDoFn
 from tests.fakes import read_scores, store_that_is_away
 from tests.kafka import (
     Feed,
@@ -32,31 +41,14 @@ from tests.kafka import (
 )
 from tests.processes import run_script
 from tests.registry import run_registry
-from transforms.elements import UNKNOWN_ROWS, BatchKey, Shard
-from transforms.io.holding import holding_of
-from transforms.io.kafka import (
-    KEY,
-    OFFSET,
-    PARTITION,
-    TIME_MS,
-    TOPIC,
-    Reader,
-    Reading,
-    ReadSpec,
-)
-from transforms.io.kafka_client import Connection, commit
-from transforms.io.kafka_positions import Positions
-from transforms.io.kafka_producer import WriteSpec
-from transforms.io.kafka_sink import _WriteDoFn
-from transforms.io.schema_registry import Registry
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 RECORDS = 20_000
 # Dies when the first file is in the table, and Kafka does not know yet.
 _DIES_BEFORE_THE_OFFSETS = """
 import os, signal, sys
-from pipelines import score_stream
-from transforms.io import kafka_producer
+from scoreline.pipelines import score_stream
+from scoreline.transforms.kafka import producer as kafka_producer
 kafka_producer.commit = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
 sys.exit(score_stream.main(sys.argv[1:]))
 """
@@ -201,7 +193,7 @@ def test_a_table_that_cannot_be_written_ends_the_job_and_nothing_is_lost(
     def fail(*args, **kwargs):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("transforms.io.delta_append.StagedFile", fail)
+    monkeypatch.setattr("scoreline.transforms.kafka.append.StagedFile", fail)
     assert score_stream.main(arguments) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert records_done(broker, topics) == 0
@@ -269,7 +261,7 @@ def test_a_reader_begins_where_the_group_is_and_not_where_the_runner_was(broker,
 
 def test_offsets_of_silent_partitions_are_committed_again(broker, topics, monkeypatch):
     """Kafka forgets them else, days later: that a commit came is seen in its own topic."""
-    monkeypatch.setattr("transforms.io.kafka._KEEP_SECONDS", 0.0)
+    monkeypatch.setattr("scoreline.transforms.kafka.reader._KEEP_SECONDS", 0.0)
     send(make_producer(broker.address), topics[0], as_json(rows(0, 10)), partition=0)
     group = f"group-of-{topics[0]}"
     spec = ReadSpec(connection=Connection(brokers=broker.address), topic=topics[0], group=group)
@@ -286,7 +278,7 @@ def test_offsets_of_silent_partitions_are_committed_again(broker, topics, monkey
         reader.keep_offsets()
         assert count_of(broker.address, "__consumer_offsets") == commits + 3
         assert records_of(broker, topics) == {0: 4, 1: 0}
-        monkeypatch.setattr("transforms.io.kafka._KEEP_SECONDS", 3600.0)
+        monkeypatch.setattr("scoreline.transforms.kafka.reader._KEEP_SECONDS", 3600.0)
         reader.keep_offsets()
         reader.keep_offsets()  # not within the hour
         assert count_of(broker.address, "__consumer_offsets") == commits + 4

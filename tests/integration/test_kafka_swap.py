@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from models.versions import digest_model
+from scoreline.models.artifact import digest_model
 from tests.kafka import (
     as_json,
     committed,

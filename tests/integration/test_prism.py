@@ -14,7 +14,8 @@ pytestmark = pytest.mark.prism
 def test_prism_gives_the_same_rows(tmp_path, prism, model):
     lake = write_lake(tmp_path / "lake", days=3)
     ended = run_command(
-        "pipelines.score_batch",
+        "scoreline",
+        "batch",
         f"--input={lake}",
         f"--model={model}",
         "--keys=id",

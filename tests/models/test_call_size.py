@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.call_size import CallSize
+from scoreline.models.call_size import CallSize
 
 
 def settle(size, seconds_per_row):

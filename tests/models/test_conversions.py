@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.conversions import CONVERSIONS, convert, converted_type, parse_conversion
+from scoreline.models.conversions import CONVERSIONS, convert, converted_type, parse_conversion
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 MOMENTS = st.datetimes(*(datetime.datetime.fromisoformat(f"{y}-01-01") for y in (1900, 2200)))

@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.formats import format_of
-from models.model_error import ModelError
-from models.servable import load_servable
-from models.signature import InputColumn, TensorSpec
-from models.tensorflow_runtime import import_tensorflow
-from models.versions import digest_model
+from scoreline.models.artifact import digest_model, model_format_of
+from scoreline.models.errors import ModelError
+from scoreline.models.runtimes.tensorflow import import_tensorflow
+from scoreline.models.servable import load_servable
+from scoreline.models.signature import InputColumn, TensorSpec
 from tests.model_zoo import op_library, save_function
 
 RNG = np.random.default_rng(7)
@@ -89,7 +88,7 @@ def test_signatures_of_examples_take_columns_or_serialized_records(zoo, kind):
 def test_litert_never_imports_tensorflow(zoo):
     code = (
         "import sys, pyarrow as pa\n"
-        "from models.servable import load_servable\n"
+        "from scoreline.models.servable import load_servable\n"
         f"s = load_servable({zoo('model.tflite')!r})\n"
         "one = pa.array([1.0], pa.float32())\n"
         "print(s.predict({'a': one, 'b': one}, 1)['y'].to_pylist())\n"
@@ -215,10 +214,10 @@ def test_ragged_components_take_the_lists_of_a_column(tmp_path):
 
 
 def test_formats_are_told_by_what_is_there(zoo, tmp_path):
-    assert format_of(zoo("module")) == "SavedModel"
-    assert format_of(zoo("model.keras")) == "Keras"
-    assert format_of(zoo("model.tflite")) == "LiteRT"
-    assert format_of(str(tmp_path)) is None
+    assert model_format_of(zoo("module")) == "SavedModel"
+    assert model_format_of(zoo("model.keras")) == "Keras"
+    assert model_format_of(zoo("model.tflite")) == "LiteRT"
+    assert model_format_of(str(tmp_path)) is None
     (tmp_path / "model.h5").write_bytes(b"x")
     with pytest.raises(FileNotFoundError, match=r"a \.keras or a \.tflite file, got .*model\.h5"):
         digest_model(str(tmp_path / "model.h5"))
@@ -291,8 +290,8 @@ def test_keras_2_model_is_loaded_without_its_optimizer_and_is_not_touched(zoo):
     code = (
         "import sys, pyarrow as pa\n"
         "sys.modules['tf_keras'] = None\n"
-        "from models.servable import load_servable\n"
-        "from models.tensorflow_runtime import import_tensorflow\n"
+        "from scoreline.models.servable import load_servable\n"
+        "from scoreline.models.runtimes.tensorflow import import_tensorflow\n"
         "path = sys.argv[1]\n"
         "try:\n"
         "    import_tensorflow().saved_model.load(path)\n"

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from models.inspection import inspect_model
-from models.model_error import ModelError
-from models.servable import load_servable
-from models.tensorflow_runtime import import_tensorflow
+from scoreline.models.errors import ModelError
+from scoreline.models.inspection import inspect_model
+from scoreline.models.runtimes.tensorflow import import_tensorflow
+from scoreline.models.servable import load_servable
 from tests.model_zoo import save_function
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.model_error import ModelError
-from models.servable import Servable, load_servable, shared_servable
-from models.signature import Signature, TensorSpec
-from models.tensorflow_runtime import import_tensorflow
-from models.versions import digest_model
+from scoreline.models.artifact import digest_model
+from scoreline.models.errors import ModelError
+from scoreline.models.runtimes.tensorflow import import_tensorflow
+from scoreline.models.servable import Servable, load_servable, shared_servable
+from scoreline.models.signature import Signature, TensorSpec
 from tests.fakes import expected_scores, make_rows, run_command
 
 
@@ -128,10 +128,10 @@ def test_output_that_is_not_one_entry_for_each_row_is_found_when_it_is_loaded(tm
 
 
 def test_inspecting_prints_the_signature_and_never_imports_keras(model):
-    ended = run_command("models.servable", model, "serving_default", "{}")
+    ended = run_command("scoreline.models.servable", model, "serving_default", "{}")
     assert ended.code == 0, ended.err
     assert Signature.from_json(ended.out) == load_servable(model).signature
-    refused = run_command("models.servable", model, "other", "{}")
+    refused = run_command("scoreline.models.servable", model, "other", "{}")
     assert refused.code == 2
     assert "has no signature 'other'" in refused.err
 
@@ -139,8 +139,8 @@ def test_inspecting_prints_the_signature_and_never_imports_keras(model):
 def test_tensorflow_is_imported_without_keras_and_keras_still_imports_afterwards():
     code = (
         "import sys, json\n"
-        "from models.tensorflow_runtime import import_tensorflow\n"
-        "import models.servable\n"
+        "from scoreline.models.runtimes.tensorflow import import_tensorflow\n"
+        "import scoreline.models.servable\n"
         "before = 'tensorflow' in sys.modules\n"
         "tf = import_tensorflow()\n"
         "during = 'keras.src' in sys.modules\n"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.shapes import find_bad_rows, is_list, map_values, to_dense, to_lists
-from models.signature import InputColumn, TensorSpec
-from models.tensors import prepare, to_values
+from scoreline.models.shapes import find_bad_rows, is_list, map_values, to_dense, to_lists
+from scoreline.models.signature import InputColumn, TensorSpec
+from scoreline.models.tensors import prepare, to_values
 
 KINDS = st.sampled_from([pa.list_, pa.large_list])
 ROWS = st.lists(st.lists(st.integers(-99, 99), max_size=5), max_size=8)

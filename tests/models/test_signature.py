@@ -3,7 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from models.signature import Signature, TensorSpec, find_unsupported, fits, parse_value
+from scoreline.models.signature import Signature, TensorSpec, find_unsupported, fits, parse_value
 
 X = TensorSpec("x", "float32", (None,))
 SIGNATURE = Signature("serving_default", (X,), (TensorSpec("score", "float32", (None, 1)),))

@@ -6,9 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.saved_model import to_tensor
-from models.signature import InputColumn, TensorSpec
-from models.tensors import StringCodes, fill_nulls, output_type, prepare, to_column, to_values
+from scoreline.models.runtimes.saved_model import to_tensor
+from scoreline.models.signature import InputColumn, TensorSpec
+from scoreline.models.tensors import (
+    StringCodes,
+    fill_nulls,
+    output_type,
+    prepare,
+    to_column,
+    to_values,
+)
 from tests.strategies import number_columns, text_columns
 
 TEXT = InputColumn(TensorSpec("s", "string", (None,)), "s")

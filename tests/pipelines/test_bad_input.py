@@ -294,7 +294,7 @@ def test_full_disk_while_staging_publishes_what_fits_and_fails_the_rest(
 
 def test_file_that_changes_while_it_is_scored_fails_its_partition(score, tmp_path, monkeypatch):
     root = write_lake(tmp_path / "lake", days=2, files=1)
-    from pipelines import score_batch
+    from scoreline.pipelines import score_batch
 
     real = score_batch.create_table
 

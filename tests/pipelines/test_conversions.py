@@ -6,7 +6,7 @@ import decimal
 
 import pyarrow as pa
 
-from models.tensorflow_runtime import import_tensorflow
+from scoreline.models.runtimes.tensorflow import import_tensorflow
 from tests.fakes import read_scores, write_file
 from tests.model_zoo import save_function
 

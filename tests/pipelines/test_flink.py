@@ -11,7 +11,8 @@ from apache_beam.options.pipeline_options import (
 )
 
 from deploy.local.processes import free_ports
-from pipelines.flink import (
+from scoreline.pipelines.options.runner import runner_name
+from scoreline.pipelines.runners.flink import (
     Placement,
     absolute_path,
     complete_arguments,
@@ -20,10 +21,9 @@ from pipelines.flink import (
     name_job,
     spread,
 )
-from pipelines.flink_job import Runs, _why_restarted, root_cause
-from pipelines.flink_rest import FlinkRest, Slots
-from pipelines.runners import runner_name
-from pipelines.score_batch import find_unknown_options
+from scoreline.pipelines.runners.flink_job import Runs, _why_restarted, root_cause
+from scoreline.pipelines.runners.flink_rest import FlinkRest, Slots
+from scoreline.pipelines.score_batch import find_unknown_options
 
 SDK_TRACE = """org.apache.flink.runtime.JobException: Recovery is suppressed by FixedDelayRestart
 \tat org.apache.flink.runtime.executiongraph.ExecutionFailureHandler.handle(X.java:1)
@@ -31,13 +31,14 @@ Caused by: java.util.concurrent.ExecutionException: RuntimeException: Error rece
 SDK harness for instruction 5: Traceback (most recent call last):
   File "apache_beam/runners/common.py", line 1498, in process
     return self.do_fn_invoker.invoke_process(windowed_value)
-transforms.score.ModelFails: The model fails on every row of two batches: no kernel
+scoreline.transforms.score.ModelFails: The model fails on every row of two batches: no kernel
 
 During handling of the above exception, another exception occurred:
 
 Traceback (most recent call last):
   File "apache_beam/runners/worker/sdk_worker.py", line 313, in _execute
-transforms.score.ModelFails: The model fails on every row of two batches: no kernel [while running \
+scoreline.transforms.score.ModelFails: The model fails on every row of two batches: no kernel \
+[while running \
 'Score/Predict']
 
 \tat org.apache.beam.runners.fnexecution.control.FnApiControlClient.onNext(F.java:177)
@@ -56,8 +57,8 @@ resources.
     [
         (
             SDK_TRACE,
-            "transforms.score.ModelFails: The model fails on every row of two batches: no kernel "
-            "[while running 'Score/Predict']",
+            "scoreline.transforms.score.ModelFails: The model fails on every row of two batches: "
+            "no kernel [while running 'Score/Predict']",
         ),
         (
             JAVA_TRACE,

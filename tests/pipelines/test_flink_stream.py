@@ -7,9 +7,11 @@ from collections import Counter
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.flink import complete_arguments
-from pipelines.flink_rest import FlinkRest
-from pipelines.flink_stream import (
+from scoreline.pipelines.options.problems import BadOptions
+from scoreline.pipelines.options.stream import StreamScoringSettings
+from scoreline.pipelines.runners.flink import complete_arguments
+from scoreline.pipelines.runners.flink_rest import FlinkRest
+from scoreline.pipelines.runners.flink_stream import (
     find_stream_problems,
     hand_over_at_once,
     key_group,
@@ -18,10 +20,8 @@ from pipelines.flink_stream import (
     spread_keys,
     stream_defaults,
 )
-from pipelines.score_batch import find_unknown_options
-from pipelines.score_stream import parse_options
-from pipelines.settings import BadOptions
-from pipelines.stream_settings import StreamScoringSettings
+from scoreline.pipelines.score_batch import find_unknown_options
+from scoreline.pipelines.score_stream import parse_options
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_damaged_first_file_does_not_keep_the_schema_from_being_inferred(score, 
 
 def test_file_that_changes_after_planning_fails_its_partition(score, tmp_path, monkeypatch):
     root, _ = write_dataset(tmp_path / "lake", "csv", days=2)
-    from pipelines import score_batch
+    from scoreline.pipelines import score_batch
 
     real = score_batch.create_table
 
@@ -301,7 +301,7 @@ def test_delta_table_while_it_is_written_to_keeps_the_version_that_was_planned(
     score, tmp_path, monkeypatch
 ):
     root, _ = write_dataset(tmp_path / "lake", "delta", days=1, files=1)
-    from pipelines import score_batch
+    from scoreline.pipelines import score_batch
 
     real = score_batch.create_table
 
@@ -445,8 +445,8 @@ def test_wrong_allow_missing_is_refused(score):
 
 
 def test_run_id_of_a_plain_run_is_the_one_it_always_had(tmp_path):
-    from pipelines.plan import _configuration
-    from pipelines.settings import BatchScoringSettings
+    from scoreline.pipelines.options.batch import BatchScoringSettings
+    from scoreline.pipelines.plan.batch import _configuration
 
     settings = BatchScoringSettings(input="i", output="o", model="m", keys=("id",))
     assert list(_configuration(settings, "sha256:0", None)) == [
@@ -466,7 +466,8 @@ def test_worker_processes_read_other_formats_too(tmp_path, model):
 
     root, rows = write_dataset(tmp_path / "lake", "tfrecord", days=2)
     ended = run_command(
-        "pipelines.score_batch",
+        "scoreline",
+        "batch",
         f"--input={root}",
         f"--model={model}",
         "--keys=id",
@@ -500,10 +501,10 @@ def test_empty_records_files_are_published_as_empty_with_a_schema(score, tmp_pat
 def test_progress_counts_shards_where_rows_are_not_known(tmp_path, model):
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from pipelines.plan import make_plan
-    from pipelines.progress import _Staged
-    from pipelines.runners import read_signature
-    from pipelines.settings import BatchScoringSettings
+    from scoreline.pipelines.options.batch import BatchScoringSettings
+    from scoreline.pipelines.plan.batch import make_plan
+    from scoreline.pipelines.report.progress import _Staged
+    from scoreline.pipelines.runners.runner import read_signature
 
     root, _ = write_dataset(tmp_path / "lake", "tfrecord", days=2)
     options = PipelineOptions(

@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from pipelines import inspect_model
+from scoreline.pipelines import inspect_model
 from tests.fakes import Ended, expected_scores, make_rows, save_model, write_file
 
 

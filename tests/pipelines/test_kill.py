@@ -14,8 +14,8 @@ from tests.processes import race, run_script
 # Runs the command with one function replaced; the process then dies by SIGKILL at that point.
 DIES = """
 import os, signal, sys
-from pipelines import score_batch
-from transforms.io import commit, parquet
+from scoreline.pipelines import score_batch
+from scoreline.lake.table import commit; from scoreline.lake.files import parquet
 
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -57,7 +57,7 @@ def test_killed_run_published_whole_partitions_only_and_a_rerun_completes_the_ta
     assert half.num_rows == 300 * committed.get(point, 3)
     assert half["date"].value_counts().field("counts").to_pylist() == [300] * (half.num_rows // 300)
 
-    again = run_command("pipelines.score_batch", *arguments(lake, model, output))
+    again = run_command("scoreline", "batch", *arguments(lake, model, output))
 
     assert again.code == 0, again.err
     assert_scored_whole(lake, output)

@@ -11,10 +11,10 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.pipeline import PipelineVisitor
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines.plan import make_plan
-from pipelines.runners import make_runner, read_signature, workers_share_process
-from pipelines.score_batch import build
-from pipelines.settings import BatchScoringSettings
+from scoreline.pipelines.options.batch import BatchScoringSettings
+from scoreline.pipelines.plan.batch import make_plan
+from scoreline.pipelines.runners.runner import make_runner, read_signature, workers_share_process
+from scoreline.pipelines.score_batch import build
 from tests.fakes import ROOT, assert_scored_whole, run_command
 
 LABELS = [
@@ -27,7 +27,7 @@ LABELS = [
     "MatchShards/SpreadShards",
     "MergeReceipts",
     "ReadRecordBatches",
-    "ReadRecordBatches/ReadParquet",
+    "ReadRecordBatches/ReadShard",
     "Score",
     "Score/Predict",
     "StageDeadLetters",
@@ -71,7 +71,7 @@ def _labels_of(pipeline):
 
 def test_importing_the_command_imports_neither_tensorflow_nor_keras():
     code = (
-        "import sys, pipelines.score_batch, pipelines.run_local\n"
+        "import sys, scoreline.pipelines.score_batch, demo.run_local\n"
         "print([m for m in ('tensorflow', 'keras', 'tfx_bsl', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -84,8 +84,8 @@ def test_launcher_of_remote_workers_reads_the_signature_in_another_process(lake,
     code = f"""
 import sys
 from apache_beam.options.pipeline_options import PipelineOptions
-from pipelines.runners import read_signature
-from pipelines.settings import BatchScoringSettings
+from scoreline.pipelines.runners.runner import read_signature
+from scoreline.pipelines.options.batch import BatchScoringSettings
 options = PipelineOptions(["--input={lake}", "--model={model}", "--keys=id", "--output=o",
     "--runner=FlinkRunner", "--environment_type=EXTERNAL"])
 settings = BatchScoringSettings.from_options(options)
@@ -115,7 +115,8 @@ def test_prism_without_its_binary_is_refused(score):
 
 def test_worker_processes_give_the_same_rows(tmp_path, lake, model):
     ended = run_command(
-        "pipelines.score_batch",
+        "scoreline",
+        "batch",
         f"--input={lake}",
         f"--model={model}",
         "--keys=id",
@@ -129,7 +130,7 @@ def test_worker_processes_give_the_same_rows(tmp_path, lake, model):
 
 
 def test_help_is_grouped_and_short():
-    ended = run_command("pipelines.score_batch", "--help")
+    ended = run_command("scoreline", "batch", "--help")
     assert ended.code == 0
     for group in ("what is scored:", "with which model:", "where scores go:", "how it runs:"):
         assert group in ended.out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.progress import pause_after
+from scoreline.pipelines.report.progress import pause_after
 
 
 def test_a_slow_look_at_the_staged_files_is_not_repeated_at_once():

@@ -4,7 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import replay, table
+from scoreline.lake.table import merge
+from scoreline.pipelines import replay, table
 from tests.fakes import (
     Ended,
     assert_scored_whole,
@@ -13,7 +14,6 @@ from tests.fakes import (
     save_model,
     write_file,
 )
-from transforms.io import merge
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from models.tensorflow_runtime import import_tensorflow
+from scoreline.models.runtimes.tensorflow import import_tensorflow
 from tests.fakes import (
     assert_scored_whole,
     make_rows,

@@ -8,14 +8,14 @@ import signal
 import pyarrow as pa
 import pytest
 
-from pipelines import score_batch
+from scoreline.pipelines import score_batch
+from scoreline.transforms import metrics
 from tests.fakes import assert_scored_whole, make_rows, save_model, write_file, write_lake
 from tests.pipelines.test_kill import DIES, arguments
 from tests.processes import run_script
-from transforms import metrics
 
 # One shard per file: rows beyond the first file do not fit in a shard with it.
-SMALL_SHARDS = "from transforms.io import shards; shards.SHARD_ROWS = 100\n"
+SMALL_SHARDS = "from scoreline.lake.files import shards; shards.SHARD_ROWS = 100\n"
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def killed(tmp_path, model):
 @pytest.fixture
 def rerun(monkeypatch, model):
     """Run again and return the rows that were read."""
-    monkeypatch.setattr("transforms.io.shards.SHARD_ROWS", 100)
+    monkeypatch.setattr("scoreline.lake.files.shards.SHARD_ROWS", 100)
     read: list[int] = []
     real = score_batch.read_counters
 
@@ -81,7 +81,9 @@ def test_a_job_that_the_runner_restarts_finds_what_its_first_attempt_staged(
     lake, output, receipts = killed
     receipts[0].unlink()
     # As in a restart: when the job was planned nothing was staged.
-    monkeypatch.setattr("pipelines.plan.split_staged", lambda output, shards: (shards, []))
+    monkeypatch.setattr(
+        "scoreline.pipelines.plan.batch.split_staged", lambda output, shards: (shards, [])
+    )
     real = score_batch.build
     monkeypatch.setattr(
         score_batch,
@@ -139,7 +141,7 @@ def test_dead_letters_of_a_staged_shard_are_kept_with_it(tmp_path, rerun, monkey
         raise RuntimeError("killed before the commit")
 
     with monkeypatch.context() as patch:
-        patch.setattr("transforms.io.commit.commit_partition", fail)
+        patch.setattr("scoreline.transforms.commit.commit_partition", fail)
         assert rerun(tmp_path / "lake", output, *options)[0] == 1
     assert rerun(tmp_path / "lake", output, *options) == (3, 0)
     from tests.fakes import read_scores

@@ -9,9 +9,10 @@ from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTr
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.core import RestrictionProvider
 
-from pipelines.runners import let_runner_wait, make_runner
-from pipelines.score_batch import read_counters
-from transforms import metrics
+from scoreline.pipelines.runners.runner import let_runner_wait, make_runner
+from scoreline.pipelines.score_batch import read_counters
+from scoreline.transforms import metrics
+from scoreline.transforms.bundle_metrics import BundleMetrics
 
 BUNDLES = 400
 
@@ -29,7 +30,7 @@ class _OnePerBundle(beam.DoFn, RestrictionProvider):
         return restriction.size()
 
     def setup(self):
-        self._metrics = metrics.BundleMetrics()
+        self._metrics = BundleMetrics()
 
     def process(self, element, tracker=beam.DoFn.RestrictionParam()):  # noqa: B008
         at = tracker.current_restriction().start

@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from models import servable
-from models.servable import load_servable
-from models.tensorflow_runtime import import_tensorflow
-from pipelines import __version__
+from scoreline import __version__
+from scoreline.lake.files import shards
+from scoreline.models import servable
+from scoreline.models.runtimes.tensorflow import import_tensorflow
+from scoreline.models.servable import load_servable
 from tests.fakes import (
     expected_scores,
     make_rows,
@@ -22,7 +23,6 @@ from tests.fakes import (
     write_lake,
 )
 from tests.model_zoo import save_function
-from transforms.io import shards
 
 
 def by_id(table, column="score"):

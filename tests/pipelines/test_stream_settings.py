@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines import score_stream
-from pipelines.score_batch import find_unknown_options
-from pipelines.score_stream import _without_start, parse_options
-from pipelines.settings import BadOptions, Passing
-from pipelines.stream_plan import choose_model, make_swap_spec
-from pipelines.stream_settings import StreamScoringSettings
-from pipelines.supervise import is_failure, next_pause
+from scoreline.pipelines import score_stream
+from scoreline.pipelines.options.problems import BadOptions, Passing
+from scoreline.pipelines.options.stream import StreamScoringSettings
+from scoreline.pipelines.plan.stream import choose_model, make_swap_spec
+from scoreline.pipelines.score_batch import find_unknown_options
+from scoreline.pipelines.score_stream import _without_start, parse_options
+from scoreline.pipelines.supervise import is_failure, next_pause
 from tests.fakes import run_command
 
 GIVEN = [
@@ -212,6 +212,6 @@ def test_of_a_watched_folder_the_version_that_serves_is_begun_with(tmp_path):
 
 
 def test_a_batch_job_watches_no_model():
-    ended = run_command("pipelines.score_batch", "--watch_model_s=1")
+    ended = run_command("scoreline", "batch", "--watch_model_s=1")
     assert ended.code == 2
     assert "unknown option --watch_model_s" in ended.err

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from pipelines import table
+from scoreline.pipelines import table
 from tests.fakes import (
     Ended,
     assert_scored_whole,

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pyarrow as pa
 from hypothesis import given
 
-from models.signature import InputColumn, TensorSpec
+from scoreline.models.signature import InputColumn, TensorSpec
+from scoreline.transforms.features import build_features
 from tests.strategies import record_batches
-from transforms.features import build_features
 
 INPUTS = [
     InputColumn(TensorSpec("x", "float32", (None,)), "x"),

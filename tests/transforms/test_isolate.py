@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.model_error import ModelError
-from transforms.isolate import EveryRowFails, isolate
+from scoreline.models.errors import ModelError
+from scoreline.transforms.isolate import EveryRowFails, isolate
 
 
 class Model:

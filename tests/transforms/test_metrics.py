@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import apache_beam as beam
 import pytest
 from apache_beam.metrics import MetricsFilter
 
-from transforms import metrics
+from scoreline.transforms import bundle_metrics, metrics
+from scoreline.transforms.bundle_metrics import BundleMetrics
+from tests.fakes import ROOT
 
 
 def test_names_carry_their_unit_and_are_unique():
@@ -20,8 +25,8 @@ def test_names_carry_their_unit_and_are_unique():
 def test_fractions_of_a_millisecond_are_not_lost_between_bundles(monkeypatch):
     counted = []
     counter = type("Counter", (), {"inc": lambda self, n: counted.append(n)})()
-    monkeypatch.setattr(metrics.Metrics, "counter", lambda *_: counter)
-    kept = metrics.BundleMetrics()
+    monkeypatch.setattr(bundle_metrics.Metrics, "counter", lambda *_: counter)
+    kept = BundleMetrics()
     for _ in range(10):
         kept.count(metrics.READ_MS, 0.4)
         kept.flush()
@@ -30,7 +35,7 @@ def test_fractions_of_a_millisecond_are_not_lost_between_bundles(monkeypatch):
 
 class _CountDoFn(beam.DoFn):
     def setup(self):
-        self._metrics = metrics.BundleMetrics()
+        self._metrics = BundleMetrics()
 
     def process(self, rows):
         self._metrics.count(metrics.ROWS_READ, rows)
@@ -50,3 +55,11 @@ def test_counts_reach_beam():
     assert [(c.key.metric.name, c.committed) for c in found["counters"]] == [("rows_read", 5)]
     distribution = found["distributions"][0].committed
     assert (distribution.sum, distribution.count) == (5, 2)
+
+
+def test_scoring_a_record_batch_imports_no_beam():
+    code = "import sys, scoreline.transforms.scoring; print('apache_beam' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"

@@ -10,15 +10,16 @@ from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.servable import shared_servable
-from models.signature import InputColumn
-from models.versions import digest_model
+from scoreline.lake.elements import BatchKey, Piece, Shard
+from scoreline.lake.table.letters import locate_row
+from scoreline.models.artifact import digest_model
+from scoreline.models.servable import shared_servable
+from scoreline.models.signature import InputColumn
+from scoreline.transforms.metrics import Tally
+from scoreline.transforms.score import Score
+from scoreline.transforms.scoring import ScoreSpec, score_batch
 from tests.fakes import expected_scores, make_rows, save_model
 from tests.strategies import record_batches
-from transforms.dead_letters import locate_row
-from transforms.elements import BatchKey, Piece, Shard
-from transforms.metrics import BundleMetrics
-from transforms.score import Score, ScoreSpec, score_batch
 
 
 def spec_of(model, **changes):
@@ -52,9 +53,7 @@ def test_batch_boundaries_do_not_change_scores(model, cuts):
     edges = [0, *sorted(cuts), 200]
     got = {}
     for start, stop in itertools.pairwise(edges):
-        scored, dead = score_batch(
-            batch.slice(start, stop - start), servable, spec, BundleMetrics()
-        )
+        scored, dead = score_batch(batch.slice(start, stop - start), servable, spec, Tally())
         assert not dead
         got.update(zip(scored["id"].to_pylist(), scored["late"].to_pylist(), strict=True))
     wanted = expected_scores(table)
@@ -66,7 +65,7 @@ def test_batch_boundaries_do_not_change_scores(model, cuts):
 @given(batch=record_batches())
 def test_rows_in_are_rows_scored_and_rows_dead(model, batch):
     servable, spec = spec_of(model, carried=("b",))
-    scored, dead = score_batch(batch, servable, spec, BundleMetrics())
+    scored, dead = score_batch(batch, servable, spec, Tally())
     assert scored.num_rows + sum(len(d.rows) for d in dead) == batch.num_rows
     assert scored.schema.names == ["b", "late", "model_digest"]
 
@@ -74,7 +73,7 @@ def test_rows_in_are_rows_scored_and_rows_dead(model, batch):
 def test_rows_that_are_null_and_rows_of_a_failing_call_leave_apart(tmp_path):
     servable, spec = spec_of(save_model(tmp_path / "strict", limit=10.0))
     table = make_rows(0, 4).set_column(1, "x", pa.array([1, None, 99, 2], pa.float32()))
-    scored, dead = score_batch(batch_of(table), servable, spec, BundleMetrics())
+    scored, dead = score_batch(batch_of(table), servable, spec, Tally())
     assert scored["id"].to_pylist() == [0, 3]
     assert [(list(d.rows), d.step) for d in dead] == [([1], "BuildFeatures"), ([2], "Predict")]
     assert dead[1].reasons[0].startswith("InvalidArgumentError: ")
@@ -90,7 +89,7 @@ def test_neighbours_of_rows_that_fail_get_the_scores_of_a_clean_run(strict_model
         for i, v in enumerate(clean["x"].to_pylist())
     ]
     table = clean.set_column(1, "x", pa.array(x, pa.float32()))
-    scored, dead = score_batch(batch_of(table), servable, spec, BundleMetrics())
+    scored, dead = score_batch(batch_of(table), servable, spec, Tally())
     assert {row for d in dead for row in d.rows} == bad | missing
     wanted = expected_scores(clean)
     assert scored["id"].to_pylist() == [i for i in wanted if i not in bad | missing]

@@ -1,0 +1,19 @@
+"""Top-level columns that paths into structs begin in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+
+def column_of(schema: pa.Schema, path: str) -> str:
+    """Return the top-level column that a path begins in."""
+    while path not in schema.names and "." in path:
+        path = path.rpartition(".")[0]
+    return path
+
+
+def top_columns(schema: pa.Schema, paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the top-level columns that paths begin in, in order, each once."""
+    return tuple(dict.fromkeys(column_of(schema, path) for path in paths))

@@ -1,0 +1,62 @@
+"""Shard → record batches, whatever the format of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+from pyarrow import fs
+
+from scoreline.lake.elements import Shard
+from scoreline.lake.files.data_file import Limits, ReadSpec
+from scoreline.lake.files.formats import FORMATS
+from scoreline.lake.files.missing import Constant, add_constants
+
+
+class DatasetSpec(NamedTuple):
+    """Where a dataset is, and how its shards become record batches.
+
+    Attributes:
+      root: the dataset's path or URI; only its file system matters here.
+      format: the format of all files, one of `formats.FORMATS`.
+      columns: the columns to read; `parent.child` reads that field of a struct column.
+      top_columns: the top-level columns that those begin in, in the same order.
+      batch_rows: maximum rows of a record batch.
+      dictionary_columns: string columns of Parquet to read as dictionaries.
+      schema: the types to read columns as; None for files that carry their own.
+      constants: columns to add where a file lacks them.
+      limits: maximum bytes of one value and of one record batch, decoded.
+    """
+
+    root: str
+    format: str
+    columns: Sequence[str]
+    top_columns: Sequence[str]
+    batch_rows: int
+    dictionary_columns: Sequence[str] = ()
+    schema: pa.Schema | None = None
+    constants: Sequence[Constant] = ()
+    limits: Limits = Limits()
+
+
+def read_shard(
+    file_system: fs.FileSystem, shard: Shard, dataset: DatasetSpec
+) -> Iterator[pa.RecordBatch]:
+    """Yield a shard's rows in order, in record batches of at most `batch_rows` rows, none empty.
+
+    Raises:
+      CorruptFile: a file cannot be read, or is not what it was when the shard was made.
+    """
+    spec = ReadSpec(
+        columns=dataset.columns,
+        batch_rows=dataset.batch_rows,
+        may_lack=[constant.column for constant in dataset.constants],
+        dictionary_columns=dataset.dictionary_columns,
+        schema=dataset.schema or pa.schema([]),
+        limits=dataset.limits,
+    )
+    batches = FORMATS[dataset.format].read(file_system, shard, spec)
+    values = {c.column: c.value_in(shard.partition) for c in dataset.constants}
+    for batch in batches:
+        yield add_constants(batch, dataset.top_columns, values) if values else batch

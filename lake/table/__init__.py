@@ -1,0 +1,1 @@
+"""The Delta table of scores: staged files, commits, dead letters, repairs."""

@@ -1,0 +1,236 @@
+"""Publish partitions in a Delta table: one transaction for each, all of it or nothing.
+
+Protocol (https://github.com/delta-io/delta/blob/master/PROTOCOL.md): a version of the table is a
+file in `_delta_log` that appears whole or not at all. Workers write data files that no version
+names; the transaction of a partition names its new files and removes its old ones. A reader sees
+the one or the other.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from scoreline.lake.elements import Outcome, Receipt
+from scoreline.lake.files.partitions import parse_partition_path
+from scoreline.lake.storage import move_file, resolve, table_uri
+from scoreline.lake.table.duplicates import count_duplicate_keys
+from scoreline.lake.table.layout import dead_letters_root, safe_folder
+from scoreline.lake.table.letters import put_away_letters
+from scoreline.lake.table.receipts import remove_receipts
+from scoreline.lake.table.scores import add_action, commit_properties, committed_run
+
+_MAX_ATTEMPTS = 100
+_MAX_HISTORY = 1000
+
+
+class CommitSpec(NamedTuple):
+    """What a commit needs besides the receipts.
+
+    Attributes:
+      output: the table's path or URI.
+      partition_columns: the table's partition columns.
+      keys: the key columns.
+      metadata: what the transaction records of the whole run, as text: model digest, signature, …
+      fingerprints: the input fingerprint of each partition.
+      max_dead_letter_ratio: the share of a partition's rows that may be dead.
+    """
+
+    output: str
+    partition_columns: Sequence[str]
+    keys: Sequence[str]
+    metadata: Mapping[str, str]
+    fingerprints: Mapping[str, str]
+    max_dead_letter_ratio: float
+
+
+class CommitConflict(ValueError):
+    """Another run committed the partition since this one was planned."""
+
+
+def commit_partition(
+    receipts: Sequence[Receipt], spec: CommitSpec, table: DeltaTable | None = None
+) -> Outcome:
+    """Publish a partition from the receipts of all its shards, in one Delta transaction.
+
+    The transaction overwrites exactly this partition. It is made only if every shard has a receipt,
+    rows in = rows scored + rows dead, and the table still holds what it held when the run was
+    planned. Committing the same run again changes nothing. Never raises for what concerns one
+    partition only: the outcome says why it was not published.
+
+    Args:
+      receipts: all there are of one partition, in any order; a shard may have several.
+      spec: what else the commit needs.
+      table: the table, at any version; opening it anew would read its log from the start.
+    """
+    first = receipts[0]
+    rows_in, staged, dead = _sum_up(receipts)
+    outcome = Outcome(
+        first.partition,
+        first.run_id,
+        "failed",
+        rows_in=rows_in,
+        rows_scored=sum(r.rows_scored for r in staged),
+        rows_dead=sum(r.rows_dead for r in dead),
+    )
+    problem = _find_receipt_problem(receipts, staged, outcome)
+    if problem:
+        return outcome._replace(reason=problem)
+    try:
+        if rows_in and outcome.rows_dead / rows_in > spec.max_dead_letter_ratio:
+            return outcome._replace(reason=_describe_dead(outcome, dead[0], spec))
+        duplicates = count_duplicate_keys(spec.output, spec.keys, staged)
+        _publish_dead_letters(spec.output, first, dead)
+        outcome = outcome._replace(duplicate_keys=duplicates)
+        outcome = _commit(outcome, first, staged, spec, table)
+        if outcome.state == "committed":
+            if first.base_run_id != first.run_id:
+                put_away_letters(spec.output, first.partition, first.base_run_id)
+            remove_receipts(spec.output, first.run_id)
+    except CommitConflict as e:
+        put_away_letters(spec.output, first.partition, first.run_id)
+        return outcome._replace(state="conflict", reason=str(e))
+    except (OSError, DeltaError, pa.ArrowException) as e:
+        return outcome._replace(reason=f"cannot commit: {type(e).__name__}: {e}")
+    return outcome
+
+
+def _sum_up(receipts: Sequence[Receipt]) -> tuple[int, list[Receipt], list[Receipt]]:
+    """Return rows in, and one receipt per shard of scores and of dead letters.
+
+    A runner may deliver a shard twice (at least once); either receipt is as good.
+    """
+    scores = {r.shard: r for r in sorted(receipts) if r.rows_in or not r.rows_dead}
+    dead = {r.shard: r for r in sorted(receipts) if r.rows_dead}
+    return sum(r.rows_in for r in scores.values()), list(scores.values()), list(dead.values())
+
+
+def _find_receipt_problem(
+    receipts: Sequence[Receipt],
+    staged: Sequence[Receipt],
+    outcome: Outcome,
+) -> str:
+    errors = sorted({r.error for r in receipts if r.error})
+    if errors:
+        return "; ".join(errors)
+    missing = sorted(set(range(receipts[0].shards)) - {r.shard for r in staged})
+    if missing:
+        return f"expected {receipts[0].shards} staged shards, got none for {missing}"
+    rows_in, scored, dead = outcome.rows_in, outcome.rows_scored, outcome.rows_dead
+    if rows_in != scored + dead:
+        return f"expected rows in = scored + dead, got {rows_in} = {scored} + {dead}"
+    return ""
+
+
+def _describe_dead(outcome: Outcome, receipt: Receipt, spec: CommitSpec) -> str:
+    file_system, root = resolve(dead_letters_root(spec.output))
+    with file_system.open_input_file(f"{root}/{receipt.path}") as source:
+        reason = pq.read_table(source, columns=["_reason"])["_reason"][0].as_py()
+    return (
+        f"{outcome.rows_dead} of {outcome.rows_in} rows are dead letters, more than "
+        f"--max_dead_letter_ratio {spec.max_dead_letter_ratio} allows; for example: {reason}; "
+        f"see {root}/{receipt.path}"
+    )
+
+
+def _commit(
+    outcome: Outcome,
+    receipt: Receipt,
+    staged: Sequence[Receipt],
+    spec: CommitSpec,
+    table: DeltaTable | None,
+) -> Outcome:
+    partition, run_id = receipt.partition, receipt.run_id
+    values = parse_partition_path(partition)
+    table = table or DeltaTable(table_uri(spec.output))
+    for attempt in range(_MAX_ATTEMPTS):
+        # The table may be behind: a commit made since then makes the transaction fail.
+        current = committed_run(table, partition)
+        if current == run_id and not _is_repair(table, receipt, staged):
+            last = _last_commit(table, partition)
+            # Work that was done again on purpose is done, though it needed no new version.
+            ours = receipt.base_run_id == run_id
+            ours = ours or last.get("scoreline.job_id") == spec.metadata["job_id"]
+            state = "committed" if ours else "already_committed"
+            return outcome._replace(state=state, version=last.get("version", table.version()))
+        if current != receipt.base_run_id:
+            raise CommitConflict(_describe_conflict(table, partition, current))
+        try:
+            table.create_write_transaction(
+                [add_action(r.path, r.size_bytes, r.stats, values) for r in staged],
+                mode="overwrite",
+                schema=table.schema(),
+                partition_by=list(spec.partition_columns),
+                partition_filters=[(column, "=", value) for column, value in values],
+                commit_properties=_commit_properties(outcome, receipt, spec),
+            )
+        except CommitFailedError:
+            # Somebody else committed first, to this partition or to another: look again.
+            time.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311  no secret
+            table.update_incremental()
+            continue
+        table.update_incremental()
+        return outcome._replace(state="committed", version=table.version())
+    raise CommitConflict(f"other runs committed {_MAX_ATTEMPTS} times in between. Run it again")
+
+
+def _is_repair(table: DeltaTable, receipt: Receipt, staged: Sequence[Receipt]) -> bool:
+    """Return whether the same work was done again on purpose, and gave other files.
+
+    Files of the same name hold the same bytes: staging them has put them right already.
+    """
+    if receipt.base_run_id != receipt.run_id:
+        return False
+    live = table.file_uris(
+        file_pruning_predicate=[
+            (column, "=", value) for column, value in parse_partition_path(receipt.partition)
+        ]
+    )
+    names = {path.rsplit("/", 1)[-1] for path in live}
+    return names != {r.path.rsplit("/", 1)[-1] for r in staged}
+
+
+def _describe_conflict(table: DeltaTable, partition: str, current: str) -> str:
+    last = _last_commit(table, partition)
+    who = "something else"
+    if last.get("scoreline.run_id") == current:
+        who = (
+            f"run {current} with model {last['scoreline.model_digest']} "
+            f"in version {last['version']}"
+        )
+    return f"since this run was planned, the partition was changed by {who}. Nothing was written"
+
+
+def _last_commit(table: DeltaTable, partition: str) -> dict[str, Any]:
+    """Return the history entry of our last commit of a partition; empty when it is long ago."""
+    commits = table.history(_MAX_HISTORY)
+    return next((c for c in commits if c.get("scoreline.partition") == partition), {})
+
+
+def _commit_properties(outcome: Outcome, receipt: Receipt, spec: CommitSpec) -> CommitProperties:
+    details = {
+        **spec.metadata,
+        "run_id": receipt.run_id,
+        "input_fingerprint": spec.fingerprints[receipt.partition],
+        "rows_in": outcome.rows_in,
+        "rows_scored": outcome.rows_scored,
+        "rows_dead": outcome.rows_dead,
+        "duplicate_keys": outcome.duplicate_keys,
+    }
+    return commit_properties(receipt.partition, receipt.run_id, details)
+
+
+def _publish_dead_letters(output: str, receipt: Receipt, dead: Sequence[Receipt]) -> None:
+    """Move staged dead letters into their partition's folder; repeating it is harmless."""
+    file_system, root = resolve(dead_letters_root(output))
+    folder = f"{root}/{safe_folder(receipt.partition)}"
+    for staged in dead:
+        source = f"{root}/{staged.path}"
+        move_file(file_system, source, f"{folder}/{source.rsplit('/', 1)[-1]}")

@@ -1,0 +1,58 @@
+"""What the scores table holds of each partition, and who put it there."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from deltalake import DeltaTable
+
+from scoreline.lake.table.scores import METADATA_PREFIX, LiveFile, live_files, run_of
+
+
+class LivePartition(NamedTuple):
+    """What the table holds of a partition, at one version.
+
+    Attributes:
+      partition: its hive path.
+      run_id: the work its scores come from; `foreign` when something else wrote them.
+      files: its data files.
+      commit: what the transaction that made it so recorded: `version`, `timestamp` in
+        milliseconds, and by name without prefix what `CommitPartitions` wrote. Empty when that is
+        no longer in the history.
+    """
+
+    partition: str
+    run_id: str
+    files: tuple[LiveFile, ...]
+    commit: dict[str, Any]
+
+    @property
+    def rows(self) -> int:
+        """Rows in its files."""
+        return sum(file.rows for file in self.files)
+
+    def number(self, name: str) -> int | None:
+        """Return a count that the transaction recorded; None when it is not known."""
+        text = self.commit.get(name)
+        return None if text is None else int(text)
+
+
+def read_live_partitions(table: DeltaTable) -> list[LivePartition]:
+    """Return what the table holds, sorted by partition; reads the log, no data file."""
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    for commit in read_commits(table):
+        newest.setdefault((commit.get("partition", ""), commit.get("run_id", "")), commit)
+    partitions = []
+    for partition, files in sorted(live_files(table).items()):
+        run_id = run_of(table, partition, [file.path for file in files])
+        commit = newest.get((partition, run_id), {})
+        partitions.append(LivePartition(partition, run_id, tuple(sorted(files)), commit))
+    return partitions
+
+
+def read_commits(table: DeltaTable, limit: int | None = None) -> list[dict[str, Any]]:
+    """Return the table's transactions, newest first; our own fields without their prefix."""
+    return [
+        {name.removeprefix(METADATA_PREFIX): value for name, value in commit.items()}
+        for commit in table.history(limit)
+    ]

@@ -1,0 +1,125 @@
+"""Receipts on disk: proof that a shard was staged whole, so that a rerun need not score it again.
+
+A receipt is written when its file has its final name, and removed when the partition is committed.
+It is believed only after its file was read and has the size and the checksum that it says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import google_crc32c
+from pyarrow import fs
+
+from scoreline.lake.elements import Receipt, Shard
+from scoreline.lake.storage import list_folder, read_checksum, remove_folder, resolve, write_whole
+from scoreline.lake.table.layout import (
+    STAGED_FOLDER,
+    dead_letters_root,
+    receipts_folder,
+    safe_folder,
+    staged_name,
+)
+
+# What a receipt holds; the rest is known from the shard.
+_FIELDS = (
+    "path",
+    "size_bytes",
+    "checksum",
+    "stats",
+    "rows_in",
+    "rows_scored",
+    "rows_dead",
+    "keys_increase",
+    "first_key",
+    "last_key",
+)
+
+
+def write_receipt(output: str, receipt: Receipt) -> None:
+    """Write a receipt of a staged file, of scores or of dead letters; it appears whole.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    file_system, root = resolve(output)
+    held = {name: getattr(receipt, name) for name in _FIELDS}
+    body = json.dumps({**held, "shards": receipt.shards}).encode()
+    name = f"{receipt.shard:05d}-{'dead' if receipt.rows_dead else 'scores'}.json"
+    checksum = f"{google_crc32c.value(body):08x}\n".encode()
+    write_whole(file_system, f"{receipts_folder(root)}/{receipt.run_id}/{name}", checksum + body)
+
+
+def find_receipts(output: str, shards: Sequence[Shard]) -> dict[tuple[str, int], list[Receipt]]:
+    """Return the receipts of shards that seem to be staged whole, by partition and shard number.
+
+    A shard without a receipt of its scores, or whose dead letters have none, is left out; so are
+    receipts that are damaged or of other work. Only names and receipts are read, no staged file.
+    """
+    file_system, root = resolve(output)
+    there = {info.base_name: info.path for info in list_folder(file_system, receipts_folder(root))}
+    listed = {
+        run_id: {info.base_name for info in list_folder(file_system, there[run_id])}
+        for run_id in {shard.run_id for shard in shards}
+        if run_id in there
+    }
+    found = {}
+    for shard in shards:
+        names = [f"{shard.number:05d}-{kind}.json" for kind in ("scores", "dead")]
+        receipts = [
+            receipt
+            for name in names
+            if name in listed.get(shard.run_id, ())
+            and (receipt := _read(file_system, f"{there[shard.run_id]}/{name}", shard))
+        ]
+        rows = sum(r.rows_scored + r.rows_dead for r in receipts)
+        if receipts and receipts[0].rows_in == rows and not receipts[0].rows_dead:
+            found[shard.partition, shard.number] = receipts
+    return found
+
+
+def _read(file_system: fs.FileSystem, path: str, shard: Shard) -> Receipt | None:
+    try:
+        with file_system.open_input_file(path) as source:
+            checksum, _, body = source.read().partition(b"\n")
+        if f"{google_crc32c.value(body):08x}".encode() != checksum:
+            return None
+        held = json.loads(body)
+        receipt = Receipt.of(shard, **{name: held[name] for name in _FIELDS})
+    except (OSError, ValueError, KeyError):
+        return None
+    folder = STAGED_FOLDER if receipt.rows_dead else safe_folder(shard.partition)
+    # The path is worked out, not believed: nothing a receipt says leads out of the table.
+    path = staged_name(folder, shard.number, shard.run_id, receipt.checksum)
+    return receipt if held.get("shards") == shard.shards and receipt.path == path else None
+
+
+def is_staged(output: str, receipt: Receipt) -> bool:
+    """Return whether a receipt's file is there, with its size and checksum. Reads all of it."""
+    file_system, root = resolve(dead_letters_root(output) if receipt.rows_dead else output)
+    try:
+        found = read_checksum(file_system, f"{root}/{receipt.path}")
+    except OSError:
+        return False
+    return found == (receipt.size_bytes, receipt.checksum)
+
+
+def remove_receipts(output: str, run_id: str) -> None:
+    """Remove the receipts of a run id; that there are none is no error."""
+    file_system, root = resolve(output)
+    remove_folder(file_system, f"{receipts_folder(root)}/{run_id}")
+
+
+def split_staged(
+    output: str, shards: Sequence[Shard]
+) -> tuple[list[Shard], list[tuple[Shard, list[Receipt]]]]:
+    """Return the shards to score, and those that seem to be staged whole with their receipts."""
+    found = find_receipts(output, shards)
+    todo = [shard for shard in shards if (shard.partition, shard.number) not in found]
+    staged = [
+        (shard, found[shard.partition, shard.number])
+        for shard in shards
+        if (shard.partition, shard.number) in found
+    ]
+    return todo, staged

@@ -1,0 +1,258 @@
+"""The scores table, a Delta table: open, create, check, and tell what it holds.
+
+What is committed is told by the names of the live data files, which hold the run id. They are right
+after a rollback too. When another tool has rewritten the files (compaction), the table's record of
+application transactions tells it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.dataset
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.schema import Schema
+from deltalake.transaction import AddAction, create_table_with_add_actions
+from pyarrow import fs
+
+from scoreline.lake.files.partitions import parse_partition_path, partition_path
+from scoreline.lake.storage import list_folder, resolve, table_uri
+from scoreline.lake.table.layout import run_id_in
+
+# Of the fields that our transactions add to the table's history.
+METADATA_PREFIX = "scoreline."
+# What the table holds for a partition that something else wrote.
+FOREIGN_RUN = "foreign"
+# Commits tell which model scored a partition, from what input: they are kept, ten years by default.
+_LOG_RETENTION = "interval 3650 days"
+# Delta has no unsigned integers, and no times finer than a microsecond.
+_STORED_AS = {
+    "uint8": pa.int16(),
+    "uint16": pa.int32(),
+    "uint32": pa.int64(),
+    "halffloat": pa.float32(),
+    "large_string": pa.string(),
+    "string_view": pa.string(),
+    "large_binary": pa.binary(),
+    "binary_view": pa.binary(),
+    "date64[ms]": pa.date32(),
+}
+
+
+def storable_type(data_type: pa.DataType) -> pa.DataType:
+    """Return the type a column has in a Delta table: the same, or one that holds all its values.
+
+    Raises:
+      ValueError: Delta Lake has no such type.
+    """
+    if pa.types.is_dictionary(data_type):
+        return storable_type(data_type.value_type)
+    if pa.types.is_timestamp(data_type):
+        return pa.timestamp("us", "UTC" if data_type.tz else None)
+    if pa.types.is_fixed_size_list(data_type):
+        return pa.list_(storable_type(data_type.value_type), data_type.list_size)
+    if pa.types.is_list(data_type) or pa.types.is_large_list(data_type):
+        return pa.list_(storable_type(data_type.value_type))
+    if pa.types.is_struct(data_type):
+        return pa.struct([field.with_type(storable_type(field.type)) for field in data_type])
+    stored = _STORED_AS.get(str(data_type), data_type)
+    if pa.types.is_null(stored) or pa.types.is_uint64(stored):
+        raise ValueError(f"a Delta table cannot hold {data_type}")
+    try:
+        Schema.from_arrow(pa.schema([("column", stored)]))
+    except Exception as e:  # deltalake raises bare Exception for types it does not know
+        raise ValueError(f"a Delta table cannot hold {data_type}") from e
+    return stored
+
+
+def open_table(output: str) -> DeltaTable | None:
+    """Return the table at a path, or None when nothing is there yet.
+
+    Raises:
+      ValueError: something else is there.
+    """
+    file_system, path = resolve(output)
+    info = file_system.get_file_info(path)
+    if info.type == fs.FileType.NotFound:
+        return None
+    if info.type == fs.FileType.File:
+        raise ValueError(f"--output: expected a Delta table or nothing, got {output}: a file")
+    try:
+        return DeltaTable(table_uri(output))
+    except TableNotFoundError as e:
+        if not list_folder(file_system, path):
+            return None
+        raise ValueError(
+            f"--output: expected a Delta table or nothing, got {output}: a folder with other "
+            "content. Give another path, or empty the folder"
+        ) from e
+
+
+def open_dataset(output: str) -> pyarrow.dataset.Dataset:
+    """Return the live rows of the table at a path, as a dataset that Arrow reads by itself.
+
+    `DeltaTable.to_pyarrow_dataset()` alone reads through a file system written in Python. Arrow's
+    threads may still be in it when the interpreter exits: the process then aborts, or hangs, after
+    it has done its work (apache/arrow issue 34314).
+
+    Raises:
+      deltalake.exceptions.TableNotFoundError: no table is there.
+    """
+    file_system, path = resolve(output)
+    return DeltaTable(table_uri(output)).to_pyarrow_dataset(
+        filesystem=fs.SubTreeFileSystem(path, file_system)
+    )
+
+
+def table_schema(schema: pa.Schema, partition_columns: Sequence[str]) -> pa.Schema:
+    """Return the table's schema: that of its files, then the partition columns, which are text."""
+    partitions = [pa.field(column, pa.string()) for column in partition_columns]
+    return pa.schema([*schema, *partitions])
+
+
+def find_table_problems(
+    table: DeltaTable, schema: pa.Schema, partition_columns: Sequence[str]
+) -> list[str]:
+    """Return why scores of a schema cannot be committed to a table; nothing when they can."""
+    found = table.metadata().partition_columns
+    if found != list(partition_columns):
+        return [
+            f"--output: expected a table partitioned by {_names(partition_columns)}, as the "
+            f"input is, got one by {_names(found)}. Give another path"
+        ]
+    has = {field.name: field.type.to_json() for field in table.schema().fields}
+    wanted = Schema.from_arrow(table_schema(schema, partition_columns))
+    wants = {field.name: field.type.to_json() for field in wanted.fields}
+    return [
+        f"--output: expected column '{name}' as {wants.get(name, 'no column')}, the table has "
+        f"{has.get(name, 'no such column')}. Give another path, or the same columns"
+        for name in {**wants, **has}
+        if wants.get(name) != has.get(name)
+    ]
+
+
+def _names(columns: Sequence[str]) -> str:
+    return ", ".join(columns) or "no column"
+
+
+def create_table(
+    output: str,
+    schema: pa.Schema,
+    partition_columns: Sequence[str],
+    log_retention: str | None = _LOG_RETENTION,
+) -> None:
+    """Create the empty table; that another run is a moment faster is no error.
+
+    Args:
+      output: its path or URI.
+      schema: columns and types of its files.
+      partition_columns: the columns it is partitioned by, beside those.
+      log_retention: how long its history is kept; None for Delta's own 30 days.
+
+    Raises:
+      OSError: the path cannot be written.
+      ValueError: another run made it a moment before, for scores of another schema.
+    """
+    try:
+        create_table_with_add_actions(
+            table_uri(output),
+            Schema.from_arrow(table_schema(schema, partition_columns)),
+            [],
+            mode="ignore",
+            partition_by=list(partition_columns),
+            configuration={"delta.logRetentionDuration": log_retention} if log_retention else {},
+            # Without this, of two that create it at once the second would write its own metadata
+            # over the first one's, as version 1.
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )
+    except CommitFailedError:
+        problems = find_table_problems(DeltaTable(table_uri(output)), schema, partition_columns)
+        if problems:
+            raise ValueError("; ".join(problems)) from None
+
+
+class LiveFile(NamedTuple):
+    """A data file of the table: its path below the root, size in bytes, and rows."""
+
+    path: str
+    size_bytes: int
+    rows: int
+
+
+def live_files(table: DeltaTable) -> dict[str, list[LiveFile]]:
+    """Return the data files of each partition, by hive path; reads the log, no data file."""
+    columns = table.metadata().partition_columns
+    files: dict[str, list[LiveFile]] = {}
+    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+        path = partition_path((column, action[f"partition.{column}"]) for column in columns)
+        file = LiveFile(action["path"], action["size_bytes"], action["num_records"] or 0)
+        files.setdefault(path, []).append(file)
+    return files
+
+
+def committed_runs(table: DeltaTable, partitions: Iterable[str]) -> dict[str, str]:
+    """Return the run id of what the table holds for each of some partitions, by hive path.
+
+    Partitions of which the table holds nothing are left out.
+    """
+    files = live_files(table)
+    return {
+        partition: run_of(table, partition, [file.path for file in files[partition]])
+        for partition in partitions
+        if partition in files
+    }
+
+
+def committed_run(table: DeltaTable, partition: str) -> str:
+    """Return the run id of what the table, as last read, holds of a partition; "" for none."""
+    filters = [(column, "=", value) for column, value in parse_partition_path(partition)]
+    files = table.file_uris(file_pruning_predicate=filters)
+    return run_of(table, partition, files) if files else ""
+
+
+def run_of(table: DeltaTable, partition: str, files: Sequence[str]) -> str:
+    """Return the run id of a partition's live files; FOREIGN_RUN when something else wrote them."""
+    run_ids = {run_id_in(file) for file in files}
+    if len(run_ids) == 1 and "" not in run_ids:
+        return run_ids.pop()
+    version = table.transaction_version(application_of(partition))
+    return FOREIGN_RUN if run_ids != {""} or version is None else f"{version:015x}"
+
+
+def add_action(
+    path: str, size_bytes: int, stats: str, values: Sequence[tuple[str, str]]
+) -> AddAction:
+    """Return what adds a data file of a partition in a transaction."""
+    return AddAction(
+        path=path,
+        size=size_bytes,
+        partition_values=dict(values),
+        modification_time=int(time.time() * 1000),
+        data_change=True,
+        stats=stats,
+    )
+
+
+def commit_properties(
+    partition: str, run_id: str, details: Mapping[str, object], *tokens: Transaction
+) -> CommitProperties:
+    """Return what a transaction records: details under our prefix, and the partition's work.
+
+    The application transaction makes any two transactions on one partition conflict: of first
+    commits or appends neither removes a file, so that nothing else would.
+    """
+    number = 0 if run_id in ("", FOREIGN_RUN) else int(run_id, 16)
+    recorded = {"partition": partition, **details}
+    return CommitProperties(
+        custom_metadata={f"{METADATA_PREFIX}{n}": str(value) for n, value in recorded.items()},
+        app_transactions=[*tokens, Transaction(application_of(partition), number)],
+    )
+
+
+def application_of(partition: str) -> str:
+    """Return the application id under which a partition's commits are recorded."""
+    return f"scoreline:{partition}"

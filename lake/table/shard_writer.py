@@ -1,0 +1,74 @@
+"""Write the scored batches of one shard to one staged file, and give its receipt."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from scoreline.lake.elements import BatchKey, Receipt, Shard
+from scoreline.lake.table.staged_file import StagedFile
+
+
+class ShardWriter:
+    """Stages the scored batches of one shard, and watches whether its key increases."""
+
+    def __init__(self, file: StagedFile, shard: Shard, integer_key: str | None) -> None:
+        """Write to a file; `integer_key` names the key column when it is one of integers."""
+        self._file, self._shard, self._key = file, shard, integer_key
+        self._next_batch = 0
+        self._rows_in = 0
+        self._keys: list[int] | None = [] if integer_key else None
+
+    def write(self, key: BatchKey, batch: pa.RecordBatch) -> None:
+        """Add the next batch.
+
+        Raises:
+          ValueError: it is not the next: a runner that reorders or splits a shard's batches would
+            lose rows, so this must never pass.
+        """
+        if key.number != self._next_batch:
+            raise ValueError(
+                f"Expected batch {self._next_batch} of shard {self._shard.number} of "
+                f"{self._shard.partition}, got batch {key.number}: the runner must keep the steps "
+                "ReadRecordBatches, Score and StageParquet fused"
+            )
+        self._next_batch += 1
+        self._rows_in += key.rows
+        if batch.num_rows:
+            self._watch_keys(batch)
+            self._file.write(batch)
+
+    def _watch_keys(self, batch: pa.RecordBatch) -> None:
+        if self._keys is None:
+            return
+        column = batch.column(self._key)
+        if column.null_count:
+            self._keys = None
+            return
+        keys = column.to_numpy()
+        follows = not self._keys or int(keys[0]) > self._keys[1]
+        if not follows or not np.all(keys[1:] > keys[:-1]):
+            self._keys = None
+            return
+        self._keys = [self._keys[0] if self._keys else int(keys[0]), int(keys[-1])]
+
+    def close(self) -> Receipt:
+        """Finish the file and return the shard's receipt."""
+        staged = self._file.close()
+        first, last = self._keys or (0, 0)
+        return Receipt.of(
+            self._shard,
+            path=staged.path,
+            size_bytes=staged.size_bytes,
+            checksum=staged.checksum,
+            stats=staged.stats,
+            rows_in=self._rows_in,
+            rows_scored=staged.rows,
+            keys_increase=self._keys is not None,
+            first_key=first,
+            last_key=last,
+        )
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        self._file.abandon()

@@ -1,0 +1,22 @@
+"""The error of a model that cannot be used, and how errors of foreign code are quoted."""
+
+from __future__ import annotations
+
+
+class ModelError(ValueError):
+    """A model that cannot be loaded or called; the message says why and what to do."""
+
+
+def first_lines(error: BaseException, limit: int = 500) -> str:
+    """Return the first lines of an error's message: TensorFlow appends a dump of the graph."""
+    text = str(error).strip()
+    return text if len(text) <= limit else text[:limit] + " …"
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the class of an error and the first lines of its message, as in dead letters.
+
+    An error from another process carries its own `description`.
+    """
+    told = getattr(error, "description", None)
+    return told or f"{type(error).__name__}: {first_lines(error)}"

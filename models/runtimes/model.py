@@ -1,0 +1,32 @@
+"""The protocol of a loaded model: what every runtime provides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from scoreline.models.signature import Signature
+from scoreline.models.tensors import (
+    Value,
+)
+
+
+class Model(Protocol):
+    """A loaded model, of any format.
+
+    Attributes:
+      signature: the inputs and outputs of the signature that `call` calls.
+    """
+
+    signature: Signature
+
+    def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the named outputs for some rows; safe to call from several threads at once."""
+
+    def is_about_inputs(self, error: Exception) -> bool:
+        """Return whether a call may have failed because of its inputs."""
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Return whether a call failed because it was too large for the memory."""

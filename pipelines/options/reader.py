@@ -1,0 +1,195 @@
+"""Parse option values, and gather what is wrong with them."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from scoreline.lake.files.partitions import PartitionSpec
+from scoreline.models.artifact import DIGEST_PREFIX
+
+_SECRET_NAMES = re.compile(r"(?i)(^|[&_-])\w*(token|secret|password|passwd|key|sig|signature)\w*=")
+
+
+def find_secret(flag: str, uri: str) -> str:
+    """Return what is wrong with a URI that holds a secret, without the secret; "" when none.
+
+    Where data is gets printed, logged and recorded; credentials come from the environment.
+    """
+    parts = urlsplit(uri) if "://" in uri else None
+    if parts is None or not (parts.password or _SECRET_NAMES.search(parts.query)):
+        return ""
+    return (
+        f"{flag}: expected a URI without a secret, got one with a password or token: "
+        f"{parts.scheme}://{parts.hostname}{parts.path}. Paths are printed and logged; give "
+        "credentials by the environment, as its cloud's tools do"
+    )
+
+
+class OptionReader:
+    """Reads option values and gathers what is wrong with them, to say it all at once."""
+
+    def __init__(self, problems: Sequence[str], needs: Sequence[str]) -> None:
+        self.problems = list(problems)
+        self._needs = needs
+
+    def required(self, flag: str, value: str | None) -> str:
+        """Return a value that must be given."""
+        if not value and flag in self._needs:
+            self.problems.append(f"{flag} is required")
+        return value or ""
+
+    def place(self, flag: str, value: str | None) -> str:
+        """Return a path or URI that must be given, and must hold no secret."""
+        problem = find_secret(flag, value or "")
+        if problem:
+            self.problems.append(problem)
+        return self.required(flag, value)
+
+    def local(self, flag: str, value: str) -> str:
+        """Return a path of this machine."""
+        if "://" in value:
+            self.problems.append(f"{flag}: expected a local path, got {value}. Copy it first")
+        return value
+
+    def names(self, flag: str, text: str) -> tuple[str, ...]:
+        """Return names with commas between."""
+        names = tuple(name.strip() for name in text.split(",")) if text else ()
+        if "" in names:
+            self.problems.append(f"{flag}: expected names with commas between, got '{text}'")
+        return names
+
+    def pairs(self, flag: str, texts: Sequence[str] | None, form: str) -> dict[str, str]:
+        """Return pairs with `=` between them, of texts with commas between."""
+        pairs: dict[str, str] = {}
+        for text in (part for given in texts or () for part in given.split(",")):
+            left, equals, right = text.partition("=")
+            if not equals or not left or not right:
+                self.problems.append(f"{flag}: expected {form}, got '{text}'")
+            elif left in pairs:
+                self.problems.append(f"{flag}: {left} is given twice")
+            else:
+                pairs[left] = right
+        return pairs
+
+    def values(
+        self, flag: str, texts: Sequence[str] | None, form: str = "T=VALUE"
+    ) -> dict[str, str]:
+        """Return values by name, of texts such as `T=VALUE`."""
+        values: dict[str, str] = {}
+        for text in texts or ():
+            name, equals, value = text.partition("=")
+            if not equals or not name:
+                self.problems.append(f"{flag}: expected {form}, got '{text}'")
+            elif name in values:
+                self.problems.append(f"{flag}: {name} is given twice")
+            values[name] = value
+        return values
+
+    def files(self, flag: str, paths: Sequence[str] | None) -> tuple[str, ...]:
+        """Return the absolute paths of files that are there."""
+        for path in paths or ():
+            if not os.path.isfile(path):
+                self.problems.append(f"{flag}: expected a file, got {path}")
+        return tuple(os.path.abspath(path) for path in paths or ())
+
+    def outputs(self, texts: Sequence[str] | None) -> dict[str, str] | None:
+        """Return the columns of outputs by output; None for all."""
+        if not texts:
+            return None
+        whole = [
+            part if "=" in part else f"{part}={part}" for text in texts for part in text.split(",")
+        ]
+        return self.pairs("--outputs", whole, "T or T=C")
+
+    def specs(self, texts: Sequence[str] | None) -> tuple[PartitionSpec, ...]:
+        """Return what partitions are meant."""
+        specs = []
+        for text in texts or ():
+            try:
+                specs.append(PartitionSpec(text))
+            except ValueError as e:
+                self.problems.append(str(e))
+        return tuple(specs)
+
+    def digest(self, text: str | None) -> str | None:
+        """Return a digest of a model."""
+        digits = (text or "").removeprefix(DIGEST_PREFIX)
+        if text and (len(digits) != 64 or not text.startswith(DIGEST_PREFIX)):
+            self.problems.append(
+                f"--model_digest: expected {DIGEST_PREFIX} and 64 hex digits, got '{text}'"
+            )
+        return text
+
+    def forbidden(self, text: str) -> tuple[str, ...]:
+        """Return the kinds of numbers that no output may be."""
+        names = self.names("--forbid", text)
+        if set(names) - {"nan", "inf"}:
+            self.problems.append(f"--forbid: expected nan, inf or both, got '{text}'")
+        return names
+
+    def ranges(self, texts: Sequence[str] | None) -> dict[str, tuple[float, float]]:
+        """Return bounds by output."""
+        ranges: dict[str, tuple[float, float]] = {}
+        for text in texts or ():
+            name, _, bounds = text.partition("=")
+            low, dots, high = bounds.partition("..")
+            try:
+                ranges[name] = (float(low or "-inf"), float(high or "inf"))
+            except ValueError:
+                dots = ""
+            if not dots or not name or not ranges[name][0] <= ranges[name][1]:
+                self.problems.append(
+                    f"--range: expected T=FROM..TO with FROM at most TO, got '{text}'"
+                )
+        return ranges
+
+    def ratio(self, text: str) -> float:
+        """Return a number from 0 to 1."""
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= 1:
+            self.problems.append(
+                f"--max_dead_letter_ratio: expected a number from 0 to 1, got '{text}'"
+            )
+        return value
+
+    def positive(self, flag: str, text: str, alternative: str) -> int:
+        """Return a whole number of at least 1."""
+        try:
+            value = int(text)
+        except ValueError:
+            value = 0
+        if value < 1:
+            self.problems.append(
+                f"{flag}: expected {alternative}a whole number of at least 1, got '{text}'"
+            )
+        return max(value, 1)
+
+    def seconds(self, flag: str, text: str | None) -> float | None:
+        """Return a positive number of seconds; None when it is not given."""
+        if text is None:
+            return None
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < math.inf:
+            self.problems.append(f"{flag}: expected a number of seconds above 0, got '{text}'")
+        return value
+
+    def check_runner(self, options: PipelineOptions) -> None:
+        """Check what the runner needs."""
+        runner = (options.view_as(StandardOptions).runner or "").rsplit(".", 1)[-1]
+        if runner == "PrismRunner" and not options.get_all_options().get("prism_location"):
+            self.problems.append(
+                "--runner=PrismRunner: expected --prism_location=PATH of the Prism binary; without "
+                "it Beam fetches one from the web. `make prism` builds it"
+            )

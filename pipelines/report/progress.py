@@ -1,0 +1,101 @@
+"""A bar on the terminal, or a line now and then in a log, while a job stages its shards."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from scoreline.lake.elements import UNKNOWN_ROWS
+from scoreline.lake.storage import list_folder, resolve
+from scoreline.lake.table.layout import safe_folder
+from scoreline.pipelines.plan.batch import Work
+
+_TERMINAL_SECONDS = 0.5
+_LOG_SECONDS = 30.0
+# Looking takes no more than this share of the time: on a bucket, ten thousand folders take minutes.
+_LOOKING = 0.1
+
+
+@contextmanager
+def show_progress(work: Work, output: str, console: Console) -> Iterator[None]:
+    """Show how many rows are staged, until the with block ends; shards when rows are not known.
+
+    What is done is read off the staged files, so it works the same for every runner.
+    """
+    seen = _Staged(work, output)
+    if not console.is_terminal:
+
+        def log() -> None:
+            console.print(f"staged {seen.count():,} of {seen.total:,} {seen.unit}", highlight=False)
+
+        with _repeated(log, _LOG_SECONDS):
+            yield
+        return
+    with Progress(
+        TextColumn("scoring"),
+        BarColumn(),
+        TextColumn(f"{{task.completed:,.0f}} of {{task.total:,.0f}} {seen.unit}"),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("scoring", total=max(seen.total, 1))
+        with _repeated(lambda: bar.update(task, completed=seen.count()), _TERMINAL_SECONDS):
+            yield
+
+
+@contextmanager
+def _repeated(show: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Call a function every so many seconds, in a thread, until the with block ends."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        took = 0.0
+        while not stop.wait(pause_after(took, seconds)):
+            began = time.monotonic()
+            show()
+            took = time.monotonic() - began
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def pause_after(took_s: float, seconds: float) -> float:
+    """Return how long to wait before the next look, when the last one took so long."""
+    return max(seconds, took_s / _LOOKING)
+
+
+class _Staged:
+    """Counts the shards whose files are there, or their rows where those are known."""
+
+    def __init__(self, work: Work, output: str) -> None:
+        are_known = work.rows != UNKNOWN_ROWS
+        self.total, self.unit = (work.rows, "rows") if are_known else (len(work.shards), "shards")
+        self._fs, self._root = resolve(output)
+        self._missing: dict[str, dict[str, int]] = {}
+        for shard in work.shards:
+            prefix = f"part-{shard.number:05d}-{shard.run_id}-"
+            prefixes = self._missing.setdefault(safe_folder(shard.partition), {})
+            prefixes[prefix] = shard.rows if are_known else 1
+        self._count = 0
+
+    def count(self) -> int:
+        for folder, prefixes in list(self._missing.items()):
+            for info in list_folder(self._fs, f"{self._root}/{folder}"):
+                self._count += prefixes.pop(info.base_name[: len("part-00000-") + 16], 0)
+            if not prefixes:
+                del self._missing[folder]
+        return self._count

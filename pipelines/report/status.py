@@ -1,0 +1,99 @@
+"""How each partition stands: committed, stale, failed, missing, or not ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from deltalake import DeltaTable
+
+from scoreline.lake.files.partitions import Partition, PartitionSpec, parse_partition_path
+from scoreline.lake.table.history import LivePartition, read_live_partitions
+from scoreline.lake.table.outcomes import read_failures
+from scoreline.lake.table.scores import FOREIGN_RUN
+from scoreline.pipelines.options.problems import BadOptions
+from scoreline.pipelines.plan.dataset import list_input
+
+COMMITTED, STALE, FAILED, MISSING = "committed", "stale", "failed", "missing"
+GONE, FOREIGN = "input gone", "foreign"
+
+
+class PartitionStatus(NamedTuple):
+    """How one partition stands.
+
+    Attributes:
+      partition: its hive path.
+      state: committed; stale, when the input changed since; failed, when the last attempt did;
+        missing, when it was never scored; input gone; foreign, when something else wrote it.
+      rows_scored, rows_dead, version, committed_ms: of what the table holds, where known.
+      model_digest: of the model that scored it.
+      note: why it failed, or what else there is to say.
+    """
+
+    partition: str
+    state: str
+    rows_scored: int | None = None
+    rows_dead: int | None = None
+    model_digest: str = ""
+    version: int | None = None
+    committed_ms: int | None = None
+    note: str = ""
+
+
+def read_status(
+    output: str, table: DeltaTable, dataset: str | None, specs: Sequence[PartitionSpec]
+) -> list[PartitionStatus]:
+    """Return how each partition of the table, and of the dataset if one is given, stands.
+
+    Raises:
+      BadOptions: the dataset cannot be listed.
+    """
+    live = {held.partition: held for held in read_live_partitions(table)}
+    there = _list(dataset, specs) if dataset else {}
+    failures = read_failures(output)
+    paths = [
+        path
+        for path in sorted({*live, *there, *failures})
+        if not specs or any(spec.matches(parse_partition_path(path)) for spec in specs)
+    ]
+    return [
+        _stand(path, live.get(path), there.get(path), failures.get(path, ""), bool(dataset))
+        for path in paths
+    ]
+
+
+def _list(dataset: str, specs: Sequence[PartitionSpec]) -> dict[str, Partition]:
+    listing = list_input(dataset, specs)
+    if listing.problems:
+        raise BadOptions(listing.problems)
+    return {partition.path: partition for partition in listing.partitions}
+
+
+def _stand(
+    path: str,
+    live: LivePartition | None,
+    there: Partition | None,
+    failure: str,
+    has_input: bool,
+) -> PartitionStatus:
+    if live is None:
+        return PartitionStatus(path, FAILED if failure else MISSING, note=failure)
+    status = PartitionStatus(
+        path,
+        COMMITTED,
+        live.number("rows_scored"),
+        live.number("rows_dead"),
+        live.commit.get("model_digest", ""),
+        live.commit.get("version"),
+        live.commit.get("timestamp"),
+    )
+    if live.run_id == FOREIGN_RUN:
+        return status._replace(state=FOREIGN, rows_scored=live.rows)
+    if failure:
+        return status._replace(state=FAILED, note=f"an earlier commit stays; {failure}")
+    if has_input and there is None:
+        return status._replace(state=GONE)
+    known = live.commit.get("input_fingerprint")
+    if there is not None and known is not None and known != there.fingerprint:
+        return status._replace(state=STALE, note="the input changed since")
+    return status

@@ -1,0 +1,348 @@
+"""Submit a pipeline to Flink, watch it until it ends, and never leave it behind.
+
+Beam's own waiting asks less and less often, up to once a minute, does not end when no worker comes
+up, and cancels at an address that Flink does not have. So the job is found by its name and watched
+over Flink's REST interface, however it was submitted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.runners.runner import PipelineResult, PipelineState
+
+from scoreline.pipelines.runners.flink_rest import ENDED, FlinkRest
+
+_POLL_SECONDS = 0.5
+# Of a stream that runs: each look has the JobManager ask all TaskManagers for their metrics.
+_STREAM_POLL_SECONDS = 5.0
+# For copying and uploading the runner's jar, and for Flink's JobManager to translate the pipeline.
+_SUBMIT_SECONDS = 300.0
+_LOOK_SECONDS = 0.1
+# A JobManager that is away for so long has lost the job, unless it is highly available.
+_SILENCE_SECONDS = 60.0
+_CANCEL_SECONDS = 60.0
+# A bundle has to end, and Kafka to take it, before the savepoint is made.
+_STOP_SECONDS = 120.0
+_SOURCES = ("DataSource", "Source: ")
+_CHAINED = " -> "
+_PYTHON_ERROR = "Error received from SDK harness"
+
+
+class FlinkJobFailed(RuntimeError):
+    """A job that Flink ended, or that was given up; the message says why."""
+
+
+def root_cause(text: str) -> str:
+    """Return what a Java stack trace is about: the error of Python in it, or the last cause."""
+    _, found, rest = text.rpartition(_PYTHON_ERROR)
+    if found:
+        lines = rest.partition("\n\tat ")[0].strip().splitlines()
+        return lines[-1].strip()
+    causes = [line for line in text.splitlines() if line.startswith("Caused by: ")]
+    first = (causes or text.strip().splitlines() or ["no reason given"])[-1 if causes else 0]
+    return first.removeprefix("Caused by: ").strip()
+
+
+def run_on_flink(
+    pipeline: beam.Pipeline,
+    rest: FlinkRest,
+    name: str,
+    *,
+    timeout_seconds: float,
+    environment: str,
+    say: Callable[[str], None],
+    endless: bool = False,
+) -> PipelineResult:
+    """Submit a pipeline, return when Flink has finished it, and cancel it when that is not to be.
+
+    Args:
+      pipeline: made with Beam's FlinkRunner, or its PortableRunner.
+      rest: of the cluster.
+      name: the job's, which no other job has.
+      timeout_seconds: from the submission until some step has given something.
+      environment: where Python workers come from, for the message when none does.
+      say: gets a sentence when Flink restarts the job.
+      endless: whether the first Ctrl-C or SIGTERM ends the job in order, with a savepoint, as
+        nothing else will; the second one cancels it.
+
+    Raises:
+      FlinkJobFailed: the job failed, was cancelled, did not start in time, or its JobManager
+        is gone.
+      KeyboardInterrupt: of Ctrl-C or SIGTERM; the job is cancelled first.
+    """
+    with _sigterm_as_interrupt():
+        submission = _Submission(pipeline)
+        try:
+            result = submission.wait(_SUBMIT_SECONDS)
+            job_id = _find(rest, name, result, _SUBMIT_SECONDS)
+            watch = _Watch(rest, job_id, say)
+            try:
+                watch.until_ended(timeout_seconds, environment, endless=endless)
+            except KeyboardInterrupt:
+                if not endless:
+                    raise
+                watch.stop()
+        except BaseException:
+            _cancel(rest, name, submission)
+            raise
+        finally:
+            submission.clean()
+    return result
+
+
+class _Submission:
+    """Submits in a thread: the requests that Beam makes for it know no timeout."""
+
+    def __init__(self, pipeline: beam.Pipeline) -> None:
+        self._pipeline = pipeline
+        self._result: PipelineResult | None = None
+        self._error: BaseException | None = None
+        # Beam copies the runner's jar into the folder of temporary files, and leaves it there when
+        # a submission fails.
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="scoreline-flink-", ignore_cleanup_errors=True
+        )
+        self._usual, tempfile.tempdir = tempfile.tempdir, self._folder.name
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._result = self._pipeline.run()
+        except BaseException as e:  # noqa: BLE001  handed to the thread that waits
+            self._error = e
+
+    @property
+    def is_over(self) -> bool:
+        return not self._thread.is_alive()
+
+    def wait(self, seconds: float) -> PipelineResult:
+        until = time.monotonic() + seconds
+        while not self.is_over:
+            self._thread.join(_LOOK_SECONDS)
+            if time.monotonic() > until:
+                raise FlinkJobFailed(
+                    f"The job was not submitted within {seconds:.0f} s. The "
+                    "JobManager's log says what it waits for"
+                )
+        if self._error is not None:
+            raise FlinkJobFailed(
+                f"Flink refused the job: {root_cause(_unescape(str(self._error)))}"
+            ) from None
+        if self._result is None:
+            raise FlinkJobFailed("The job was submitted without a result")
+        return self._result
+
+    def clean(self) -> None:
+        """Have Beam remove the jar that it uploaded, and remove what it left here."""
+        tempfile.tempdir = self._usual
+        if self._result is not None:
+            with contextlib.suppress(Exception):  # an uploaded jar left behind does no harm
+                _ = self._result.state
+        self._folder.cleanup()
+
+
+def _find(rest: FlinkRest, name: str, result: PipelineResult, seconds: float) -> str:
+    """Return the id of the job of a name: a job server answers before it has submitted the job."""
+    until = time.monotonic() + seconds
+    while not (found := rest.job_ids(name)):
+        if PipelineState.is_terminal(result.state):
+            raise FlinkJobFailed(f"The job server ended the job: {result.state}; its log says why")
+        if time.monotonic() > until:
+            raise FlinkJobFailed(
+                f"The job is not at {rest.url} after {seconds:.0f} s. Look at the job server's "
+                "log, and see that its --flink-master is this one"
+            )
+        time.sleep(_POLL_SECONDS)
+    return found[0]
+
+
+def _unescape(text: str) -> str:
+    """Return an answer of Flink's, which holds stack traces as JSON strings, with line ends."""
+    return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+class Runs:
+    """The runs of a job, of which a restart begins another, as single looks at it show them."""
+
+    def __init__(self) -> None:
+        """Begin before the first run."""
+        self._began_ms = 0
+        self._told_ms = 0
+
+    def another_ended(self, state: str, running_ms: int) -> bool:
+        """Return whether a run has ended that was not told of; true once for each run.
+
+        RESTARTING may pass between two looks; that the job runs anew is seen still. What comes
+        between, CREATED or INITIALIZING, knows of no run: `running_ms` is 0 then.
+
+        Args:
+          state: the job's.
+          running_ms: when it came into the state RUNNING last, 0 if it did not.
+        """
+        newest_ms = max(self._began_ms, running_ms)
+        ended_ms = newest_ms if state == "RESTARTING" else self._began_ms
+        is_over = state == "RESTARTING" or newest_ms > ended_ms
+        is_new = is_over and ended_ms > self._told_ms
+        if is_new:
+            self._told_ms = ended_ms
+        self._began_ms = newest_ms
+        return is_new
+
+
+class _Watch:
+    """Looks at a job, and says when Flink restarts it."""
+
+    def __init__(self, rest: FlinkRest, job_id: str, say: Callable[[str], None]) -> None:
+        self._rest = rest
+        self._job_id = job_id
+        self._say = say
+        self._runs = Runs()
+
+    def until_ended(self, timeout: float, environment: str, *, endless: bool) -> None:
+        began = heard = time.monotonic()
+        has_started = False
+        while True:
+            try:
+                job = self._look()
+                heard = time.monotonic()
+            except LookupError:
+                raise FlinkJobFailed(
+                    f"{self._rest.url} knows the job no more: its JobManager was restarted. "
+                    "Without high availability a JobManager takes its jobs along"
+                ) from None
+            except OSError as e:
+                if time.monotonic() - heard > _SILENCE_SECONDS:
+                    raise FlinkJobFailed(
+                        f"{self._rest.url} has not answered for {_SILENCE_SECONDS:.0f} s, so the "
+                        f"JobManager is gone: {type(e).__name__}"
+                    ) from e
+                time.sleep(_POLL_SECONDS)
+                continue
+            state = str(job["state"])
+            if state in ENDED:
+                break
+            has_started = has_started or _has_given_something(job)
+            if not has_started and time.monotonic() - began > timeout:
+                raise FlinkJobFailed(_why_not_started(self._rest, job, timeout, environment))
+            time.sleep(_STREAM_POLL_SECONDS if endless and has_started else _POLL_SECONDS)
+        if state == "CANCELED":
+            raise FlinkJobFailed("the job was cancelled")
+        if state == "FAILED":
+            raise FlinkJobFailed(root_cause(self._rest.root_exception(self._job_id)))
+
+    def stop(self) -> None:
+        """End a job in order: what is read is scored and delivered, and nothing more is read."""
+        with contextlib.suppress(OSError, LookupError):  # asking for the end tells it, too
+            self._look()
+        self._say("Flink ends the job with a savepoint")
+        until = time.monotonic() + _STOP_SECONDS
+        request_id, done, failure = None, None, ""
+        while done is None:
+            if time.monotonic() > until:
+                raise FlinkJobFailed(
+                    f"It did not end in order within {_STOP_SECONDS:.0f} s{failure}"
+                )
+            try:
+                request_id = request_id or self._rest.stop(self._job_id)
+                done = self._rest.savepoint(self._job_id, request_id)
+                if done is not None and done.failure:  # it may just be restarting
+                    failure, request_id, done = f": {root_cause(done.failure)}", None, None
+                    time.sleep(_POLL_SECONDS)
+            except (OSError, LookupError) as e:
+                raise FlinkJobFailed(f"It did not end in order: {e}") from e
+            time.sleep(_LOOK_SECONDS)
+        with contextlib.suppress(OSError, LookupError):  # it ends; nobody need see it
+            while self._rest.job(self._job_id)["state"] not in ENDED and time.monotonic() < until:
+                time.sleep(_LOOK_SECONDS)
+        self._say(f"stopped; the savepoint is {done.location}")
+
+    def _look(self) -> dict[str, Any]:
+        job = self._rest.job(self._job_id)
+        state = str(job["state"])
+        restarted = self._runs.another_ended(state, int(job["timestamps"].get("RUNNING", 0)))
+        if restarted and state not in ENDED:
+            self._say(f"Flink restarts the job: {_why_restarted(self._rest, self._job_id)}")
+        return job
+
+
+def _why_restarted(rest: FlinkRest, job_id: str) -> str:
+    try:
+        reason = rest.root_exception(job_id)
+    except (OSError, LookupError) as e:  # a JobManager that recovers a job may be too busy to say
+        return f"its JobManager did not say why: {type(e).__name__}"
+    return root_cause(reason) if reason else "TaskManagers came or went"
+
+
+def _has_given_something(job: dict[str, Any]) -> bool:
+    """Return whether some step has an output: its Python worker is up and has ended a bundle.
+
+    Sources do not count: they are Java, but for the steps that are chained to them.
+    """
+    return any(
+        vertex["status"] == "FINISHED" or vertex["metrics"]["write-records"]
+        for vertex in job["vertices"]
+        if not vertex["name"].startswith(_SOURCES) or _CHAINED in vertex["name"]
+    )
+
+
+def _why_not_started(rest: FlinkRest, job: dict[str, Any], timeout: float, environment: str) -> str:
+    states = sorted({str(vertex["status"]) for vertex in job["vertices"]})
+    if "RUNNING" in states or "INITIALIZING" in states:
+        return (
+            f"No step gave anything within {timeout:.0f} s (--submit_timeout_s): its tasks wait "
+            f"for Python workers. Look at the environment {environment}: is it there, seen from "
+            "each TaskManager, is its `python` one with this version of Beam and with scoreline, "
+            "and what does its log say?"
+        )
+    slots = rest.slots()
+    return (
+        f"No task was started within {timeout:.0f} s (--submit_timeout_s): the job is "
+        f"{job['state']}, {slots.free} of {slots.total} slots are free. Start TaskManagers, or ask "
+        "for a smaller --parallelism"
+    )
+
+
+def _cancel(rest: FlinkRest, name: str, submission: _Submission) -> None:
+    """Cancel the job of a name, also when it is only about to appear, and wait for its end."""
+    until = time.monotonic() + _CANCEL_SECONDS
+    asked: set[str] = set()
+    while time.monotonic() < until:
+        try:
+            for job_id in rest.job_ids(name):
+                if rest.job(job_id)["state"] in ENDED:
+                    return
+                if job_id not in asked:
+                    rest.cancel(job_id)
+                    asked.add(job_id)
+        except (OSError, LookupError):
+            return  # the JobManager is gone, and the job with it
+        if submission.is_over and not asked:
+            return
+        time.sleep(_LOOK_SECONDS)
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does, until the with block ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import io
+import json
+
+import fastavro
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scoreline.transforms.kafka.decode import DecodeSpec, decode_batch
+from scoreline.transforms.kafka.decode_avro import parse_avro_schema
+from scoreline.transforms.kafka.records import RAW_SCHEMA, VALUE
+
+SCHEMA = pa.schema([("id", pa.int64()), ("x", pa.float32()), ("s", pa.string())])
+AVRO = {
+    "type": "record",
+    "name": "Row",
+    "fields": [
+        {"name": "id", "type": "long"},
+        {"name": "x", "type": ["null", "float"]},
+        {"name": "s", "type": "string"},
+    ],
+}
+
+
+def raw_batch(values):
+    rows = len(values)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(["t"] * rows).dictionary_encode(),
+            pa.array([0] * rows, pa.int32()),
+            pa.array(range(rows), pa.int64()),
+            pa.array([0] * rows, pa.int64()),
+            pa.array([None] * rows, pa.binary()),
+            pa.array(values, pa.binary()),
+        ],
+        schema=RAW_SCHEMA,
+    )
+
+
+def to_avro(row):
+    stream = io.BytesIO()
+    fastavro.schemaless_writer(stream, AVRO, row)
+    return stream.getvalue()
+
+
+SPECS = {
+    "json": (DecodeSpec(format="json", schema=SCHEMA), lambda row: json.dumps(row).encode()),
+    "avro": (DecodeSpec(format="avro", schema=SCHEMA, avro_schema=json.dumps(AVRO)), to_avro),
+}
+good_rows = st.fixed_dictionaries(
+    {
+        "id": st.integers(-(2**53), 2**53),
+        "x": st.none() | st.floats(width=32, allow_nan=False, allow_infinity=False),
+        "s": st.text(st.characters(codec="utf-8"), max_size=8),
+    }
+)
+
+
+@pytest.mark.parametrize("name", SPECS)
+@settings(max_examples=60)
+@given(
+    rows=st.lists(good_rows | st.sampled_from([None, b"", b"\xff\xff", b'{"id": ']), max_size=12)
+)
+def test_what_decodes_is_what_was_sent_and_each_bad_value_costs_itself(name, rows):
+    spec, encode = SPECS[name]
+    values = [encode(row) if isinstance(row, dict) else row for row in rows]
+    batch, dead = decode_batch(raw_batch(values), spec.make(), spec.schema)
+    wanted = [row for row in rows if isinstance(row, dict)]
+    assert batch.select(SCHEMA.names).to_pylist() == wanted
+    assert batch.column(VALUE).to_pylist() == [encode(row) for row in wanted]
+    bad = [at for at, row in enumerate(rows) if not isinstance(row, dict)]
+    assert (list(dead.rows) if dead else []) == bad
+    assert all(dead.reasons if dead else [])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [b'{"id": 1}{"id": 2}', b"  "],  # as many rows as values
+        [b'{"id":', b'1}{"id": 2}'],
+        [b'{"s": "}', b'{"}'],
+        [b'{"id": 1}', b'{"id": 1} {"id": 3}'],
+        [b'[{"id": 1}]', b'{"id": "1"}'],
+        [b'{"id": 1.5}', b"null"],
+    ],
+)
+def test_fragments_are_never_put_together(values):
+    good = b'{"id": 7, "x": 1, "s": "\\n"}'
+    spec, _ = SPECS["json"]
+    batch, dead = decode_batch(raw_batch([good, *values, good]), spec.make(), SCHEMA)
+    assert set(batch["id"].to_pylist()) <= {7, 1}
+    assert batch.num_rows == 2 + (values[0] == b'{"id": 1}')
+    assert dead is not None
+    assert len(dead.rows) + batch.num_rows == len(values) + 2
+
+
+def test_json_may_be_spread_over_lines():
+    spec, _ = SPECS["json"]
+    batch, dead = decode_batch(raw_batch([b'\n{\n "id": 1,\r\n "x": 2}\n']), spec.make(), SCHEMA)
+    assert dead is None
+    assert batch.select(SCHEMA.names).to_pylist() == [{"id": 1, "x": 2.0, "s": None}]
+
+
+def test_avro_types_have_their_counterparts_and_others_are_left_out():
+    fields = {
+        "i": "int",
+        "when": {"type": "long", "logicalType": "timestamp-millis"},
+        "list": {"type": "array", "items": ["null", "double"]},
+        "inner": {"type": "record", "name": "In", "fields": [{"name": "k", "type": "bytes"}]},
+        "again": "In",
+        "map": {"type": "map", "values": "int"},
+        "either": ["int", "string"],
+        "sum": {"type": "bytes", "logicalType": "decimal", "precision": 4},
+        "suit": {"type": "enum", "name": "Suit", "symbols": ["A", "B"]},
+    }
+    text = json.dumps(
+        {
+            "type": "record",
+            "name": "R",
+            "fields": [{"name": name, "type": kind} for name, kind in fields.items()],
+        }
+    )
+    inner = pa.struct([("k", pa.binary())])
+    assert parse_avro_schema(text) == pa.schema(
+        {
+            "i": pa.int32(),
+            "when": pa.timestamp("ms", "UTC"),
+            "list": pa.list_(pa.float64()),
+            "inner": inner,
+            "again": inner,
+            "suit": pa.string(),
+        }
+    )
+
+
+@pytest.mark.parametrize("text", ["{", '"int"', '{"type": "record"}', "[1]"])
+def test_what_is_no_avro_record_schema_is_refused(text):
+    with pytest.raises(ValueError, match="expected an Avro schema"):
+        parse_avro_schema(text)

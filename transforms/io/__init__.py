@@ -1,1 +1,0 @@
-"""Where record batches come from and where scores go."""

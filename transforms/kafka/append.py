@@ -1,0 +1,201 @@
+"""Scores of a stream → a Delta table: each record once, whoever is killed, without Kafka's help.
+
+Every transaction adds one file and says, as Delta application transactions
+(https://github.com/delta-io/delta/blob/master/PROTOCOL.md, "Transaction Identifiers"), up to which
+offset each partition of the topic is in the table. Whoever comes with records below that drops
+them; of two who append records of one partition at once, one fails and looks again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import json
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError
+
+from scoreline.lake.elements import Shard
+from scoreline.lake.files.partitions import partition_path
+from scoreline.lake.storage import resolve, table_uri
+from scoreline.lake.table.layout import safe_folder
+from scoreline.lake.table.scores import METADATA_PREFIX, add_action, create_table
+from scoreline.lake.table.staged_file import Staged, StagedFile
+from scoreline.transforms.kafka.encode import SOURCE_FIELDS
+
+# The table's partition column: a day's files are closed, and can be compacted, when it is over.
+SCORED_DATE = "scored_date"
+_MAX_ATTEMPTS = 100
+_STATISTICS = tuple(field.name for field in SOURCE_FIELDS if field.name != "source_topic")
+
+
+class AppendConflict(RuntimeError):
+    """Others changed the table again and again, so that nothing could be appended."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableSpec:
+    """Where a stream's scores are appended, and whose.
+
+    Attributes:
+      output: the table's path or URI.
+      schema: columns and types of its files.
+      topic: the topic of the records.
+      topic_id: what tells it from any other topic, of this name or on another cluster.
+      group: the consumer group.
+      flush_seconds: how long rows wait, at most, for those that share their file.
+    """
+
+    output: str
+    schema: pa.Schema
+    topic: str
+    topic_id: str
+    group: str
+    flush_seconds: float
+
+    def application_of(self, partition: int) -> str:
+        """Return the id under which transactions say how far a topic partition is in the table."""
+        return f"scoreline:{self.topic_id}:{partition}:{self.group}"
+
+
+def read_offsets(table: DeltaTable, spec: TableSpec, partitions: Iterable[int]) -> dict[int, int]:
+    """Return the offset below which records are in the table, for partitions that have any."""
+    found = {p: table.transaction_version(spec.application_of(p)) for p in partitions}
+    return {partition: offset for partition, offset in found.items() if offset is not None}
+
+
+def prepare_table(spec: TableSpec, partitions: Iterable[int]) -> dict[int, int]:
+    """Make the table if there is none, and return the offsets below which it has records.
+
+    Partitions of which it has none are left out.
+
+    Raises:
+      OSError, ValueError: it cannot be made, or is of another schema.
+    """
+    create_table(spec.output, spec.schema, [SCORED_DATE], log_retention=None)
+    return read_offsets(DeltaTable(table_uri(spec.output)), spec, partitions)
+
+
+def append_scores(
+    batches: Sequence[pa.RecordBatch],
+    behind: Mapping[int, int],
+    spec: TableSpec,
+    slot: int,
+    table: DeltaTable,
+) -> Sequence[Staged]:
+    """Append the rows of records that the table does not have, in one transaction.
+
+    Args:
+      batches: rows with the columns of `spec.schema`, of all records from where the table or the
+        group is up to `behind` that have scores.
+      behind: the offset behind the last of those records, by partition.
+      spec: the table.
+      slot: whose rows these are; a number in the name of their file.
+      table: the table, at any version; left at the newest.
+
+    Returns:
+      The files: one, or two around midnight (UTC), or none when there is no new row.
+
+    Raises:
+      AppendConflict: others committed a hundred times in between.
+      DeltaError, OSError, ArrowException: the table or its file cannot be written.
+    """
+    staged: dict[str, Staged] = {}
+    staged_for: dict[int, int] | None = None
+    for attempt in range(_MAX_ATTEMPTS):
+        # The table may be behind: a commit of these partitions since then makes ours fail.
+        known = read_offsets(table, spec, behind)
+        if known != staged_for:
+            fresh = [part for b in batches if (part := drop_known(b, known)).num_rows]
+            staged, staged_for = _stage(fresh, behind, known, spec, slot), known
+        if not staged:
+            return ()
+        try:
+            table.create_write_transaction(
+                [
+                    add_action(file.path, file.size_bytes, file.stats, [(SCORED_DATE, date)])
+                    for date, file in staged.items()
+                ],
+                mode="append",
+                schema=table.schema(),
+                partition_by=[SCORED_DATE],
+                commit_properties=_commit_properties(staged, behind, known, spec),
+            )
+        except CommitFailedError:
+            time.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311  no secret
+            table.update_incremental()
+            continue
+        table.update_incremental()
+        return tuple(staged.values())
+    raise AppendConflict(
+        f"Others committed to {spec.output} {_MAX_ATTEMPTS} times in between. One job per group: "
+        "is there another?"
+    )
+
+
+def drop_known(batch: pa.RecordBatch, known: Mapping[int, int]) -> pa.RecordBatch:
+    """Return the rows of records at or behind an offset, by partition."""
+    partitions = batch.column("source_partition").to_numpy()
+    offsets = batch.column("source_offset").to_numpy()
+    keep = np.ones(batch.num_rows, bool)
+    for partition, offset in known.items():
+        keep &= (partitions != partition) | (offsets >= offset)
+    return batch if keep.all() else batch.filter(pa.array(keep))
+
+
+def _stage(
+    batches: Sequence[pa.RecordBatch],
+    behind: Mapping[int, int],
+    known: Mapping[int, int],
+    spec: TableSpec,
+    slot: int,
+) -> dict[str, Staged]:
+    """Write rows to a file for each date on which they were scored, which no reader sees yet."""
+    by_date: dict[str, list[pa.RecordBatch]] = {}
+    for batch in batches:  # each batch was scored at one time
+        first: dt.datetime = batch.column("scored_time")[0].as_py()
+        by_date.setdefault(first.date().isoformat(), []).append(batch)
+    file_system, root = resolve(spec.output)
+    work = [spec.topic_id, spec.group, sorted(known.items()), sorted(behind.items())]
+    run_id = hashlib.sha256(json.dumps(work).encode()).hexdigest()[:15]
+    staged = {}
+    for date, rows in by_date.items():
+        path = partition_path([(SCORED_DATE, date)])
+        shard = Shard(path, run_id, "", slot, slot + 1, (), sum(b.num_rows for b in rows))
+        file = StagedFile(
+            file_system, root, safe_folder(path), shard, spec.schema, statistics=_STATISTICS
+        )
+        try:
+            for batch in rows:
+                file.write(batch)
+            staged[date] = file.close()
+        except BaseException:
+            file.abandon()
+            raise
+    return staged
+
+
+def _commit_properties(
+    staged: Mapping[str, Staged],
+    behind: Mapping[int, int],
+    known: Mapping[int, int],
+    spec: TableSpec,
+) -> CommitProperties:
+    moved = {p: offset for p, offset in behind.items() if offset > known.get(p, -1)}
+    details = {
+        "topic": spec.topic,
+        "group": spec.group,
+        # By partition: the offset up to which the table was before, and the one it is up to now.
+        "offsets": json.dumps({p: [known.get(p), moved[p]] for p in sorted(moved)}),
+        "rows": sum(file.rows for file in staged.values()),
+    }
+    return CommitProperties(
+        custom_metadata={f"{METADATA_PREFIX}{n}": str(value) for n, value in details.items()},
+        app_transactions=[Transaction(spec.application_of(p), moved[p]) for p in sorted(moved)],
+    )

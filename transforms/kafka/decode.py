@@ -1,0 +1,205 @@
+"""Raw records of a topic → record batches of the columns that are wanted; the rest says why not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
+from scoreline.lake.elements import BatchKey, DeadRows
+from scoreline.lake.files.examples import RAW_COLUMN, decode_examples, make_decoder
+from scoreline.lake.files.jsonl import parse_lines
+from scoreline.lake.table.letters import to_dead_letters
+from scoreline.transforms import metrics
+from scoreline.transforms.bundle_metrics import BundleMetrics
+from scoreline.transforms.kafka.decode_avro import AvroDecoder
+from scoreline.transforms.kafka.records import VALUE
+from scoreline.transforms.kafka.registry import Registry
+
+FORMATS = ("json", "avro", "example")
+_MAX_REASON_CHARS = 500
+_ERRORS = (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, RuntimeError)
+
+
+class Decoder(Protocol):
+    """Turns values of records into columns: what each format gives."""
+
+    def decode(self, values: Sequence[bytes]) -> list[pa.Array]:
+        """Return a column for each field of the schema, a row for each value, in order.
+
+        Raises:
+          ValueError, TypeError, …: some value is not what it should be. It may be any of them.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodeSpec:
+    """What values hold.
+
+    Attributes:
+      format: json, avro or example.
+      schema: the columns to make of them, and their types. `RAW_COLUMN` is the value itself.
+      avro_schema: the Avro schema they were written with, as JSON; with a registry, the one that
+        they are read as.
+      avro_schema_id: its id, when values begin with Confluent's header; None when they do not.
+      registry: the registry of the schemas that values say in such a header; None for none.
+    """
+
+    format: str
+    schema: pa.Schema
+    avro_schema: str = ""
+    avro_schema_id: int | None = None
+    registry: Registry | None = None
+
+    def make(self) -> Decoder:
+        """Return the decoder of the format.
+
+        Raises:
+          ValueError: the Avro schema is none, or lacks a column.
+        """
+        if self.format == "avro":
+            registry = self.registry.connect() if self.registry else None
+            return AvroDecoder(self.schema, self.avro_schema, self.avro_schema_id, registry)
+        return ExampleDecoder(self.schema) if self.format == "example" else JsonDecoder(self.schema)
+
+
+class JsonDecoder:
+    """One JSON object in each value, parsed by Arrow. A key that is missing is null."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        """Take the columns."""
+        self._schema = schema
+        self.decode([b"{}"])  # Arrow's parser does not know every type
+
+    def decode(self, values: Sequence[bytes]) -> list[pa.Array]:
+        """Return the columns; see `Decoder`."""
+        # Each value by itself must be one object. With these ends, and as many rows as values, no
+        # two fragments can pass for one object, nor two objects in one value for their neighbour.
+        lines = b"\n".join(values)
+        breaks = len(values) - 1
+        if lines.count(b"\n") > breaks:  # a raw line feed in JSON is space
+            values = [value.replace(b"\n", b" ") for value in values]
+            lines = b"\n".join(values)
+        if lines[:1] != b"{" or lines[-1:] != b"}" or lines.count(b"}\n{") != breaks:
+            for value in values:
+                stripped = value.strip()
+                if not (stripped[:1] == b"{" and stripped[-1:] == b"}"):
+                    raise ValueError("expected a JSON object")
+        table = parse_lines(lines, self._schema).combine_chunks()
+        if table.num_rows != len(values):
+            raise ValueError(f"expected one JSON object in a value, got {table.num_rows}")
+        return [
+            column.chunk(0) if column.num_chunks else pa.array([], column.type)
+            for column in table.columns
+        ]
+
+
+class ExampleDecoder:
+    """One serialized tf.Example in each value, decoded by tfx-bsl."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        """Take the features."""
+        self._schema = schema
+        self._features = [field for field in schema if field.name != RAW_COLUMN]
+        self._decoder = make_decoder(self._features) if self._features else None
+
+    def decode(self, values: Sequence[bytes]) -> list[pa.Array]:
+        """Return the columns; see `Decoder`."""
+        columns = {RAW_COLUMN: pa.array(values, pa.large_binary())}
+        if self._decoder:
+            columns |= decode_examples(self._decoder, self._features, values)
+        return [columns[name] for name in self._schema.names]
+
+
+class Decoded(NamedTuple):
+    """What came of raw records: the rows that could be decoded, and those that could not."""
+
+    batch: pa.RecordBatch
+    dead: DeadRows | None
+
+
+def decode_batch(raw: pa.RecordBatch, decoder: Decoder, schema: pa.Schema) -> Decoded:
+    """Return the columns of a schema beside those of the raw records.
+
+    When values do not decode as a whole, they are halved until those stand alone that do not.
+    """
+    values = raw.column(VALUE).to_pylist()
+    dead: dict[int, str] = {row: "has no value" for row, v in enumerate(values) if v is None}
+    parts: list[list[pa.Array]] = []
+    at = [row for row in range(len(values)) if row not in dead]
+    todo = [(0, len(at))] if at else []
+    while todo:
+        start, stop = todo.pop()
+        try:
+            parts.append(decoder.decode([values[row] for row in at[start:stop]]))
+        except _ERRORS as e:
+            if stop - start == 1:
+                dead[at[start]] = (str(e) or type(e).__name__)[:_MAX_REASON_CHARS]
+            else:
+                middle = (start + stop) // 2
+                todo += [(middle, stop), (start, middle)]
+    columns = [
+        parts[0][i]
+        if len(parts) == 1
+        else pa.concat_arrays([part[i] for part in parts])
+        if parts
+        else pa.array([], schema.field(i).type)
+        for i in range(len(schema))
+    ]
+    letters = None
+    if dead:
+        keep = np.ones(raw.num_rows, bool)
+        rows = sorted(dead)
+        keep[rows] = False
+        raw = raw.filter(pa.array(keep))
+        letters = DeadRows(rows, [dead[row] for row in rows], "Decode")
+    names = [*raw.schema.names, *schema.names]
+    return Decoded(pa.RecordBatch.from_arrays([*raw.columns, *columns], names), letters)
+
+
+class _DecodeDoFn(beam.DoFn):
+    def __init__(self, spec: DecodeSpec) -> None:
+        self._spec = spec
+
+    def setup(self) -> None:
+        self._decoder = self._spec.make()
+        self._metrics = BundleMetrics()
+
+    def process(
+        self, element: tuple[BatchKey, pa.RecordBatch]
+    ) -> Iterator[tuple[BatchKey, pa.RecordBatch]]:
+        key, raw = element
+        with self._metrics.timed(metrics.DECODE_MS):
+            batch, dead = decode_batch(raw, self._decoder, self._spec.schema)
+        if dead is not None:
+            self._metrics.count(metrics.ROWS_DEAD, len(dead.rows))
+            yield key, to_dead_letters(key, raw, dead, "")
+        if batch.num_rows:
+            yield key._replace(rows=batch.num_rows), batch
+
+    def finish_bundle(self) -> None:
+        self._metrics.flush()
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class DecodeRecords(beam.PTransform):
+    """Decode the values of raw records.
+
+    Takes and gives (BatchKey, RecordBatch): first the dead letters of a batch, if there are any,
+    then its other rows, with the columns of the schema behind those of the raw record.
+    """
+
+    spec: DecodeSpec
+
+    def expand(
+        self, batches: beam.PCollection[tuple[BatchKey, pa.RecordBatch]]
+    ) -> beam.PCollection[tuple[BatchKey, pa.RecordBatch]]:
+        """Decode in one fused step."""
+        return batches | "Decode" >> beam.ParDo(_DecodeDoFn(self.spec)).with_output_types(
+            tuple[BatchKey, pa.RecordBatch]
+        )

@@ -1,0 +1,134 @@
+"""Scored rows → Avro values, and the Avro schema they have."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Collection
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+
+from scoreline.transforms.kafka.encode import SOURCE_FIELDS
+
+_NAMESPACE = "scoreline"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_TYPES = {
+    pa.bool_(): "boolean",
+    pa.int8(): "int",
+    pa.int16(): "int",
+    pa.int32(): "int",
+    pa.int64(): "long",
+    pa.float32(): "float",
+    pa.float64(): "double",
+    pa.string(): "string",
+    pa.binary(): "bytes",
+    pa.date32(): {"type": "int", "logicalType": "date"},
+}
+# Every scored record has these; all others may be null, and default to it, so that an output that
+# is added or left out later keeps the schema compatible.
+_ALWAYS = {f.name for f in SOURCE_FIELDS if f.name != "event_time"} | {"model_digest"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AvroSpec:
+    """How values are written.
+
+    Attributes:
+      columns: columns and types of a row, as `to_avro_schema` had them.
+      schema: the Avro schema, as JSON.
+      schema_id: its id, in Confluent's header before each value; None for no header.
+    """
+
+    columns: pa.Schema
+    schema: str
+    schema_id: int | None = None
+
+
+def to_avro_schema(columns: pa.Schema, outputs: Collection[str] = ()) -> str:
+    """Return the schema of a record with these columns, as JSON.
+
+    Columns may be null but for those that every scored record has. So may the items of lists, but
+    for those of the model's outputs: an item of a union costs a byte and a look at its type.
+
+    Args:
+      columns: names and types, as a Delta table has them.
+      outputs: the columns that are outputs of the model.
+
+    Raises:
+      ValueError: Avro has no such name or type; names all of them.
+    """
+    problems: list[str] = []
+    fields = []
+    for column in columns:
+        _check_name(column.name, problems)
+        try:
+            kind = _to_avro(column.type, column.name, problems, column.name not in outputs)
+        except ValueError as e:
+            problems.append(f"column '{column.name}': {e}")
+            continue
+        if column.name in _ALWAYS:
+            fields.append({"name": column.name, "type": kind})
+        else:
+            fields.append({"name": column.name, "type": ["null", kind], "default": None})
+    if problems:
+        raise ValueError("; ".join(problems))
+    record = {"type": "record", "name": "Score", "namespace": _NAMESPACE, "fields": fields}
+    return json.dumps(record)
+
+
+def _check_name(name: str, problems: list[str]) -> None:
+    if not _NAME.match(name):
+        problems.append(f"'{name}' is no name in Avro: letters, digits and _ only, no digit first")
+
+
+def _to_avro(kind: pa.DataType, path: str, problems: list[str], null_items: bool) -> Any:
+    if pa.types.is_timestamp(kind):
+        prefix = "timestamp" if kind.tz else "local-timestamp"
+        return {"type": "long", "logicalType": f"{prefix}-micros"}
+    if pa.types.is_decimal(kind):
+        decimal = {"precision": kind.precision, "scale": kind.scale}
+        return {"type": "bytes", "logicalType": "decimal", **decimal}
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        items = _to_avro(kind.value_type, path, problems, null_items)
+        return {"type": "array", "items": ["null", items] if null_items else items}
+    if pa.types.is_struct(kind):
+        fields = []
+        for field in kind:
+            _check_name(field.name, problems)
+            inner = _to_avro(field.type, f"{path}_{field.name}", problems, null_items)
+            fields.append({"name": field.name, "type": ["null", inner], "default": None})
+        return {"type": "record", "name": f"{path}_record", "fields": fields}
+    if kind not in _TYPES:
+        raise ValueError(f"Avro has no {kind}")
+    return _TYPES[kind]
+
+
+class AvroEncoder:
+    """Writes one Avro record for each row, without a file's header."""
+
+    def __init__(self, spec: AvroSpec) -> None:
+        """Take the schema."""
+        self._columns = spec.columns
+        self._schema = fastavro.parse_schema(json.loads(spec.schema))
+        self._header = b"" if spec.schema_id is None else b"\0" + spec.schema_id.to_bytes(4, "big")
+
+    def encode(self, rows: pa.RecordBatch) -> list[bytes]:
+        """Return a value for each row of a batch, which has the columns in their order."""
+        names = self._columns.names
+        columns = []
+        for column, field in zip(rows.columns, self._columns, strict=True):
+            stored = column.cast(field.type)
+            # fastavro takes the numbers of times as they are, and they are quicker than datetimes.
+            is_time = pa.types.is_timestamp(field.type)
+            columns.append((stored.cast(pa.int64()) if is_time else stored).to_pylist())
+        values = []
+        for row in zip(*columns, strict=True):
+            stream = io.BytesIO()
+            stream.write(self._header)
+            fastavro.schemaless_writer(stream, self._schema, dict(zip(names, row, strict=True)))
+            values.append(stream.getvalue())
+        return values

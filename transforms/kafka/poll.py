@@ -1,0 +1,135 @@
+"""A Kafka topic → record batches, read on a timer: for runners whose splittable DoFns do not last.
+
+Beam's Flink runner keeps each remainder that a splittable DoFn gives back under a name of its own,
+and never removes it: docs/decisions/0014-streams-on-flink.md. A timer and a state that is
+overwritten leave nothing behind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
+
+import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
+from scoreline.lake.elements import BatchKey
+from scoreline.transforms.bundle_metrics import BundleMetrics
+from scoreline.transforms.kafka.positions import Positions, PositionsCoder, PositionsTracker
+from scoreline.transforms.kafka.producer import WriteSpec, take_over
+from scoreline.transforms.kafka.reader import Reader, Reading, ReadSpec, first_positions
+
+
+class _PollDoFn(beam.DoFn):
+    """Polls one slot's partitions each time its timer fires, and sets the timer again."""
+
+    _POSITIONS = ReadModifyWriteStateSpec("positions", PositionsCoder())
+    _AGAIN = TimerSpec("again", TimeDomain.REAL_TIME)
+
+    def __init__(self, spec: ReadSpec, keys: Sequence[str], sink: WriteSpec | None) -> None:
+        self._spec = spec
+        self._readings = {
+            key: Reading(spec.topic, slot, len(keys)) for slot, key in enumerate(keys)
+        }
+        self._sink = sink
+
+    def setup(self) -> None:
+        self._readers: dict[str, Reader] = {}
+        self._metrics = BundleMetrics()
+
+    def teardown(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+
+    def process(
+        self,
+        element: tuple[str, int],
+        positions: Any = beam.DoFn.StateParam(_POSITIONS),  # noqa: B008  Beam's way to ask
+        again: Any = beam.DoFn.TimerParam(_AGAIN),  # noqa: B008
+    ) -> None:
+        """Begin where the group is, at the first tick; the timer does the rest."""
+        key, _ = element
+        if positions.read() is None:
+            self._end_transactions(key)
+            positions.write(first_positions(self._spec, self._readings[key]))
+            again.set(Timestamp.now())
+
+    @on_timer(_AGAIN)
+    def poll(
+        self,
+        key: Any = beam.DoFn.KeyParam,
+        positions: Any = beam.DoFn.StateParam(_POSITIONS),  # noqa: B008
+        again: Any = beam.DoFn.TimerParam(_AGAIN),  # noqa: B008
+    ) -> Iterator[TimestampedValue]:
+        """Poll until the bundle is old enough or the topic is silent; the next poll is at once."""
+        tracker = PositionsTracker(positions.read())
+        yield from self._reader_of(key, tracker.current_restriction()).read(tracker, self._metrics)
+        positions.write(tracker.current_restriction())
+        if not tracker.current_restriction().is_read:
+            again.set(Timestamp.now())
+
+    def _reader_of(self, key: str, positions: Positions) -> Reader:
+        """Return the reader of a slot, a new one if the runner has gone back to an older state."""
+        reader = self._readers.get(key)
+        if reader is not None and reader.is_beyond(positions):
+            self._readers.pop(key).close()
+            reader = None
+        if reader is None:
+            self._end_transactions(key)
+            reader = self._readers[key] = Reader(self._spec, self._readings[key], positions)
+        return reader
+
+    def _end_transactions(self, key: str) -> None:
+        """Have the group's offsets stay where they are: a worker that was given up may still run.
+
+        Without transactions it may deliver what is then delivered again, and that is allowed.
+        """
+        if self._sink is not None:
+            take_over(self._sink, self._readings[key].slot)
+
+    def finish_bundle(self) -> None:
+        self._metrics.flush()
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class PollKafka(beam.PTransform):
+    """Read a topic as ReadKafka does, by a timer for each of its slots.
+
+    For runners that keep state and timers by key. Takes ticks: a stream of whatever, of which the
+    first begins the reading; it must not end, since a runner drops the timers of a step whose input
+    has. Each slot has a key, by which the runner places it, and keeps its positions as the only
+    state; a worker that takes over goes on from them, or from the group's offsets when those are
+    ahead. A bundle is one poll, or the polls within `bundle_seconds`. State must be kept at ends of
+    bundles only: with Flink, `finish_bundle_before_checkpointing`. The watermark follows the clock.
+
+    Attributes:
+      spec: what to read; it must have no end.
+      keys: of the slots, all different.
+      sink: whose transactions a slot takes over before it asks for the group's offsets; None when
+        there are none.
+    """
+
+    spec: ReadSpec
+    keys: Sequence[str]
+    sink: WriteSpec | None = None
+
+    def expand(
+        self, ticks: beam.PCollection[bytes]
+    ) -> beam.PCollection[tuple[BatchKey, pa.RecordBatch]]:
+        """Read in one stateful step."""
+        slots = [(key, slot) for slot, key in enumerate(self.keys)]
+        return (
+            ticks
+            | "AssignPartitions" >> beam.FlatMap(lambda _: slots).with_output_types(tuple[str, int])
+            | "Poll"
+            >> beam.ParDo(_PollDoFn(self.spec, self.keys, self.sink)).with_output_types(
+                tuple[BatchKey, pa.RecordBatch]
+            )
+        )

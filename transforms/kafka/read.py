@@ -1,0 +1,147 @@
+"""A Kafka topic → record batches of raw records, by a splittable step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam import coders
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.transforms.core import RestrictionProvider, WatermarkEstimatorProvider
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
+
+import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
+from scoreline.lake.elements import BatchKey
+from scoreline.transforms.bundle_metrics import BundleMetrics
+from scoreline.transforms.kafka.positions import Positions, PositionsCoder, PositionsTracker
+from scoreline.transforms.kafka.producer import SlotProducer, WriteSpec, acquire, release
+from scoreline.transforms.kafka.reader import (
+    Reader,
+    Reading,
+    ReadSpec,
+    first_positions,
+    stop_reading,
+)
+
+
+class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
+    """Polls a slot's partitions; Beam wants restrictions and watermarks from the same object."""
+
+    def __init__(self, spec: ReadSpec, sink: WriteSpec | None) -> None:
+        self._spec = spec
+        self._sink = sink
+
+    def initial_restriction(self, element: Reading) -> Positions:
+        return first_positions(self._spec, element)
+
+    def create_tracker(self, restriction: Positions) -> PositionsTracker:
+        return PositionsTracker(restriction)
+
+    def restriction_size(self, element: Reading, restriction: Positions) -> float:
+        return 1.0
+
+    def restriction_coder(self) -> coders.Coder:
+        return PositionsCoder()
+
+    def truncate(self, element: Reading, restriction: Positions) -> Positions | None:
+        return None  # a drain: what is claimed is finished, nothing more is read
+
+    def initial_estimator_state(self, element: Reading, restriction: Positions) -> Timestamp:
+        return Timestamp(0)
+
+    def create_watermark_estimator(self, estimator_state: Timestamp) -> ManualWatermarkEstimator:
+        return ManualWatermarkEstimator(estimator_state)
+
+    def setup(self) -> None:
+        self._readers: dict[Reading, Reader] = {}
+        self._producers: dict[int, SlotProducer] = {}
+        self._metrics = BundleMetrics()
+
+    def teardown(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+        for slot, producer in self._producers.items():
+            if self._sink is not None:
+                release(self._sink, slot, producer, self, is_open=False)
+        self._producers.clear()
+
+    @beam.DoFn.unbounded_per_element()
+    def process(
+        self,
+        reading: Reading,
+        finalizer: Any = beam.DoFn.BundleFinalizerParam,  # Beam wants it before the next two
+        tracker: Any = beam.DoFn.RestrictionParam(),  # noqa: B008  Beam's way to ask
+        watermark: Any = beam.DoFn.WatermarkEstimatorParam(),  # noqa: B008
+    ) -> Iterator[TimestampedValue]:
+        """Poll until the bundle is old enough, the topic is silent or the rest is given away."""
+        finalizer.register(_do_nothing)  # Prism finalizes every bundle, and wants something to call
+        positions = tracker.current_restriction()
+        if not positions.is_read:
+            reader = self._reader_of(reading, positions)
+            yield from reader.read(tracker, self._metrics)
+            at = Timestamp(reader.times.advance())
+            if at > watermark.current_watermark():
+                watermark.set_watermark(at)
+            is_read = tracker.current_restriction().is_read
+            if is_read or stop_reading.is_set():
+                reader.end()
+            if not is_read:
+                tracker.defer_remainder()
+
+    def _reader_of(self, reading: Reading, positions: Positions) -> Reader:
+        """Return the reader of a slot, which knows where the group is.
+
+        Transactions of another job that still runs end first: else it could deliver, after the
+        group was asked, what is then delivered again.
+        """
+        if reading not in self._readers:
+            if self._sink is not None:
+                self._producers[reading.slot] = acquire(self._sink, reading.slot, self)
+            self._readers[reading] = Reader(self._spec, reading, positions)
+        return self._readers[reading]
+
+    def finish_bundle(self) -> None:
+        self._metrics.flush()
+
+
+def _do_nothing() -> None:
+    """Stand for a callback where there is nothing to call."""
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class ReadKafka(beam.PTransform):
+    """Read a topic as (BatchKey, RecordBatch) of raw records: `RAW_SCHEMA`.
+
+    A batch holds what one poll gives, in the order of each partition. Partitions are spread over
+    `slots` elements, each with one consumer; partitions added while the job runs are found within
+    6 s and read from their first record. Offsets are not committed here: `WriteKafka` does it once
+    what came of the records is delivered, so the steps between must be fused with this one.
+    Watermark: see `RecordTimes`.
+
+    Attributes:
+      spec: what to read.
+      slots: how many consumers share the partitions.
+      sink: whose transactions a slot takes over before it asks for the group's offsets; None when
+        there are none.
+    """
+
+    spec: ReadSpec
+    slots: int = 1
+    sink: WriteSpec | None = None
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[tuple[BatchKey, pa.RecordBatch]]:
+        """Read in one splittable step."""
+        readings = [Reading(self.spec.topic, slot, self.slots) for slot in range(self.slots)]
+        return (
+            pipeline
+            | "AssignPartitions" >> beam.Create(readings, reshuffle=True)
+            | "Poll"
+            >> beam.ParDo(_ReadDoFn(self.spec, self.sink)).with_output_types(
+                tuple[BatchKey, pa.RecordBatch]
+            )
+        )

@@ -1,0 +1,82 @@
+"""Kafka records as record batches: the columns of a raw record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+# The columns of a raw record; a decoded one has them too, so that it can be told where it is from.
+TOPIC, PARTITION, OFFSET = "_topic", "_partition", "_offset"
+TIME_MS, KEY, VALUE = "_time_ms", "_key", "_value"
+RAW_SCHEMA = pa.schema(
+    [
+        (TOPIC, pa.dictionary(pa.int32(), pa.string())),
+        (PARTITION, pa.int32()),
+        (OFFSET, pa.int64()),
+        (TIME_MS, pa.int64()),
+        (KEY, pa.binary()),
+        (VALUE, pa.binary()),
+    ]
+)
+_CHUNK_ROWS = 128
+# The end of the year 9999. A time behind it is a producer's mistake, nanoseconds for example, which
+# neither Beam nor a table can hold.
+LATEST_MS = 253_402_300_799_999
+
+
+def take_more(
+    take: Callable[[int], list[Any]], first: Any, most_rows: int, most_bytes: int
+) -> list[Any]:
+    """Return a record and those behind it that are there, until they are enough.
+
+    Args:
+      take: gives as many as there are, up to a number.
+      first: the record.
+      most_rows: how many are enough.
+      most_bytes: of values; the last records that were taken may go beyond, when they are larger
+        than those before.
+    """
+    messages = [first]
+    taken = largest = len(first)
+    while len(messages) < most_rows and taken < most_bytes:
+        fitting = max(1, (most_bytes - taken) // max(1, largest))
+        asked = min(most_rows - len(messages), fitting, _CHUNK_ROWS)
+        chunk = take(asked)
+        messages += chunk
+        if len(chunk) < asked:
+            break
+        sizes = [len(message) for message in chunk]
+        taken += sum(sizes)
+        largest = max(largest, *sizes)
+    return messages
+
+
+def to_raw_batch(topic: str, messages: Sequence[Any]) -> pa.RecordBatch:
+    """Return records of one topic as a batch of `RAW_SCHEMA`."""
+    rows = len(messages)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows), [topic]),
+            pa.array([m.partition() for m in messages], pa.int32()),
+            pa.array([m.offset() for m in messages], pa.int64()),
+            pa.array([m.timestamp()[1] for m in messages], pa.int64()),
+            pa.array([m.key() for m in messages], pa.binary()),
+            pa.array([m.value() for m in messages], pa.binary()),
+        ],
+        schema=RAW_SCHEMA,
+    )
+
+
+def largest_by_partition(batch: pa.RecordBatch, column: str) -> dict[int, int]:
+    """Return the largest value of a column of whole numbers in each partition of the topic."""
+    partitions, values = batch.column(PARTITION).to_numpy(), batch.column(column).to_numpy()
+    return {p: int(values[partitions == p].max()) for p in np.unique(partitions).tolist()}
+
+
+def _newest_seconds(raw: pa.RecordBatch) -> dict[int, float]:
+    """Return when the newest record of each partition was made."""
+    newest_ms = largest_by_partition(raw, TIME_MS)
+    return {p: min(time_ms, LATEST_MS) / 1000 for p, time_ms in newest_ms.items()}

@@ -1,0 +1,79 @@
+"""What of a topic a group has not come to: whether a job that was to end there has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException
+
+from scoreline.transforms.kafka.client import (
+    TIMEOUT_SECONDS,
+    Connection,
+    is_passing,
+    list_partitions,
+    read_ends,
+    starting_offsets,
+    to_positions,
+)
+
+_POLL_SECONDS = 0.5
+
+
+def read_topic_ends(connection: Connection, group: str, topic: str) -> dict[int, int]:
+    """Return the offset behind the last record of each partition of a topic.
+
+    Raises:
+      LookupError: there is no such topic.
+      KafkaException: no broker answers.
+    """
+    consumer = connection.consumer(group)
+    try:
+        return read_ends(consumer, topic, list_partitions(consumer, topic))
+    finally:
+        consumer.close()
+
+
+def find_unread(
+    connection: Connection, group: str, topic: str, ends: Mapping[int, int]
+) -> dict[int, int]:
+    """Return the first record below these ends that a group has still to read, by partition.
+
+    Offsets alone do not tell: behind the last record there may be markers of transactions, or
+    records that were never committed. So what is left is looked at.
+
+    Raises:
+      KafkaException: no broker answers.
+    """
+    consumer = connection.consumer(group, enable_partition_eof=True)
+    try:
+        at = starting_offsets(consumer, topic, ends)
+        left = {partition: at[partition] for partition, end in ends.items() if at[partition] < end}
+        consumer.assign(to_positions(topic, left))
+        return _first_records(consumer, left, ends)
+    finally:
+        consumer.close()
+
+
+def _first_records(
+    consumer: Consumer, left: dict[int, int], ends: Mapping[int, int]
+) -> dict[int, int]:
+    found: dict[int, int] = {}
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while left:
+        message: Any = consumer.poll(_POLL_SECONDS)
+        if message is None or message.partition() not in left:
+            if time.monotonic() > deadline:
+                return found | left  # it cannot be said that they are read
+            continue
+        error = message.error()
+        if error is not None and is_passing(error):
+            continue
+        partition, offset = message.partition(), message.offset()
+        if error is None and offset < ends[partition]:
+            found[partition] = offset
+        elif error is not None and error.code() != error._PARTITION_EOF:
+            raise KafkaException(error)
+        del left[partition]
+    return found

@@ -1,0 +1,125 @@
+"""Scores and dead letters → Kafka, and the offsets of the records they came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import apache_beam as beam
+import pyarrow as pa
+
+import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
+from scoreline.lake.elements import BatchKey
+from scoreline.lake.table.letters import are_dead_letters
+from scoreline.transforms import metrics
+from scoreline.transforms.bundle_metrics import BundleMetrics
+from scoreline.transforms.kafka.encode import to_columns, to_json_values
+from scoreline.transforms.kafka.encode_avro import AvroEncoder
+from scoreline.transforms.kafka.producer import (
+    SlotProducer,
+    Undeliverable,
+    WriteSpec,
+    acquire,
+    release,
+    slots_of,
+)
+from scoreline.transforms.kafka.records import KEY, OFFSET, PARTITION, VALUE
+
+
+class _WriteDoFn(beam.DoFn):
+    def __init__(self, spec: WriteSpec) -> None:
+        self._spec = spec
+
+    def setup(self) -> None:
+        self._slots: dict[int, SlotProducer] = {}
+        # Of the bundle of this instance: bundles of other slots may run beside it, in other ones.
+        self._open: set[int] = set()
+        self._encoder = AvroEncoder(self._spec.avro) if self._spec.avro else None
+        self._metrics = BundleMetrics()
+
+    def teardown(self) -> None:
+        for number, slot in self._slots.items():
+            release(self._spec, number, slot, self, is_open=number in self._open)
+        self._slots.clear()
+
+    def process(self, element: tuple[BatchKey, pa.RecordBatch]) -> None:
+        key, batch = element
+        number = key.shard.number
+        if number not in self._slots or self._slots[number].is_closed:
+            self._slots[number] = acquire(self._spec, number, self)
+        slot = self._slots[number]
+        self._open.add(number)
+        slot.begin()
+        slot.observe(batch)
+        with self._metrics.timed(metrics.SEND_MS):
+            if are_dead_letters(batch):
+                self._send_letters(slot, batch)
+            else:
+                self._send_scores(slot, batch)
+
+    def _send_scores(self, slot: SlotProducer, batch: pa.RecordBatch) -> None:
+        now_ms = int(time.time() * 1000)
+        rows = to_columns(batch, now_ms) if self._spec.table or self._encoder else batch
+        if self._spec.topic:
+            encoder = self._encoder
+            values = encoder.encode(rows) if encoder else to_json_values(batch, now_ms)
+            slot.send(batch.column(KEY).to_pylist(), values)
+            self._metrics.count(metrics.RECORDS_SENT, batch.num_rows)
+        if self._spec.table is not None:
+            slot.hold(rows)
+
+    def _send_letters(self, slot: SlotProducer, letters: pa.RecordBatch) -> None:
+        for row in letters.to_pylist():
+            why = {
+                "scoreline.reason": row["_reason"],
+                "scoreline.step": row["_step"],
+                "scoreline.topic": self._spec.source_topic,
+                "scoreline.partition": str(row[PARTITION]),
+                "scoreline.offset": str(row[OFFSET]),
+                "scoreline.model_digest": row["_model_digest"],
+            }
+            if not self._spec.dead_letter_topic:
+                raise Undeliverable(
+                    f"The record at offset {row[OFFSET]} of partition {row[PARTITION]} of "
+                    f"topic {self._spec.source_topic} cannot be scored: "
+                    f"{row['_step']}: {row['_reason']}. "
+                    "Give a topic for such records with --dead_letter_topic"
+                )
+            slot.send_letter(row[KEY], row[VALUE], why)
+        self._metrics.count(metrics.RECORDS_SENT, letters.num_rows)
+
+    def finish_bundle(self) -> None:
+        with self._metrics.timed(metrics.SEND_MS):
+            for number in self._open:
+                self._slots[number].finish()
+        self._open.clear()
+        if self._spec.table is not None:
+            self._write_due()
+        self._metrics.flush()
+
+    def _write_due(self) -> None:
+        """Write what is due of all slots: bundles end while a stream is silent, in any instance."""
+        with self._metrics.timed(metrics.COMMIT_MS):
+            for slot in slots_of(self._spec):
+                self._metrics.count(metrics.BYTES_STAGED, slot.write_due())
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class WriteKafka(beam.PTransform):
+    """Send scores to a topic, a table or both, dead letters to a topic, and commit their offsets.
+
+    At least once: the producer is idempotent, offsets are committed when all records of the bundle
+    are acknowledged. With `exactly_once` records and offsets of a bundle are one transaction: a
+    reader of committed records sees what came of each source record once, however often the job
+    dies. A table has each record once in any case (see `delta_append`), and offsets are committed
+    with each of its files. Must be fused with the steps up to ReadKafka. A record that Kafka does
+    not take fails the bundle.
+    """
+
+    spec: WriteSpec
+
+    def expand(
+        self, scores: beam.PCollection[tuple[BatchKey, pa.RecordBatch]]
+    ) -> beam.PCollection[None]:
+        """Send in one fused step."""
+        return scores | "Send" >> beam.ParDo(_WriteDoFn(self.spec)).with_output_types(type(None))

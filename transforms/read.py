@@ -1,0 +1,93 @@
+"""Shards → keyed record batches: names are spread over the workers, rows are never shuffled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import apache_beam as beam
+import pyarrow as pa
+
+import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
+from scoreline.lake.elements import BatchKey, Shard
+from scoreline.lake.files.data_file import CorruptFile
+from scoreline.lake.files.read import DatasetSpec, read_shard
+from scoreline.lake.storage import resolve
+from scoreline.transforms import metrics
+from scoreline.transforms.bundle_metrics import BundleMetrics
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class MatchShards(beam.PTransform):
+    """Give the shards to score, spread over the workers.
+
+    Names are shuffled here, so that rows never need to be.
+    """
+
+    shards: Sequence[Shard]
+
+    def expand(self, more: beam.pvalue.PBegin | beam.PCollection[Shard]) -> beam.PCollection[Shard]:
+        """Create the shards, add those that come in, and break fusion behind them."""
+        pipeline = more.pipeline
+        created = pipeline | "CreateShards" >> beam.Create(
+            self.shards, reshuffle=False
+        ).with_output_types(Shard)
+        if isinstance(more, beam.PCollection):
+            created = (created, more) | "AddShards" >> beam.Flatten()
+        return created | "SpreadShards" >> beam.Reshuffle()
+
+
+class _ReadDoFn(beam.DoFn):
+    def __init__(self, dataset: DatasetSpec) -> None:
+        self._dataset = dataset
+
+    def setup(self) -> None:
+        self._fs, _ = resolve(self._dataset.root)
+        self._metrics = BundleMetrics()
+
+    def process(self, shard: Shard) -> Iterator[tuple[BatchKey, pa.RecordBatch]]:
+        batches = read_shard(self._fs, shard, self._dataset)
+        number = first_row = 0
+        error = ""
+        while True:
+            try:
+                with self._metrics.timed(metrics.READ_MS):
+                    batch = next(batches, None)
+            except CorruptFile as e:
+                batch, error = None, str(e)
+            if batch is None:
+                break
+            self._count(batch)
+            yield BatchKey(shard, number, first_row, batch.num_rows, last=False), batch
+            number, first_row = number + 1, first_row + batch.num_rows
+        yield BatchKey(shard, number, first_row, 0, last=True, error=error), _NO_ROWS
+
+    def finish_bundle(self) -> None:
+        self._metrics.flush()
+
+    def _count(self, batch: pa.RecordBatch) -> None:
+        self._metrics.count(metrics.ROWS_READ, batch.num_rows)
+        self._metrics.count(metrics.BYTES_READ, batch.nbytes)
+        self._metrics.observe(metrics.BATCH_ROWS, batch.num_rows)
+
+
+_NO_ROWS = pa.RecordBatch.from_arrays([], [])
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class ReadRecordBatches(beam.PTransform):
+    """Read shards as keyed record batches: only the columns needed, in the shard's row order.
+
+    Each shard ends with a batch marked `last`, which has no rows; when a file cannot be read its
+    key carries the error, so that the partition fails and the others go on.
+    """
+
+    dataset: DatasetSpec
+
+    def expand(
+        self, shards: beam.PCollection[Shard]
+    ) -> beam.PCollection[tuple[BatchKey, pa.RecordBatch]]:
+        """Read each shard within one element, so that its batches stay together and in order."""
+        return shards | "ReadShard" >> beam.ParDo(_ReadDoFn(self.dataset)).with_output_types(
+            tuple[BatchKey, pa.RecordBatch]
+        )

@@ -1,0 +1,1 @@
+"""Upkeep of worker processes: memory, state sampling, heartbeats."""
