@@ -42,12 +42,17 @@ class Page(NamedTuple):
         return {to_anchor(heading) for heading in headings}
 
     def code(self) -> Iterator[str]:
-        """Yield each line of code and each code span."""
-        for line in self.text.split("\n"):
+        """Yield each line of code, those that a backslash breaks as one, and each code span."""
+        for line in join_lines(self.text):
             if _is_code(line):
                 yield line.strip()
             else:
                 yield from _SPAN.findall(line)
+
+
+def join_lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text, those that a backslash breaks as one."""
+    return iter(re.sub(r"\\\n\s*", "", text).split("\n"))
 
 
 def to_anchor(heading: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import re
 
 import pytest
@@ -17,14 +18,27 @@ _PATH = re.compile(
 _MODULE = re.compile(r"python -m ([a-z_][\w.]*)")
 _TEST_FILE = re.compile(r"(?<![\w/])(test_\w+\.py)")
 _TEST = re.compile(r"(?<!\w)(test_\w+)(?![\w.])")
+_TEST_IN_FILE = re.compile(r"(test_\w+\.py)::(test_\w+)")
 # Programs that are not ours.
 FOREIGN_MODULES = {"build", "venv", "pip", "pytest", "scoreline"}
 HISTORY = {"CHANGELOG.md"}  # names what is gone
 
 
 @pytest.fixture(scope="module")
-def test_texts():
-    return [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+def tests():
+    """The texts of all files of tests, by their names; those of one name together."""
+    texts = collections.defaultdict(str)
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        texts[path.name] += path.read_text()
+    return texts
+
+
+def leads_somewhere(page, link):
+    path, _, anchor = link.partition("#")
+    target = (page.file.parent / path).resolve() if path else page.file
+    if not target.exists() or ROOT not in target.parents:
+        return False
+    return not anchor or anchor in Page(page.path, target.read_text()).anchors()
 
 
 def each_page(pages=PAGES):
@@ -37,23 +51,14 @@ def test_readme_has_at_most_120_lines():
 
 def test_there_are_pages_with_links_and_code():
     assert len(PAGES) > 30
-    assert sum(len(page.links()) for page in PAGES) > 100
-    assert sum(len(_PATH.findall("\n".join(page.code()))) for page in PAGES) > 50
-    assert sum(len(_TEST.findall("\n".join(page.code()))) for page in PAGES) > 50
+    assert sum(len(page.links()) for page in PAGES) > 80
+    assert sum(len(_PATH.findall("\n".join(page.code()))) for page in PAGES) > 30
+    assert sum(len(_TEST.findall("\n".join(page.code()))) for page in PAGES) > 30
 
 
 @each_page()
 def test_every_relative_link_leads_to_a_file_and_to_a_heading_in_it(page):
-    dead = []
-    for link in page.links():
-        if "://" in link:
-            continue
-        path, _, anchor = link.partition("#")
-        target = (page.file.parent / path).resolve() if path else page.file
-        if not target.exists() or ROOT not in target.parents:
-            dead.append(link)
-        elif anchor and anchor not in Page(page.path, target.read_text()).anchors():
-            dead.append(link)
+    dead = [link for link in page.links() if "://" not in link and not leads_somewhere(page, link)]
     assert not dead
 
 
@@ -89,14 +94,20 @@ def test_every_module_that_is_run_exists(page):
 
 
 @each_page()
-def test_every_test_that_is_named_exists(page, test_texts):
+def test_every_test_that_is_named_exists(page, tests):
     """Names may be cut off: `test_poison_…` is any test that begins so."""
-    files = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     code = "\n".join(page.code())
-    named = set(_TEST_FILE.findall(code))
-    tests = {name for name in _TEST.findall(code) if f"{name}.py" not in named}
-    gone = {name for name in named if name not in files}
-    gone |= {t for t in tests if not any(f"def {t}" in text for text in test_texts)}
+    gone = {name for name in _TEST_FILE.findall(code) if name not in tests}
+    gone |= {
+        test
+        for test in _TEST.findall(code)
+        if not any(f"def {test}" in text for text in tests.values())
+    }
+    gone |= {
+        f"{name}::{test}"
+        for name, test in _TEST_IN_FILE.findall(code)
+        if f"def {test}" not in tests.get(name, "")
+    }
     assert not gone
 
 
