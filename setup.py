@@ -45,6 +45,7 @@ setup(
             "hdrhistogram",  # percentiles of benchmarks
             "hypothesis",
             "import-linter",
+            "jsonschema",  # tests hold the output of --json against docs/schemas
             "kubernetes-validate>=1.31",  # schemas that tests hold the manifests against
             "mypy",
             "pre-commit",
@@ -59,5 +60,5 @@ setup(
             "wheel",
         ],
     },
-    entry_points={"console_scripts": ["scoreline=scoreline.__main__:main"]},
+    entry_points={"console_scripts": ["scoreline=scoreline.__main__:run"]},
 )

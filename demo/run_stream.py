@@ -33,7 +33,7 @@ from demo.model import FILLS, OUTPUT, train_flights
 from demo.run_local import DATASET, HELD_OUT, MODEL, SCORES, scoring_arguments
 from scoreline.lake.table.scores import open_dataset
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
-from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.console import make_console, say
 from scoreline.pipelines.score_batch import execute
 from scoreline.transforms.kafka.client import Connection, list_partitions, to_positions
 
@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=2000.0, help="flights in a second")
     parser.add_argument("--flights", type=int, help="how many (default: all of two months)")
     given, further = parser.parse_known_args(argv)
-    console, errors = Console(), Console(stderr=True)
+    console, errors = make_console(), make_console(stderr=True)
     with console.status("preparing flights"):
         prepare_flights(DATASET)
     with console.status("training the model (under a minute)"):

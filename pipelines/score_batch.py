@@ -27,6 +27,7 @@ from rich.console import Console
 from scoreline import __version__
 from scoreline.lake.elements import Outcome
 from scoreline.lake.files.read import DatasetSpec
+from scoreline.lake.kill_points import reach
 from scoreline.lake.table.commit import CommitSpec
 from scoreline.lake.table.outcomes import record_outcomes, take_outcomes
 from scoreline.lake.table.scores import create_table
@@ -36,7 +37,7 @@ from scoreline.pipelines.options.problems import BadOptions
 from scoreline.pipelines.options.runner import runner_name
 from scoreline.pipelines.plan.batch import Plan, Work, make_plan
 from scoreline.pipelines.plan.preview import score_first_rows
-from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.console import make_console, say
 from scoreline.pipelines.report.preview import print_first_scores
 from scoreline.pipelines.report.progress import show_progress
 from scoreline.pipelines.report.summary import (
@@ -156,6 +157,7 @@ def run(
       OSError: the table cannot be created.
       Exception: whatever the runner raises when the job as a whole fails.
     """
+    reach("planned")
     create_table(settings.output, work.schema, plan.partition_columns)
     job_id = uuid.uuid4().hex
     began = time.perf_counter()
@@ -166,6 +168,7 @@ def run(
     with show_progress(work, settings.output, console):
         result = run_pipeline(pipeline, options, name, lambda text: say(console, text))
     seconds = time.perf_counter() - began
+    reach("job_done")
     outcomes = take_outcomes(settings.output, job_id)
     silent = set(work.partitions) - {outcome.partition for outcome in outcomes}
     lost = [Outcome(path, "", "failed", reason="the job ended without it") for path in silent]
@@ -256,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(level=logging.WARNING)
     given = sys.argv[1:] if argv is None else argv
-    return execute(given, Console(), Console(stderr=True)).exit_code
+    return execute(given, make_console(), make_console(stderr=True)).exit_code
 
 
 def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:

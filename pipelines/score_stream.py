@@ -12,10 +12,8 @@ topics or model are wrong, found before the first record; 3 as 0, and some recor
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import logging
-import os
 import signal
 import sys
 import time
@@ -37,7 +35,7 @@ from scoreline.pipelines.options.runner import runner_name
 from scoreline.pipelines.options.stream import StreamScoringOptions, StreamScoringSettings
 from scoreline.pipelines.plan.access import allow
 from scoreline.pipelines.plan.stream import StreamPlan, plan_stream
-from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.console import make_console, say
 from scoreline.pipelines.runners.flink import FlinkOptions, absolute_path, complete_arguments, place
 from scoreline.pipelines.runners.flink_stream import (
     TICK_MS,
@@ -137,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(level=logging.WARNING)
     given = list(sys.argv[1:] if argv is None else argv)
-    return execute(given, Console(), Console(stderr=True))
+    return execute(given, make_console(), make_console(stderr=True))
 
 
 def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
@@ -364,21 +362,3 @@ def _print_plan(settings: StreamScoringSettings, plan: StreamPlan, console: Cons
     if plan.write.table:
         stored = ", ".join(f"{field.name} {field.type}" for field in plan.write.table.schema)
         say(console, f"table      {stored}, {SCORED_DATE} string")
-
-
-def _run_and_exit() -> None:
-    """Run the command and end the process, even if a thread of the client library hangs.
-
-    Whoever restarts a job that failed waits for its end.
-    """
-    code = main()
-    if code == EXIT_FAILED:
-        atexit._run_exitfuncs()  # Beam ends runners that it started
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
-
-
-if __name__ == "__main__":
-    _run_and_exit()

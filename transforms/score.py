@@ -10,6 +10,7 @@ import pyarrow as pa
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
 from scoreline.lake.elements import BatchKey, DeadRows
+from scoreline.lake.kill_points import reach
 from scoreline.lake.table.letters import are_dead_letters, to_dead_letters
 from scoreline.transforms import metrics
 from scoreline.transforms.bundle_metrics import BundleMetrics
@@ -58,6 +59,7 @@ class _ScoreDoFn(beam.DoFn):
         if shard == self._given_up:
             yield key, batch.slice(0, 0)
             return
+        reach("scoring")
         try:
             scored, dead = score_batch(batch, *self._serving, self._metrics)
         except EveryRowFails as e:
