@@ -306,7 +306,6 @@ class BatchScoringSettings:
         _check_conversions(settings, read.problems)
         _check_limits(settings, read.problems)
         _check_collisions(settings, read.problems)
-        read.check_runner(options)
         if read.problems:
             raise BadOptions(read.problems)
         return settings
