@@ -64,8 +64,9 @@ flink-up: install flink-libs ## Start a Flink cluster here: TASKMANAGERS=1 SLOTS
 	  $(if $(SLOTS),--slots $(SLOTS)) \
 	  $(if $(PROMETHEUS_PORTS),--prometheus_ports $(PROMETHEUS_PORTS))
 
-flink-scale: install ## Add or remove TaskManagers: TASKMANAGERS=3
-	@$(FLINK) scale --task_managers $(or $(TASKMANAGERS),$(error say how many: TASKMANAGERS=3))
+flink-scale: install ## Add or remove TaskManagers: TASKMANAGERS=3, of SLOTS=2 each
+	@$(FLINK) scale --task_managers $(or $(TASKMANAGERS),$(error say how many: TASKMANAGERS=3)) \
+	  $(if $(SLOTS),--slots $(SLOTS))
 
 flink-status: install ## Show what of the Flink cluster runs, and where
 	@$(FLINK) status
