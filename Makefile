@@ -20,9 +20,8 @@ FLINK_JOB_SERVER_JAR ?= $(FLINK_JAR)
 # Of the cluster on this machine; empty keeps what runs, or takes 1 with 2 slots.
 TASKMANAGERS ?=
 SLOTS       ?=
-# Files of tests that run side by side: more is quicker, but tests that wait for real processes may
-# then wait longer than they allow.
-TEST_PROCESSES ?= 1
+# Test processes. Tests of engines all run in one of them, so that each engine is started once.
+TEST_PROCESSES ?= 2
 # A port or a range for Flink's Prometheus reporter, which listens on every interface; empty: none.
 PROMETHEUS_PORTS ?=
 
@@ -30,13 +29,15 @@ VENV        := .venv
 BIN         := $(VENV)/bin
 INSTALLED   := $(VENV)/.installed
 FLINK       := $(BIN)/python -m deploy.local.flink_cluster
+PYTEST      := $(BIN)/python -m pytest \
+  $(if $(filter-out 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints run-local check format test test-quick prism soak soak-stream \
+.PHONY: help install constraints run-local check format test test-fast prism soak soak-stream \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
         run-stream kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
-        bench-scaling bench-flink bench-stream clean
+        bench-scaling bench-flink bench-stream docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -64,8 +65,9 @@ flink-up: install flink-libs ## Start a Flink cluster here: TASKMANAGERS=1 SLOTS
 	  $(if $(SLOTS),--slots $(SLOTS)) \
 	  $(if $(PROMETHEUS_PORTS),--prometheus_ports $(PROMETHEUS_PORTS))
 
-flink-scale: install ## Add or remove TaskManagers: TASKMANAGERS=3
-	@$(FLINK) scale --task_managers $(or $(TASKMANAGERS),$(error say how many: TASKMANAGERS=3))
+flink-scale: install ## Add or remove TaskManagers: TASKMANAGERS=3, of SLOTS=2 each
+	@$(FLINK) scale --task_managers $(or $(TASKMANAGERS),$(error say how many: TASKMANAGERS=3)) \
+	  $(if $(SLOTS),--slots $(SLOTS))
 
 flink-status: install ## Show what of the Flink cluster runs, and where
 	@$(FLINK) status
@@ -89,11 +91,10 @@ format: install ## Format and fix what ruff can fix
 	$(BIN)/ruff format .
 
 test: install prism flink ## Run every test (Prism needs Go, Flink needs Java and Maven)
-	$(BIN)/python -m pytest \
-	  $(if $(filter-out 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist loadfile) $(ARGS)
+	$(PYTEST) $(ARGS)
 
-test-quick: install ## Run the tests that start no process of their own
-	$(BIN)/python -m pytest tests/models tests/transforms $(ARGS)
+test-fast: install ## Run all tests but those of engines and those that kill whole commands
+	$(PYTEST) -m "not (flink or kafka or prism or slow)" $(ARGS)
 
 prism: $(if $(shell command -v go 2>/dev/null),$(PRISM),no-go) ## Build Beam's Prism runner (needs Go)
 
@@ -102,7 +103,7 @@ $(PRISM):
 
 .PHONY: no-go
 no-go:
-	@echo "Go is not installed: the tests on Prism will be skipped." >&2
+	@echo "Go is not installed: the tests on Prism are skipped, or fail if CI is set." >&2
 
 flink: $(if $(and $(shell command -v java),$(shell command -v mvn)),flink-libs flink-jar,no-flink)
 
@@ -123,7 +124,7 @@ $(FLINK_JAR): | $(INSTALLED)
 
 .PHONY: no-flink
 no-flink:
-	@echo "Java or Maven is not installed: the tests on Flink will be skipped." >&2
+	@echo "Java or Maven is not installed: the tests on Flink are skipped, or fail if CI is set." >&2
 
 soak: install ## Kill a real job 500 times at every named step in turn, and check the table after each (half an hour)
 	SCORELINE_KILLS=500 $(BIN)/python -m pytest tests/faults/test_kills.py -n auto -rP $(ARGS)
@@ -164,6 +165,18 @@ bench-scaling: install ## Measure what 100,000 files and 10,000 partitions cost,
 
 bench-stream: kafka-up prism flink-libs flink-jar ## Measure latency and rows/s of streams at fixed rates, beside a bare loop (about three hours)
 	$(BIN)/python -m benchmarks.stream --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
+
+docs: build/docs-venv/.installed ## Build the pages as a site into build/site; a dead link fails
+	@mkdir -p build/pages
+	@ln -sfn $(addprefix ../../,README.md CHANGELOG.md CONTRIBUTING.md docs deploy) build/pages
+	@NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/mkdocs build --strict --clean
+	@! grep -rlE 'src="https?:|<link [^>]*href="https?:' build/site --include='*.html'  # fetches nothing
+	@echo "build/site/index.html"
+
+build/docs-venv/.installed: docs/requirements.txt
+	$(PYTHON) -m venv --clear build/docs-venv
+	build/docs-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r docs/requirements.txt
+	@touch $@
 
 clean: ## Remove build/ (data, models, scores), and stop the Flink cluster
 	@if [ -d build/flink/run ]; then $(FLINK) down; fi

@@ -7,7 +7,6 @@ November and December through the batch pipeline, and holds the scores against w
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from demo.data import KEY, PARTITION_COLUMN, prepare_flights
 from demo.features import is_late
 from demo.model import FILLS, OUTPUT, auc, train_flights
 from scoreline.pipelines.report.console import make_console, make_table, say
+from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.summary import Report
 from scoreline.pipelines.score_batch import execute
 
@@ -111,7 +111,7 @@ def query_line(output: str = SCORES) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run everything and return the exit code of the scoring command."""
-    logging.basicConfig(level=logging.WARNING)
+    set_up_logs()
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--partitions", action="append", metavar="SPEC", help=f"default: {HELD_OUT}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import signal
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from demo.run_local import DATASET, HELD_OUT, MODEL, SCORES, scoring_arguments
 from scoreline.lake.table.scores import open_scores
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from scoreline.pipelines.report.console import make_console, say
+from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.score_batch import execute
 from scoreline.transforms.kafka.client import Connection, list_partitions, to_positions
 
@@ -150,7 +150,7 @@ def compare(stream: dict[int, float], flights: pa.Table) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run everything and return 0 when each flight is scored once and as by the batch job."""
-    logging.basicConfig(level=logging.WARNING)
+    set_up_logs()
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--brokers", default="127.0.0.1:9092")
     parser.add_argument("--rate", type=float, default=2000.0, help="flights in a second")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.plan.model import find_model
 from scoreline.pipelines.plan.preview import FirstScores, find_first_rows, score_first_rows
 from scoreline.pipelines.report.console import make_console, make_table, say
+from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.preview import print_first_scores
 
 
@@ -140,7 +140,7 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    logging.basicConfig(level=logging.WARNING)
+    set_up_logs()
     console, errors = make_console(), make_console(stderr=True)
     problems = Problems()
     try:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -45,6 +44,7 @@ from scoreline.pipelines.plan.batch import find_table
 from scoreline.pipelines.plan.fit import Fit, check_schemas, fit_model
 from scoreline.pipelines.plan.model import find_model
 from scoreline.pipelines.report.console import make_console, say
+from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.transforms.isolate import EveryRowFails
 from scoreline.transforms.metrics import Tally
 from scoreline.transforms.scoring import ScoreSpec, score_batch
@@ -225,7 +225,7 @@ def _score(plan: ReplayPlan, servable: Servable, letters: Letters) -> tuple[pa.T
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    logging.basicConfig(level=logging.WARNING)
+    set_up_logs()
     console, errors = make_console(), make_console(stderr=True)
     problems = Problems()
     try:

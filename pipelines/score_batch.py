@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.plan.batch import BatchPlan, Findings, make_plan
 from scoreline.pipelines.plan.preview import first_rows_of, score_first_rows
 from scoreline.pipelines.report.console import make_console, say
+from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.preview import print_first_scores
 from scoreline.pipelines.report.progress import show_progress
 from scoreline.pipelines.report.summary import (
@@ -179,7 +179,7 @@ def _place(settings: BatchSettings, runner: Runner, problems: Problems) -> Batch
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    logging.basicConfig(level=logging.WARNING)
+    set_up_logs()
     given = sys.argv[1:] if argv is None else argv
     return execute(given, make_console(), make_console(stderr=True)).exit_code
 
