@@ -79,7 +79,7 @@ from scoreline.transforms.kafka.reader import stop_reading
 from scoreline.transforms.kafka.registry import RegistryAway, RegistryFails
 from scoreline.transforms.kafka.unread import find_unread, read_topic_ends
 from scoreline.transforms.kafka.write import WriteKafka
-from scoreline.transforms.score import Score
+from scoreline.transforms.score import ScoreStream
 from scoreline.transforms.worker import sampling
 
 _USAGE = (
@@ -115,9 +115,9 @@ def build(
     scored = (
         records
         | "DecodeRecords" >> DecodeRecords(spec=plan.decode)
-        | "Score" >> Score(spec=plan.score, swap=plan.swap, endless=True)
+        | "Score" >> ScoreStream(spec=plan.score, swap=plan.swap)
     )
-    return scored.scores | "WriteKafka" >> WriteKafka(spec=plan.write)
+    return scored | "WriteKafka" >> WriteKafka(spec=plan.write)
 
 
 def parse_options(argv: Sequence[str]) -> PipelineOptions:

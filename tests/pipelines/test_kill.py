@@ -15,7 +15,7 @@ from tests.processes import race, run_script
 DIES = """
 import os, signal, sys
 from scoreline.pipelines import score_batch
-from scoreline.lake.table import commit; from scoreline.lake.files import parquet
+from scoreline.transforms import commit; from scoreline.lake.table import shard_writer
 
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -32,7 +32,7 @@ def die_at_second(real):
 sys.exit(score_batch.main(sys.argv[1:]))
 """
 POINTS = {
-    "while staging": "parquet.ShardWriter.close = die_at_second(parquet.ShardWriter.close)",
+    "while staging": "W = shard_writer.ScoresWriter; W.close = die_at_second(W.close)",
     "between stage and commit": "commit.commit_partition = die",
     "after the first commit": "commit.commit_partition = die_at_second(commit.commit_partition)",
     "before outcomes are read": "score_batch.take_outcomes = die",

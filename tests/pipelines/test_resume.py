@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import signal
 
+import apache_beam as beam
 import pyarrow as pa
 import pytest
 
+from scoreline.lake.table.scores import create_table
 from scoreline.pipelines import score_batch
+from scoreline.pipelines.plan.batch import make_plan
+from scoreline.pipelines.runners.runner import read_signature
 from scoreline.transforms import metrics
 from tests.fakes import assert_scored_whole, make_rows, save_model, write_file, write_lake
 from tests.pipelines.test_kill import DIES, arguments
@@ -53,9 +57,10 @@ def rerun(monkeypatch, model):
     return run
 
 
-def test_staged_shards_are_committed_without_being_scored_again(killed, rerun):
+def test_staged_shards_are_committed_without_being_scored_again(killed, rerun, capsys):
     lake, output, receipts = killed
     assert rerun(lake, output, "--workers=2") == (0, 0)
+    assert "6 shards, not scored again" in capsys.readouterr().out
     assert_scored_whole(lake, output)
     assert not any(receipt.exists() for receipt in receipts)
 
@@ -74,23 +79,34 @@ def test_only_shards_whose_receipt_or_file_is_wrong_are_scored_again(killed, rer
     assert_scored_whole(lake, output)
 
 
-@pytest.mark.parametrize(("may_restart", "read"), [(True, 100), (False, 600)])
 def test_a_job_that_the_runner_restarts_finds_what_its_first_attempt_staged(
-    killed, rerun, monkeypatch, may_restart, read
+    tmp_path, model, monkeypatch
 ):
-    lake, output, receipts = killed
+    """A runner restarts a job with the graph that was built before anything was staged."""
+    monkeypatch.setattr("scoreline.lake.files.shards.SHARD_ROWS", 100)
+    lake = write_lake(tmp_path / "lake", days=2, rows=300, files=3)
+    output = tmp_path / "scores"
+    settings, options = score_batch.read_settings(arguments(lake, model, output))
+    plan = make_plan(settings, lambda s, digest: read_signature(s, digest, options))
+    create_table(settings.output, plan.work.schema, plan.partition_columns)
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    score_batch.build(pipeline, settings, plan, plan.work, "job")
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("the first attempt ends before its commits")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scoreline.transforms.commit.commit_partition", fail)
+        with pytest.raises(RuntimeError, match="the first attempt ends"):
+            pipeline.run().wait_until_finish()
+    receipts = sorted((output / "_scoreline" / "receipts").glob("*/*.json"))
+    assert len(receipts) == 6
     receipts[0].unlink()
-    # As in a restart: when the job was planned nothing was staged.
-    monkeypatch.setattr(
-        "scoreline.pipelines.plan.batch.split_staged", lambda output, shards: (shards, [])
-    )
-    real = score_batch.build
-    monkeypatch.setattr(
-        score_batch,
-        "build",
-        lambda *args, **_: real(*args, may_restart=may_restart),
-    )
-    assert rerun(lake, output) == (0, read)
+    result = pipeline.run()
+    result.wait_until_finish()
+    counters = score_batch.read_counters(result)
+    read, skipped = (counters[m.name] for m in (metrics.ROWS_READ, metrics.SHARDS_SKIPPED))
+    assert (read, skipped) == (100, 5)
     assert_scored_whole(lake, output)
 
 
