@@ -125,7 +125,7 @@ $(FLINK_JAR): | $(INSTALLED)
 no-flink:
 	@echo "Java or Maven is not installed: the tests on Flink will be skipped." >&2
 
-soak: install ## Kill a real job 500 times at random steps, and check the table after each (half an hour)
+soak: install ## Kill a real job 500 times at every named step in turn, and check the table after each (half an hour)
 	SCORELINE_KILLS=500 $(BIN)/python -m pytest tests/faults/test_kills.py -n auto -rP $(ARGS)
 
 soak-stream: kafka-up ## Score streams and kill their workers for SECONDS=1800; nothing lost, memory flat

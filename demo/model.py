@@ -66,7 +66,7 @@ FILLS: Mapping[str, int | float | str] = {
 _LABEL = "arr_delay"
 _BASELINE_COLUMNS = ["hour", "carrier", "origin"]
 # The code that decides what a trained model is, beside the code that made the data set.
-_CODE = ("flights.py", "flights_network.py")
+_CODE = ("model.py", "network.py")
 
 
 class Recipe(NamedTuple):

@@ -16,13 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
 from rich.console import Console
-from rich.table import Table
 
+import scoreline
 from demo.data import KEY, PARTITION_COLUMN, prepare_flights
 from demo.features import is_late
 from demo.model import FILLS, OUTPUT, auc, train_flights
-from scoreline.lake.table.scores import open_dataset
-from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.console import make_console, make_table, say
 from scoreline.pipelines.report.summary import Report
 from scoreline.pipelines.score_batch import execute
 
@@ -74,7 +73,7 @@ def print_findings(report: Report, console: Console, output: str = SCORES) -> No
     """Show how good the scores are, and what they say."""
     days = [outcome.partition.partition("=")[2] for outcome in report.published]
     wanted = pc.field(PARTITION_COLUMN).isin(days)
-    scores = open_dataset(output).to_table(filter=wanted)
+    scores = scoreline.open_scores(output).to_table(filter=wanted)
     if not scores.num_rows:
         return
     dataset = pyarrow.dataset.dataset(
@@ -86,7 +85,7 @@ def print_findings(report: Report, console: Console, output: str = SCORES) -> No
     outcomes = dataset.to_table(columns=[KEY, "arr_delay"], filter=wanted)
     value, flights = measure_auc(scores, outcomes)
     routes = rank_routes(scores)
-    table = Table(show_header=False, box=None, pad_edge=False)
+    table = make_table()
     table.add_row("AUC", f"{value:.3f} against what happened to {flights:,} flights")
     for title, chosen in (
         ("most late", routes[:_ROUTES_SHOWN]),
@@ -102,8 +101,7 @@ def print_findings(report: Report, console: Console, output: str = SCORES) -> No
 def query_line(output: str = SCORES) -> str:
     """Return a shell command that asks the table for the riskiest flights."""
     code = (
-        "import duckdb; from scoreline.lake.table.scores import open_dataset; "
-        f"scores = open_dataset('{output}'); "
+        f"import duckdb, scoreline; scores = scoreline.open_scores('{output}'); "
         f"print(duckdb.sql('from scores order by {OUTPUT} desc limit 5'))"
     )
     python = Path(sys.executable)
@@ -120,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--output", default=SCORES, metavar="PATH", help=f"default: {SCORES}")
     given, further = parser.parse_known_args(argv)
-    console, errors = Console(), Console(stderr=True)
+    console, errors = make_console(), make_console(stderr=True)
     with console.status("preparing flights"):
         flights = prepare_flights(DATASET)
     made = "found" if flights.was_cached else "wrote"

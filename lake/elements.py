@@ -8,7 +8,7 @@ cannot decode.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# Stands for the rows of a file that does not say how many it holds.
+# The number of rows of a file that does not record it.
 UNKNOWN_ROWS = -1
 
 
@@ -16,7 +16,7 @@ class Piece(NamedTuple):
     """A run of row groups of one file: `path` within the dataset's file system.
 
     A file that is read whole is one row group of `rows` = UNKNOWN_ROWS, and `size_bytes` is its
-    size when the run was planned; row groups of a file that says its rows leave that at 0.
+    size when the run was planned. It is 0 for row groups of a file that records its rows.
     """
 
     path: str
@@ -28,17 +28,17 @@ class Piece(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """The unit of work: what one task reads, scores and stages as one file.
+    """The unit of work: the rows that one task reads, scores and stages as one file.
 
     Attributes:
       partition: the partition's hive path, `date=2013-11-01`.
       run_id: the identity of the work on that partition.
-      base_run_id: the run id whose scores the table held when this run was planned; "" for none.
+      base_run_id: the run id of the partition's scores when this run was planned; "" for none.
       number: this shard's number within its partition, from 0.
       shards: how many shards the partition has.
-      pieces: the row groups to read, in order; none when the partition is empty. A piece of
-        unknown rows is alone in its shard.
-      rows: the rows those hold, or UNKNOWN_ROWS.
+      pieces: the row groups to read, in order; none if the partition is empty. A piece of unknown
+        rows is alone in its shard.
+      rows: the number of rows in the pieces, or UNKNOWN_ROWS.
     """
 
     partition: str

@@ -1,9 +1,4 @@
-"""The scores table, a Delta table: open, create, check, and tell what it holds.
-
-What is committed is told by the names of the live data files, which hold the run id. They are right
-after a rollback too. When another tool has rewritten the files (compaction), the table's record of
-application transactions tells it.
-"""
+"""File systems behind paths and URIs, and file operations that survive kills and races."""
 
 from __future__ import annotations
 
@@ -18,19 +13,19 @@ from pyarrow import fs
 
 
 def table_uri(output: str) -> str:
-    """Return what deltalake is to be given for `--output`."""
+    """Return the location of a table in the form that deltalake expects."""
     return output if "://" in output else resolve(output)[1]
 
 
 _CHUNK_BYTES = 1 << 20
-# Another run of the same work may remove a folder of ours at any moment, once it has committed.
+# Another run of the same work removes our folders when it has committed, at any moment.
 _MAX_ATTEMPTS = 100
 _LASTING_ERRNOS = {
     *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR),
     *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EROFS),
 }
-# Arrow gives what gs:// refuses an errno, and what s3:// refuses only a text; 408 and 429 ask for
-# patience. Names as in Arrow's `S3ErrorToString`.
+# Arrow sets an errno for a refusal of gs://, but only a text for one of s3://. Statuses 408 and 429
+# mean "try again later". Names as in Arrow's `S3ErrorToString`.
 _REFUSED = re.compile(
     r"AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID"
     r"|SIGNATURE_DOES_NOT_MATCH|UNRECOGNIZED_CLIENT)|\(HTTP status 4(?!08|29)\d\d\)"
@@ -55,10 +50,10 @@ def resolve(path: str) -> tuple[fs.FileSystem, str]:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Return whether an error of reading or writing may be gone at the next attempt.
+    """Return whether an error of reading or writing may disappear by itself.
 
-    It is where a store does not answer, or a disk is full. It is not where something is missing,
-    malformed or not allowed: a person must look.
+    True if a store does not answer or a disk is full. False if something is missing, malformed or
+    not allowed: a person must look.
     """
     if not isinstance(error, OSError):
         return False
@@ -68,9 +63,9 @@ def may_pass(error: BaseException) -> bool:
 
 
 def write_whole(file_system: fs.FileSystem, path: str, content: bytes) -> None:
-    """Write a small file that appears whole or not at all, replacing one of the same name.
+    """Write a small file that appears whole or not at all, and replaces one of the same name.
 
-    The folder is made as often as another process removes it meanwhile.
+    The folder is made again if another process removes it meanwhile.
     """
     folder, _, name = path.rpartition("/")
     for attempt in range(_MAX_ATTEMPTS):
@@ -81,31 +76,34 @@ def write_whole(file_system: fs.FileSystem, path: str, content: bytes) -> None:
                 stream.write(content)
             file_system.move(hidden, path)
             return
-        except (FileNotFoundError, FileExistsError):  # Arrow tells a folder that is gone as either
+        except (
+            FileNotFoundError,
+            FileExistsError,
+        ):  # Arrow raises either for a folder that is gone
             if attempt == _MAX_ATTEMPTS - 1:
                 raise
 
 
 def move_file(file_system: fs.FileSystem, source: str, target: str) -> bool:
-    """Move a file, making the folder it goes to; return whether it was there to be moved."""
+    """Move a file and make its new folder; return whether the file was there."""
     if file_system.get_file_info(source).type != fs.FileType.File:
         return False
     file_system.create_dir(target.rpartition("/")[0], recursive=True)
     try:
         file_system.move(source, target)
-    except FileNotFoundError:  # somebody else moved it since
+    except FileNotFoundError:  # another process has moved it
         return False
     return True
 
 
 def remove_folder(file_system: fs.FileSystem, path: str) -> None:
-    """Remove a folder of leftovers, as far as nobody else removes or fills it meanwhile.
+    """Remove a folder of leftovers, unless another process removes or fills it meanwhile.
 
-    What stays is no error: it hurts nobody, and `vacuum` takes it.
+    It is no error if files stay: they do no harm, and `vacuum` removes them.
     """
     with contextlib.suppress(OSError):
         for info in list_folder(file_system, path):
-            if not info.base_name.startswith("."):  # else somebody is writing it
+            if not info.base_name.startswith("."):  # else another process is writing it
                 with contextlib.suppress(FileNotFoundError):
                     file_system.delete_file(info.path)
         if not list_folder(file_system, path):
@@ -113,10 +111,10 @@ def remove_folder(file_system: fs.FileSystem, path: str) -> None:
 
 
 def read_checksum(file_system: fs.FileSystem, path: str) -> tuple[int, str]:
-    """Return a file's size and the CRC32C of its bytes, 8 hex digits; reads all of it.
+    """Return a file's size and the CRC32C of its bytes, 8 hex digits. Reads the whole file.
 
     Raises:
-      OSError: it cannot be read.
+      OSError: the file cannot be read.
     """
     crc = size = 0
     with file_system.open_input_stream(path) as source:
@@ -126,9 +124,9 @@ def read_checksum(file_system: fs.FileSystem, path: str) -> tuple[int, str]:
 
 
 def list_folder(file_system: fs.FileSystem, path: str) -> list[fs.FileInfo]:
-    """Return what a folder holds, sorted by name; nothing when there is no such folder.
+    """Return the entries of a folder, sorted by name; none if there is no such folder.
 
-    What another process removes meanwhile is left out.
+    Entries that another process removes meanwhile are left out.
     """
     found = file_system.get_file_info(fs.FileSelector(path, allow_not_found=True))
     there = (info for info in found if info.type != fs.FileType.NotFound)

@@ -10,7 +10,7 @@ _SUFFIXES = {".keras": KERAS, ".tflite": LITERT}
 
 
 def model_format_of(path: str) -> str | None:
-    """Return the format of the model at a path; None when there is none."""
+    """Return the format of the model at a path; None if there is no model."""
     at = Path(path)
     if any((at / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
         return SAVED_MODEL
@@ -24,11 +24,11 @@ def digest_model(path: str) -> str:
     """Return `sha256:…` over the names and bytes of all files of a model.
 
     Two SavedModel directories have the same digest if and only if they hold the same files at the
-    same relative paths; two model files, if they have the same bytes. File times and modes do not
-    count.
+    same relative paths. Two model files have the same digest if they have the same bytes. File
+    times and modes do not count.
 
     Raises:
-      FileNotFoundError: there is no model; says what is there instead.
+      FileNotFoundError: there is no model; the message names what is there instead.
     """
     root = Path(path)
     found = model_format_of(path)

@@ -1,33 +1,32 @@
-"""Rows per model call, chosen by timing the calls that have to be made anyway."""
+"""Rows per model call, chosen by timing calls whose scores are needed anyway."""
 
 from __future__ import annotations
 
 import threading
 
-# Each size is timed this often, and its fastest call counts: noise only ever adds time.
+# Timed calls of each size. The fastest one counts, because noise only adds time.
 _TIMED_CALLS = 2
-# A call this long has no overhead left to save, and a larger one would only take memory.
+# A call this long has no overhead left to save; a larger one would only use more memory.
 _LONG_CALL_SECONDS = 0.1
-# Of sizes that cost the same, the smallest is kept.
+# Sizes whose cost differs by less than this factor count as equal; the smallest one wins.
 _SAME_COST = 1.005
 
 
 class CallSize:
     """The number of rows to give one call of a servable; safe to share between threads.
 
-    With a fixed size this is just that number. Otherwise sizes double from `smallest` on real
-    calls, until one call takes more than 0.1 s or `largest` is reached; the cheapest per row is
+    A fixed size is returned as it is. Otherwise sizes double from `smallest` on real calls, until a
+    call takes more than 0.1 s or `largest` is reached. The size with the lowest cost per row is
     then kept. No size is skipped because the one before it was slow: the cost of a row is not
     monotonic in the size (caches, allocators), and one disturbed reading would decide for the
-    whole job. Calibration costs no extra call: it times calls whose scores are used. Record
-    batches smaller than the size under test are scored in one call, untimed, so on small data
-    nothing is calibrated.
+    whole job. Calibration makes no extra call. Record batches smaller than the size under test are
+    scored in one call that is not timed, so small data is not calibrated on.
     """
 
     def __init__(
         self, fixed_rows: int | None = None, *, smallest: int = 8192, largest: int = 65536
     ) -> None:
-        """Fix the size, or let it be found between smallest and largest (powers of two apart)."""
+        """Fix the size, or calibrate it between smallest and largest, in powers of two."""
         self.rows = fixed_rows or smallest
         self.settled = fixed_rows is not None
         self._largest = largest
@@ -36,7 +35,7 @@ class CallSize:
         self._lock = threading.Lock()
 
     def record(self, rows: int, seconds: float) -> None:
-        """Take note that a call of so many rows took so long."""
+        """Record the time of a call of some rows."""
         if self.settled or rows != self.rows:
             return
         with self._lock:
@@ -48,7 +47,7 @@ class CallSize:
                 self._seconds = []
 
     def shrink(self, rows: int) -> None:
-        """Make calls half as large as one of so many rows, which ran out of memory, and keep it."""
+        """Halve the size after a call of some rows ran out of memory; it stays so."""
         with self._lock:
             self.rows = min(self.rows, max(1, rows // 2))
             self.settled = True

@@ -1,4 +1,4 @@
-"""Whether a model may take another one's place: its signature, and how far their scores differ."""
+"""Whether a model can replace another: compare signatures, and measure how far scores differ."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from scoreline.models.shapes import is_list
 from scoreline.models.signature import Signature, TensorSpec
 from scoreline.models.tensors import output_type
 
-# Outputs that vary less than this beside their size are one value for all rows.
+# An output whose spread is below this share of its magnitude counts as constant.
 _NO_SPREAD = 1e-6
 
 
 def find_differences(
     planned: Signature, new: Signature, outputs: Sequence[tuple[str, str]], *, all_outputs: bool
 ) -> list[str]:
-    """Return what keeps a model from being fed and stored as a job was planned.
+    """Return why a model cannot be fed, or its outputs stored, as a job was planned.
 
-    The inputs must have the same names and dtypes, and take what the planned ones take; the outputs
-    must give columns of the same types. A dimension that was fixed may have become free.
+    Inputs must have the same names and dtypes, and accept every value that the planned inputs
+    accept. Outputs must become columns of the same types. A fixed dimension may have become free.
 
     Args:
       planned: the signature that the job was planned with.
-      new: the other model's.
-      outputs: pairs of an output that is stored and `binary` or "", as of `output_type`.
-      all_outputs: whether all outputs are stored, so that there must not be another one.
+      new: the signature of the other model.
+      outputs: pairs of a stored output and its conversion, `binary` or "" (see `output_type`).
+      all_outputs: whether all outputs are stored, so that a new output is a difference.
     """
     found = []
     if planned.example_input != new.example_input:
@@ -64,7 +64,7 @@ def _described(spec: TensorSpec) -> str:
 
 
 def _takes(new: TensorSpec, old: TensorSpec) -> bool:
-    """Return whether an input takes every value that another one takes."""
+    """Return whether an input accepts every value that another one accepts."""
     if new.dtype != old.dtype or (old.optional and not new.optional):
         return False
     if new.shape is None or (new.is_one_value and old.is_one_value):
@@ -77,12 +77,13 @@ def _takes(new: TensorSpec, old: TensorSpec) -> bool:
 
 
 def disagreement_of(old: pa.Array, new: pa.Array) -> float:
-    """Return how far two models' values of one output differ, row by row: 0 when not at all.
+    """Return how far two models' values of one output differ, row by row; 0 if they are equal.
 
-    For floating-point numbers: the mean absolute difference, in standard deviations of the old
-    values; two unrelated models with scores alike in distribution differ by about 1.1. Numbers that
-    are finite in one model only count by their share, where that is more. For all else: the share
-    of values that differ. Nested values count one by one; lists of another length differ whole.
+    For floating-point numbers this is the mean absolute difference, in standard deviations of the
+    old values. Two unrelated models whose scores have the same distribution differ by about 1.1. If
+    the share of numbers that are finite in only one model is larger, it counts instead. For all
+    other types it is the share of values that differ. Nested values count one by one; if two lists
+    differ in length, all their values differ.
     """
     if not len(old):
         return 0.0

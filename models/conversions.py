@@ -1,7 +1,7 @@
-"""Conversions a user can ask for by name: `--columns T=epoch_s(departed_at)`.
+"""Conversions that a user can ask for by name: `--columns T=epoch_s(departed_at)`.
 
-Nothing that can lose is done unasked. These are all there are; whatever else a column needs belongs
-in the table or in the model.
+A conversion that can lose values is never applied without being asked for. This is the whole list:
+any other preparation belongs in the table or in the model.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Conversion(NamedTuple):
     """One conversion of the values of a column.
 
     Attributes:
-      meaning: what it does, for people.
-      takes: the types it takes, for people.
+      meaning: what it does, in words.
+      takes: the types it takes, in words.
       accepts: whether it takes an Arrow type.
-      result: the Arrow type of what it gives.
-      apply: does it to a column of plain values, nulls staying nulls.
+      result: the Arrow type that it returns.
+      apply: converts a column of plain values; nulls stay nulls.
     """
 
     meaning: str
@@ -49,7 +49,7 @@ def _to_float(result: pa.DataType) -> Conversion:
     def apply(array: pa.Array) -> pa.Array:
         if pa.types.is_boolean(array.type):
             array = array.cast(pa.int8())
-        # By way of float64: Arrow has no direct cast of decimals and booleans to every float.
+        # Through float64: Arrow has no direct cast of decimals and booleans to every float type.
         return array.cast(pa.float64(), safe=False).cast(result, safe=False)
 
     meaning = f"the nearest {result}"
@@ -58,7 +58,7 @@ def _to_float(result: pa.DataType) -> Conversion:
 
 def _to_epoch(unit: str) -> Conversion:
     def apply(array: pa.Array) -> pa.Array:
-        # The instant is counted in UTC, whatever zone it is shown in.
+        # The instant counts in UTC, whatever time zone displays it.
         ticks = array.view(f"int{array.type.bit_width}").cast(pa.int64())
         return _rescale(ticks, _ticks_per_day(array.type), _TICKS_PER_DAY[unit])
 
@@ -73,7 +73,7 @@ def _ticks_per_day(data_type: pa.DataType) -> int:
 
 
 def _rescale(ticks: pa.Array, has: int, wants: int) -> pa.Array:
-    """Return ticks in another unit; times before 1970 are rounded down too, not towards it."""
+    """Return ticks in another unit, rounded down, also for times before 1970."""
     if wants >= has:
         return pc.multiply_checked(ticks, wants // has)
     step = has // wants
@@ -92,7 +92,7 @@ CONVERSIONS: Mapping[str, Conversion] = {
     "epoch_us": _to_epoch("us"),
     "epoch_days": _to_epoch("d"),
 }
-# These say which component of a ragged tensor an input takes; the values are left as they are.
+# Which component of a ragged tensor an input takes. The values are not changed.
 RAGGED: Mapping[str, str] = {
     "values": "the values of all rows' lists, one behind the other",
     "row_splits": "where each row's list begins among those values, and where the last one ends",
@@ -103,7 +103,7 @@ def parse_conversion(text: str) -> tuple[str, str]:
     """Return conversion and column of `conversion(column)`; the conversion of a bare column is "".
 
     Raises:
-      ValueError: there is no such conversion; names all there are.
+      ValueError: there is no such conversion; the message lists all conversions.
     """
     match = _CALL.match(text)
     if match is None:
@@ -116,7 +116,7 @@ def parse_conversion(text: str) -> tuple[str, str]:
 
 
 def converted_type(conversion: str, data_type: pa.DataType) -> pa.DataType:
-    """Return the type of plain values after a conversion; dictionaries are looked through.
+    """Return the type of plain values after a conversion; a dictionary counts as its values.
 
     Raises:
       ValueError: the conversion does not take such values.

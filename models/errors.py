@@ -8,15 +8,15 @@ class ModelError(ValueError):
 
 
 def first_lines(error: BaseException, limit: int = 500) -> str:
-    """Return the start of an error's message: TensorFlow's end in a graph dump."""
+    """Return the first lines of an error's message: TensorFlow appends a dump of the graph."""
     text = str(error).strip()
     return text if len(text) <= limit else text[:limit] + " …"
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the class of an error and the start of its message, as dead letters tell it.
+    """Return the class of an error and the first lines of its message, as in dead letters.
 
-    An error that comes from another process brings its own `description`.
+    An error from another process carries its own `description`.
     """
     told = getattr(error, "description", None)
     return told or f"{type(error).__name__}: {first_lines(error)}"

@@ -1,4 +1,4 @@
-"""Signatures that take serialized tf.Examples: the features they parse, records made of columns."""
+"""Signatures that take serialized tf.Examples: find the features, and serialize columns."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import pyarrow.compute as pc
 from scoreline.models.shapes import is_list, map_values, offsets_of
 from scoreline.models.signature import TensorSpec
 
-# tf.Example has three kinds of values; each dtype a feature can have is stored as one of them.
+# A tf.Example has three kinds of values; every dtype of a feature is stored as one of them.
 _STORED_AS = {"float32": pa.float32(), "int64": pa.int64(), "string": pa.large_binary()}
 
 
 def stored_type(spec: TensorSpec) -> pa.DataType:
-    """Return the type of the column that a feature of an input's kind makes."""
+    """Return the Arrow type of the column that feeds a feature."""
     kind = "float32" if "float" in spec.dtype else "string" if spec.dtype == "string" else "int64"
     leaf = _STORED_AS[kind]
     return leaf if spec.is_one_value else pa.large_list(leaf)
 
 
 def find_features(function: Any, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-    """Return the features that a signature parses out of serialized tf.Examples, sorted by name.
+    """Return the features that a signature parses from serialized tf.Examples, sorted by name.
 
-    Nothing when the signature does not: it must have one string input, and its graph one op that
-    parses examples, with constant names of features. A dense feature without a default value is
-    not optional; its shape follows the batch dimension.
+    The result is empty unless the signature has exactly one string input and its graph exactly one
+    op that parses examples, with constant feature names. A dense feature without a default value
+    is not optional; its shape follows the batch dimension.
     """
     takes_strings = len(inputs) == 1 and inputs[0].dtype == "string"
     if not takes_strings or inputs[0].row_shape:
@@ -47,7 +47,7 @@ def find_features(function: Any, inputs: Sequence[TensorSpec]) -> tuple[TensorSp
     try:
         read = _read_v2 if node.op == "ParseExampleV2" else _read_v1
         return tuple(sorted(read(node, known)))
-    except (KeyError, ValueError):  # names that are computed, not constant
+    except (KeyError, ValueError):  # the names are computed, not constant
         return ()
 
 
@@ -116,13 +116,13 @@ def _constant(name: str, known: Mapping[str, Any]) -> np.ndarray:
 
 
 class Examples:
-    """Columns as serialized tf.Examples, made for each call by tfx-bsl's encoder.
+    """Columns as serialized tf.Examples, encoded for each call by tfx-bsl.
 
-    A null is a feature that is missing.
+    A null becomes a missing feature.
     """
 
     def __init__(self, columns: Mapping[str, pa.Array], features: Sequence[TensorSpec]) -> None:
-        """Take a column for each feature."""
+        """Keep one column for each feature."""
         from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
         arrays = [_to_lists(columns[spec.name], spec) for spec in features]
@@ -130,7 +130,7 @@ class Examples:
         self._encoder = RecordBatchToExamplesEncoder()
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """Return serialized records, one for each row."""
+        """Return one serialized record for each row."""
         part = self._batch.slice(start, stop - start)
         return np.array(self._encoder.encode(part), object)
 
@@ -140,7 +140,7 @@ class Examples:
 
 
 def _to_lists(array: pa.Array, spec: TensorSpec) -> pa.Array:
-    """Return a column as the encoder takes it: one flat list for each row, null where missing."""
+    """Return a column in the encoder's form: one flat list for each row, null if it is missing."""
     stored = _STORED_AS[spec.dtype]
 
     def cast(values: pa.Array) -> pa.Array:
@@ -156,11 +156,11 @@ def _to_lists(array: pa.Array, spec: TensorSpec) -> pa.Array:
         return pa.LargeListArray.from_arrays(pa.array(offsets), lists.drop_null(), mask=mask)
     while is_list(lists.type.value_type):
         lists = _join_inner(lists)
-    return lists.cast(pa.large_list(stored))  # the encoder knows no fixed-size lists
+    return lists.cast(pa.large_list(stored))  # the encoder does not accept fixed-size lists
 
 
 def _join_inner(lists: pa.Array) -> pa.Array:
-    """Return lists of lists with the inner ones joined."""
+    """Join the inner lists of lists of lists."""
     inner = lists.flatten()
     ends = offsets_of(inner)[offsets_of(lists)]
     mask = lists.is_null() if lists.null_count else None

@@ -1,7 +1,7 @@
-"""What a model is, told from its files: format, writer, size, signatures, ops of concern.
+"""Describe a model from its files: format, writer, size, signatures, ops of concern.
 
-Nothing of the model is run. A SavedModel is code: its graph can read and write files, and this is
-where one sees that before loading it.
+No part of the model runs. A SavedModel is code: its graph can read and write files. This report
+shows such ops before the model is loaded.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _WRITES = "writes files"
 _PYTHON = "calls Python code of the process that exported it, and fails anywhere else"
 _RANDOM = "draws random numbers: scores may differ between runs"
 _PRINTS = "prints"
-# Ops a scoring graph can hold that its user should know of. Saving and restoring variables, which
-# every SavedModel does, and tables read from its own assets are not among them.
+# Ops in a scoring graph that its user should know about. Ops that save and restore variables, which
+# every SavedModel has, and tables read from its own assets are not in the list.
 OPS_OF_CONCERN: Mapping[str, str] = {
     **dict.fromkeys(("ReadFile", "MatchingFiles", "WholeFileReaderV2", "TextLineReaderV2"), _READS),
     **dict.fromkeys(("TFRecordDataset", "TFRecordDatasetV2", "TextLineDataset"), _READS),
@@ -35,7 +35,7 @@ OPS_OF_CONCERN: Mapping[str, str] = {
 
 
 class Concern(NamedTuple):
-    """An op that its user should know of: its name, how often it occurs, and what it does."""
+    """An op that the user should know about: its name, how often it occurs, and what it does."""
 
     op: str
     times: int
@@ -43,16 +43,16 @@ class Concern(NamedTuple):
 
 
 class ModelReport(NamedTuple):
-    """What a model is.
+    """Description of a model.
 
     Attributes:
-      path: where it is.
+      path: its directory or file.
       format: SavedModel, Keras or LiteRT.
-      writer: what wrote it, as far as it says so.
+      writer: the program that wrote it, if the model records it.
       digest: `sha256:…` of its files.
-      size_bytes: of all its files.
-      signatures: those it has, by name; a signature of tf.Examples is shown with its one string.
-      concerns: ops its user should know of, by name.
+      size_bytes: total size of its files.
+      signatures: its signatures by name; one that takes tf.Examples shows its single string input.
+      concerns: ops that the user should know about, by name.
     """
 
     path: str
@@ -65,7 +65,7 @@ class ModelReport(NamedTuple):
 
 
 def inspect_model(path: str) -> ModelReport:
-    """Read what a model is.
+    """Describe the model at a path.
 
     Raises:
       FileNotFoundError: there is no model.
@@ -78,7 +78,7 @@ def inspect_model(path: str) -> ModelReport:
         writer, signatures, ops = readers.get(found or "", _read_saved_model)(path)
     except ModelError:
         raise
-    except Exception as e:  # any failure of foreign code is the model's
+    except Exception as e:  # any failure of foreign code is an error of the model
         raise ModelError(
             f"Model {path} cannot be read: {type(e).__name__}: {first_lines(e)}"
         ) from e
@@ -155,7 +155,7 @@ def _read_keras(path: str) -> _Read:
         metadata = json.loads(archive.read("metadata.json"))
     from scoreline.models.runtimes.keras_file import load_keras
 
-    # Inputs and outputs are what the layers make of them; in safe mode no stored code is run.
+    # The layers determine inputs and outputs. In safe mode no stored code runs.
     model = load_keras(path, DEFAULT_SIGNATURE)
     return f"Keras {metadata.get('keras_version', 'of unknown version')}", [model.signature], []
 

@@ -15,7 +15,7 @@ from scoreline.models.signature import InputColumn, Signature, fits
 def find_field(schema: pa.Schema, path: str) -> list[pa.DataType]:
     """Return the type at a path: a column of that name, or a field of a struct as `parent.child`.
 
-    Nothing when there is none; several when names repeat.
+    The list is empty if there is none, and has several types if names repeat.
     """
     at = schema.get_all_field_indices(path)
     if at:
@@ -32,10 +32,10 @@ def find_field(schema: pa.Schema, path: str) -> list[pa.DataType]:
 
 
 def select_column(batch: pa.RecordBatch, path: str) -> pa.Array:
-    """Return the column or struct field at a path; a null struct has null fields.
+    """Return the column or struct field at a path; the fields of a null struct are null.
 
     Raises:
-      KeyError: there is none.
+      KeyError: the batch has no such column or field.
     """
     if batch.schema.get_field_index(path) >= 0:
         return batch.column(path)
@@ -48,10 +48,10 @@ def select_column(batch: pa.RecordBatch, path: str) -> pa.Array:
 def find_mismatches(
     signature: Signature, inputs: Sequence[InputColumn], schema: pa.Schema
 ) -> dict[str, str]:
-    """Return, for each input that a table of this schema cannot feed, what is wrong.
+    """Return the inputs that a table of this schema cannot feed, each with its problem.
 
-    Keys are input names; values read on from "Signature '…'" and leave out the place, so that a
-    caller can say one sentence for all partitions with the same problem.
+    Keys are input names. Values are sentences that do not name the place, so that a caller can
+    report one problem once for all partitions that have it.
     """
     found = ((source.tensor.name, _find_mismatch(source, schema)) for source in inputs)
     wants = {s.tensor.name: f"'{s.tensor.name}' as {s.tensor}" for s in inputs}
@@ -86,7 +86,7 @@ def _find_type_problem(source: InputColumn, kind: pa.DataType) -> str:
     if source.conversion in RAGGED:
         return _find_ragged_problem(source, kind, has)
     if pa.types.is_null(kind):
-        return ""  # each row is a null, which is an error of the row
+        return ""  # every row is a null: an error of the row, not of the column
     fitting = fits(leaf, tensor.dtype) or source.conversion == tensor.dtype == "bfloat16"
     if not fitting and not isinstance(leaf, pa.StructType):
         return f"{has}. {_advise(source, leaf, kind)}"
@@ -111,7 +111,7 @@ def _find_ragged_problem(source: InputColumn, kind: pa.DataType, has: str) -> st
 
 
 def _advise(source: InputColumn, leaf: pa.DataType, kind: pa.DataType) -> str:
-    """Return what to do about values that do not fit: a conversion where there is one."""
+    """Return advice for values that do not fit: a conversion, if there is one."""
     dtype = source.tensor.dtype
     otherwise = f"or export the model with an input that holds every {kind}"
     for conversion in (dtype, "epoch_s"):

@@ -3,12 +3,12 @@
     model = ModelProcess("build/models/flights", "serving_default", batch_timeout_s=60)
     scores = model.predict({"carrier": pa.array(["UA"]), …}, rows=1)
 
-TensorFlow cannot be told from outside to give up a call, and a signal it dies of takes its process
-along; the kernel can end a process at any moment. Columns cross a socket as Arrow IPC streams and
-everything else as JSON, so that neither side can be made to run what the other sends; nothing is
-pickled. The process is started anew, never forked: threads of TensorFlow and Arrow do not survive
-a fork. Its standard input is a pipe that only this process writes to: when this process ends,
-however it ends, the pipe does, and so does the model's process.
+Nothing can interrupt a TensorFlow call from outside, a fatal signal in it kills the whole process,
+and the kernel can end a process at any moment. Columns cross a socket as Arrow IPC streams and
+everything else as JSON. Nothing is pickled, so neither side can make the other run code. The
+process is started, never forked: threads of TensorFlow and Arrow do not survive a fork. Its
+standard input is a pipe from this process. When this process ends, in whatever way, the pipe closes
+and the model's process ends too.
 """
 
 from __future__ import annotations
@@ -36,48 +36,48 @@ from scoreline.models.errors import ModelError, describe_error
 from scoreline.models.servable import empty_outputs, load_servable
 from scoreline.models.signature import InputColumn, Signature, TensorSpec
 
-# What loading and the first calls, which may compile the model, get at least.
+# Minimum time for loading and the first calls, which may compile the model.
 _MIN_LOAD_S = 600.0
 _EXIT_S = 10.0
-# Calls that had the process killed for memory are halved for good, but no further than this: a row
-# that takes all memory by itself must not slow down all others.
+# Calls after which the kernel killed the process for its memory are halved, down to this size: one
+# row that takes all memory by itself must not slow down all others.
 _MIN_CALL_ROWS = 1024
 _HEAD = struct.Struct("<QQ")  # bytes of JSON, bytes of Arrow IPC
 
 
 class ProcessLost(RuntimeError):
-    """A call cost the model its process: it hung or crashed. The next call starts another."""
+    """The model's process hung or crashed in a call. The next call starts another process."""
 
 
 class CallHung(ProcessLost):
-    """A call that took longer than it was given."""
+    """A call that exceeded its time limit."""
 
 
 class ModelDied(ProcessLost):
-    """A call that the model's process did not survive."""
+    """A call in which the model's process died."""
 
 
 class CallFailed(RuntimeError):
-    """What a model raised in its process; the message begins with the class of the error."""
+    """An error that the model raised in its process; the message begins with the error's class."""
 
     def __init__(self, description: str) -> None:
-        """Keep the description, which is how dead letters tell of the error."""
+        """Keep the description, which is what dead letters quote."""
         super().__init__(description)
         self.description = description
 
 
 class CallRows:
-    """The rows per call that the process uses, as of its last answer."""
+    """The rows per call that the process used for its last answer."""
 
     rows = 0
 
 
 class ModelProcess:
-    """A model that is scored in a process of its own; what `Servable` is, one call after the other.
+    """A model in a process of its own, with the interface of `Servable`; one call at a time.
 
     Attributes:
-      signature, digest, load_ms: as of `Servable`.
-      call_size: how many rows one call gets.
+      signature, digest, load_ms: as in `Servable`.
+      call_size: the number of rows per call.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class ModelProcess:
         Args:
           path: the model.
           signature_name: the signature's key.
-          batch_timeout_s: the most seconds that one `predict` may take.
+          batch_timeout_s: maximum seconds of one `predict`.
           **options: those of `load_servable`, JSON values only.
 
         Raises:
@@ -110,13 +110,13 @@ class ModelProcess:
         sources: Sequence[InputColumn] = (),
         conversions: Mapping[str, str] | None = None,
     ) -> dict[str, pa.Array]:
-        """Return what `Servable.predict` does.
+        """Do the same as `Servable.predict`.
 
         Raises:
-          CallHung: there was no answer in time.
+          CallHung: no answer arrived in time.
           ModelDied: the process ended, by a signal for example.
-          CallFailed: the model raised something.
-          ModelError: the process was lost before, and the model cannot be loaded again.
+          CallFailed: the model raised an error.
+          ModelError: the process was lost earlier, and the model cannot be loaded again.
         """
         if not rows:
             return empty_outputs(self.signature, outputs, conversions)
@@ -148,7 +148,7 @@ class ModelProcess:
                 self._halve_calls(rows)
             self.close()
             raise ModelDied(f"the model's process {ended}") from None
-        except BaseException:  # an answer that nobody took must not be taken for the next call's
+        except BaseException:  # an unread answer must not become the answer of the next call
             self.close()
             raise
         if "error" in reply:
@@ -157,13 +157,13 @@ class ModelProcess:
         return columns
 
     def _halve_calls(self, rows: int) -> None:
-        """Have the next process make calls of half the rows, since this one was killed."""
+        """Halve the rows per call of the next process, because the kernel killed this one."""
         half = min(rows, self.call_size.rows) // 2
         if half >= _MIN_CALL_ROWS:
             self._load["batch_rows"] = half
 
     def close(self) -> None:
-        """End the process; the next call would start another."""
+        """End the process; another call would start a new one."""
         if self._child is not None:
             self._child.end()
             self._child = None
@@ -200,7 +200,7 @@ class ModelProcess:
 
 
 class _Channel:
-    """Messages over a socket: a JSON object each, and columns beside it."""
+    """Messages over a socket: each is a JSON object, with columns beside it."""
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
@@ -219,7 +219,7 @@ class _Channel:
 
         Raises:
           EOFError: the other side has closed the socket.
-          TimeoutError: it did not come whole in time.
+          TimeoutError: the whole message did not arrive in time.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         head_bytes, body_bytes = _HEAD.unpack(self._read(_HEAD.size, until))
@@ -230,7 +230,7 @@ class _Channel:
         buffer = pa.allocate_buffer(count)
         view, have = memoryview(buffer).cast("B"), 0
         while have < count:
-            # A deadline that has passed still takes what is there already.
+            # After the deadline, data that is already there is still read.
             left = None if until is None else max(until - time.monotonic(), 1e-6)
             self._socket.settimeout(left)
             received = self._socket.recv_into(view[have:])
@@ -241,7 +241,7 @@ class _Channel:
 
 
 class _Child(_Channel):
-    """The process, as its parent has it. It ends when this object is collected."""
+    """The parent's handle of the process, which ends when the handle is garbage collected."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
@@ -258,7 +258,7 @@ class _Child(_Channel):
         self.end = weakref.finalize(self, _end, self._process, ours)
 
     def describe_end(self) -> str:
-        """Return how the process ended, its socket being closed."""
+        """Return how the process ended, once its socket is closed."""
         try:
             code = self._process.wait(_EXIT_S)
         except subprocess.TimeoutExpired:
@@ -273,7 +273,7 @@ class _Child(_Channel):
         return f"died with signal {-code}{name}{hint}"
 
     def was_killed(self) -> bool:
-        """Return whether the process was ended from outside, as the kernel does for memory."""
+        """Return whether the process was killed from outside, as by the kernel for its memory."""
         return self._process.returncode == -signal.SIGKILL
 
 
@@ -301,7 +301,7 @@ def _from_ipc(buffer: pa.Buffer) -> dict[str, pa.Array]:
 
 @functools.lru_cache(maxsize=8)
 def _encode(sources: tuple[InputColumn, ...]) -> str:
-    """Return inputs as JSON; bytes, which JSON has none of, in base 64."""
+    """Return inputs as JSON; bytes are in base 64."""
     return json.dumps(sources, default=lambda data: {"base64": base64.b64encode(data).decode()})
 
 
@@ -361,15 +361,15 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     """Be the model's process: `python -m scoreline.models.process SOCKET`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end is ours
-    os.dup2(2, 1)  # what a model prints is no output of the command
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, and its end ends us
+    os.dup2(2, 1)  # a model's prints must not mix with the command's output
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with socket.socket(fileno=int(sys.argv[1])) as end:
         end.set_inheritable(False)
-        with contextlib.suppress(EOFError, ConnectionError):  # the parent wants no more
+        with contextlib.suppress(EOFError, ConnectionError):  # the parent has closed the socket
             _serve(_Channel(end))
     sys.stdout.flush()
-    os._exit(0)  # threads that hang in a call keep nobody waiting
+    os._exit(0)  # do not wait for threads that hang in a call
 
 
 if __name__ == "__main__":

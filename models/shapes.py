@@ -1,7 +1,7 @@
-"""Arrow lists ↔ dense arrays: nesting held against a row's shape, lengths checked, lists padded.
+"""Arrow lists ↔ dense arrays: compare nesting with a row's shape, check lengths, pad lists.
 
-A row of shape [48, 48, 3] may be nested three deep, or one list of 6,912 values; dimensions of size
-1 need no level of their own. Level k of a column is its k-th list, outermost first.
+A row of shape [48, 48, 3] may be nested three levels deep, or be one list of 6,912 values. A
+dimension of size 1 needs no level of its own. Level k of a column is its k-th list from outside.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from scoreline.models.signature import InputColumn, TensorSpec
 
 
 class Nesting(NamedTuple):
-    """How an Arrow type nests: the size of each level, None where it varies, and its values."""
+    """How an Arrow type nests: the size of each level (None if it varies), and its leaf type."""
 
     sizes: tuple[int | None, ...]
     leaf: pa.DataType
 
 
 def is_list(data_type: pa.DataType) -> bool:
-    """Return whether a type is one of Arrow's list types that hold plain runs of values."""
+    """Return whether a type is a list, large list or fixed-size list."""
     tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     return any(test(data_type) for test in tests)
 
 
 def nesting_of(data_type: pa.DataType) -> Nesting:
-    """Return how a type nests; a type that is no list has no level."""
+    """Return how a type nests; a type that is not a list has no level."""
     sizes: list[int | None] = []
     while is_list(data_type):
         sizes.append(data_type.list_size if pa.types.is_fixed_size_list(data_type) else None)
@@ -42,7 +42,7 @@ def nesting_of(data_type: pa.DataType) -> Nesting:
 def match_levels(data_type: pa.DataType, spec: TensorSpec) -> tuple[int | None, ...] | None:
     """Return the size that each level of a column must have to fill a row of the spec.
 
-    None for a size that is free; None altogether when the nesting does not fit the shape.
+    A size is None if it is free. The result is None if the nesting does not fit the shape.
     """
     depth = len(nesting_of(data_type).sizes)
     inner = spec.row_shape
@@ -57,7 +57,7 @@ def match_levels(data_type: pa.DataType, spec: TensorSpec) -> tuple[int | None, 
 
 
 def find_shape_problem(data_type: pa.DataType, source: InputColumn) -> str:
-    """Return why no column of a type can fill an input's shape; "" when rows may."""
+    """Return why no column of a type can fill an input's shape; "" if its rows can."""
     spec = source.tensor
     levels = match_levels(data_type, spec)
     if levels is None:
@@ -80,14 +80,14 @@ def find_shape_problem(data_type: pa.DataType, source: InputColumn) -> str:
 def offsets_of(array: pa.Array) -> np.ndarray:
     """Return where each list begins among the flattened values, and where the last one ends.
 
-    A null list is an empty one. Unlike Arrow's own offsets these begin at 0 for a slice too.
+    A null list counts as empty. Unlike Arrow's own offsets, these begin at 0 for a slice too.
     """
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 
 def map_values(array: pa.Array, function: Callable[[pa.Array], pa.Array]) -> pa.Array:
-    """Return the same lists of other values: `function` of all values, whatever the nesting."""
+    """Apply `function` to the flat values of nested lists, and return lists of the same shape."""
     if not is_list(array.type):
         return function(array)
     values = map_values(array.flatten(), function)
@@ -98,7 +98,7 @@ def map_values(array: pa.Array, function: Callable[[pa.Array], pa.Array]) -> pa.
 
 
 def find_bad_rows(array: pa.Array, source: InputColumn) -> dict[int, str]:
-    """Return, by position, what keeps rows of a column from filling the input's shape.
+    """Return the rows of a column that cannot fill the input's shape: position → problem.
 
     Rows that are null as a whole are left out. A fixed-size list without nulls costs nothing here.
     """
@@ -151,7 +151,7 @@ def _parents_of_values(array: pa.Array, parents: np.ndarray | None) -> np.ndarra
 
 
 def longest(array: pa.Array) -> np.ndarray:
-    """Return how many values each row would hold if its lists were padded to its own longest."""
+    """Return the number of values in each row after padding its lists to its own longest list."""
     rows = np.ones(len(array), np.int64)
     parents = np.arange(len(array))
     while is_list(array.type):
@@ -167,18 +167,18 @@ def longest(array: pa.Array) -> np.ndarray:
 def to_dense(
     array: pa.Array, spec: TensorSpec, read: Callable[[pa.Array], np.ndarray], pad: Any
 ) -> np.ndarray:
-    """Return rows that `find_bad_rows` has nothing against as one array, [rows, *row shape].
+    """Return rows that `find_bad_rows` accepts as one array of shape [rows, *row shape].
 
     Args:
-      array: the column; no row of it is null.
+      array: the column, without null rows.
       spec: the input.
-      read: gives the values as a NumPy array.
-      pad: what fills lists that are too short; lists that are too long lose their end.
+      read: returns the flat values as a NumPy array.
+      pad: the value that fills lists that are too short; lists that are too long are cut.
     """
     levels = match_levels(array.type, spec) or ()
     rows = len(array)
     sizes: list[int] = []
-    index: np.ndarray | None = None  # where in the result each value goes; None for in order
+    index: np.ndarray | None = None  # position of each value in the result; None if in order
     for wanted in levels:
         lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
         most = int(lengths.max(initial=0))
@@ -204,7 +204,7 @@ def to_dense(
 
 
 def _fill_in(inner: Sequence[int | None], sizes: Sequence[int]) -> tuple[int, ...]:
-    """Return a row's shape with its free dimensions as large as the levels are."""
+    """Return a row's shape, its free dimensions replaced by the sizes of the levels."""
     if len(sizes) == len(inner):
         return tuple(sizes)
     left = iter(sizes)
@@ -221,8 +221,9 @@ def to_lists(
     Args:
       values: all values, rows first, last dimension fastest.
       rows: how many rows.
-      shape: the shape of one row, as it is.
-      promised: its shape as promised: a fixed-size list where it says a size, else a list.
+      shape: the actual shape of one row.
+      promised: the shape in the signature: a fixed dimension becomes a fixed-size list, any other
+        a list.
     """
     counts = [rows * math.prod(shape[:depth]) for depth in range(len(shape))]
     for count, size, fixed in reversed(list(zip(counts, shape, promised, strict=True))):
@@ -235,12 +236,12 @@ def to_lists(
 
 
 def list_type(leaf: pa.DataType, promised: Sequence[int | None]) -> pa.DataType:
-    """Return the type of what `to_lists` makes of values of a type."""
+    """Return the type that `to_lists` returns for values of a type."""
     for size in reversed(promised):
         leaf = pa.list_(leaf) if size is None else pa.list_(leaf, size)
     return leaf
 
 
 def without_null_lists(array: pa.Array) -> pa.Array:
-    """Return a column of lists with an empty list for each null, at the outermost level."""
+    """Return a column of lists with each null of the outermost level replaced by an empty list."""
     return pa.LargeListArray.from_arrays(offsets_of(array), array.flatten())

@@ -1,4 +1,4 @@
-"""Model formats: which one a path holds, and the module that loads it."""
+"""What a model is called with: tensors with a dtype and shape, signatures, and their columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 DEFAULT_SIGNATURE = "serving_default"
 
 
-# Arrow types whose every value the tensor dtype holds exactly. A cast that can lose is never made.
+# Arrow types whose every value the tensor dtype holds exactly. No cast may lose a value.
 _INTEGERS_WITHIN = {
     "int8": ["int8"],
     "int16": ["int8", "int16", "uint8"],
@@ -43,9 +43,9 @@ FITTING_TYPES: Mapping[str, frozenset[str]] = {
 class TensorSpec(NamedTuple):
     """One input or output: its name, dtype (TensorFlow's name) and shape, batch dimension first.
 
-    `shape` is None when the rank is unknown; a dimension is None when its size is. `optional` is
-    true of an input that a row may lack: a feature of a tf.Example that has a default value or any
-    length.
+    `shape` is None if the rank is unknown. A dimension is None if its size is unknown. `optional`
+    is true for an input that a row may lack: a feature of a tf.Example with a default value or of
+    variable length.
     """
 
     name: str
@@ -60,7 +60,7 @@ class TensorSpec(NamedTuple):
 
     @property
     def row_shape(self) -> tuple[int | None, ...]:
-        """The shape of one row's value; () when the rank is unknown."""
+        """The shape of one row's value; () if the rank is unknown."""
         return () if self.shape is None else self.shape[1:]
 
     @property
@@ -70,7 +70,7 @@ class TensorSpec(NamedTuple):
 
     @property
     def row_values(self) -> int | None:
-        """How many values a row holds; None when that is not fixed."""
+        """Number of values in a row; None if it is not fixed."""
         sizes = [size for size in self.row_shape if size is not None]
         return math.prod(sizes) if len(sizes) == len(self.row_shape) else None
 
@@ -78,8 +78,8 @@ class TensorSpec(NamedTuple):
 class Signature(NamedTuple):
     """A serving signature: its key in the model, inputs and outputs, each sorted by name.
 
-    `example_input` names the string input that takes serialized tf.Examples; the inputs are then
-    the features that the model parses out of them. It is "" for a signature of plain tensors.
+    `example_input` names the string input that takes serialized tf.Examples. The inputs are then
+    the features that the model parses from them. It is "" for a signature of plain tensors.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Signature(NamedTuple):
 
     @property
     def batch_rows(self) -> int | None:
-        """The rows every call must have, for a model with a fixed batch dimension; else None."""
+        """Rows that every call must have, if the batch dimension is fixed; else None."""
         sizes = {spec.shape[0] for spec in self.inputs if spec.shape}
         return sizes.pop() if len(sizes) == 1 else None
 
@@ -112,17 +112,18 @@ class Signature(NamedTuple):
 
 
 class InputColumn(NamedTuple):
-    """Where an input tensor gets its values, and what is done to them on the way.
+    """The column that feeds an input tensor, and how its values are prepared.
 
     Attributes:
       tensor: the input.
       column: a column of the table, or a field of a struct column as `parent.child`.
-      fill: what stands in for a null, of the row or within its list.
+      fill: the value that replaces a null, of the row or within its list.
       conversion: the name of one of `scoreline.models.conversions`; "" for none.
-      pad: what a list that is too short is padded with, to the fixed size or the call's longest.
+      pad: the value that fills a list that is too short, up to the fixed size or to the longest
+        list of the call.
       truncate: whether the end of a list that is too long is cut off.
-      is_feature: whether the input is a feature of a tf.Example, whose lists may be of any length
-        where its shape is free.
+      is_feature: whether the input is a feature of a tf.Example. Its lists may have any length if
+        its shape is free.
     """
 
     tensor: TensorSpec
@@ -137,8 +138,8 @@ class InputColumn(NamedTuple):
 def fits(data_type: pa.DataType, dtype: str) -> bool:
     """Return whether every value of an Arrow type is exactly a value of a tensor dtype.
 
-    A dictionary fits when its values do; a column of Arrow's null type fits anything (each of its
-    rows is a null). Lists are not looked into: see `scoreline.models.shapes`.
+    A dictionary fits if its values fit. A column of Arrow's null type fits any dtype: each of its
+    rows is a null. Lists are not checked here: see `scoreline.models.shapes`.
     """
     if pa.types.is_dictionary(data_type):
         data_type = data_type.value_type
@@ -148,7 +149,7 @@ def fits(data_type: pa.DataType, dtype: str) -> bool:
 
 
 def find_unsupported(signature: Signature) -> list[str]:
-    """Return a sentence for each input or output that cannot be fed from rows or stored as rows."""
+    """Return one problem for each input or output that cannot be fed from, or stored as, rows."""
     problems = []
     wants = f"Signature '{signature.name}' wants input"
     for spec in signature.inputs:
@@ -188,10 +189,10 @@ def find_unsupported(signature: Signature) -> list[str]:
 
 
 def parse_value(flag: str, tensor: TensorSpec, text: str) -> bool | int | float | bytes:
-    """Return the value of an option such as `--fill T=text` as the tensor's dtype holds it.
+    """Return the value of an option such as `--fill T=text` in the tensor's dtype.
 
     Raises:
-      ValueError: the text is no value of that dtype, or not exactly one.
+      ValueError: the dtype has no such value, or cannot hold it exactly.
     """
     try:
         if tensor.dtype == "string":

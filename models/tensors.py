@@ -1,8 +1,8 @@
-"""Arrow ↔ arrays: the only code that turns columns into tensors' values and those into columns.
+"""Arrow ↔ arrays: the only code that converts columns to tensor values, and outputs to columns.
 
-Numbers cross without a copy where Arrow's memory allows it. Strings cross as their distinct values
-plus codes, and TensorFlow gathers the one by the other: building a Python object for each row would
-cost more than a small model.
+Numbers are not copied if Arrow's memory layout allows it. Strings become their distinct values plus
+codes, and TensorFlow gathers the values by code: one Python object for each row would cost more
+than a small model.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from scoreline.models.shapes import (
 from scoreline.models.signature import InputColumn, TensorSpec
 
 _ARROW_NAMES = {"float16": "halffloat", "float32": "float", "float64": "double"}
-# Lists padded to the longest of a call must not make one call hold more than this.
+# Maximum values in one call of lists that are padded to the longest list of the call.
 _MAX_PADDED_VALUES = 1 << 25
-# So many strings tell whether a column of them has repetitions.
+# Sample size for guessing whether the strings of a column repeat.
 _SAMPLE_STRINGS = 256
 
 
 class Strings:
     """Distinct strings, shared by all slices of a column.
 
-    `tensor` is for the framework that calls the model, to keep its copy of them.
+    `tensor` is where the framework that calls the model caches its copy.
     """
 
     def __init__(self, values: list[bytes]) -> None:
@@ -63,13 +63,13 @@ Value = np.ndarray | StringCodes
 
 
 class Values(Protocol):
-    """A column ready to be called with."""
+    """A prepared column: slices of it are arguments of model calls."""
 
     def rows(self, start: int, stop: int) -> Value:
-        """Return what the model takes for rows start to stop."""
+        """Return the argument of a call for rows start to stop."""
 
     def limit(self, start: int, stop: int) -> int:
-        """Return the last row, up to stop, that one call from start on may hold."""
+        """Return where a call that begins at start must end, at most stop."""
 
 
 class _Dense(NamedTuple):
@@ -106,7 +106,7 @@ class _Padded(NamedTuple):
 
 
 class _Objects(NamedTuple):
-    """Strings that hardly repeat: looking for distinct ones would cost more than it saves."""
+    """Strings that rarely repeat: finding the distinct ones would cost more than it saves."""
 
     array: pa.Array
     row_shape: tuple[int, ...]
@@ -149,7 +149,7 @@ class _RowSplits(NamedTuple):
 def arrow_type(dtype: str) -> pa.DataType:
     """Return the Arrow type of the values of a tensor dtype; strings are binary.
 
-    Arrow has no bfloat16; its values are stored as float32, which holds them all.
+    Arrow has no bfloat16: its values are stored as float32, which holds all of them exactly.
     """
     if dtype == "string":
         return pa.binary()
@@ -168,10 +168,10 @@ def numpy_type(dtype: str) -> np.dtype:
 
 
 def prepare(array: pa.Array, source: InputColumn) -> pa.Array:
-    """Return a column converted, and its nulls filled, as the input wants; types must fit.
+    """Convert a column and fill its nulls, as its input asks; the types must fit.
 
-    Without a fill value nulls stay: they are errors of their rows. A null list is an empty one
-    where lists are padded. Dictionary-encoded columns stay so.
+    Nulls stay if there is no fill value: they are errors of their rows. If lists are padded, a null
+    list counts as empty. Dictionary-encoded columns stay dictionary-encoded.
     """
     if isinstance(array.type, pa.ExtensionType):
         array = array.storage
@@ -198,7 +198,7 @@ def _prepare_values(array: pa.Array, source: InputColumn) -> pa.Array:
 def fill_nulls(array: pa.Array, source: InputColumn) -> pa.Array:
     """Return plain values with their nulls replaced by the input's fill value, if it has one.
 
-    A null may stand among a dictionary's values as well as its indices.
+    A dictionary can have nulls among its values as well as among its indices.
     """
     if pa.types.is_dictionary(array.type) and array.dictionary.null_count:
         array = array.dictionary_decode()
@@ -221,7 +221,7 @@ def fill_nulls(array: pa.Array, source: InputColumn) -> pa.Array:
 
 
 def to_values(array: pa.Array, source: InputColumn) -> Values:
-    """Return a prepared column, all of whose rows can be called with, ready to be sliced.
+    """Return a prepared column, without bad rows, in a form that is cheap to slice.
 
     Raises:
       ValueError: a row is null, or its lists do not fill the input's shape.
@@ -255,7 +255,7 @@ def _to_dense_values(array: pa.Array, source: InputColumn) -> Values:
 
 
 def _is_distinct(array: pa.Array) -> bool:
-    """Return whether plain strings hardly repeat, as far as the first few tell."""
+    """Return whether plain strings rarely repeat, judged by the first few."""
     if is_list(array.type) or pa.types.is_dictionary(array.type) or len(array) < _SAMPLE_STRINGS:
         return False
     return 2 * len(array.slice(0, _SAMPLE_STRINGS).unique()) > _SAMPLE_STRINGS
@@ -272,7 +272,7 @@ def _to_ragged(array: pa.Array, source: InputColumn) -> Values:
 
 
 def _reader(spec: TensorSpec) -> Any:
-    """Return the function that gives plain values as a NumPy array; codes for strings."""
+    """Return the function that converts plain values to a NumPy array; strings become codes."""
     if spec.dtype == "string":
         return lambda values: values.indices.to_numpy(zero_copy_only=False)
     dtype = numpy_type(spec.dtype)
@@ -286,7 +286,7 @@ def _reader(spec: TensorSpec) -> Any:
 
 
 def _encode_strings(array: pa.Array, pad: Any) -> tuple[pa.Array, Strings]:
-    """Return a column of dictionary values, and the dictionary, with the padding as its last."""
+    """Return a dictionary-encoded column, and its dictionary with the padding value appended."""
     found: list[list[bytes]] = []
 
     def encode(values: pa.Array) -> pa.Array:
@@ -300,13 +300,13 @@ def _encode_strings(array: pa.Array, pad: Any) -> tuple[pa.Array, Strings]:
 
 
 def to_column(value: np.ndarray, spec: TensorSpec, rows: int, conversion: str = "") -> pa.Array:
-    """Return what one call gave for one output as a column.
+    """Convert the result of one call for one output to a column.
 
     Args:
       value: the output, batch dimension first.
-      spec: the output; one value for each row gives plain values, else nested lists.
-      rows: the number of rows the call was given.
-      conversion: `binary` keeps a string output's bytes, which need not be UTF-8 then.
+      spec: the output; one value per row becomes a plain column, more become nested lists.
+      rows: the number of rows in the call.
+      conversion: `binary` keeps the bytes of a string output, which then need not be UTF-8.
 
     Raises:
       ValueError: the output does not hold one entry for each row, or is not UTF-8 text.
@@ -349,7 +349,7 @@ def _to_flat(values: np.ndarray, spec: TensorSpec, conversion: str) -> pa.Array:
 
 
 def output_type(spec: TensorSpec, conversion: str = "") -> pa.DataType:
-    """Return the Arrow type of the column that `to_column` makes of an output."""
+    """Return the Arrow type of the column that `to_column` returns for an output."""
     leaf = arrow_type(spec.dtype)
     if spec.dtype == "string" and conversion != "binary":
         leaf = pa.string()
@@ -359,8 +359,8 @@ def output_type(spec: TensorSpec, conversion: str = "") -> pa.DataType:
 def blank_column(source: InputColumn, rows: int, free_size: int = 1) -> pa.Array:
     """Return a column of zeros, false or empty strings: input for a warm-up call.
 
-    Dimensions of free size get `free_size` values; components of a ragged tensor come from lists
-    of one value.
+    Dimensions of free size get `free_size` values. Components of a ragged tensor are made from
+    lists of one value.
     """
     spec = source.tensor
     is_ragged = source.conversion in RAGGED

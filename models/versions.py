@@ -1,10 +1,11 @@
-"""A folder of numbered model versions, as TensorFlow Serving's, and which of them is to serve.
+"""A folder of numbered model versions, as in TensorFlow Serving, and which one serves.
 
     /models/churn/7/saved_model.pb …    a version: also 7.keras or 7.tflite
     /models/churn/SERVING               optional: one line with the name of a version, `6`
     /models/churn/8.refused             by a job that did not swap to 8: its digest, and why
 
-What SERVING names is to serve; without that file it is the highest version that was not refused.
+The version that SERVING names serves. Without that file, the highest version that was not refused
+serves.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from scoreline.models.artifact import digest_model, model_format_of
 SERVING_FILE = "SERVING"
 _NAME = re.compile(r"(\d+)(\.keras|\.tflite)?", re.ASCII)
 
-# Relative path, size and time of change of each file.
+# Relative path, size and modification time of each file.
 Fingerprint = tuple[tuple[str, int, int], ...]
 
 
 class Version(NamedTuple):
     """A model version in a folder: its name there, its number and path.
 
-    `is_named` is true when SERVING names it: somebody decided that it is to serve.
+    `is_named` is true if the file SERVING names it: a person decided that it serves.
     """
 
     name: str
@@ -37,10 +38,10 @@ class Version(NamedTuple):
 
 
 def version_at(path: str) -> Version:
-    """Return the version at a path whose last part is its name.
+    """Return the version at a path whose last part is the version's name.
 
     Raises:
-      ValueError: that is not the name of a version.
+      ValueError: the last part is not the name of a version.
     """
     name = os.path.basename(path)
     found = _NAME.fullmatch(name)
@@ -50,7 +51,7 @@ def version_at(path: str) -> Version:
 
 
 def find_versions(folder: str) -> list[Version]:
-    """Return the versions that a folder holds a model of, newest first.
+    """Return the versions in a folder that hold a model, newest first.
 
     Raises:
       OSError: the folder cannot be read.
@@ -61,9 +62,9 @@ def find_versions(folder: str) -> list[Version]:
 
 
 def is_marked_refused(version: Version, digest_of: Callable[[str], str] = digest_model) -> bool:
-    """Return whether a job has refused a version, and its files are still the same.
+    """Return whether a job has refused a version whose files have not changed since.
 
-    The digest is asked for only where there is a mark.
+    The digest is computed only if there is a mark.
     """
     try:
         with open(_mark_of(version), encoding="utf-8") as f:
@@ -76,14 +77,14 @@ def is_marked_refused(version: Version, digest_of: Callable[[str], str] = digest
 def choose_version(
     folder: str, is_refused: Callable[[Version], bool] = is_marked_refused
 ) -> Version:
-    """Return the version that is to serve: the one that SERVING names, else the highest.
+    """Return the version that serves: the one that SERVING names, else the highest.
 
     Args:
       folder: of the versions.
-      is_refused: whether a version that is not named is to be passed over.
+      is_refused: whether to skip a version that SERVING does not name.
 
     Raises:
-      FileNotFoundError: there is none, or not the one that is named; says what is there.
+      FileNotFoundError: there is no version, or not the named one; the message lists what is there.
     """
     if model_format_of(folder) or not os.path.isdir(folder):
         what = "a model itself" if model_format_of(folder) else "no directory"
@@ -117,10 +118,10 @@ def choose_version(
 
 
 def fingerprint_of(path: str) -> Fingerprint:
-    """Return what changes while a model is copied: names, sizes and times of its files.
+    """Return names, sizes and times of a model's files: they change while it is copied.
 
     Raises:
-      OSError: a file went away meanwhile.
+      OSError: a file disappeared meanwhile.
     """
     root = Path(path)
     files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
@@ -129,7 +130,7 @@ def fingerprint_of(path: str) -> Fingerprint:
 
 
 def mark_refused(version: Version, digest: str, reason: str) -> None:
-    """Write beside a version that it was refused, for jobs to come and for people.
+    """Mark a version as refused, for later jobs and for people: a file beside it with the reason.
 
     Raises:
       OSError: the folder cannot be written to.
@@ -145,7 +146,7 @@ def mark_refused(version: Version, digest: str, reason: str) -> None:
 
 
 def remove_mark(version: Version) -> None:
-    """Take back that a version was refused.
+    """Remove the mark that a version was refused.
 
     Raises:
       OSError: the folder cannot be written to.

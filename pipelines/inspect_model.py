@@ -17,7 +17,6 @@ from typing import NamedTuple
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from scoreline.models.errors import ModelError
 from scoreline.models.inspection import ModelReport, inspect_model
@@ -27,7 +26,7 @@ from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from scoreline.pipelines.options.batch import BatchScoringSettings, make_parser
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.pipelines.plan.preview import FirstScores, score_first_rows
-from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.console import make_console, make_table, say
 from scoreline.pipelines.report.preview import print_first_scores
 
 _USAGE = "scoreline inspect --model PATH [--input PATH] [options]"
@@ -117,7 +116,7 @@ def to_json(inspection: Inspection) -> str:
 def print_inspection(inspection: Inspection, console: Console) -> None:
     """Show an inspection to a person."""
     model = inspection.model
-    facts = Table(show_header=False, box=None, pad_edge=False)
+    facts = make_table()
     facts.add_row("model", escape(model.path))
     facts.add_row("format", f"{model.format}, written by {escape(model.writer)}")
     facts.add_row("digest", model.digest)
@@ -126,9 +125,7 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         facts.add_row("concern", f"{concern.op} ({concern.times} ×) {concern.meaning}")
     console.print(facts, highlight=False)
     for signature in model.signatures:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in (f"signature {signature.name}", "", "dtype and shape"):
-            table.add_column(escape(title))
+        table = make_table(f"signature {escape(signature.name)}", "", "dtype and shape")
         for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
             for spec in specs:
                 table.add_row(kind, escape(spec.name), escape(str(spec)))
@@ -146,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON, for machines")
     given = parser.parse_args(sys.argv[1:] if argv is None else argv)
     flags = [f for f in (sys.argv[1:] if argv is None else argv) if f != "--json"]
-    console, errors = Console(), Console(stderr=True)
+    console, errors = make_console(), make_console(stderr=True)
     try:
         settings = BatchScoringSettings.from_options(PipelineOptions(flags), needs=["--model"])
         inspection = inspect(settings)

@@ -41,7 +41,7 @@ from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_
 from scoreline.pipelines.options.batch import BatchScoringSettings, make_parser
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.pipelines.plan.fit import choose_inputs, choose_outputs, choose_rules, scores_schema
-from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.console import make_console, say
 from scoreline.transforms.isolate import EveryRowFails
 from scoreline.transforms.metrics import Tally
 from scoreline.transforms.scoring import ScoreSpec, score_batch
@@ -192,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = sys.argv[1:] if argv is None else list(argv)
     parser = make_parser(_USAGE, __doc__)
     parser.parse_args(flags)
-    console, errors = Console(), Console(stderr=True)
+    console, errors = make_console(), make_console(stderr=True)
     try:
         settings = BatchScoringSettings.from_options(
             PipelineOptions(flags), needs=["--model", "--output", "--keys"]

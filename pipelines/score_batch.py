@@ -20,13 +20,13 @@ from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
-from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 from apache_beam.runners.runner import PipelineResult
 from rich.console import Console
 
 from scoreline import __version__
 from scoreline.lake.elements import Outcome
 from scoreline.lake.files.read import DatasetSpec
+from scoreline.lake.kill_points import reach
 from scoreline.lake.table.commit import CommitSpec
 from scoreline.lake.table.outcomes import record_outcomes, take_outcomes
 from scoreline.lake.table.scores import create_table
@@ -34,10 +34,11 @@ from scoreline.lake.table.shard_writer import StageSpec
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from scoreline.pipelines.options.batch import BatchScoringSettings, make_parser
 from scoreline.pipelines.options.problems import BadOptions
-from scoreline.pipelines.options.runner import runner_name
+from scoreline.pipelines.options.runner import add_runner_flags
 from scoreline.pipelines.plan.batch import Plan, Work, make_plan
 from scoreline.pipelines.plan.preview import score_first_rows
-from scoreline.pipelines.report.console import say
+from scoreline.pipelines.plan.signature import read_signature
+from scoreline.pipelines.report.console import make_console, say
 from scoreline.pipelines.report.preview import print_first_scores
 from scoreline.pipelines.report.progress import show_progress
 from scoreline.pipelines.report.summary import (
@@ -47,14 +48,8 @@ from scoreline.pipelines.report.summary import (
     print_plan,
     print_report,
 )
-from scoreline.pipelines.runners.flink import (
-    FlinkOptions,
-    absolute_path,
-    complete_arguments,
-    name_job,
-    place,
-)
-from scoreline.pipelines.runners.runner import make_runner, read_signature, run_pipeline
+from scoreline.pipelines.runners.job_name import name_batch
+from scoreline.pipelines.runners.runner import Runner, choose_runner
 from scoreline.transforms import metrics
 from scoreline.transforms.commit import CommitPartitions
 from scoreline.transforms.outcomes import WriteOutcomes
@@ -65,7 +60,6 @@ from scoreline.transforms.stage import StageDeadLetters, StageScores
 
 _USAGE = "scoreline batch --input PATH --model PATH --keys C,… --output PATH [options]"
 _MAX_REASON = 2000
-_UNKNOWN_FLAGS = "Discarding unparseable args: %s"  # Beam's
 
 
 def build(
@@ -137,7 +131,7 @@ def run(
     settings: BatchScoringSettings,
     plan: Plan,
     work: Work,
-    options: PipelineOptions,
+    runner: Runner,
     console: Console,
 ) -> Report:
     """Score what the plan says, showing progress, and return what came of it.
@@ -146,15 +140,17 @@ def run(
       OSError: the table cannot be created.
       Exception: whatever the runner raises when the job as a whole fails.
     """
+    reach("planned")
     create_table(settings.output, work.schema, plan.partition_columns)
     job_id = uuid.uuid4().hex
     began = time.perf_counter()
-    name = name_job(options, work.partitions, plan.digest, job_id)
-    pipeline = beam.Pipeline(runner=make_runner(options, settings.workers), options=options)
+    name = name_batch(runner.options, work.partitions, plan.digest, job_id)
+    pipeline = runner.make_pipeline(settings.workers)
     build(pipeline, settings, plan, work, job_id)
     with show_progress(work, settings.output, console):
-        result = run_pipeline(pipeline, options, name, lambda text: say(console, text))
+        result = runner.run(pipeline, name, lambda text: say(console, text), endless=False)
     seconds = time.perf_counter() - began
+    reach("job_done")
     outcomes = take_outcomes(settings.output, job_id)
     silent = set(work.partitions) - {outcome.partition for outcome in outcomes}
     lost = [Outcome(path, "", "failed", reason="the job ended without it") for path in silent]
@@ -176,62 +172,31 @@ def read_counters(result: PipelineResult) -> dict[str, int]:
     return counters
 
 
-def parse_options(argv: Sequence[str]) -> PipelineOptions:
-    """Return Beam's options for a command line; with `--help`, print our own and exit."""
+def parse_arguments(argv: Sequence[str]) -> Runner:
+    """Return the runner of a command line, with its options; with `--help`, print them and exit."""
     parser = make_parser(_USAGE, __doc__)
-    FlinkOptions.add_to(parser.add_argument_group("on Flink (--runner=flink --flink_master=H:P)"))
-    parser.epilog = "Every Beam option works too, for example --runner=PrismRunner."
+    add_runner_flags(parser)
     parser.parse_known_args(argv)
-    logging.getLogger("apache_beam.options.pipeline_options").addFilter(_name_flags_only)
-    return PipelineOptions(complete_arguments(argv))
+    return choose_runner(argv)
 
 
-def _name_flags_only(record: logging.LogRecord) -> bool:
-    """Take the values out of Beam's warning about flags that it does not know: they may be secret.
-
-    A logging filter; lets every record through.
-    """
-    if record.msg == _UNKNOWN_FLAGS and isinstance(record.args, tuple):
-        flags = [str(flag) for given in record.args if isinstance(given, list) for flag in given]
-        record.args = ([f.partition("=")[0] for f in flags if f.startswith("-")],)
-    return True
-
-
-def find_unknown_options(argv: Sequence[str], options: PipelineOptions) -> list[str]:
-    """Return a sentence for each flag that is known neither to us nor to Beam.
-
-    Runners with options of their own (portable ones) are handed flags that we cannot know.
-    """
-    if runner_name(options) not in ("FnApiRunner", "PrismRunner", "FlinkRunner"):
-        return []
-    parser = _BeamArgumentParser(allow_abbrev=False, add_help=False, conflict_handler="resolve")
-    for family in PipelineOptions.__subclasses__():
-        if "_add_argparse_args" in vars(family):
-            family._add_argparse_args(parser)
-    _, unknown = parser.parse_known_args(list(argv))
-    # Not its value, which may be a secret.
-    return [f"unknown option {flag.partition('=')[0]}" for flag in unknown if flag.startswith("-")]
-
-
-def read_settings(argv: Sequence[str]) -> tuple[BatchScoringSettings, PipelineOptions]:
-    """Return checked settings, and Beam's options completed for the runner and its cluster.
+def read_settings(runner: Runner) -> BatchScoringSettings:
+    """Return checked settings, and have the runner's options completed for its cluster.
 
     Raises:
       BadOptions: options are wrong, or the cluster is not there; lists all of it.
     """
-    options = parse_options(argv)
-    problems = find_unknown_options(argv, options)
-    placement = place(options, problems) if runner_name(options) == "FlinkRunner" else None
-    settings = BatchScoringSettings.from_options(options, problems)
-    if placement is not None:
-        settings = dataclasses.replace(
-            settings,
-            input=absolute_path(settings.input),
-            output=absolute_path(settings.output),
-            workers=placement.slots,
-            calls_per_process=placement.concurrent_calls,
-        )
-    return settings, options
+    problems = runner.find_problems()
+    placement = runner.place(problems)
+    settings = BatchScoringSettings.from_options(runner.options, problems)
+    settings = dataclasses.replace(
+        settings, input=runner.locate(settings.input), output=runner.locate(settings.output)
+    )
+    if placement is None:
+        return settings
+    return dataclasses.replace(
+        settings, workers=placement.slots, calls_per_process=placement.concurrent_calls
+    )
 
 
 class Ended(NamedTuple):
@@ -245,14 +210,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(level=logging.WARNING)
     given = sys.argv[1:] if argv is None else argv
-    return execute(given, Console(), Console(stderr=True)).exit_code
+    return execute(given, make_console(), make_console(stderr=True)).exit_code
 
 
 def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:
     """Check, plan, score and report, as the command line says."""
+    runner = parse_arguments(argv)
+    in_process = runner.shares_process
     try:
-        settings, options = read_settings(argv)
-        plan = make_plan(settings, lambda s, digest: read_signature(s, digest, options))
+        settings = read_settings(runner)
+        plan = make_plan(settings, lambda s, d: read_signature(s, d, in_process=in_process))
     except BadOptions as e:
         print_problems(e.problems, errors)
         return Ended(e.exit_code)
@@ -266,7 +233,7 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:
             record_outcomes(settings.output, plan.failed)
         return Ended(EXIT_FAILED if plan.failed else EXIT_OK)
     try:
-        report = run(settings, plan, plan.work, options, console)
+        report = run(settings, plan, plan.work, runner, console)
     except KeyboardInterrupt:
         errors.print("Stopped. What is committed stays; run the same command to go on.")
         return Ended(EXIT_STOPPED)

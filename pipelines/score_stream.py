@@ -12,57 +12,30 @@ topics or model are wrong, found before the first record; 3 as 0, and some recor
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import logging
-import os
-import signal
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Mapping, Sequence
 
 import apache_beam as beam
-from apache_beam.io.flink.flink_streaming_impulse_source import FlinkStreamingImpulseSource
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
 from confluent_kafka import KafkaException
 from rich.console import Console
 
 from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK
 from scoreline.pipelines.options.batch import BatchScoringOptions, make_parser
 from scoreline.pipelines.options.problems import BadOptions, Passing
-from scoreline.pipelines.options.runner import runner_name
+from scoreline.pipelines.options.runner import add_runner_flags
 from scoreline.pipelines.options.stream import StreamScoringOptions, StreamScoringSettings
 from scoreline.pipelines.plan.access import allow
+from scoreline.pipelines.plan.signature import read_signature
 from scoreline.pipelines.plan.stream import StreamPlan, plan_stream
-from scoreline.pipelines.report.console import say
-from scoreline.pipelines.runners.flink import FlinkOptions, absolute_path, complete_arguments, place
-from scoreline.pipelines.runners.flink_stream import (
-    TICK_MS,
-    find_stream_problems,
-    hand_over_at_once,
-    max_parallelism,
-    most_readers,
-    name_stream,
-    refuse_second_job,
-    spread_keys,
-    stream_defaults,
-)
-from scoreline.pipelines.runners.runner import (
-    let_runner_wait,
-    make_runner,
-    read_signature,
-    run_pipeline,
-    workers_share_process,
-)
-from scoreline.pipelines.score_batch import (
-    find_unknown_options,
-    print_problems,
-    read_counters,
-    root_cause,
-)
+from scoreline.pipelines.report.console import make_console, say
+from scoreline.pipelines.runners.any_runner import Timers
+from scoreline.pipelines.runners.job_name import name_stream
+from scoreline.pipelines.runners.runner import Runner, choose_runner
+from scoreline.pipelines.score_batch import print_problems, read_counters, root_cause
 from scoreline.pipelines.supervise import end_with_supervisor, supervise, tell_begun
 from scoreline.transforms.kafka.append import SCORED_DATE, prepare_table
 from scoreline.transforms.kafka.client import (
@@ -80,7 +53,6 @@ from scoreline.transforms.kafka.registry import RegistryAway, RegistryFails
 from scoreline.transforms.kafka.unread import find_unread, read_topic_ends
 from scoreline.transforms.kafka.write import WriteKafka
 from scoreline.transforms.score import ScoreStream
-from scoreline.transforms.worker import sampling
 
 _USAGE = (
     "scoreline stream --brokers HOST:PORT --topic T --group G --model PATH "
@@ -89,7 +61,7 @@ _USAGE = (
 
 
 def build(
-    pipeline: beam.Pipeline, plan: StreamPlan, readers: int, timer_keys: Sequence[str] = ()
+    pipeline: beam.Pipeline, plan: StreamPlan, readers: int, timers: Timers | None = None
 ) -> beam.PCollection[None]:
     """Add the steps of a stream scoring job to a pipeline; return what the last one gives: nothing.
 
@@ -101,14 +73,14 @@ def build(
       pipeline: to add to.
       plan: what to do.
       readers: consumers that share the partitions.
-      timer_keys: on Flink, a key for each of them; elsewhere they are a splittable step.
+      timers: drive them, if the runner cannot run a splittable step for long.
     """
     sink = plan.write if plan.write.exactly_once else None
-    if timer_keys:
+    if timers is not None:
         records = (
             pipeline
-            | "Tick" >> FlinkStreamingImpulseSource().set_interval_ms(TICK_MS)
-            | "ReadKafka" >> PollKafka(spec=plan.read, keys=timer_keys, sink=sink)
+            | "Tick" >> timers.tick
+            | "ReadKafka" >> PollKafka(spec=plan.read, keys=timers.keys, sink=sink)
         )
     else:
         records = pipeline | "ReadKafka" >> ReadKafka(spec=plan.read, slots=readers, sink=sink)
@@ -120,41 +92,36 @@ def build(
     return scored | "WriteKafka" >> WriteKafka(spec=plan.write)
 
 
-def parse_options(argv: Sequence[str]) -> PipelineOptions:
-    """Return Beam's options for a command line; with `--help`, print our own and exit."""
+def parse_arguments(argv: Sequence[str]) -> Runner:
+    """Return the runner of a command line, with its options; with `--help`, print them and exit."""
     parser = make_parser(_USAGE, __doc__, StreamScoringOptions)
-    FlinkOptions.add_to(parser.add_argument_group("on Flink (--runner=flink --flink_master=H:P)"))
-    parser.epilog = "Every Beam option works too, for example --runner=PrismRunner."
+    add_runner_flags(parser)
     parser.parse_known_args(argv)
-    options = PipelineOptions(complete_arguments(argv, stream_defaults(argv)))
-    options.view_as(StandardOptions).streaming = True
-    setup = options.view_as(SetupOptions)
-    setup.beam_plugins = [*(setup.beam_plugins or []), sampling.__name__]
-    return options
+    return choose_runner(argv, streaming=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(level=logging.WARNING)
     given = list(sys.argv[1:] if argv is None else argv)
-    return execute(given, Console(), Console(stderr=True))
+    return execute(given, make_console(), make_console(stderr=True))
 
 
 def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
     """Check, plan and score, as the command line says."""
-    options = parse_options(argv)
-    is_check = options.view_as(BatchScoringOptions).check
-    if options.view_as(StreamScoringOptions).restart and not is_check:
+    runner = parse_arguments(argv)
+    in_process = runner.shares_process
+    is_check = runner.options.view_as(BatchScoringOptions).check
+    if runner.options.view_as(StreamScoringOptions).restart and not is_check:
         once = [flag for flag in argv if flag != "--restart"]
         # The group is set to the start once: who comes after a failure goes on where it is.
         again = _without_start(once)
         return supervise(once, again, lambda text: say(errors, text), ["scoreline", "stream"])
     end_with_supervisor()
     try:
-        settings = read_settings(argv, options)
-        plan = plan_stream(settings, lambda s, digest: read_signature(s, digest, options))
-        if runner_name(options) == "FlinkRunner":
-            refuse_second_job(options, settings)
+        settings = read_settings(runner)
+        plan = plan_stream(settings, lambda s, d: read_signature(s, d, in_process=in_process))
+        runner.refuse_second_job(settings.topic, settings.group)
     except BadOptions as e:
         print_problems(e.problems, errors)
         return e.exit_code
@@ -162,7 +129,7 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
         _print_plan(settings, plan, console)
         return EXIT_OK
     try:
-        return _run(settings, plan, options, console)
+        return _run(settings, plan, runner, console)
     except BadOptions as e:
         print_problems(e.problems, errors)
         return e.exit_code
@@ -175,29 +142,29 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
         return EXIT_FAILED
 
 
-def read_settings(argv: Sequence[str], options: PipelineOptions) -> StreamScoringSettings:
-    """Return checked settings, with Beam's options completed for the runner and its cluster.
+def read_settings(runner: Runner) -> StreamScoringSettings:
+    """Return checked settings, and have the runner's options completed for its cluster.
 
     Raises:
       BadOptions: options are wrong, or the cluster is not there; lists all of it.
     """
-    problems = find_unknown_options(argv, options)
-    if runner_name(options) != "FlinkRunner":
-        return StreamScoringSettings.from_options(options, problems)
-    problems += find_stream_problems(options)
-    placement = place(options, problems, most_readers(options))
-    settings = StreamScoringSettings.from_options(options, problems)
-    scoring = dataclasses.replace(
-        settings.scoring,
-        output=absolute_path(settings.scoring.output),
-        workers=placement.slots,
-        calls_per_process=placement.concurrent_calls,
-    )
+    given = runner.options.view_as(StreamScoringOptions)
+    problems = runner.find_problems()
+    problems += runner.find_stream_problems(readers=given.readers, until_end=given.until_end)
+    # What is no number is refused below.
+    readers = max(1, int(given.readers)) if given.readers.isdigit() else 1
+    placement = runner.place(problems, max_tasks=readers)
+    settings = StreamScoringSettings.from_options(runner.options, problems)
+    scoring = dataclasses.replace(settings.scoring, output=runner.locate(settings.scoring.output))
+    if placement is not None:
+        scoring = dataclasses.replace(
+            scoring, workers=placement.slots, calls_per_process=placement.concurrent_calls
+        )
     return dataclasses.replace(settings, scoring=scoring)
 
 
 def _run(
-    settings: StreamScoringSettings, plan: StreamPlan, options: PipelineOptions, console: Console
+    settings: StreamScoringSettings, plan: StreamPlan, runner: Runner, console: Console
 ) -> int:
     if settings.exactly_once:
         _end_old_transactions(settings, plan)
@@ -214,17 +181,13 @@ def _run(
     if settings.until_end:
         ends = read_topic_ends(settings.connection, settings.group, settings.topic)
     stop_reading.clear()
-    with _stopping_in_order(enabled=workers_share_process(options)):
-        name, keys = "", []
-        if runner_name(options) == "FlinkRunner":
-            hand_over_at_once(options)
-            name = name_stream(options, settings, plan.score.digest, uuid.uuid4().hex)
-            keys = spread_keys(settings.readers, max_parallelism(options))
-        pipeline = beam.Pipeline(runner=make_runner(options, settings.readers), options=options)
-        let_runner_wait(build(pipeline, plan, settings.readers, keys), options)
-        result = run_pipeline(
-            pipeline, options, name, lambda text: say(console, text), endless=True
-        )
+    with runner.stopping_in_order(stop_reading):
+        digest, run = plan.score.digest, uuid.uuid4().hex
+        name = name_stream(runner.options, settings.topic, settings.group, digest, run)
+        timers = runner.make_timers(settings.readers)
+        pipeline = runner.make_pipeline(settings.readers)
+        runner.end_stream(build(pipeline, plan, settings.readers, timers))
+        result = runner.run(pipeline, name, lambda text: say(console, text), endless=True)
     counters = read_counters(result)
     read, dead = counters.get("rows_read", 0), counters.get("rows_dead", 0)
     say(
@@ -320,26 +283,6 @@ def _targets(settings: StreamScoringSettings) -> str:
     )
 
 
-@contextmanager
-def _stopping_in_order(*, enabled: bool) -> Iterator[None]:
-    """Have the first SIGTERM or SIGINT end reading, and the second one the process."""
-    if not enabled:
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if stop_reading.is_set():
-            raise KeyboardInterrupt
-        stop_reading.set()
-
-    before = {name: signal.signal(name, stop) for name in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-
 def _without_start(argv: Sequence[str]) -> list[str]:
     """Return a command line without --start and --start_time."""
     kept: list[str] = []
@@ -364,21 +307,3 @@ def _print_plan(settings: StreamScoringSettings, plan: StreamPlan, console: Cons
     if plan.write.table:
         stored = ", ".join(f"{field.name} {field.type}" for field in plan.write.table.schema)
         say(console, f"table      {stored}, {SCORED_DATE} string")
-
-
-def _run_and_exit() -> None:
-    """Run the command and end the process, even if a thread of the client library hangs.
-
-    Whoever restarts a job that failed waits for its end.
-    """
-    code = main()
-    if code == EXIT_FAILED:
-        atexit._run_exitfuncs()  # Beam ends runners that it started
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
-
-
-if __name__ == "__main__":
-    _run_and_exit()

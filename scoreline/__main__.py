@@ -1,41 +1,97 @@
 """The command `scoreline`: one name, then what to do.
 
-scoreline batch | stream | replay | table | inspect [options]
+    scoreline batch | stream | replay | table | inspect [options]
+
+Exit codes of every command: 0 done; 1 another start may succeed; 2 a person must look; 3 done, and
+some rows are dead letters; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
+import atexit
+import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
+
+from scoreline import __version__
+from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_STOPPED, EXIT_WRONG
 
 COMMANDS = {
     "batch": ("score_batch", "score day partitions of a lake into a Delta table"),
     "stream": ("score_stream", "score a Kafka topic continuously"),
     "replay": ("replay", "score the dead letters of a table again"),
-    "table": ("table", "status, verify, history, rollback, vacuum of a table of scores"),
+    "table": ("table", "show, verify, roll back and clean a table of scores"),
     "inspect": ("inspect_model", "show a model's signatures, and whether it answers"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; a command is imported when it is named."""
+    """Run one command and return its exit code. A command is imported when it is named."""
     given = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, has read enough. Python would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except KeyboardInterrupt:
+        return EXIT_STOPPED
+    return code
+
+
+def _run(given: list[str]) -> int:
+    if given[:1] == ["help"]:
+        given = [*given[1:2], "--help"]
     name = given[0] if given else ""
-    if name in COMMANDS:
-        module = importlib.import_module(f"scoreline.pipelines.{COMMANDS[name][0]}")
-        code: int = module.main(given[1:])
-        return code
-    is_help = name in ("-h", "--help")
-    stream = sys.stdout if is_help else sys.stderr
-    if not is_help:
-        stream.write(f"Expected a command, got {name or 'none'}.\n")
-    stream.write("usage: scoreline COMMAND [options]\n\n")
-    for command, (_, purpose) in COMMANDS.items():
-        stream.write(f"  {command:10}{purpose}\n")
-    stream.write("\n`scoreline COMMAND --help` lists the options of a command.\n")
-    return 0 if is_help else 2
+    if name in ("-h", "--help"):
+        sys.stdout.write(usage())
+        return EXIT_OK
+    if name == "--version":
+        sys.stdout.write(f"scoreline {__version__}\n")
+        return EXIT_OK
+    if name not in COMMANDS:
+        sys.stderr.write(f"{_unknown(name)}\n\n{usage()}")
+        return EXIT_WRONG
+    module = importlib.import_module(f"scoreline.pipelines.{COMMANDS[name][0]}")
+    code: int = module.main(given[1:])
+    return code
+
+
+def usage() -> str:
+    """Return what `scoreline --help` prints."""
+    commands = "".join(f"  {name:10}{purpose}\n" for name, (_, purpose) in COMMANDS.items())
+    return (
+        f"usage: scoreline COMMAND [options]\n\n{commands}\n"
+        "`scoreline COMMAND --help` lists the options of a command, `scoreline --version` prints "
+        "the version.\n"
+    )
+
+
+def _unknown(name: str) -> str:
+    if not name:
+        return "Expected a command, got none."
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    advice = f" Did you mean '{near[0]}'?" if near else ""
+    return f"Expected a command, got '{name}'.{advice}"
+
+
+def run() -> NoReturn:
+    """Run the command and end the process, even if a thread of a client library hangs.
+
+    A supervisor that restarts a failed job waits for its end.
+    """
+    code = main()
+    if code == EXIT_FAILED:
+        atexit._run_exitfuncs()  # Beam ends runners that it started
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

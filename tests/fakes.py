@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.console import Console
 
 from deploy.local.processes import free_ports
-from scoreline.lake.table.scores import open_dataset
+from scoreline.lake.table.scores import open_scores
 from scoreline.models.runtimes.tensorflow import import_tensorflow
+from scoreline.pipelines import score_batch
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["a", "b", "c", "ü"]
@@ -121,12 +124,12 @@ def store_that_is_away() -> str:
 
 def read_scores(output: str | Path) -> pa.Table:
     """Return the live rows of a scores table, with its partition columns."""
-    return open_dataset(str(output)).to_table()
+    return open_scores(str(output)).to_table()
 
 
-def assert_scored_whole(lake: str, output: str | Path) -> None:
-    """Check that a table holds the right score for each row of a lake, once."""
-    wanted = expected_scores(read_lake(lake))
+def assert_scored_whole(lake: str | pa.Table, output: str | Path) -> None:
+    """Check that a table holds the right score for each row of a Parquet lake or a table, once."""
+    wanted = expected_scores(read_lake(lake) if isinstance(lake, str) else lake)
     rows = read_scores(output).to_pylist()
     assert sorted(row["id"] for row in rows) == sorted(wanted)
     assert all(abs(row["score"] - wanted[row["id"]]) < 1e-4 for row in rows)
@@ -138,6 +141,12 @@ class Ended(NamedTuple):
     code: int
     out: str
     err: str
+
+
+def score_counted(argv: Sequence[str]) -> tuple[int, dict[str, int]]:
+    """Run `scoreline batch` in this process; return its exit code and the job's counters."""
+    ended = score_batch.execute(argv, Console(), Console(stderr=True))
+    return ended.exit_code, ended.report.counters if ended.report else {}
 
 
 def run_command(*args: str, cwd: Path = ROOT, timeout: int = 150) -> Ended:

@@ -17,7 +17,7 @@ import pytest
 
 from deploy.local.flink_cluster import ClusterSpec, FlinkCluster, flink_libraries
 from deploy.local.processes import free_ports
-from scoreline.pipelines.runners.flink import job_server_jar
+from scoreline.pipelines.runners.flink_options import job_server_jar
 from tests.fakes import ROOT, Ended
 
 _POLL_SECONDS = 0.1

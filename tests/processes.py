@@ -1,65 +1,91 @@
-"""Scripts that run the command in processes of their own, which are killed or race."""
+"""Commands and scripts in processes of their own, which are killed or race."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import psutil
 
 from tests.fakes import ROOT, Ended
 
 _ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "COLUMNS": "400"}
-# All wait, after planning, until every one has planned: then they race to commit. They look every
-# 10 ms; whoever started them ends them when they wait for ever.
-_MEETS = """
-import os, pathlib, sys, time
-from scoreline.pipelines import score_batch
-real = score_batch.create_table
-def meet(*args):
-    folder = pathlib.Path(sys.argv[1])
-    (folder / str(os.getpid())).touch()
-    while len(list(folder.iterdir())) < int(sys.argv[2]):
-        time.sleep(0.01)
-    real(*args)
-score_batch.create_table = meet
-sys.exit(score_batch.main(sys.argv[3:]))
-"""
 
 
-def start_script(folder: Path, text: str, *args: object) -> subprocess.Popen[str]:
-    """Start a Python script with the project on its path and an almost empty environment."""
-    script = folder / "script.py"
-    # Not written anew: one that was just started may be about to read it, and would find it empty.
-    if not script.exists() or script.read_text() != text:
-        script.write_text(text)
+def _start(
+    command: Sequence[object], environment: Mapping[str, str] | None
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, script, *map(str, args)],
+        [sys.executable, *map(str, command)],
         cwd=ROOT,
-        env=_ENVIRONMENT,
+        env=_ENVIRONMENT | dict(environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def run_script(folder: Path, text: str, *args: object, timeout: int = 150) -> Ended:
+def start_script(
+    folder: Path, text: str, *args: object, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start a Python script with the project on its path and an almost empty environment."""
+    script = folder / "script.py"
+    # Not written anew: one that was just started may be about to read it, and would find it empty.
+    if not script.exists() or script.read_text() != text:
+        script.write_text(text)
+    return _start([script, *args], environment)
+
+
+def run_script(
+    folder: Path,
+    text: str,
+    *args: object,
+    timeout: int = 150,
+    environment: Mapping[str, str] | None = None,
+) -> Ended:
     """Run such a script to its end; its code is negative when a signal ended it."""
-    return _end(start_script(folder, text, *args), timeout)
+    return _end(start_script(folder, text, *args, environment=environment), timeout)
 
 
-def race(folder: Path, runs: int, *args: object, timeout: int = 170) -> list[Ended]:
-    """Run score_batch several times at once; all have planned before any commits."""
-    meet = folder / "meet"
-    meet.mkdir()
-    started = [start_script(folder, _MEETS, meet, runs, *args) for _ in range(runs)]
+def run_to_death(point: str, *args: object, timeout: int = 150) -> Ended:
+    """Run `scoreline …` until it dies at a point of `kill_points`: its name, or `name:n`."""
+    environment = {"SCORELINE_DIE_AT": point}
+    return _end(_start(["-m", "scoreline", *args], environment), timeout)
+
+
+def race(runs: int, *args: object, timeout: int = 170) -> list[Ended]:
+    """Run `scoreline batch …` several times at once; all have planned before any goes on."""
+    command = ["-m", "scoreline", "batch", *args]
+    started = [_start(command, {"SCORELINE_STOP_AT": "planned"}) for _ in range(runs)]
+    try:
+        wait_until_stopped(started, timeout)
+        for process in started:
+            psutil.Process(process.pid).resume()
+        # Their pipes are read one after the other: what they print fits into them.
+        return [_end(process, timeout) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+
+
+def wait_until_stopped(processes: Sequence[subprocess.Popen[str]], timeout: float = 60) -> None:
+    """Return when each process has stopped itself; one that ended instead fails the test."""
     deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline and any(process.poll() is None for process in started):
+    waiting = list(processes)
+    while waiting:
+        for process in waiting:
+            assert process.poll() is None, _end(process, 10)
+        assert time.monotonic() < deadline, f"{len(waiting)} processes did not stop themselves"
+        statuses = [psutil.Process(process.pid).status() for process in waiting]
+        waiting = [
+            process
+            for process, status in zip(waiting, statuses, strict=True)
+            if status != psutil.STATUS_STOPPED
+        ]
         time.sleep(0.05)
-    # Who waits for one that has ended before it came there would wait for ever.
-    for process in started:
-        process.kill()
-    return [_end(process, timeout) for process in started]
 
 
 def _end(process: subprocess.Popen[str], timeout: int) -> Ended:

@@ -1,15 +1,80 @@
-"""A schema registry for tests: what is used of Confluent's documented REST API, in memory."""
+"""A schema registry and a token endpoint for tests, in memory.
+
+The registry serves what is used of Confluent's documented REST API, the endpoint the client
+credentials grant of OAuth 2.0 (RFC 6749, section 4.4).
+"""
 
 from __future__ import annotations
 
 import base64
 import json
+import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
-from urllib.parse import unquote
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+CLUSTER, POOL = "lsrc-1", "pool-1"  # of Confluent's cloud; sent as headers beside a token
+
+
+def to_basic(user_info: str) -> str:
+    """Return the header of a user and a password."""
+    return "Basic " + base64.b64encode(user_info.encode()).decode()
+
+
+class Request(NamedTuple):
+    """What came in."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Service(Protocol):
+    """What answers requests."""
+
+    url: str
+
+    def answer(self, request: Request) -> tuple[int, Any]:
+        """Return status and JSON for a request."""
+
+
+class FakeIssuer:
+    """Gives tokens to one client. Only the newest token is good.
+
+    Attributes:
+      asked: the forms that came, in order.
+      lifetime_s: how long a token lives; with a negative number each is old at once.
+      fails: the status that all requests are answered with; 0 for none.
+    """
+
+    def __init__(self, client: str, scope: str) -> None:
+        self.asked: list[dict[str, str]] = []
+        self.lifetime_s = 3600
+        self.fails = 0
+        self.url = ""
+        self._login, self._scope = to_basic(client), scope
+
+    @property
+    def token(self) -> str:
+        """The newest token."""
+        return f"token-{len(self.asked)}"
+
+    def answer(self, request: Request) -> tuple[int, Any]:
+        """Return status and JSON for a request."""
+        form = dict(parse_qsl(request.body.decode()))
+        self.asked.append(form)
+        if self.fails:
+            return self.fails, {"message": "the issuer is away"}
+        if request.headers.get("Authorization") != self._login:
+            return 401, {"error": "invalid_client", "error_description": "unknown client"}
+        if form != {"grant_type": "client_credentials", "scope": self._scope}:
+            return 400, {"error": "invalid_scope"}
+        token = {"access_token": self.token, "token_type": "Bearer", "expires_in": self.lifetime_s}
+        return 200, token
 
 
 class FakeRegistry:
@@ -20,13 +85,14 @@ class FakeRegistry:
       fails: the status that all requests are answered with; 0 for none.
     """
 
-    def __init__(self, user_info: str = "") -> None:
+    def __init__(self, user_info: str = "", issuer: FakeIssuer | None = None) -> None:
         self.asked: list[str] = []
         self.fails = 0
-        self._login = "Basic " + base64.b64encode(user_info.encode()).decode() if user_info else ""
+        self.url = ""
+        self._login = to_basic(user_info) if user_info else ""
+        self._issuer = issuer
         self._schemas: dict[int, dict[str, Any]] = {}
         self._subjects: dict[str, list[int]] = {}
-        self.url = ""
 
     def add(self, subject: str, schema: Any, **more: Any) -> int:
         """Register a schema and return its id."""
@@ -39,12 +105,13 @@ class FakeRegistry:
             versions.append(schema_id)
         return schema_id
 
-    def answer(self, method: str, path: str, body: Any, login: str) -> tuple[int, Any]:
+    def answer(self, request: Request) -> tuple[int, Any]:
         """Return status and JSON for a request."""
-        self.asked.append(f"{method} {path}")
+        path = urlsplit(request.path).path
+        self.asked.append(f"{request.method} {path}")
         if self.fails:
             return self.fails, {"error_code": 50001, "message": "the backend is away"}
-        if login != self._login:
+        if not self._is_allowed(request.headers):
             return 401, {"error_code": 401, "message": "Unauthorized"}
         match path.strip("/").split("/"):
             case ["schemas", "ids", number] if int(number) in self._schemas:
@@ -52,7 +119,7 @@ class FakeRegistry:
             case ["schemas", "ids", _]:
                 return 404, {"error_code": 40403, "message": "Schema not found"}
             case ["subjects", subject, "versions"]:
-                return self._post(unquote(subject), json.loads(body["schema"]))
+                return self._post(unquote(subject), json.loads(json.loads(request.body)["schema"]))
             case ["subjects", subject, "versions", version]:
                 versions = self._subjects.get(unquote(subject))
                 if not versions:
@@ -67,6 +134,13 @@ class FakeRegistry:
                 }
         return 404, {"error_code": 404, "message": "HTTP 404 Not Found"}
 
+    def _is_allowed(self, headers: Mapping[str, str]) -> bool:
+        given = headers.get("Authorization", "")
+        if self._issuer is None:
+            return given == self._login
+        sent = (headers.get("target-sr-cluster"), headers.get("Confluent-Identity-Pool-Id"))
+        return given == f"Bearer {self._issuer.token}" and sent == (CLUSTER, POOL)
+
     def _post(self, subject: str, schema: Any) -> tuple[int, Any]:
         names = {field["name"] for field in schema["fields"] if "default" not in field}
         for schema_id in self._subjects.get(subject, ()):
@@ -80,20 +154,30 @@ class FakeRegistry:
 
 
 @contextmanager
-def run_registry(user_info: str = "") -> Iterator[FakeRegistry]:
-    """Serve a registry on a free port of the loopback."""
-    registry = FakeRegistry(user_info)
+def serve(
+    service: Service, tls: ssl.SSLContext | None = None, *, keeps_open: bool = True
+) -> Iterator[None]:
+    """Serve on a free port of the loopback.
+
+    Args:
+      service: what answers.
+      tls: for https; None for http.
+      keeps_open: whether a connection stays open after a request.
+    """
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1" if keeps_open else "HTTP/1.0"
+
         def _answer(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length)) if length else None
-            login = self.headers.get("Authorization", "")
-            status, told = registry.answer(self.command, self.path, body, login)
-            content = json.dumps(told).encode()
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            request = Request(self.command, self.path, self.headers, body)
+            status, told = service.answer(request)
+            content = told if isinstance(told, bytes) else json.dumps(told).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/vnd.schemaregistry.v1+json")
             self.send_header("Content-Length", str(len(content)))
+            if 300 <= status < 400:
+                self.send_header("Location", service.url)
             self.end_headers()
             self.wfile.write(content)
 
@@ -104,12 +188,33 @@ def run_registry(user_info: str = "") -> Iterator[FakeRegistry]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    registry.url = f"http://127.0.0.1:{server.server_port}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    service.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
-        yield registry
+        yield
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def run_registry(
+    user_info: str = "", issuer: FakeIssuer | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[FakeRegistry]:
+    """Serve a registry that wants a user and password, or a token of an issuer."""
+    registry = FakeRegistry(user_info, issuer)
+    with serve(registry, tls):
+        yield registry
+
+
+@contextmanager
+def run_issuer(client: str, scope: str) -> Iterator[FakeIssuer]:
+    """Serve a token endpoint for one client, which is `ID:SECRET`."""
+    issuer = FakeIssuer(client, scope)
+    # Confluent's client leaves its connection to the endpoint to the garbage collector.
+    with serve(issuer, keeps_open=False):
+        yield issuer

@@ -12,6 +12,7 @@ from apache_beam.typehints.typehints import TupleConstraint
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
 from scoreline.lake.elements import BatchKey, RecordKey
+from scoreline.lake.kill_points import reach
 from scoreline.lake.table.letters import to_dead_letters
 from scoreline.transforms import metrics
 from scoreline.transforms.bundle_metrics import BundleMetrics
@@ -98,6 +99,7 @@ class _ScoreDoFn(beam.DoFn):
         if shard is not None and shard == self._given_up:
             yield key, batch.slice(0, 0)
             return
+        reach("scoring")
         try:
             scored = self._scorer.score(batch)
         except EveryRowFails as e:

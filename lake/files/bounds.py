@@ -1,8 +1,8 @@
 """How much a file may decode to: rows that fit in a batch, and values that are too large.
 
-A Parquet file of a few hundred bytes can hold values of many gigabytes: a dictionary keeps a long
-value once, and its run of indices counts how often. So batches are sized by what a row group can
-decode to at most, not by what the file takes, before anything of it is decoded.
+A Parquet file of a few hundred bytes can hold many gigabytes: a dictionary stores a long value
+once, and a run of indices repeats it. Therefore the size of batches follows from the maximum that a
+row group can decode to, computed before any of it is decoded, not from the size of the file.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from scoreline.lake.files.data_file import CorruptFile, Limits, ReadSpec
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 8, "FLOAT": 4, "DOUBLE": 8}
 _DECIMAL_BYTES = 16
 _OFFSET_BYTES = 8
-# So small a part of what is allowed needs no closer look.
+# Columns below this share of the limit are not examined further.
 _SMALL_PART = 16
-# Lists that unpack to so many times their encoded size, and do not fit, may be a single row's.
+# If lists decode to more than this multiple of their encoded size, one row may hold all of them.
 _MAX_EXPANSION = 100
 _PROBE_BUFFER_BYTES = 64 << 10
 
 
 @dataclasses.dataclass
 class _Bound:
-    """What rows can decode to at most: so much each, and so much that may be any row's."""
+    """Maximum decoded bytes: a part for each row, and a part that any single row may hold."""
 
     row_bytes: int = 0
     spread_bytes: int = 0
     rows: int = 0
 
     def rows_within(self, batch_rows: int, limit: int) -> int:
-        """Return how many rows to decode at once; a guess by the mean when most may be one row's.
+        """Return how many rows to decode at once.
 
-        What a guess gives must be looked at.
+        If most bytes may belong to one row, this is a guess from the mean, and the caller must
+        check the size of the result.
         """
         if self.spread_bytes + batch_rows * self.row_bytes <= limit:
             return batch_rows
@@ -50,7 +51,7 @@ class _Bound:
 
 
 class RowGroups(NamedTuple):
-    """Row groups to decode together, in batches of so many rows."""
+    """Row groups to decode together, and the rows of a batch."""
 
     numbers: range
     batch_rows: int
@@ -65,13 +66,13 @@ def plan_batches(
     """Yield the row groups to decode, and how many rows at once.
 
     Args:
-      source: the open file; the dictionaries of some columns may be read from it.
-      file: what its footer says.
+      source: the open file; dictionaries of some columns may be read from it.
+      file: its footer.
       numbers: the row groups.
-      spec: what will be read.
+      spec: which columns will be read, within which limits.
 
     Raises:
-      CorruptFile: the values of a row group must be, or may be, larger than the limits.
+      CorruptFile: the values of a row group are, or may be, larger than the limits.
     """
     batch_rows, limits = spec.batch_rows, spec.limits
     bounds = [_bound_group(source, file, number, spec) for number in numbers]
@@ -110,11 +111,11 @@ def _bound_group(
             width = _WIDTHS.get(chunk.physical_type) or max(leaf.length, _DECIMAL_BYTES)
             _add(bound, chunk, is_list, width, limits, number)
             continue
-        if path in spec.dictionary_columns:  # nothing of it is decoded yet
+        if path in spec.dictionary_columns:  # it stays encoded
             bound.spread_bytes += chunk.total_uncompressed_size
             bound.row_bytes += _OFFSET_BYTES
             continue
-        bound.spread_bytes += chunk.total_uncompressed_size  # values that are written out
+        bound.spread_bytes += chunk.total_uncompressed_size  # values that are stored one by one
         values = chunk.num_values if is_list else min(chunk.num_values, spec.batch_rows)
         largest = chunk.total_uncompressed_size
         is_small = values * largest <= limits.batch_bytes // _SMALL_PART
@@ -131,7 +132,7 @@ def _bound_group(
 
 
 def _add(bound: _Bound, chunk: Any, is_list: bool, width: int, limits: Limits, number: int) -> None:
-    """Add a column of values of at most so many bytes."""
+    """Add a column whose values have at most some number of bytes."""
     if not is_list:
         bound.row_bytes += width
         return
@@ -150,7 +151,7 @@ def _add(bound: _Bound, chunk: Any, is_list: bool, width: int, limits: Limits, n
 def _read_longest(
     source: Any, file: pq.ParquetFile, number: int, chunks: Mapping[str, Any]
 ) -> dict[str, int]:
-    """Return the length of the longest value in the dictionary of each column."""
+    """Return the length of the longest value in each column's dictionary."""
     paths = list(chunks)
     probe = pq.ParquetFile(
         source, metadata=file.metadata, read_dictionary=paths, buffer_size=_PROBE_BUFFER_BYTES
@@ -162,7 +163,7 @@ def _read_longest(
         return found
     for path in paths:
         top = pa.StructArray.from_arrays(batch.columns, batch.schema.names)
-        # A layout that is not known is left at what the column takes whole.
+        # For an unknown layout, the bound is the size of the whole column.
         with contextlib.suppress(KeyError, IndexError, AttributeError):
             leaf = _leaf(top, path.split("."))
             is_encoded = pa.types.is_dictionary(leaf.type)
@@ -171,7 +172,7 @@ def _read_longest(
 
 
 def _leaf(array: pa.Array, path: Sequence[str]) -> pa.Array:
-    """Return the values at a path of Parquet's schema, which names what is within lists."""
+    """Return the values at a path of Parquet's schema, which also names the insides of lists."""
     while not (pa.types.is_dictionary(array.type) or _is_text(array.type)):
         if isinstance(array.type, pa.ExtensionType):
             array = array.storage
@@ -202,12 +203,12 @@ def _has_dictionary(column: pa.Array) -> bool:
 
 
 def plain_bytes(batch: pa.RecordBatch) -> int:
-    """Return what the columns take that are no dictionaries of texts."""
+    """Return the bytes of the columns that are not dictionaries of strings."""
     return sum(column.nbytes for column in batch.columns if not _has_dictionary(column))
 
 
 def decoded_bytes(batch: pa.RecordBatch, limit: int) -> int:
-    """Return what a batch takes with its dictionaries decoded: exactly, or a bound within limit."""
+    """Return a batch's bytes with dictionaries decoded: exact, or an upper bound within limit."""
     size = plain_bytes(batch)
     encoded = [column for column in batch.columns if _has_dictionary(column)]
     bound = size + sum(len(column) * column.dictionary.nbytes for column in encoded)
@@ -217,15 +218,15 @@ def decoded_bytes(batch: pa.RecordBatch, limit: int) -> int:
 
 
 def _text_sizes(column: pa.Array) -> pa.Array:
-    """Return the length of each text of a dictionary, and what its place takes."""
+    """Return the length of each string of a dictionary, and the bytes of one offset."""
     lengths = pc.add(_lengths(column.dictionary), _OFFSET_BYTES).cast(pa.int64())
     return lengths.take(column.indices)
 
 
 def find_large_value(batch: pa.RecordBatch, limit: int) -> tuple[int, str, int] | None:
-    """Return row, column and size of a value that takes more than so many bytes, if there is one.
+    """Return row, column and size of a value above a number of bytes, or None.
 
-    Costs nothing for columns that as a whole take no more.
+    Columns whose total size is within the limit cost nothing.
     """
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if (column.dictionary if _has_dictionary(column) else column).nbytes <= limit:
@@ -243,7 +244,7 @@ def find_large_value(batch: pa.RecordBatch, limit: int) -> tuple[int, str, int] 
 
 
 def say_too_large(where: str, column: str, size: int, spec: ReadSpec) -> str:
-    """Return what is wrong with a value that is too large, and what to do."""
+    """Return the message for a value that is too large: what is wrong, and what to do."""
     return (
         f"column '{column}': the value of {where} takes {size} bytes; expected at most "
         f"{spec.limits.value_bytes}. If the file is sound, raise --max_value_bytes, or leave the "
@@ -252,7 +253,7 @@ def say_too_large(where: str, column: str, size: int, spec: ReadSpec) -> str:
 
 
 def slice_batch(batch: pa.RecordBatch, limit: int) -> Iterator[pa.RecordBatch]:
-    """Yield a batch in parts that take no more than so many bytes, as far as single rows allow."""
+    """Yield a batch in parts of at most some number of bytes, but of at least one row."""
     if batch.num_rows <= 1 or decoded_bytes(batch, limit) <= limit:
         yield batch
         return

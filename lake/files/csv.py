@@ -1,6 +1,6 @@
 """CSV files with a header → record batches.
 
-An empty field is null, and nothing else is: `NA` is a text. `""` is the empty text.
+Only an empty field is null: `NA` is a string. `""` is the empty string.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from scoreline.lake.files.data_file import (
 
 _BLOCK_BYTES = 4 << 20  # a row must fit in a block
 _SAMPLE_BYTES = 1 << 20
-# Whole numbers of more digits may be beyond what int64, or float64 exactly, can hold.
+# Integers with more digits may exceed int64, or what float64 holds exactly.
 _ZERO_FIRST = r"^[+-]?0[0-9xX]"
 _LONG_NUMBER = r"^[+-]?[0-9]{16,}$"
 
 
 class _Quotes:
-    """A stream that counts quotation marks: a quoted field that never ends would swallow rows."""
+    """A stream that counts quotation marks: an unclosed quoted field would swallow rows."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -69,12 +69,12 @@ def _open(
 
 
 def read_csv(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a CSV file, in order, as the types of `spec.schema`.
+    """Yield the rows of a CSV file, in order, with the types of `spec.schema`.
 
     Raises:
       CorruptFile: the file lacks a column, ends within quotes, or has a row of over 4 MiB.
-      pyarrow.ArrowInvalid: a field is no value of its type, or a row has another number of fields;
-        names the row, the header being row 1.
+      pyarrow.ArrowInvalid: a field is not a value of its type, or a row has a different number of
+        fields. The message names the row; the header is row 1.
     """
     columns = list(spec.columns)
     if spec.may_lack:
@@ -117,18 +117,18 @@ def _read_header(file_system: fs.FileSystem, path: str, block_bytes: int = HEAD_
     except pa.ArrowInvalid:
         if block_bytes == _BLOCK_BYTES:
             raise
-        return _read_header(file_system, path, _BLOCK_BYTES)  # a row may be longer than the head
+        return _read_header(file_system, path, _BLOCK_BYTES)  # a row can be longer than the sample
 
 
 def infer_csv(
     file_system: fs.FileSystem, paths: Sequence[str], given: pa.Schema | None
 ) -> pa.Schema:
-    """Return columns and types that hold what the first megabyte of some files holds.
+    """Infer columns and types from the first megabyte of some files.
 
-    Whole numbers are int64, other numbers float64, dates, timestamps and `true`/`false` what they
-    are, all else text. Numbers that would lose digits stay text: those that begin with a zero, such
-    as postal codes, and those too long for int64. A column without any value is of the null type.
-    Files that are damaged are passed over: they fail their partitions.
+    Integers become int64 and other numbers float64. Dates, timestamps and `true`/`false` become
+    those types. Everything else is a string. Numbers that would lose digits stay strings: those
+    that begin with a zero, such as postal codes, and those too long for int64. A column without any
+    value has the null type. Damaged files are skipped here: they fail their partitions.
     """
     if given is not None:
         return given
@@ -176,4 +176,4 @@ def _widen(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     try:
         return pa.unify_schemas(fields, promote_options="permissive").field(0).type
     except pa.ArrowTypeError:
-        return pa.string()  # any field is a text
+        return pa.string()  # every field is a string

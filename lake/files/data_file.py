@@ -1,7 +1,7 @@
-"""Data files: their format by name, how they are opened, what is known of them beforehand.
+"""Data files: their format by name, how to open them, and what is known before they are read.
 
-Formats other than Parquet say neither how many rows a file holds nor where one could begin in the
-middle, so that such a file is read whole, by one task.
+Formats other than Parquet record neither the number of rows nor places to begin in the middle.
+Therefore one task reads such a file whole.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ SUFFIXES = {
 }
 KNOWN_FILES = "*.parquet, *.tfrecord[.gz], *.csv[.gz], *.jsonl[.gz] or *.json[.gz]"
 _NO_SCHEMA = pa.schema([])
-# What is read of each file before the first row: a lake may have very many files.
+# Bytes read from each file while planning: a lake may have very many files.
 HEAD_BYTES = 64 << 10
-# What a value and a record batch may take once they are decoded, unless the user says otherwise.
+# Default limits for the decoded size of one value and of one record batch.
 MAX_VALUE_BYTES, MAX_BATCH_BYTES = 64 << 20, 256 << 20
-# What reading raises when a file is missing, damaged, or not what it was when the run was planned.
+# Errors of reading a file that is missing, damaged, or changed since the run was planned.
 READ_ERRORS = (OSError, pa.ArrowException, ValueError, KeyError)
 
 
@@ -40,7 +40,7 @@ class CorruptFile(ValueError):
 
 
 class DataFile(NamedTuple):
-    """A file of a partition: path within the file system, size, and time of its last change."""
+    """A file of a partition: path within the file system, size, and modification time."""
 
     path: str
     size_bytes: int
@@ -48,14 +48,14 @@ class DataFile(NamedTuple):
 
 
 class Footer(NamedTuple):
-    """What a file says of itself before it is read, or why it cannot be read.
+    """What is known about a file before it is read, or why it cannot be read.
 
     Attributes:
       path: the file.
-      schema: its Arrow schema; None when it cannot be read.
+      schema: its Arrow schema; None if it cannot be read.
       group_rows: the rows of each row group; one UNKNOWN_ROWS for a file that must be read whole.
       group_bytes: the uncompressed size of each row group, all columns; or the size of the file.
-      error: why it cannot be read; "" when it can.
+      error: why it cannot be read; "" if it can.
     """
 
     path: str
@@ -66,7 +66,7 @@ class Footer(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the file is read whole, its rows being unknown before."""
+        """Whether the file is read whole, because its number of rows is unknown."""
         return self.group_rows == (UNKNOWN_ROWS,)
 
     @property
@@ -76,7 +76,7 @@ class Footer(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What one value and one record batch may take once they are decoded, in bytes."""
+    """Maximum decoded bytes of one value and of one record batch."""
 
     value_bytes: int = MAX_VALUE_BYTES
     batch_bytes: int = MAX_BATCH_BYTES
@@ -87,11 +87,11 @@ class ReadSpec(NamedTuple):
 
     Attributes:
       columns: columns to read; `parent.child` reads that field of a struct column.
-      may_lack: those of them that a file may lack; the others are errors then.
+      may_lack: columns that a file may lack; any other missing column is an error.
       dictionary_columns: string columns of Parquet to read as dictionaries.
-      batch_rows: most rows of a record batch.
-      schema: the types to read columns as, for files that do not say them.
-      limits: what may be decoded at once.
+      batch_rows: maximum rows of a record batch.
+      schema: the types to read columns as, for files without a schema of their own.
+      limits: maximum decoded bytes.
     """
 
     columns: Sequence[str]
@@ -103,7 +103,7 @@ class ReadSpec(NamedTuple):
 
 
 def file_format_of(name: str) -> str:
-    """Return the format of a data file by its name; "" when it is none."""
+    """Return the format of a data file by its name; "" if the name is not one of a data file."""
     return next((known for suffix, known in SUFFIXES.items() if name.endswith(suffix)), "")
 
 
@@ -118,5 +118,5 @@ def unreadable(path: str, error: Exception) -> Footer:
 
 
 def open_stream(file_system: fs.FileSystem, path: str) -> Any:
-    """Open a file to be read from its beginning, decompressed when its name ends in `.gz`."""
+    """Open a file as a stream from its beginning; decompress it if its name ends in `.gz`."""
     return file_system.open_input_stream(path, "gzip" if path.endswith(".gz") else None)

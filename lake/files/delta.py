@@ -1,4 +1,4 @@
-"""A Delta table as input: its partitions and files as one version of its log has them."""
+"""A Delta table as input: its partitions and files in one version of its log."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from scoreline.lake.files.partitions import (
 from scoreline.lake.storage import resolve, table_uri
 
 LOG_FOLDER = "_delta_log"
-# Features of a table that change nothing about how its live Parquet files are read. Deletion
-# vectors are looked for; the rest (column mapping, type widening, variants…) is not understood.
+# Table features that do not change how live Parquet files are read. Deletion vectors are detected;
+# all others (column mapping, type widening, variants…) are refused.
 _HARMLESS = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "deletionVectors"}
 _NULL_TEXT = "__HIVE_DEFAULT_PARTITION__"
 
@@ -42,8 +42,8 @@ def is_delta_table(path: str) -> bool:
 def list_delta_partitions(path: str, specs: Sequence[PartitionSpec]) -> Listing:
     """Find the partitions of a Delta table's latest version; files outside its log do not count.
 
-    Values of partition columns are text, as the log has them. What cannot be read right is a
-    problem of the whole table.
+    Values of partition columns are strings, as in the log. Content that cannot be read correctly is
+    a problem of the whole table.
     """
     try:
         table = DeltaTable(table_uri(path))
@@ -107,7 +107,7 @@ def _has_deletions(table: DeltaTable) -> bool:
     try:
         return any(batch.num_rows for batch in table.deletion_vectors())
     except (DeltaError, OSError, ValueError):
-        return True  # there are some, and they cannot be read
+        return True  # there are deletion vectors, and they cannot be read
 
 
 def _live_files(
@@ -116,7 +116,7 @@ def _live_files(
     columns = table.metadata().partition_columns
     for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
         values = tuple((column, _to_text(action[f"partition.{column}"])) for column in columns)
-        # Paths in the log are escaped once more than the names of files.
+        # Paths in the log are escaped once more than file names.
         path = f"{root}/{unquote(action['path'])}"
         mtime_ns = action["modification_time"] * 1_000_000
         yield values, DataFile(path, action["size_bytes"], mtime_ns)

@@ -1,6 +1,7 @@
 """TFRecord files of tf.Examples → record batches.
 
-tfx-bsl decodes the tf.Examples; it is imported when the first is decoded, without TensorFlow.
+tfx-bsl decodes the tf.Examples. It is imported when the first one is decoded, and does not import
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from scoreline.lake.files.data_file import (
 )
 from scoreline.lake.files.tfrecord import Record, RecordTooLarge, read_records
 
-# The column that holds the records as they are, for models that parse tf.Examples themselves.
+# The column of the serialized records, for models that parse tf.Examples themselves.
 RAW_COLUMN = "_example"
-# What is looked at, of each sampled file, to find out what features there are.
+# Records of each sampled file from which features are inferred.
 SAMPLE_RECORDS = 1000
 _SAMPLE_BYTES = 8 << 20
 _BATCH_BYTES = 16 << 20
@@ -42,7 +43,7 @@ def describe_tfrecords(file_system: fs.FileSystem, file: DataFile, schema: pa.Sc
         with open_stream(file_system, file.path) as stream:
             for record in itertools.islice(read_records(stream, HEAD_BYTES), 1):
                 _check_example(record, file.path)
-    except RecordTooLarge:  # whoever reads it knows how large one may be
+    except RecordTooLarge:  # only the reader knows the maximum size of a record
         return whole_file(file, schema)
     except READ_ERRORS as e:
         return unreadable(file.path, e)
@@ -52,19 +53,18 @@ def describe_tfrecords(file_system: fs.FileSystem, file: DataFile, schema: pa.Sc
 def infer_examples(
     file_system: fs.FileSystem, paths: Sequence[str], given: pa.Schema | None
 ) -> pa.Schema:
-    """Return the columns that the features of some files make, sorted by name.
+    """Infer the columns of some files from the features in their first records, sorted by name.
 
-    A feature that has exactly one value in each sampled record that has it is a column of plain
-    values, any other a column of lists. Files that are damaged are passed over: they fail their
-    partitions.
+    A feature that never has more or fewer than one value becomes a plain column. Any other becomes
+    a column of lists. Damaged files are skipped here: they fail their partitions.
 
     Args:
       file_system: where the files are.
-      paths: the files; the first `SAMPLE_RECORDS` records of each are looked at.
-      given: what the user says; the files only have to hold tf.Examples then.
+      paths: the files; the first `SAMPLE_RECORDS` records of each are sampled.
+      given: the schema that the user gave; then the files only have to hold tf.Examples.
 
     Raises:
-      ValueError: a record is no tf.Example, or a feature has two types.
+      ValueError: a record is not a tf.Example, or a feature has two types.
     """
     found: dict[str, pa.DataType] = {}
     first_seen: dict[str, str] = {}
@@ -99,14 +99,14 @@ def _read_sample(file_system: fs.FileSystem, path: str) -> list[Record]:
                 if size > _SAMPLE_BYTES:
                     break
     except READ_ERRORS:
-        pass  # describing the file says it, and fails the partition
+        pass  # describing the file reports it, and fails the partition
     for record in records:
         _check_example(record, path)
     return records
 
 
 def _features_of(records: Sequence[Record], path: str, has_types: bool) -> dict[str, pa.DataType]:
-    """Return the features of sampled records; nothing where types do not matter, being given."""
+    """Return the features of sampled records; none if the user gave the types."""
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
     decoder = ExamplesToRecordBatchDecoder()
@@ -206,15 +206,15 @@ def read_examples(
 
 
 def _gather(stream: Any, path: str, spec: ReadSpec) -> Iterator[list[Record]]:
-    """Yield the records before a damaged one too: a batch that is read is not read again."""
+    """Yield batches, and the records before a damaged one: a batch is not read twice."""
     records: list[Record] = []
     size = 0
-    most_bytes = min(_BATCH_BYTES, spec.limits.batch_bytes)
+    max_bytes = min(_BATCH_BYTES, spec.limits.batch_bytes)
     try:
-        for record in read_records(stream, most_bytes=spec.limits.value_bytes):
+        for record in read_records(stream, max_bytes=spec.limits.value_bytes):
             records.append(record)
             size += len(record.data)
-            if len(records) >= spec.batch_rows or size >= most_bytes:
+            if len(records) >= spec.batch_rows or size >= max_bytes:
                 yield records
                 records, size = [], 0
     except CorruptFile as e:
@@ -236,10 +236,10 @@ def make_decoder(features: Sequence[pa.Field]) -> Any:
 
 
 class BadExample(ValueError):
-    """A record that is no tf.Example of the schema; the message says what it is instead.
+    """A record that is not a tf.Example of the schema; the message describes it.
 
     Attributes:
-      row: its place among the records that were to be decoded.
+      row: its position among the records to decode.
     """
 
     def __init__(self, row: int, problem: str) -> None:
@@ -254,7 +254,7 @@ def decode_examples(
     """Return a column for each feature.
 
     Raises:
-      BadExample: a record is none, or does not fit the schema.
+      BadExample: a record is not a tf.Example, or does not fit the schema.
     """
     for row, record in enumerate(records):
         if record[:1] not in (_EXAMPLE_TAG, b""):

@@ -1,4 +1,4 @@
-"""What is done with the files of each format; the one place that knows them all."""
+"""The functions of each file format, in one table."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _Reader = Callable[[fs.FileSystem, Shard, ReadSpec], Iterator[pa.RecordBatch]]
 
 
 class Format(NamedTuple):
-    """What a format needs.
+    """The functions of a format.
 
     Attributes:
-      describe: says what a file tells of itself before it is read, given the run's schema.
+      describe: returns a file's footer before it is read, given the run's schema.
       read: yields a shard's rows in order, in record batches; raises CorruptFile.
-      infer: says the schema of the run, given sampled files and what the user says; None for files
-        that say their own.
+      infer: returns the schema of the run, from sampled files and the user's schema; None for files
+        that have a schema of their own.
     """
 
     describe: Callable[[fs.FileSystem, DataFile, pa.Schema | None], Footer]
@@ -98,8 +98,8 @@ def describe_files(
 ) -> Iterable[Footer]:
     """Yield the footers of files, in order, reading several at a time.
 
-    Files that follow each other with equal schemas share one: it takes more memory than all else
-    that is kept of a file.
+    Consecutive files with equal schemas share one object: a schema takes more memory than the rest
+    of a footer.
     """
     describe = FORMATS[data_format].describe
     held: pa.Schema | None = None

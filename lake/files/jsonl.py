@@ -1,6 +1,6 @@
 """JSON Lines, one object in each line → record batches.
 
-An object that lacks a key has a null there. Keys that the schema does not know are passed over.
+A missing key is a null. Keys that are not in the schema are ignored.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from scoreline.lake.files.data_file import (
 
 _BLOCK_BYTES = 4 << 20
 _SAMPLE_BYTES = 1 << 20
-_NESTED_BYTES = 8  # what an absent value of a type without a fixed size takes
+_NESTED_BYTES = 8  # bytes of a null of a type without a fixed size
 _MAX_EXACT = 2**53
 _NO_COLUMNS = pa.schema([])
 
 
-def _read_blocks(stream: Any, most_bytes: int, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
+def _read_blocks(stream: Any, max_bytes: int, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
     """Yield a file in blocks of whole lines.
 
     Raises:
-      ValueError: a line is longer than it may be; says which, from 1.
+      ValueError: a line is too long; the message names it, counted from 1.
     """
     rest: list[bytes] = []
     size, line = 0, 1
@@ -50,9 +50,9 @@ def _read_blocks(stream: Any, most_bytes: int, block_bytes: int = _BLOCK_BYTES) 
             rest, size = [], 0
         rest.append(data[end:])
         size += len(rest[-1])
-        if size > most_bytes:
+        if size > max_bytes:
             raise ValueError(
-                f"line {line} takes more than {most_bytes} bytes. If the file is sound, raise "
+                f"line {line} takes more than {max_bytes} bytes. If the file is sound, raise "
                 "--max_value_bytes"
             )
     if size:
@@ -60,7 +60,7 @@ def _read_blocks(stream: Any, most_bytes: int, block_bytes: int = _BLOCK_BYTES) 
 
 
 def _cut_blocks(blocks: Iterator[bytes], most_lines: int) -> Iterator[bytes]:
-    """Yield blocks of no more than so many lines: an empty object decodes to a row of nulls."""
+    """Yield blocks of a maximum number of lines: even an empty object decodes to a row of nulls."""
     for block in blocks:
         if block.count(b"\n") <= most_lines:
             yield block
@@ -71,19 +71,19 @@ def _cut_blocks(blocks: Iterator[bytes], most_lines: int) -> Iterator[bytes]:
 
 
 def _row_bytes(schema: pa.Schema) -> int:
-    """Return what a row of nulls takes."""
+    """Return the bytes of a row of nulls."""
     types = [field.type for field in schema]
     return sum(t.bit_width // 8 + 1 if pa.types.is_primitive(t) else _NESTED_BYTES for t in types)
 
 
 def parse_lines(lines: bytes, schema: pa.Schema | None) -> pa.Table:
-    """Return JSON objects, one in each line, as a table of a schema, or of what they hold.
+    """Parse JSON objects, one per line, into a table of a schema, or of an inferred one.
 
     Raises:
-      ArrowException, UnicodeDecodeError: some line is no object of the schema.
+      ArrowException, UnicodeDecodeError: a line is not an object of the schema.
     """
     if schema is not None and any(pa.types.is_date(field.type) for field in schema):
-        # Arrow's parser takes dates for numbers of days; JSON writes them as texts.
+        # Arrow's parser reads dates as numbers of days; JSON has them as strings.
         texts = [pa.string() if pa.types.is_date(f.type) else f.type for f in schema]
         return parse_lines(lines, pa.schema(zip(schema.names, texts, strict=True))).cast(schema)
     table = arrow_json.read_json(
@@ -95,7 +95,7 @@ def parse_lines(lines: bytes, schema: pa.Schema | None) -> pa.Table:
             unexpected_field_behavior="infer" if schema is None else "ignore",
         ),
     )
-    table.validate(full=True)  # Arrow's parser lets through texts that are not UTF-8
+    table.validate(full=True)  # Arrow's parser accepts strings that are not UTF-8
     return table
 
 
@@ -103,8 +103,8 @@ def read_jsonl(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterato
     """Yield the rows of a file of JSON Lines, in order, as the types of `spec.schema`.
 
     Raises:
-      CorruptFile: a line is no object of the schema; names the line, from 1.
-      ValueError: a line is longer than a value may be.
+      CorruptFile: a line is not an object of the schema; the message names it, counted from 1.
+      ValueError: a line is longer than the maximum size of a value.
     """
     tops = top_columns(spec.schema, spec.columns)
     names = [name for name in tops if name in spec.schema.names or name not in spec.may_lack]
@@ -169,14 +169,14 @@ def _describe_other(line: bytes) -> str:
 def infer_jsonl(
     file_system: fs.FileSystem, paths: Sequence[str], given: pa.Schema | None
 ) -> pa.Schema:
-    """Return columns and types that hold what the first megabyte of some files holds.
+    """Infer columns and types from the first megabyte of some files.
 
-    Whole numbers are int64, other numbers float64; texts stay text, whatever they look like. A key
-    that is always null is of the null type. Files that are damaged are passed over: they fail their
+    Integers become int64 and other numbers float64. Strings stay strings, whatever they look like.
+    A key that is always null has the null type. Damaged files are skipped here: they fail their
     partitions.
 
     Raises:
-      ValueError: a key has values of two types, or whole numbers beyond int64.
+      ValueError: a key has values of two types, or integers beyond int64.
     """
     if given is not None:
         return given
@@ -214,7 +214,7 @@ def _read_sample(file_system: fs.FileSystem, path: str) -> bytes:
 
 
 def _check_numbers(lines: bytes, schema: pa.Schema, path: str) -> None:
-    """Raise ValueError when whole numbers were taken for floats that cannot hold them."""
+    """Raise ValueError if integers were inferred as floats that cannot hold them exactly."""
     floats = [field.name for field in schema if pa.types.is_floating(field.type)]
     if not floats:
         return
@@ -230,7 +230,7 @@ def _check_numbers(lines: bytes, schema: pa.Schema, path: str) -> None:
 
 
 def _keep_text(data_type: pa.DataType) -> pa.DataType:
-    """Return an inferred type with text where Arrow took text for times."""
+    """Return an inferred type with strings in place of the times that Arrow saw in strings."""
     if pa.types.is_timestamp(data_type) or pa.types.is_time(data_type):
         return pa.string()
     if pa.types.is_list(data_type):

@@ -1,6 +1,6 @@
-"""Columns that files lack and a run knows: partition columns, and `--allow_missing`.
+"""Columns that files lack but a run knows: partition columns, and `--allow_missing`.
 
-They are added to each record batch, so that all that follows sees a column like any other.
+They are added to each record batch, so that later steps see a column like any other.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _WHOLE = re.compile(r"[+-]?[0-9]+\Z")
 
 
 class Constant(NamedTuple):
-    """A column that is added where a file lacks it.
+    """A column that is added if a file lacks it.
 
     Attributes:
       column: its name.
       data_type: its type.
-      text: its value, to be parsed as that type; None for the partition's value of that name.
+      text: its value, parsed as that type; None for the value of the partition column of that name.
     """
 
     column: str
@@ -32,10 +32,10 @@ class Constant(NamedTuple):
     text: str | None = None
 
     def value_in(self, partition: str) -> pa.Scalar:
-        """Return the value in a partition, given by its hive path.
+        """Return the value for a partition, given by its hive path.
 
         Raises:
-          ValueError: the text is no value of the type.
+          ValueError: the text is not a value of the type.
         """
         if self.text is not None:
             return parse_text(self.text, self.data_type)
@@ -43,12 +43,12 @@ class Constant(NamedTuple):
 
 
 def parse_text(text: str, data_type: pa.DataType) -> pa.Scalar:
-    """Return the value of a type that a text says exactly.
+    """Parse a text as a value of a type.
 
-    Decimal fractions become the nearest float; whole numbers must be held exactly.
+    Decimal fractions become the nearest float. Integers must be held exactly.
 
     Raises:
-      ValueError: the text is no value of the type.
+      ValueError: the text is not a value of the type.
     """
     try:
         value = pa.scalar(text, pa.string()).cast(data_type)
@@ -69,12 +69,12 @@ def parse_text(text: str, data_type: pa.DataType) -> pa.Scalar:
 def add_constants(
     batch: pa.RecordBatch, columns: Sequence[str], values: dict[str, pa.Scalar]
 ) -> pa.RecordBatch:
-    """Return a batch with the named columns that it lacks, all in the order of `columns`.
+    """Add the columns that a batch lacks, and return all in the order of `columns`.
 
     Args:
-      batch: what was read of one file.
-      columns: the top-level columns that are wanted.
-      values: what to add, by name.
+      batch: rows of one file.
+      columns: the top-level columns of the result.
+      values: the values to add, by name.
     """
     if not set(values) - set(batch.schema.names):
         return batch

@@ -22,7 +22,7 @@ from scoreline.lake.files.bounds import (
 from scoreline.lake.files.columns import top_columns
 from scoreline.lake.files.data_file import READ_ERRORS, CorruptFile, Footer, ReadSpec, unreadable
 
-# A batch that is put together is weighed more closely where it would have fewer parts than this.
+# A batch joined from fewer parts than this has its decoded size computed more closely.
 _PARTS = 256
 
 
@@ -31,13 +31,13 @@ def read_record_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yield a shard's rows in order, in record batches of at most `spec.batch_rows` rows.
 
-    Only the named columns are read, in the given order. Small row groups and files are joined to
-    batches as far as their types agree, and rows of large values read fewer at a time, so that no
-    batch takes more than `spec.limits.batch_bytes` decoded. No batch is empty.
+    Only the named columns are read, in the given order. Small row groups and files of equal types
+    are joined to one batch. Rows with large values are read fewer at a time, so that no batch takes
+    more than `spec.limits.batch_bytes` decoded. No batch is empty.
 
     Raises:
-      CorruptFile: a file cannot be opened or decoded, holds another number of rows than its footer
-        promised when the shard was made, or values larger than the limits.
+      CorruptFile: a file cannot be opened or decoded, has a different number of rows than its
+        footer had when the shard was made, or has values larger than the limits.
     """
     waiting = _Waiting(spec)
     for piece in shard.pieces:
@@ -62,10 +62,10 @@ def read_record_batches(
 
 
 def _read_piece(source: Any, piece: Piece, spec: ReadSpec) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of row groups, as many at a time as may be decoded.
+    """Yield the rows of row groups, as many at a time as the limits allow.
 
     Raises:
-      CorruptFile: a value is larger than the limits; names row group and column.
+      CorruptFile: a value is larger than the limits; the message names row group and column.
     """
     file = pq.ParquetFile(source, read_dictionary=list(spec.dictionary_columns))
     tops = _tops(file.schema_arrow, spec.columns, spec.may_lack)
@@ -83,7 +83,7 @@ def _read_piece(source: Any, piece: Piece, spec: ReadSpec) -> Iterator[pa.Record
                 batch, skip = batch.slice(skip).select(tops), 0
                 is_large = plain_bytes(batch) > spec.limits.batch_bytes
                 if is_large and batch_rows > 1:
-                    batch_rows = max(1, batch_rows // 8)  # the guess was wrong: go on with fewer
+                    batch_rows = max(1, batch_rows // 8)  # the guess was wrong: continue with fewer
                     break
                 _check_values(file, groups, rows, batch, spec)
                 rows += batch.num_rows
@@ -113,22 +113,22 @@ def _tops(schema: pa.Schema, columns: Sequence[str], may_lack: Sequence[str]) ->
 
 
 class _Waiting:
-    """Batches of one schema that wait to be joined, as many rows and bytes as a batch may have.
+    """Batches of one schema that wait to be joined, within the limits of a batch.
 
-    A batch is held against the first alone: a shard may have ten thousand files of few rows.
+    A new batch is compared with the first one only: a shard may have ten thousand small files.
     """
 
     def __init__(self, spec: ReadSpec) -> None:
-        self._most_rows, self._most_bytes = spec.batch_rows, spec.limits.batch_bytes
+        self._max_rows, self._max_bytes = spec.batch_rows, spec.limits.batch_bytes
         self._batches: list[pa.RecordBatch] = []
         self._rows = self._bytes = 0
 
     def add(self, batch: pa.RecordBatch) -> bool:
-        """Have a batch wait and return True, or return False: it cannot be joined to the others."""
+        """Add a batch and return True, or return False if it cannot be joined to the others."""
         size = self._weigh(batch)
         fits = not self._batches or (
-            self._rows + batch.num_rows <= self._most_rows
-            and self._bytes + size <= self._most_bytes
+            self._rows + batch.num_rows <= self._max_rows
+            and self._bytes + size <= self._max_bytes
             and self._batches[0].schema.equals(batch.schema)
         )
         if fits:
@@ -138,7 +138,7 @@ class _Waiting:
         return fits
 
     def join(self) -> Iterator[pa.RecordBatch]:
-        """Yield what waits, as one batch unless it is empty, and wait for others."""
+        """Yield the waiting batches as one, unless it is empty, and start anew."""
         batches, self._batches, self._rows, self._bytes = self._batches, [], 0, 0
         if len(batches) > 1:
             table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
@@ -147,13 +147,13 @@ class _Waiting:
             yield from (batch for batch in batches if batch.num_rows)
 
     def _weigh(self, batch: pa.RecordBatch) -> int:
-        if batch.num_rows == self._most_rows:  # nothing is joined to it
+        if batch.num_rows == self._max_rows:  # it is never joined
             return 0
-        return decoded_bytes(batch, self._most_bytes // _PARTS)
+        return decoded_bytes(batch, self._max_bytes // _PARTS)
 
 
 def read_footer(file_system: fs.FileSystem, path: str) -> Footer:
-    """Return a Parquet file's footer; one that is damaged or gone gives its error, and its name."""
+    """Return a Parquet file's footer; for a damaged or missing file, one with its error."""
     try:
         with file_system.open_input_file(path) as source:
             file = pq.ParquetFile(source)

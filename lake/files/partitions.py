@@ -1,6 +1,6 @@
-"""Hive partitions of a dataset: which there are, which are meant, what work they make.
+"""Hive partitions of a dataset: list them, select them, and identify the work on them.
 
-Everything here runs where the pipeline is launched and handles names and footers, never rows.
+All of it runs in the launcher and handles names and footers, never rows.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Partition(NamedTuple):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the partition columns."""
+        """Names of the partition columns."""
         return tuple(column for column, _ in self.values)
 
     @property
     def fingerprint(self) -> str:
-        """A digest of its files' names, sizes and times: it changes when a file is rewritten."""
+        """Digest of its files' names, sizes and times. It changes if a file is rewritten."""
         names = [(f.path.rsplit("/", 1)[-1], f.size_bytes, f.mtime_ns) for f in self.files]
         return hashlib.sha256(json.dumps([self.path, names]).encode()).hexdigest()[:32]
 
@@ -67,11 +67,11 @@ def parse_partition_path(path: str) -> tuple[tuple[str, str], ...]:
 def parse_folder(name: str) -> tuple[str, str]:
     """Return column and value of a hive folder's name, unescaped.
 
-    The value may hold any character, also `/` (escaped as %2F), spaces and dots; it is never used
+    The value may hold any character, also `/` (escaped as %2F), spaces and dots. It is never used
     as a path.
 
     Raises:
-      ValueError: the name is no `column=value`, is escaped wrongly, or stands for a null.
+      ValueError: the name is not `column=value`, has a bad escape, or stands for a null.
     """
     column, equals, value = name.partition("=")
     if not equals or not column or not value:
@@ -90,18 +90,18 @@ def parse_folder(name: str) -> tuple[str, str]:
 
 
 class PartitionSpec:
-    """Which partitions are meant, by value, by interval or by several columns as in a path.
+    """A selection of partitions: by value, by interval, or by several columns as in a path.
 
-    `date=2013-11-01`, `date=2013-11-01..2013-12-31`, `region=eu/date=2013-11-01`. An
-    interval holds both its ends. It is one of numbers when both ends are whole numbers, else one of
-    text, which is right for ISO dates.
+    `date=2013-11-01`, `date=2013-11-01..2013-12-31`, `region=eu/date=2013-11-01`. An interval
+    includes both ends. It compares numbers if both ends are integers, else strings, which is right
+    for ISO dates.
     """
 
     def __init__(self, text: str) -> None:
         """Parse the text.
 
         Raises:
-          ValueError: it is no specification; says what is wrong.
+          ValueError: the text is not a valid selection; the message says why.
         """
         self.text = text
         self._tests: dict[str, Callable[[str], bool]] = {}
@@ -115,11 +115,11 @@ class PartitionSpec:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The partition columns it speaks of."""
+        """The partition columns that it names."""
         return tuple(self._tests)
 
     def matches(self, values: Sequence[tuple[str, str]]) -> bool:
-        """Return whether partition values, or the outer ones known so far, may be meant."""
+        """Return whether partition values, or the outer ones known so far, can match."""
         known = dict(values)
         return all(test(known[column]) for column, test in self._tests.items() if column in known)
 
@@ -143,9 +143,9 @@ class Listing(NamedTuple):
     """What a dataset's folders hold.
 
     Attributes:
-      partitions: those that are meant, sorted by path.
-      problems: what is wrong with the dataset as a whole.
-      format: that of all its files, one of `scoreline.lake.files.data_file.SUFFIXES`.
+      partitions: the selected partitions, sorted by path.
+      problems: problems of the dataset as a whole.
+      format: the format of all its files, one of `scoreline.lake.files.data_file.SUFFIXES`.
       version: the version of the Delta table that was listed; None for plain folders.
     """
 
@@ -161,8 +161,8 @@ def list_partitions(
     """Find the partitions of a dataset; folders that no spec can match are not listed.
 
     Names that start with `_` or `.` are skipped, as in Hive and Spark. Any other name that is not a
-    partition folder or a data file is a problem: of its partition, or of the dataset when it stands
-    above the partitions. So are data files of several formats.
+    partition folder or a data file is a problem: of its partition, or of the dataset if it is
+    above the partitions. Data files of several formats are a problem too.
     """
     infos = list_folder(file_system, root)
     if file_system.get_file_info(root).type != fs.FileType.Directory:
@@ -242,7 +242,7 @@ def _sort_entries(
 
 
 def find_shape_problems(root: str, partitions: Sequence[Partition]) -> list[str]:
-    """Return why partitions cannot be those of one dataset; nothing when they can."""
+    """Return why partitions cannot belong to one dataset; none if they can."""
     shapes: dict[tuple[str, ...], str] = {}
     paths: dict[str, int] = {}
     for partition in partitions:
@@ -264,8 +264,7 @@ def find_shape_problems(root: str, partitions: Sequence[Partition]) -> list[str]
 def newest(partitions: Sequence[Partition], count: int | None) -> list[Partition]:
     """Return the last partitions in the order of their values; all of them without a count.
 
-    Values that are whole numbers are ordered as numbers, others as text, which is right for ISO
-    dates.
+    Integers are ordered as numbers, other values as strings, which is right for ISO dates.
     """
     if count is None:
         return list(partitions)
@@ -283,8 +282,8 @@ def run_id_of(partition: Partition, configuration: Mapping[str, object]) -> str:
     """Return the identity of the work on a partition: 15 hex digits, the same for the same work.
 
     Args:
-      partition: what is scored; its fingerprint counts.
-      configuration: all that changes values: model digest, signature, columns, fills.
+      partition: the partition; its fingerprint counts.
+      configuration: everything that changes values: model digest, signature, columns, fills.
     """
     work = json.dumps([partition.fingerprint, configuration], sort_keys=True, default=str)
     return hashlib.sha256(work.encode()).hexdigest()[:15]

@@ -19,7 +19,7 @@ def parse_types(text: str) -> pa.Schema:
     or an object of fields and types.
 
     Raises:
-      ValueError: it is none; says where.
+      ValueError: the text is not such an object; the message says where.
     """
     try:
         columns = json.loads(text)
@@ -47,11 +47,11 @@ def _parse_type(name: str, kind: Any) -> pa.DataType:
 def parse_features(text: str) -> pa.Schema:
     """Return the columns of a tensorflow-metadata Schema in text format.
 
-    A feature whose shape or value count is fixed to one value is a column of plain values; any
-    other is one of lists.
+    A feature whose shape or value count is fixed to one value is a plain column. Any other is a
+    column of lists.
 
     Raises:
-      ValueError: it is no such text, or a feature has no type that a tf.Example holds.
+      ValueError: the text is not such a schema, or a feature has a type that no tf.Example holds.
     """
     from google.protobuf import text_format
     from tensorflow_metadata.proto.v0 import schema_pb2
@@ -89,7 +89,7 @@ def read_schema_file(path: str, data_format: str) -> pa.Schema:
     """Return the schema that a file describes, for data of a format.
 
     Raises:
-      ValueError: it describes none, or data of this format says its own.
+      ValueError: the file describes no schema, or data of this format has its own.
       OSError: the file cannot be read.
     """
     if data_format not in _PARSERS:

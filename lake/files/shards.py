@@ -1,7 +1,7 @@
-"""Partitions → shards: what one task reads, scores and stages.
+"""Partitions → shards: the work of one task, which reads, scores and stages.
 
-Shards are made where the pipeline is launched, from what files say of themselves. They depend on
-the files alone, not on runner or workers, so that a second run makes the same shards.
+The launcher makes shards from the footers of files. They depend on the files alone, not on runner
+or workers, so that a second run makes the same shards.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from scoreline.lake.elements import UNKNOWN_ROWS, Piece, Shard
 from scoreline.lake.files.data_file import Footer
 from scoreline.lake.files.partitions import Partition
 
-# A shard is closed when it holds this much: rows, or bytes of the needed columns once decoded.
+# A shard is full at this number of rows, or of decoded bytes of the needed columns.
 SHARD_ROWS = 524_288
 SHARD_BYTES = 256 << 20
 
@@ -22,10 +22,10 @@ def plan_shards(
 ) -> list[Shard]:
     """Cut a partition into shards.
 
-    Row groups follow each other in the order of file names. A large file gives several shards,
-    each a run of its row groups; small files share one. A row group is never cut. A file that is
-    read whole is a shard of its own. A partition without rows gives one shard without pieces, so
-    that it is committed too.
+    Row groups keep the order of file names. A large file becomes several shards, each a run of its
+    row groups. Small files share a shard. A row group is never cut. A file that is read whole is a
+    shard of its own. A partition without rows becomes one shard without pieces, so that it is
+    committed too.
     """
     if any(footer.is_whole for footer in footers):
         whole = [Piece(f.path, 0, 1, 0, UNKNOWN_ROWS, f.group_bytes[0]) for f in footers]
@@ -69,7 +69,7 @@ def _sum_rows(rows: Iterable[int]) -> int:
 
 
 def _append(run: list[Piece], piece: Piece) -> None:
-    """Add a row group to a run of pieces, joined to the last when it follows on it."""
+    """Add a row group to a run of pieces; extend the last piece if the row group follows it."""
     if run and run[-1].path == piece.path:
         last = run[-1]
         if last.first_row_group + last.row_groups == piece.first_row_group:

@@ -1,7 +1,7 @@
-"""TFRecord framing: runs of records, each with a checksum.
+"""TFRecord framing: a sequence of records, each with checksums.
 
-A record is its length (8 bytes, little endian), CRC32C of the length, its bytes, CRC32C of its
-bytes; both checksums are masked.
+A record is its length (8 bytes, little endian), the CRC32C of the length, its bytes, and the CRC32C
+of its bytes. Both checksums are masked.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 _LENGTH_BYTES = 8
 _READ_BYTES = 1 << 20
-_MAX_READ_BYTES = 16 << 20  # a length may be anything; what is asked for must fit in memory
+_MAX_READ_BYTES = 16 << 20  # a damaged length may be any number; a read must fit in memory
 
 
 class RecordTooLarge(CorruptFile):
-    """A record of more bytes than may be read."""
+    """A record above the maximum size."""
 
 
 class Record(NamedTuple):
-    """A record, and the byte that its header begins at, once decompressed."""
+    """A record, and the byte at which its header begins in the decompressed file."""
 
     offset: int
     data: bytes
 
 
 def masked_crc(data: bytes) -> int:
-    """Return the checksum that TFRecord keeps of some bytes."""
+    """Return the masked CRC32C of some bytes, as TFRecord stores it."""
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def read_records(
-    stream: Any, read_bytes: int = _READ_BYTES, most_bytes: int = MAX_VALUE_BYTES
+    stream: Any, read_bytes: int = _READ_BYTES, max_bytes: int = MAX_VALUE_BYTES
 ) -> Iterator[Record]:
     """Yield the records of an open TFRecord file, in order.
 
     Args:
       stream: the file, decompressed.
-      read_bytes: how much to read at a time, as far as records are no longer.
-      most_bytes: the largest record there may be.
+      read_bytes: bytes to read at a time, more if a record is longer.
+      max_bytes: maximum size of a record.
 
     Raises:
-      RecordTooLarge: a record is larger; nothing of it is read.
-      CorruptFile: it ends within a record, or a checksum is wrong; says at which byte.
+      RecordTooLarge: a record is larger; it is not read.
+      CorruptFile: the file ends within a record, or a checksum is wrong; names the byte.
     """
-    data, at, before = b"", 0, 0  # what is held of the file, how far it is used, what was before it
+    data, at, before = b"", 0, 0  # bytes in memory, how far they are used, bytes before them
     while True:
         if len(data) - at < _HEADER.size:
             data, at, before = _read_on(stream, data, at, before, _HEADER.size, read_bytes)
@@ -65,10 +65,10 @@ def read_records(
             raise CorruptFile(
                 f"the checksum of the length of the record at byte {before + at} is wrong"
             )
-        if length > most_bytes:
+        if length > max_bytes:
             raise RecordTooLarge(
                 f"the record at byte {before + at} takes {length} bytes; expected at most "
-                f"{most_bytes}. If the file is sound, raise --max_value_bytes"
+                f"{max_bytes}. If the file is sound, raise --max_value_bytes"
             )
         size = _HEADER.size + length + _CRC.size
         if len(data) - at < size:
@@ -86,7 +86,7 @@ def read_records(
 def _read_on(
     stream: Any, data: bytes, at: int, before: int, count: int, read_bytes: int
 ) -> tuple[bytes, int, int]:
-    """Return what is not used yet and `count` bytes or more of it, if the file has them."""
+    """Return the unused bytes, extended to at least `count` bytes if the file has them."""
     parts = [data[at:]]
     have = len(parts[0])
     before += at

@@ -2,8 +2,8 @@
 
 Protocol (https://github.com/delta-io/delta/blob/master/PROTOCOL.md): a version of the table is a
 file in `_delta_log` that appears whole or not at all. Workers write data files that no version
-names; the transaction of a partition names its new files and removes its old ones. A reader sees
-the one or the other.
+names. The transaction of a partition names its new files and removes its old ones. A reader sees
+either the old state or the new one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from scoreline.lake.elements import Outcome, Receipt
 from scoreline.lake.files.partitions import parse_partition_path
+from scoreline.lake.kill_points import reach
 from scoreline.lake.storage import move_file, resolve, table_uri
 from scoreline.lake.table.duplicates import count_duplicate_keys
 from scoreline.lake.table.layout import dead_letters_root, safe_folder
@@ -32,15 +33,15 @@ _MAX_HISTORY = 1000
 
 
 class CommitSpec(NamedTuple):
-    """What a commit needs besides the receipts.
+    """Parameters of commits, the same for all partitions of a run.
 
     Attributes:
       output: the table's path or URI.
       partition_columns: the table's partition columns.
       keys: the key columns.
-      metadata: what the transaction records of the whole run, as text: model digest, signature, …
+      metadata: facts about the run that the transaction records, as strings: model digest, …
       fingerprints: the input fingerprint of each partition.
-      max_dead_letter_ratio: the share of a partition's rows that may be dead.
+      max_dead_letter_ratio: maximum share of dead letters among a partition's rows.
     """
 
     output: str
@@ -52,7 +53,7 @@ class CommitSpec(NamedTuple):
 
 
 class CommitConflict(ValueError):
-    """Another run committed the partition since this one was planned."""
+    """Another run has committed the partition since this run was planned."""
 
 
 def commit_partition(
@@ -60,15 +61,15 @@ def commit_partition(
 ) -> Outcome:
     """Publish a partition from the receipts of all its shards, in one Delta transaction.
 
-    The transaction overwrites exactly this partition. It is made only if every shard has a receipt,
-    rows in = rows scored + rows dead, and the table still holds what it held when the run was
-    planned. Committing the same run again changes nothing. Never raises for what concerns one
-    partition only: the outcome says why it was not published.
+    The transaction overwrites exactly this partition. Conditions: every shard has a receipt, rows
+    in = rows scored + rows dead, and the partition has not changed since the run was planned. The
+    commit is idempotent: repeating it for the same run changes nothing. A problem of one partition
+    raises no error: the outcome carries the reason.
 
     Args:
-      receipts: all there are of one partition, in any order; a shard may have several.
-      spec: what else the commit needs.
-      table: the table, at any version; opening it anew would read its log from the start.
+      receipts: all receipts of one partition, in any order; a shard may have several.
+      spec: the parameters of the commit.
+      table: the table, at any version; opening it again would read its log from the start.
     """
     first = receipts[0]
     rows_in, staged, dead = _sum_up(receipts)
@@ -86,13 +87,18 @@ def commit_partition(
     try:
         if rows_in and outcome.rows_dead / rows_in > spec.max_dead_letter_ratio:
             return outcome._replace(reason=_describe_dead(outcome, dead[0], spec))
+        reach("gathered")
         duplicates = count_duplicate_keys(spec.output, spec.keys, staged)
+        reach("checked")
         _publish_dead_letters(spec.output, first, dead)
+        reach("letters_published")
         outcome = outcome._replace(duplicate_keys=duplicates)
         outcome = _commit(outcome, first, staged, spec, table)
         if outcome.state == "committed":
+            reach("committed")
             if first.base_run_id != first.run_id:
                 put_away_letters(spec.output, first.partition, first.base_run_id)
+            reach("cleared")
             remove_receipts(spec.output, first.run_id)
     except CommitConflict as e:
         put_away_letters(spec.output, first.partition, first.run_id)
@@ -105,7 +111,7 @@ def commit_partition(
 def _sum_up(receipts: Sequence[Receipt]) -> tuple[int, list[Receipt], list[Receipt]]:
     """Return rows in, and one receipt per shard of scores and of dead letters.
 
-    A runner may deliver a shard twice (at least once); either receipt is as good.
+    A runner may deliver a shard more than once (at least once); any of its receipts will do.
     """
     scores = {r.shard: r for r in sorted(receipts) if r.rows_in or not r.rows_dead}
     dead = {r.shard: r for r in sorted(receipts) if r.rows_dead}
@@ -151,11 +157,11 @@ def _commit(
     values = parse_partition_path(partition)
     table = table or DeltaTable(table_uri(spec.output))
     for attempt in range(_MAX_ATTEMPTS):
-        # The table may be behind: a commit made since then makes the transaction fail.
+        # The table may be stale: a newer commit makes the transaction fail.
         current = committed_run(table, partition)
         if current == run_id and not _is_repair(table, receipt, staged):
             last = _last_commit(table, partition)
-            # Work that was done again on purpose is done, though it needed no new version.
+            # Work that was repeated on purpose is done, although it needed no new version.
             ours = receipt.base_run_id == run_id
             ours = ours or last.get("scoreline.job_id") == spec.metadata["job_id"]
             state = "committed" if ours else "already_committed"
@@ -172,7 +178,7 @@ def _commit(
                 commit_properties=_commit_properties(outcome, receipt, spec),
             )
         except CommitFailedError:
-            # Somebody else committed first, to this partition or to another: look again.
+            # Another writer committed first, to this partition or another one: look again.
             time.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311  no secret
             table.update_incremental()
             continue
@@ -182,9 +188,9 @@ def _commit(
 
 
 def _is_repair(table: DeltaTable, receipt: Receipt, staged: Sequence[Receipt]) -> bool:
-    """Return whether the same work was done again on purpose, and gave other files.
+    """Return whether the same work was repeated on purpose, and produced different files.
 
-    Files of the same name hold the same bytes: staging them has put them right already.
+    Files of the same name hold the same bytes: staging them again has repaired them already.
     """
     if receipt.base_run_id != receipt.run_id:
         return False
@@ -209,7 +215,7 @@ def _describe_conflict(table: DeltaTable, partition: str, current: str) -> str:
 
 
 def _last_commit(table: DeltaTable, partition: str) -> dict[str, Any]:
-    """Return the history entry of our last commit of a partition; empty when it is long ago."""
+    """Return the history entry of our last commit of a partition; empty if it is too old."""
     commits = table.history(_MAX_HISTORY)
     return next((c for c in commits if c.get("scoreline.partition") == partition), {})
 
@@ -228,7 +234,7 @@ def _commit_properties(outcome: Outcome, receipt: Receipt, spec: CommitSpec) -> 
 
 
 def _publish_dead_letters(output: str, receipt: Receipt, dead: Sequence[Receipt]) -> None:
-    """Move staged dead letters into their partition's folder; repeating it is harmless."""
+    """Move staged dead letters into their partition's folder. Idempotent."""
     file_system, root = resolve(dead_letters_root(output))
     folder = f"{root}/{safe_folder(receipt.partition)}"
     for staged in dead:

@@ -1,4 +1,4 @@
-"""Count rows whose key occurs again in their partition."""
+"""Count rows whose key occurs more than once in their partition."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from scoreline.lake.storage import resolve
 
 
 def count_duplicate_keys(output: str, keys: Sequence[str], receipts: Sequence[Receipt]) -> int:
-    """Return how many of a partition's staged rows repeat the key of another: rows less keys.
+    """Return the number of duplicate keys in a partition's staged files: rows minus keys.
 
-    When the shards' integer keys are known to increase and not to overlap, nothing is read.
-    Otherwise the key columns of the staged files are read back and counted exactly; that takes
-    memory for the partition's keys.
+    If receipts prove that integer keys increase and that shards do not overlap, no file is read.
+    Otherwise the key columns of the staged files are read and counted exactly, which needs memory
+    for the partition's keys.
     """
     if _are_distinct(receipts):
         return 0
@@ -33,7 +33,7 @@ def count_duplicate_keys(output: str, keys: Sequence[str], receipts: Sequence[Re
 def _count_repeats(table: pa.Table) -> int:
     first = table.column(0)
     if table.num_columns == 1 and pa.types.is_integer(first.type) and not first.null_count:
-        ordered = np.sort(first.to_numpy())  # a quarter of what hashing costs
+        ordered = np.sort(first.to_numpy())  # a quarter of the cost of hashing
         return int(np.count_nonzero(ordered[1:] == ordered[:-1]))
     grouped = table.group_by(table.column_names, use_threads=False).aggregate([])
     return table.num_rows - grouped.num_rows

@@ -1,4 +1,4 @@
-"""What the scores table holds of each partition, and who put it there."""
+"""The contents of the scores table by partition, and the commits that wrote them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from scoreline.lake.table.scores import METADATA_PREFIX, LiveFile, live_files, r
 
 
 class LivePartition(NamedTuple):
-    """What the table holds of a partition, at one version.
+    """The state of a partition in one version of the table.
 
     Attributes:
       partition: its hive path.
-      run_id: the work its scores come from; `foreign` when something else wrote them.
+      run_id: the run that wrote its scores; `foreign` if another program wrote them.
       files: its data files.
-      commit: what the transaction that made it so recorded: `version`, `timestamp` in
-        milliseconds, and by name without prefix what `CommitPartitions` wrote. Empty when that is
-        no longer in the history.
+      commit: the record of the transaction that wrote it: `version`, `timestamp` in milliseconds,
+        and the fields of `CommitPartitions` without their prefix. Empty if it is no longer in the
+        history.
     """
 
     partition: str
@@ -32,13 +32,13 @@ class LivePartition(NamedTuple):
         return sum(file.rows for file in self.files)
 
     def number(self, name: str) -> int | None:
-        """Return a count that the transaction recorded; None when it is not known."""
+        """Return a count that the transaction recorded; None if it is unknown."""
         text = self.commit.get(name)
         return None if text is None else int(text)
 
 
 def read_live_partitions(table: DeltaTable) -> list[LivePartition]:
-    """Return what the table holds, sorted by partition; reads the log, no data file."""
+    """Return the state of each partition, sorted by path. Reads the log, no data file."""
     newest: dict[tuple[str, str], dict[str, Any]] = {}
     for commit in read_commits(table):
         newest.setdefault((commit.get("partition", ""), commit.get("run_id", "")), commit)

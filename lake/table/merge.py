@@ -1,4 +1,4 @@
-"""Add scores of replayed dead letters to a partition that is committed, in one transaction."""
+"""Add the scores of replayed dead letters to a committed partition, in one transaction."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _KEPT = ("run_id", "model_digest", "signature", "tool_version", "input_fingerpri
 
 
 class MergeConflict(ValueError):
-    """The partition was scored anew meanwhile, so that its dead letters are no longer its own."""
+    """The partition was scored again meanwhile, so that these dead letters are outdated."""
 
 
 class Letters(NamedTuple):
-    """The dead letters of what a partition holds: their files, and the rows of all of them."""
+    """The dead letters of a partition's current scores: their files, and all their rows."""
 
     paths: tuple[str, ...]
     rows: pa.Table
 
 
 def read_letters(output: str, live: LivePartition) -> Letters:
-    """Return the dead letters that belong to the scores a partition holds now."""
+    """Return the dead letters of a partition's current scores."""
     file_system, paths = find_letter_files(output, live.partition, live.run_id)
     tables = []
     for path in paths:
@@ -53,7 +53,7 @@ def read_letters(output: str, live: LivePartition) -> Letters:
 def drop_known_keys(
     output: str, live: LivePartition, keys: Sequence[str], rows: pa.Table
 ) -> pa.Table:
-    """Return the rows whose key the partition does not hold yet."""
+    """Return the rows whose key is not in the partition yet."""
     file_system, root = resolve(output)
     held = []
     for file in live.files:
@@ -71,25 +71,25 @@ def drop_known_keys(
 def merge_scores(
     output: str, live: LivePartition, letters: Letters, scores: pa.Table, left: pa.Table
 ) -> int:
-    """Add scores to a partition and keep only what is left of its dead letters.
+    """Add scores to a partition, and replace its dead letters by those that are left.
 
-    One transaction adds the file of scores. When it is killed before the dead letters are
-    exchanged, the next replay finds the transaction by its token and only exchanges them: nothing
-    is added twice.
+    One transaction adds the file of scores. If the process dies before it has replaced the dead
+    letters, the next replay finds the transaction by its token and only replaces them: no row is
+    added twice.
 
     Args:
       output: the table.
-      live: what it holds of the partition; the scores become part of the same run.
+      live: the state of the partition; the scores become part of the same run.
       letters: the dead letters that were replayed.
-      scores: rows to add, with the table's columns but for partition columns.
+      scores: rows to add, with the table's columns except partition columns.
       left: the dead letters that are left.
 
     Returns:
-      the rows that were added: 0 when an earlier replay of the same letters had added them.
+      the number of rows added; 0 if an earlier replay of the same letters has added them.
 
     Raises:
-      MergeConflict: the partition was scored anew since it was read.
-      OSError: something cannot be written.
+      MergeConflict: the partition was scored again since it was read.
+      OSError: a file cannot be written.
     """
     table = DeltaTable(table_uri(output))
     token = _token(letters)

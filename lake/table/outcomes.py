@@ -15,7 +15,7 @@ from scoreline.lake.table.layout import failures_folder, outcomes_folder
 
 
 def record_outcomes(output: str, outcomes: Iterable[Outcome]) -> None:
-    """Keep the reasons of partitions that failed, and forget those of partitions that did not."""
+    """Keep the reasons of partitions that failed, and remove those of partitions that did not."""
     file_system, root = resolve(output)
     there = {info.base_name for info in list_folder(file_system, failures_folder(root))}
     for outcome in outcomes:

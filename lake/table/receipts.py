@@ -12,6 +12,7 @@ import google_crc32c
 from pyarrow import fs
 
 from scoreline.lake.elements import Receipt, Shard
+from scoreline.lake.kill_points import reach
 from scoreline.lake.storage import read_checksum, remove_folder, resolve, write_whole
 from scoreline.lake.table.layout import (
     STAGED_FOLDER,
@@ -42,6 +43,7 @@ def write_receipt(output: str, receipt: Receipt) -> None:
     Raises:
       OSError: it cannot be written.
     """
+    reach("staged")
     file_system, root = resolve(output)
     held = {name: getattr(receipt, name) for name in _FIELDS}
     body = json.dumps({**held, "shards": receipt.shards}).encode()

@@ -1,4 +1,4 @@
-"""Bring back what the table held: the whole table, or one partition, as of an earlier version."""
+"""Restore an earlier version of the whole table, or of one partition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scoreline.lake.table.letters import bring_back_letters, put_away_letters
 from scoreline.lake.table.scores import add_action, commit_properties
 
 _MAX_ATTEMPTS = 20
-# What a rollback takes over from the commit that it brings back.
+# Fields that a rollback copies from the commit that it restores.
 _KEPT = (
     "run_id",
     "model_digest",
@@ -30,14 +30,14 @@ _KEPT = (
 
 
 class RollbackError(ValueError):
-    """The version cannot be brought back; the message says why."""
+    """The version cannot be restored; the message says why."""
 
 
 def rollback_table(output: str, version: int) -> int:
-    """Make the whole table what it was at a version, in one transaction; return the new version.
+    """Restore the whole table to a version, in one transaction; return the new version.
 
     Raises:
-      RollbackError: there is no such version, or files of it are gone.
+      RollbackError: there is no such version, or some of its files are gone.
     """
     then = {live.partition: live for live in read_live_partitions(_open(output, version))}
     _check_files(output, list(then.values()))
@@ -51,12 +51,13 @@ def rollback_table(output: str, version: int) -> int:
 
 
 def rollback_partition(output: str, partition: str, version: int) -> int:
-    """Make one partition what it was at a version, in one transaction; return the new version.
+    """Restore one partition to a version, in one transaction; return the new version.
 
-    Other partitions are not touched. Where the version did not hold the partition, its rows go.
+    Other partitions are not touched. If the version did not have the partition, its rows are
+    removed.
 
     Raises:
-      RollbackError: there is no such version or partition, files are gone, or others kept
+      RollbackError: there is no such version or partition, files are gone, or other runs kept
         committing in between.
     """
     then = {live.partition: live for live in read_live_partitions(_open(output, version))}
@@ -84,7 +85,7 @@ def rollback_partition(output: str, partition: str, version: int) -> int:
 def _open(output: str, version: int) -> DeltaTable:
     try:
         return DeltaTable(table_uri(output), version=version)
-    except Exception as e:  # deltalake raises several kinds for a version that is not there
+    except Exception as e:  # deltalake raises several classes for a missing version
         newest = DeltaTable(table_uri(output)).version()
         raise RollbackError(
             f"expected a version from 0 to {newest} that is still in the log, got {version}"
@@ -129,6 +130,6 @@ def _write(table: DeltaTable, partition: str, wanted: LivePartition | None, vers
 
 
 def _swap_dead_letters(output: str, partition: str, leaving: str, coming: str) -> None:
-    """Put the dead letters of one run away, and bring those of another back."""
+    """Put away the dead letters of one run, and restore those of another."""
     put_away_letters(output, partition, leaving)
     bring_back_letters(output, partition, coming)

@@ -1,8 +1,8 @@
-"""The scores table, a Delta table: open, create, check, and tell what it holds.
+"""The scores table, a Delta table: open, create and check it, and read its contents.
 
-What is committed is told by the names of the live data files, which hold the run id. They are right
-after a rollback too. When another tool has rewritten the files (compaction), the table's record of
-application transactions tells it.
+The names of live data files contain the run id, and so tell which work is committed, also after a
+rollback. If another tool has rewritten the files (compaction), the table's record of application
+transactions tells it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from scoreline.lake.files.partitions import parse_partition_path, partition_path
 from scoreline.lake.storage import list_folder, resolve, table_uri
 from scoreline.lake.table.layout import run_id_in
 
-# Of the fields that our transactions add to the table's history.
+# Prefix of the fields that our transactions add to the table's history.
 METADATA_PREFIX = "scoreline."
-# What the table holds for a partition that something else wrote.
+# The run id of a partition that another program wrote.
 FOREIGN_RUN = "foreign"
-# Commits tell which model scored a partition, from what input: they are kept, ten years by default.
+# Commits record which model scored a partition, from which input. Keep them for ten years.
 _LOG_RETENTION = "interval 3650 days"
-# Delta has no unsigned integers, and no times finer than a microsecond.
+# Delta has no unsigned integers, and no timestamps finer than a microsecond.
 _STORED_AS = {
     "uint8": pa.int16(),
     "uint16": pa.int32(),
@@ -44,7 +44,7 @@ _STORED_AS = {
 
 
 def storable_type(data_type: pa.DataType) -> pa.DataType:
-    """Return the type a column has in a Delta table: the same, or one that holds all its values.
+    """Return the type of a column in a Delta table: the same, or one that holds all its values.
 
     Raises:
       ValueError: Delta Lake has no such type.
@@ -64,16 +64,16 @@ def storable_type(data_type: pa.DataType) -> pa.DataType:
         raise ValueError(f"a Delta table cannot hold {data_type}")
     try:
         Schema.from_arrow(pa.schema([("column", stored)]))
-    except Exception as e:  # deltalake raises bare Exception for types it does not know
+    except Exception as e:  # deltalake raises a bare Exception for unknown types
         raise ValueError(f"a Delta table cannot hold {data_type}") from e
     return stored
 
 
 def open_table(output: str) -> DeltaTable | None:
-    """Return the table at a path, or None when nothing is there yet.
+    """Return the table at a path, or None if nothing is there yet.
 
     Raises:
-      ValueError: something else is there.
+      ValueError: the path holds something else.
     """
     file_system, path = resolve(output)
     info = file_system.get_file_info(path)
@@ -92,24 +92,30 @@ def open_table(output: str) -> DeltaTable | None:
         ) from e
 
 
-def open_dataset(output: str) -> pyarrow.dataset.Dataset:
-    """Return the live rows of the table at a path, as a dataset that Arrow reads by itself.
+def open_scores(uri: str) -> pyarrow.dataset.Dataset:
+    """Return the published rows of a table of scores, as an Arrow dataset.
 
-    `DeltaTable.to_pyarrow_dataset()` alone reads through a file system written in Python. Arrow's
-    threads may still be in it when the interpreter exits: the process then aborts, or hangs, after
-    it has done its work (apache/arrow issue 34314).
+    It is the table's newest version when it is opened: rows of what is committed, with the
+    partition columns, and nothing of what is staged. Each partition is there whole or not at all.
+
+    Arrow reads it by its own file system: by default `DeltaTable.to_pyarrow_dataset()` reads
+    through one written in Python. Arrow's threads may still be in that when the interpreter exits.
+    The process then aborts or hangs after it has done its work (apache/arrow issue 34314).
+
+    Args:
+      uri: the table's path, or its URI (`gs://…`).
 
     Raises:
-      deltalake.exceptions.TableNotFoundError: no table is there.
+      deltalake.exceptions.TableNotFoundError: there is no table at the path.
     """
-    file_system, path = resolve(output)
-    return DeltaTable(table_uri(output)).to_pyarrow_dataset(
+    file_system, path = resolve(uri)
+    return DeltaTable(table_uri(uri)).to_pyarrow_dataset(
         filesystem=fs.SubTreeFileSystem(path, file_system)
     )
 
 
 def table_schema(schema: pa.Schema, partition_columns: Sequence[str]) -> pa.Schema:
-    """Return the table's schema: that of its files, then the partition columns, which are text."""
+    """Return the table's schema: the columns of its files, then partition columns as strings."""
     partitions = [pa.field(column, pa.string()) for column in partition_columns]
     return pa.schema([*schema, *partitions])
 
@@ -117,7 +123,7 @@ def table_schema(schema: pa.Schema, partition_columns: Sequence[str]) -> pa.Sche
 def find_table_problems(
     table: DeltaTable, schema: pa.Schema, partition_columns: Sequence[str]
 ) -> list[str]:
-    """Return why scores of a schema cannot be committed to a table; nothing when they can."""
+    """Return why scores of a schema cannot be committed to a table; none if they can."""
     found = table.metadata().partition_columns
     if found != list(partition_columns):
         return [
@@ -145,17 +151,17 @@ def create_table(
     partition_columns: Sequence[str],
     log_retention: str | None = _LOG_RETENTION,
 ) -> None:
-    """Create the empty table; that another run is a moment faster is no error.
+    """Create the empty table, unless another run has just created the same one.
 
     Args:
       output: its path or URI.
       schema: columns and types of its files.
-      partition_columns: the columns it is partitioned by, beside those.
-      log_retention: how long its history is kept; None for Delta's own 30 days.
+      partition_columns: the partition columns, in addition to those.
+      log_retention: how long to keep its history; None for Delta's default of 30 days.
 
     Raises:
       OSError: the path cannot be written.
-      ValueError: another run made it a moment before, for scores of another schema.
+      ValueError: another run has just created it, with another schema.
     """
     try:
         create_table_with_add_actions(
@@ -165,8 +171,8 @@ def create_table(
             mode="ignore",
             partition_by=list(partition_columns),
             configuration={"delta.logRetentionDuration": log_retention} if log_retention else {},
-            # Without this, of two that create it at once the second would write its own metadata
-            # over the first one's, as version 1.
+            # Without this, the second of two runs that create it at once would overwrite the
+            # metadata of the first, as version 1.
             commit_properties=CommitProperties(max_commit_retries=0),
         )
     except CommitFailedError:
@@ -184,7 +190,7 @@ class LiveFile(NamedTuple):
 
 
 def live_files(table: DeltaTable) -> dict[str, list[LiveFile]]:
-    """Return the data files of each partition, by hive path; reads the log, no data file."""
+    """Return the data files of each partition, by hive path. Reads the log, no data file."""
     columns = table.metadata().partition_columns
     files: dict[str, list[LiveFile]] = {}
     for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
@@ -195,9 +201,9 @@ def live_files(table: DeltaTable) -> dict[str, list[LiveFile]]:
 
 
 def committed_runs(table: DeltaTable, partitions: Iterable[str]) -> dict[str, str]:
-    """Return the run id of what the table holds for each of some partitions, by hive path.
+    """Return the run id of the committed scores of some partitions, by hive path.
 
-    Partitions of which the table holds nothing are left out.
+    Partitions without scores are left out.
     """
     files = live_files(table)
     return {
@@ -208,14 +214,14 @@ def committed_runs(table: DeltaTable, partitions: Iterable[str]) -> dict[str, st
 
 
 def committed_run(table: DeltaTable, partition: str) -> str:
-    """Return the run id of what the table, as last read, holds of a partition; "" for none."""
+    """Return the run id of a partition's scores in the table as last read; "" for none."""
     filters = [(column, "=", value) for column, value in parse_partition_path(partition)]
     files = table.file_uris(file_pruning_predicate=filters)
     return run_of(table, partition, files) if files else ""
 
 
 def run_of(table: DeltaTable, partition: str, files: Sequence[str]) -> str:
-    """Return the run id of a partition's live files; FOREIGN_RUN when something else wrote them."""
+    """Return the run id of a partition's live files; FOREIGN_RUN if another program wrote them."""
     run_ids = {run_id_in(file) for file in files}
     if len(run_ids) == 1 and "" not in run_ids:
         return run_ids.pop()
@@ -226,7 +232,7 @@ def run_of(table: DeltaTable, partition: str, files: Sequence[str]) -> str:
 def add_action(
     path: str, size_bytes: int, stats: str, values: Sequence[tuple[str, str]]
 ) -> AddAction:
-    """Return what adds a data file of a partition in a transaction."""
+    """Return the action that adds a data file of a partition to the table."""
     return AddAction(
         path=path,
         size=size_bytes,
@@ -240,10 +246,10 @@ def add_action(
 def commit_properties(
     partition: str, run_id: str, details: Mapping[str, object], *tokens: Transaction
 ) -> CommitProperties:
-    """Return what a transaction records: details under our prefix, and the partition's work.
+    """Return the properties of a transaction: details under our prefix, and the partition's run.
 
-    The application transaction makes any two transactions on one partition conflict: of first
-    commits or appends neither removes a file, so that nothing else would.
+    The application transaction makes any two transactions on one partition conflict. First commits
+    and appends remove no file, so nothing else would make them conflict.
     """
     number = 0 if run_id in ("", FOREIGN_RUN) else int(run_id, 16)
     recorded = {"partition": partition, **details}
@@ -254,5 +260,5 @@ def commit_properties(
 
 
 def application_of(partition: str) -> str:
-    """Return the application id under which a partition's commits are recorded."""
+    """Return the application id of a partition's commits."""
     return f"scoreline:{partition}"

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from scoreline.lake.kill_points import reach
 from scoreline.lake.table.layout import staged_name
 
 # Record batches are gathered into row groups of about this size before they are encoded.
@@ -84,6 +85,7 @@ class StagedFile:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Add the rows of a batch; they are encoded when a row group's worth has come."""
+        reach("writing")
         self._pending.append(batch)
         self._rows += batch.num_rows
         self._pending_rows += batch.num_rows
@@ -102,6 +104,7 @@ class StagedFile:
         self._sink.close()
         checksum = self._sink.checksum
         path = staged_name(self._folder, self._number, self._run_id, checksum)
+        reach("written")
         self._fs.move(self.path, f"{self._root}/{path}")
         stats = _delta_stats(self._rows, self._metadata[0], self._statistics)
         return Staged(path, self._sink.size_bytes, checksum, self._rows, stats)

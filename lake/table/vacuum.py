@@ -1,4 +1,4 @@
-"""Remove what no version, reader or running job needs any more."""
+"""Remove files that no version, reader or running job needs any more."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scoreline.lake.table.layout import (
 
 
 class Vacuumed(NamedTuple):
-    """What was removed, or would be: paths below the table's root or that of dead letters."""
+    """Files that were removed, or would be: paths below the table's or the dead letters' root."""
 
     data_files: list[str]
     leftovers: list[str]
@@ -30,14 +30,14 @@ class Vacuumed(NamedTuple):
 def vacuum_table(output: str, keep_hours: int, *, dry_run: bool = True) -> Vacuumed:
     """Remove data files that no version within the grace period names, and older leftovers.
 
-    Leftovers are staged files that nobody committed, receipts, outcomes, dead letters of runs that
-    failed or were replaced, and hidden files of killed workers. A reader of a version that is
-    younger than the grace period, or a job that runs for less, is never broken.
+    Leftovers are staged files without a commit, receipts, outcomes, dead letters of runs that
+    failed or were replaced, and hidden files of killed workers. Readers of a version younger than
+    the grace period, and jobs that run for less, are not affected.
 
     Args:
       output: the table.
       keep_hours: the grace period.
-      dry_run: only say what would be removed.
+      dry_run: only report what would be removed.
     """
     table = DeltaTable(table_uri(output))
     removed = table.vacuum(
@@ -54,7 +54,7 @@ def vacuum_table(output: str, keep_hours: int, *, dry_run: bool = True) -> Vacuu
 
 
 def _old_leftovers(output: str, before_ns: int) -> Iterator[fs.FileInfo]:
-    """Yield files that deltalake's vacuum does not look at: it skips "_" names and other roots."""
+    """Yield files that deltalake's vacuum ignores: names with "_", and other roots."""
     file_system, root = resolve(output)
     _, letters = resolve(dead_letters_root(output))
     for info in _files(file_system, own_folder(root)):

@@ -1,4 +1,4 @@
-"""Data files held against names, log and metadata: is the table what its commits said?"""
+"""Compare data files with their names, the log and the commits' metadata."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _THREADS = 8
 def verify_partitions(
     output: str, table: DeltaTable, partitions: Sequence[LivePartition]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield each partition with what is wrong with it; reads every byte of its files.
+    """Yield each partition with its problems. Reads every byte of its files.
 
-    Checked: the files are there, with the size and rows of the log, the checksum in their names and
-    the table's schema; together they hold the rows that were scored; rows in = scored + dead; the
-    dead letters are there.
+    Checks that the files exist, with the size and rows of the log, the checksum of their names and
+    the table's schema; that together they hold the rows that were scored; that rows in = scored +
+    dead; and that the dead letters exist.
     """
     schema = _file_schema(table)
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -18,10 +18,10 @@ def load_keras(
     concurrent_calls: int | None = None,
     op_libraries: Sequence[str] = (),
 ) -> ConcreteFunction:
-    """Load a `.keras` file; its inputs and outputs are named as its layers are.
+    """Load a `.keras` file; its inputs and outputs have the names of its layers.
 
-    It has one signature, `serving_default`: the model's call for inference. Keras's safe mode stays
-    on, so code that is stored in the file (Lambda layers) is refused.
+    The only signature is `serving_default`: the model's call for inference. Keras's safe mode stays
+    on, so a file that stores code (Lambda layers) is refused.
 
     Raises:
       ModelError: another signature, custom classes, stored code, or a file that does not load.
@@ -36,7 +36,7 @@ def load_keras(
 
     try:
         model = keras.saving.load_model(path, compile=False)
-    except Exception as e:  # any failure of foreign code is the model's
+    except Exception as e:  # any failure of foreign code is an error of the model
         raise ModelError(f"Model {path} does not load: {_explain(e)}") from e
     try:
         specs = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in model.inputs]
@@ -48,7 +48,7 @@ def load_keras(
     function = tf.function(_named_call(model, keras)).get_concrete_function(
         **{spec.name: spec for spec in specs}
     )
-    function._scoreline_model = model  # the function refers to the variables weakly
+    function._scoreline_model = model  # the function holds only weak references to the variables
     return ConcreteFunction(
         function,
         Signature(
@@ -75,7 +75,7 @@ def _named_call(model: Any, keras: Any) -> Any:
 
 
 def _explain(error: Exception) -> str:
-    # Keras quotes the whole configuration before it comes to the point.
+    # Keras quotes the whole configuration before the actual message.
     point = str(error).rpartition("Exception encountered: ")[2] or str(error)
     text = f"{type(error).__name__}: {first_lines(ValueError(point))}"
     advice = "export it where its code is, with model.export(…), as a SavedModel"

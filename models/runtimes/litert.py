@@ -15,7 +15,7 @@ from scoreline.models.tensors import StringCodes, Value
 
 
 class _Tensor(NamedTuple):
-    """An input or output of the interpreter, with the spec that a caller sees."""
+    """An input or output of the interpreter, and the spec that callers see."""
 
     spec: TensorSpec
     dtype: Any
@@ -23,9 +23,9 @@ class _Tensor(NamedTuple):
     zero_point: int
 
     def quantize(self, value: np.ndarray) -> np.ndarray:
-        """Return real numbers as the tensor holds them: q = round(r / scale) + zero point.
+        """Quantize real numbers: q = round(r / scale) + zero point.
 
-        Numbers beyond the tensor's range become its ends, as in any quantized model.
+        Numbers beyond the tensor's range are clipped to it, as in any quantized model.
         """
         if not self.scale:
             return value.astype(self.dtype, copy=False)
@@ -36,7 +36,7 @@ class _Tensor(NamedTuple):
         return np.clip(steps, limits.min, limits.max).astype(self.dtype)
 
     def dequantize(self, value: np.ndarray) -> np.ndarray:
-        """Return what the tensor holds as real numbers: r = (q - zero point) · scale."""
+        """Return quantized numbers as real numbers: r = (q - zero point) · scale."""
         if not self.scale:
             return value
         return ((value.astype(np.float32) - self.zero_point) * np.float32(self.scale)).astype(
@@ -45,17 +45,17 @@ class _Tensor(NamedTuple):
 
 
 class LiteRTModel:
-    """One signature of a LiteRT model; each thread calls an interpreter of its own."""
+    """One signature of a LiteRT model; each thread has its own interpreter."""
 
     def __init__(self, path: str, signature_name: str) -> None:
         """Load the file and find out whether its batch can be resized.
 
         Raises:
-          ModelError: no such signature.
-          Exception: whatever LiteRT raises about the file.
+          ModelError: the file has no such signature.
+          Exception: any error of LiteRT about the file.
         """
         self._path, self._name = path, signature_name
-        # A thread that comes later must not see what somebody has made of the file meanwhile.
+        # The file may change later; every thread must load the same bytes.
         self._content = Path(path).read_bytes()
         self._local = threading.local()
         runner = self._runner()
@@ -64,7 +64,7 @@ class LiteRTModel:
         self._outputs = {name: _describe(name, detail) for name, detail in outputs.items()}
         if self._resizes(runner):
             self._inputs, self._outputs = map(_free_batch, (self._inputs, self._outputs))
-        self._local.runner = None  # the trial may have left it half resized
+        self._local.runner = None  # the trial may have left it partly resized
         self.signature = Signature(
             signature_name,
             tuple(sorted(tensor.spec for tensor in self._inputs.values())),
@@ -85,7 +85,7 @@ class LiteRTModel:
         return False
 
     def is_out_of_memory(self, error: Exception) -> bool:
-        """Return whether a failed call was too large for the memory there is."""
+        """Return whether a call failed because it was too large for the memory."""
         return "memory" in str(error).lower()
 
     def _runner(self) -> Any:
@@ -111,10 +111,10 @@ class LiteRTModel:
         return interpreter.get_signature_runner(self._name)
 
     def _resizes(self, runner: Any) -> bool:
-        """Return whether calls may have another number of rows than the file says.
+        """Return whether calls may have a different number of rows than the file declares.
 
-        A file says a batch of 1 also where any will do; only trying tells. Two sizes are tried,
-        and every output must follow.
+        Files declare a batch of 1 even if any size works, so only a trial can tell. Two sizes are
+        tried, and the size of every output must follow.
         """
         if any(not t.spec.shape for t in self._inputs.values()):
             return False
@@ -134,7 +134,7 @@ class LiteRTModel:
 
 
 class _PlainRunner:
-    """Calls a file that has no signature; inputs and outputs are named as its tensors are."""
+    """Calls a file without signatures; inputs and outputs have the names of its tensors."""
 
     def __init__(self, interpreter: Any) -> None:
         self._interpreter = interpreter
@@ -182,7 +182,7 @@ def _free_batch(tensors: Mapping[str, _Tensor]) -> dict[str, _Tensor]:
 
 
 def signature_names(path: str) -> list[str]:
-    """Return the names of a file's signatures; one without any has `serving_default`."""
+    """Return the names of a file's signatures; `serving_default` if it declares none."""
     from ai_edge_litert.interpreter import Interpreter
 
     known = Interpreter(model_path=path, num_threads=1).get_signature_list()
@@ -190,14 +190,14 @@ def signature_names(path: str) -> list[str]:
 
 
 def load_litert(path: str, signature_name: str, op_libraries: Sequence[str] = ()) -> LiteRTModel:
-    """Load a signature of a `.tflite` file; one without signatures has `serving_default`.
+    """Load a signature of a `.tflite` file; a file without signatures has `serving_default`.
 
-    Quantized inputs and outputs are given and taken as real numbers, float32. A batch that can be
-    resized is; else rows go one by one, or as many as the file's batch holds.
+    Callers see quantized inputs and outputs as real numbers, float32. The batch is resized if the
+    file allows it. Otherwise calls have the number of rows that the file declares.
 
     Raises:
-      ModelError: LiteRT is not installed, no such signature, an op it does not have, or a file
-        that does not load.
+      ModelError: LiteRT is not installed, the file does not load, it has no such signature, or it
+        uses an op that LiteRT does not have.
     """
     if op_libraries:
         raise ModelError(
@@ -212,7 +212,7 @@ def load_litert(path: str, signature_name: str, op_libraries: Sequence[str] = ()
         raise ModelError(
             f"Model {path} needs LiteRT, which is not installed: pip install ai-edge-litert"
         ) from e
-    except Exception as e:  # any failure of foreign code is the model's
+    except Exception as e:  # any failure of foreign code is an error of the model
         raise ModelError(f"Model {path} does not load: {_explain(e)}") from e
 
 

@@ -14,10 +14,10 @@ from scoreline.models.tensors import (
 
 
 class Model(Protocol):
-    """A loaded model of some format: what each format's module gives.
+    """A loaded model, of any format.
 
     Attributes:
-      signature: the inputs and outputs of what is called.
+      signature: the inputs and outputs of the signature that `call` calls.
     """
 
     signature: Signature
@@ -26,7 +26,7 @@ class Model(Protocol):
         """Return the named outputs for some rows; safe to call from several threads at once."""
 
     def is_about_inputs(self, error: Exception) -> bool:
-        """Return whether a failed call may be the fault of what it was given."""
+        """Return whether a call may have failed because of its inputs."""
 
     def is_out_of_memory(self, error: Exception) -> bool:
-        """Return whether a failed call was too large for the memory there is."""
+        """Return whether a call failed because it was too large for the memory."""

@@ -17,7 +17,7 @@ from scoreline.models.runtimes.tensorflow import prepare_tensorflow
 from scoreline.models.signature import Signature, TensorSpec
 from scoreline.models.tensors import StringCodes, Value
 
-# How TensorFlow says that a model has an op which this build of it cannot run.
+# TensorFlow's messages about an op that this build cannot run.
 _NO_KERNEL = ("OpKernel", "Could not find device", "Op type not registered")
 
 
@@ -25,7 +25,7 @@ class ConcreteFunction:
     """One signature of a loaded TensorFlow model: a concrete function of named tensors."""
 
     def __init__(self, function: Any, signature: Signature) -> None:
-        """Wrap a concrete TensorFlow function that takes and gives named tensors."""
+        """Wrap a concrete TensorFlow function from named tensors to named tensors."""
         self._function = function
         self.signature = signature
 
@@ -35,18 +35,18 @@ class ConcreteFunction:
         return {name: called[name].numpy() for name in outputs}
 
     def is_about_inputs(self, error: Exception) -> bool:
-        """Return whether a failed call may be the fault of what it was given."""
+        """Return whether a call may have failed because of its inputs."""
         return is_about_inputs(error)
 
     def is_out_of_memory(self, error: Exception) -> bool:
-        """Return whether a failed call was too large for the memory there is."""
+        """Return whether a call failed because it was too large for the memory."""
         import tensorflow as tf
 
         return isinstance(error, tf.errors.ResourceExhaustedError)
 
 
 def is_about_inputs(error: Exception) -> bool:
-    """Return whether TensorFlow refused what a call was given, and not the model."""
+    """Return whether TensorFlow rejected the inputs of a call, rather than the model."""
     import tensorflow as tf
 
     kinds = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError)
@@ -54,7 +54,7 @@ def is_about_inputs(error: Exception) -> bool:
 
 
 def to_tensor(value: Value) -> Any:
-    """Return a value as a tensor; the distinct strings of a column become one only once."""
+    """Return a value as a tensor; the distinct strings of a column are converted only once."""
     import tensorflow as tf
 
     if not isinstance(value, StringCodes):
@@ -75,12 +75,12 @@ def load_saved_model(
     """Load a signature of a SavedModel.
 
     Raises:
-      ModelError: no such signature, or a model that does not load.
+      ModelError: the model does not load, or has no such signature.
     """
     tf = prepare_tensorflow(concurrent_calls, op_libraries)
     try:
         loaded = _load(tf, path)
-    except Exception as e:  # any failure of foreign code is the model's
+    except Exception as e:  # any failure of foreign code is an error of the model
         raise ModelError(f"Model {path} does not load: {_explain(e)}") from e
     known = sorted(name for name in loaded.signatures if not name.startswith("__"))
     if signature_name not in known:
@@ -89,7 +89,7 @@ def load_saved_model(
             f"it has {', '.join(known) or 'none: export it with signatures='}"
         )
     function = loaded.signatures[signature_name]
-    # The function refers to the model's variables weakly; whoever holds it must hold the model.
+    # The function holds only weak references to the model's variables: keep the model beside it.
     function._scoreline_model = loaded
     return ConcreteFunction(function, _read_signature(function, signature_name))
 
@@ -108,7 +108,7 @@ def _load(tf: Any, path: str) -> Any:
 
 @contextlib.contextmanager
 def _without_optimizer_slots(path: str) -> Iterator[str]:
-    """Give a copy of a SavedModel whose optimizers have no slots; the files are linked."""
+    """Yield a copy of a SavedModel whose optimizers have no slots; its files are links."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
 
     with tempfile.TemporaryDirectory(prefix="scoreline-model-") as folder:
@@ -142,7 +142,7 @@ def _read_signature(function: Any, name: str) -> Signature:
 
 
 def read_specs(specs: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
-    """Return TensorFlow's specs of named tensors as ours, sorted by name."""
+    """Convert TensorFlow's specs of named tensors to `TensorSpec`s, sorted by name."""
     return tuple(
         TensorSpec(
             name,

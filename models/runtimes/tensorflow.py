@@ -1,4 +1,4 @@
-"""Import TensorFlow as cheaply and as quietly as it can be had."""
+"""Import TensorFlow at low cost and without noise."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _KEPT_BYTES = 1 << 30
 def import_tensorflow() -> Any:
     """Import TensorFlow without Keras, and return it.
 
-    TensorFlow imports Keras eagerly when it finds it, and Keras brings scikit-learn, SciPy and
-    pandas: 6 of the 15 CPU s of `import tensorflow` (TensorFlow 2.21), for nothing that loading a
-    SavedModel needs. TensorFlow is made to work without Keras, so Keras is hidden from it for the
-    time of the import; it can be imported afterwards as ever.
+    TensorFlow imports Keras eagerly if it is installed, and Keras imports scikit-learn, SciPy and
+    pandas. That is 6 of the 15 CPU s of `import tensorflow` (TensorFlow 2.21), and loading a
+    SavedModel needs none of it. TensorFlow works without Keras, so Keras is hidden during the
+    import. It can be imported afterwards as usual.
     """
     if "tensorflow" in sys.modules or "keras" in sys.modules:
         return importlib.import_module("tensorflow")
@@ -44,7 +44,7 @@ def import_tensorflow() -> Any:
     try:
         with _without_noise():
             tf = importlib.import_module("tensorflow")
-            tf.config.list_physical_devices("GPU")  # says now what it has to say about CUDA
+            tf.config.list_physical_devices("GPU")  # triggers the warnings about CUDA now
         return tf
     finally:
         del sys.modules["keras"]
@@ -64,7 +64,7 @@ def prepare_tensorflow(
     for library in op_libraries:
         try:
             tf.load_op_library(str(Path(library).absolute()))
-        except Exception as e:  # any failure of foreign code is the library's
+        except Exception as e:  # any failure of foreign code is an error of the library
             raise ModelError(
                 f"--load_op_library {library}: {type(e).__name__}: {first_lines(e)}"
             ) from e
@@ -72,24 +72,24 @@ def prepare_tensorflow(
 
 
 def limit_threads(concurrent_calls: int) -> None:
-    """Give TensorFlow one thread for each of so many calls at once, and none for within a call.
+    """Give TensorFlow one thread for each concurrent call, and none within a call.
 
-    Workers are the parallelism: threads within a call would fight with those of other workers. The
-    first caller in a process decides.
+    Workers are the parallelism: threads within a call would compete with those of other workers.
+    The first caller in a process decides.
     """
     tf = import_tensorflow()
-    with contextlib.suppress(RuntimeError):  # already running in this process: its setting stands
+    with contextlib.suppress(RuntimeError):  # TensorFlow is initialized already: its setting stays
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(concurrent_calls)
 
 
 def keep_freed_memory() -> bool:
-    """Make glibc's malloc keep up to 1 GiB that was freed for the next call; say whether it does.
+    """Let malloc keep up to 1 GiB of freed memory for the next call; return whether it does.
 
-    A call's tensors are megabytes each. By default they are given back to the kernel after each
-    call and faulted in again, page by page, for the next: a quarter of a small model's time, and
-    threads wait for each other in the kernel meanwhile. Whoever sets MALLOC_… themselves is left
-    alone; other C libraries have no such setting.
+    The tensors of a call are megabytes each. By default malloc returns them to the kernel after
+    each call, and the next call faults them in again, page by page. That takes a quarter of a small
+    model's time, and threads wait for each other in the kernel. A MALLOC_… variable in the
+    environment takes precedence. Other C libraries have no such setting.
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ:
         return False
@@ -104,7 +104,7 @@ def keep_freed_memory() -> bool:
 
 @contextlib.contextmanager
 def _without_noise() -> Iterator[None]:
-    """Hold back standard error, of C++ code too, and let through all but the known noise."""
+    """Capture standard error, also of C++ code, and pass on all lines but the known noise."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:

@@ -12,6 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from scoreline.lake.files.data_file import MAX_BATCH_BYTES, MAX_VALUE_BYTES, Limits
 from scoreline.lake.files.partitions import PartitionSpec
 from scoreline.models.conversions import CONVERSIONS, RAGGED, parse_conversion
+from scoreline.models.fit import FitOptions
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.pipelines.options.reader import OptionReader
 from scoreline.transforms.scoring import DIGEST_COLUMN
@@ -305,7 +306,6 @@ class BatchScoringSettings:
         _check_conversions(settings, read.problems)
         _check_limits(settings, read.problems)
         _check_collisions(settings, read.problems)
-        read.check_runner(options)
         if read.problems:
             raise BadOptions(read.problems)
         return settings
@@ -324,6 +324,17 @@ class BatchScoringSettings:
     def concurrent_calls(self) -> int:
         """How many calls of the model a process makes at once."""
         return self.calls_per_process or self.workers
+
+    @property
+    def fit_options(self) -> FitOptions:
+        """What is asked for about inputs and outputs."""
+        return FitOptions(
+            columns=self.columns,
+            fills=self.fills,
+            pads=self.pads,
+            truncate=self.truncate,
+            outputs=self.outputs,
+        )
 
     @property
     def ragged(self) -> tuple[tuple[str, str], ...]:

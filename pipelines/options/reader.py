@@ -8,8 +8,6 @@ import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-
 from scoreline.lake.files.partitions import PartitionSpec
 from scoreline.models.artifact import DIGEST_PREFIX
 
@@ -184,12 +182,3 @@ class OptionReader:
         if not 0 < value < math.inf:
             self.problems.append(f"{flag}: expected a number of seconds above 0, got '{text}'")
         return value
-
-    def check_runner(self, options: PipelineOptions) -> None:
-        """Check what the runner needs."""
-        runner = (options.view_as(StandardOptions).runner or "").rsplit(".", 1)[-1]
-        if runner == "PrismRunner" and not options.get_all_options().get("prism_location"):
-            self.problems.append(
-                "--runner=PrismRunner: expected --prism_location=PATH of the Prism binary; without "
-                "it Beam fetches one from the web. `make prism` builds it"
-            )

@@ -1,24 +1,37 @@
-"""Which runner an option line names."""
+"""The flags about where a job runs. What a runner's name means is decided in pipelines/runners."""
 
 from __future__ import annotations
 
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+import argparse
 
-_FLINK = ("flink", "flinkrunner")
-_IN_PROCESS = ("FnApiRunner", "DirectRunner")
-
-
-def is_flink(name: str) -> bool:
-    """Return whether a runner's name means Flink, in any case."""
-    return name.rsplit(".", 1)[-1].lower() in _FLINK
+MODEL_SHARING = ("machine", "process")
 
 
-def runner_name(options: PipelineOptions) -> str:
-    """Return the runner's class name. The default is Beam's FnApiRunner in this process.
+def add_runner_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of every runner, in groups."""
+    group = parser.add_argument_group("where it runs")
+    group.add_argument(
+        "--runner",
+        metavar="NAME",
+        help="FnApiRunner (default): in this process; PrismRunner; flink; or another runner of "
+        "Beam. Every option of Beam is accepted too",
+    )
+    add_flink_flags(parser.add_argument_group("on Flink (--runner=flink --flink_master=H:P)"))
 
-    `DirectRunner` means the same: Beam's own would try to fetch a Prism binary from the web first.
-    """
-    name = (options.view_as(StandardOptions).runner or "FnApiRunner").rsplit(".", 1)[-1]
-    if is_flink(name):
-        return "FlinkRunner"
-    return "FnApiRunner" if name in _IN_PROCESS else name
+
+def add_flink_flags(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Declare our own flags that only Flink needs."""
+    group.add_argument(
+        "--model_sharing",
+        choices=MODEL_SHARING,
+        default=MODEL_SHARING[0],
+        help="machine: one model for each TaskManager, shared by its slots (default). process: "
+        "a worker process and a model for each slot",
+    )
+    group.add_argument(
+        "--submit_timeout_s",
+        metavar="S",
+        default="300",
+        help="cancel the job if no step has produced output so many seconds after the submission "
+        "(default: 300)",
+    )

@@ -16,7 +16,6 @@ from scoreline.lake.files.data_file import MAX_BATCH_BYTES, MAX_VALUE_BYTES
 from scoreline.pipelines.options.batch import BatchScoringOptions, BatchScoringSettings
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.pipelines.options.reader import OptionReader, find_secret
-from scoreline.pipelines.options.runner import runner_name
 from scoreline.transforms.kafka.client import REGISTRY_PREFIX, Connection, parse_properties
 from scoreline.transforms.kafka.decode import FORMATS
 from scoreline.transforms.kafka.registry import Registry
@@ -280,10 +279,16 @@ def _registry(read: OptionReader, url: str | None, config: str) -> Registry | No
     if "@" in url or find_secret("", url):
         read.problems.append(
             "--schema_registry: expected a URL without credentials. Give them in --kafka_config as "
-            f"{REGISTRY_PREFIX}basic.auth.user.info=USER:PASSWORD"
+            f"{REGISTRY_PREFIX}basic.auth.user.info=USER:PASSWORD, or as "
+            f"{REGISTRY_PREFIX}bearer.auth.… for OAuth"
         )
     elif not url.startswith(("http://", "https://")):
         read.problems.append(f"--schema_registry: expected http://… or https://…, got '{url}'")
+    elif config and Path(config).is_file():
+        try:
+            Registry(url=url, config=config).connect()
+        except (ValueError, OSError) as e:
+            read.problems.append(f"--kafka_config: {config}: {e}")
     return Registry(url=url, config=config)
 
 
@@ -294,6 +299,7 @@ def _config(read: OptionReader, path: str | None) -> str:
             parse_properties(Path(found).read_text("utf-8"))
         except (ValueError, OSError) as e:
             read.problems.append(f"--kafka_config: {path}: {e}")
+            return ""
     return found
 
 
@@ -380,11 +386,6 @@ def _check_together(read: OptionReader, options: PipelineOptions) -> None:
         read.problems.append(
             "--topic, --output_topic and --dead_letter_topic: expected different topics, got "
             + ", ".join(named)
-        )
-    if given.readers != "1" and runner_name(options) == "FnApiRunner":
-        read.problems.append(
-            f"--readers: the local runner ends bundles of all readers together, so that a silent "
-            f"one would hold the others up; expected 1, got {given.readers}"
         )
     if given.until_end and given.restart and given.start != "group":
         read.problems.append(

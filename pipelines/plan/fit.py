@@ -12,15 +12,9 @@ from scoreline.lake.files.data_file import Footer
 from scoreline.lake.files.examples import RAW_COLUMN
 from scoreline.lake.files.partitions import Partition
 from scoreline.lake.table.scores import storable_type
-from scoreline.models.conversions import parse_conversion
+from scoreline.models.fit import OutputColumn, fit_signature
 from scoreline.models.mapping import find_field, find_mismatches
-from scoreline.models.signature import (
-    InputColumn,
-    Signature,
-    TensorSpec,
-    find_unsupported,
-    parse_value,
-)
+from scoreline.models.signature import InputColumn, Signature, TensorSpec
 from scoreline.models.tensors import output_type
 from scoreline.pipelines.options.batch import BatchScoringSettings
 from scoreline.transforms.rules import OutputRule
@@ -35,69 +29,11 @@ def choose_inputs(
     problems: list[str],
     data_format: str = "parquet",
 ) -> list[InputColumn]:
-    """Return where each input gets its values; adds what is wrong with that to the problems.
-
-    A signature that takes serialized tf.Examples is given a column of them where there is one: the
-    column that `--columns` names for that input, or the records of a TFRecord, unless an option
-    speaks of a feature. Elsewhere its inputs are the features, made to tf.Examples for each call.
-    """
-    problems += find_unsupported(_stored(signature, settings))
-    names = [spec.name for spec in signature.inputs]
-    example = signature.example_input
-    of_features = {
-        "--columns": [name for name in settings.columns if not example or name != example],
-        "--fill": settings.fills,
-        "--pad": settings.pads,
-        "--truncate": settings.truncate,
-    }
-    serialized = ""
-    if example and (example in settings.columns or data_format == "tfrecord"):
-        serialized = settings.columns.get(example, RAW_COLUMN)
-    asked = [f"{flag} {name}" for flag, tensors in of_features.items() for name in tensors]
-    if example in settings.columns and example and asked:
-        problems.append(
-            f"--columns {example}={serialized} gives whole tf.Examples, so nothing can be done to "
-            f"a feature; got {', '.join(asked)}. Leave out the one or the others"
-        )
-    for flag, tensors in of_features.items():
-        for name in tensors:
-            if name not in names:
-                problems.append(
-                    f"{flag} {name}: signature '{signature.name}' has no input '{name}'; "
-                    f"it has {', '.join(names)}"
-                )
-    if serialized and not asked:
-        return [InputColumn(TensorSpec(example, "string", (None,)), serialized)]
-    return [_choose_input(settings, signature, spec, problems) for spec in signature.inputs]
-
-
-def _choose_input(
-    settings: BatchScoringSettings, signature: Signature, spec: TensorSpec, problems: list[str]
-) -> InputColumn:
-    values = {}
-    for flag, texts in (("--fill", settings.fills), ("--pad", settings.pads)):
-        if spec.name in texts:
-            try:
-                values[flag] = parse_value(flag, spec, texts[spec.name])
-            except ValueError as e:
-                problems.append(str(e))
-    conversion, column = parse_conversion(settings.columns.get(spec.name, spec.name))
-    return InputColumn(
-        spec,
-        column,
-        values.get("--fill"),
-        conversion,
-        values.get("--pad"),
-        spec.name in settings.truncate,
-        bool(signature.example_input),
-    )
-
-
-def _stored(signature: Signature, settings: BatchScoringSettings) -> Signature:
-    """Return the signature with only the outputs that are asked for."""
-    wanted = settings.outputs
-    kept = tuple(spec for spec in signature.outputs if wanted is None or spec.name in wanted)
-    return signature._replace(outputs=kept)
+    """Return where each input gets its values; adds what is wrong with that to the problems."""
+    records = RAW_COLUMN if data_format == "tfrecord" else ""
+    fit = fit_signature(signature, settings.fit_options, record_column=records)
+    problems += fit.problems
+    return list(fit.inputs)
 
 
 def choose_outputs(
@@ -105,37 +41,19 @@ def choose_outputs(
     signature: Signature,
     partition_columns: Sequence[str],
     problems: list[str],
-) -> list[tuple[TensorSpec, str, str]]:
-    """Return the outputs to store, their columns, and `binary` for strings that are kept as bytes.
-
-    Adds what is wrong to the problems.
-    """
-    specs = {spec.name: spec for spec in signature.outputs}
-    asked = settings.outputs or specs
-    kept = {name: settings.output_column(name) for name in asked}
-    wanted = {name: column for name, (column, _) in kept.items()}
-    for name in wanted.keys() - specs.keys():
-        problems.append(
-            f"--outputs {name}: signature '{signature.name}' has no output '{name}'; "
-            f"it has {', '.join(specs)}"
-        )
+) -> list[OutputColumn]:
+    """Return the outputs to store; adds what is wrong with them to the problems."""
     taken = {*settings.carried, DIGEST_COLUMN}
-    if settings.outputs is None:  # given names are checked with the options
-        for name in sorted(taken & wanted.keys()):
-            problems.append(
-                f"output '{name}' has the name of another output column. Rename it with "
-                f"--outputs {name}=COLUMN"
-            )
+    fit = fit_signature(signature, settings.fit_options, taken=taken)
+    problems += [problem for problem in fit.problems if problem not in problems]
+    wanted = {output.column for output in fit.outputs}
     for column in partition_columns:
-        if column in {*settings.keep, DIGEST_COLUMN} or column in wanted.values():
+        if column in {*settings.keep, DIGEST_COLUMN} or column in wanted:
             problems.append(
                 f"output column '{column}' is a partition column, which the output has anyway. "
                 "Leave it out of --keep, or rename the output with --outputs T=COLUMN"
             )
-    for name, (_, conversion) in kept.items():
-        if conversion and name in specs and specs[name].dtype != "string":
-            problems.append(f"--outputs {name}: binary(…) is for strings; it is {specs[name]}")
-    return [(specs[name], *column) for name, column in kept.items() if name in specs]
+    return list(fit.outputs)
 
 
 def choose_rules(

@@ -1,8 +1,39 @@
-"""Print plain sentences on a console."""
+"""The one place that makes consoles and tables, so that all have the same width and form."""
 
 from __future__ import annotations
 
-from rich.console import Console
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+# Wider than any table: a pipe and a file have no width, and a name that is cut is no name.
+_UNBOUNDED_COLUMNS = 100_000
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Return a console as wide as its terminal, or as wide as its tables need without one.
+
+    `COLUMNS` sets the width of both.
+    """
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    is_bounded = stream.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return Console(stderr=stderr, width=None if is_bounded else _UNBOUNDED_COLUMNS)
+
+
+def make_table(*titles: str) -> Table:
+    """Return an empty table with a column for each title. Long cells are folded, never cut."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(titles))
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table
 
 
 def say(console: Console, text: str) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from scoreline.pipelines.plan.input_table import Mapped
 from scoreline.pipelines.plan.preview import FirstScores
-from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.console import make_table, say
 
 
 def print_first_scores(found: FirstScores, console: Console) -> None:
@@ -37,9 +37,7 @@ def _short(value: object) -> str:
 
 def mapping_table(mapped: Sequence[Mapped]) -> Table:
     """Return the mapping as a table for people; problems stand below, in full."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("input", "wants", "column", "has", "on the way", "verdict"):
-        table.add_column(title, overflow="fold")
+    table = make_table("input", "wants", "column", "has", "on the way", "verdict")
     for row in mapped:
         verdict = "does not fit" if row.problem else "fits"
         cells = (row.tensor, row.wants, row.column, row.has, row.steps, verdict)

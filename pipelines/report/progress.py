@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from scoreline.lake.elements import UNKNOWN_ROWS
+from scoreline.lake.elements import UNKNOWN_ROWS, Shard
 from scoreline.lake.storage import list_folder, resolve
-from scoreline.lake.table.layout import safe_folder
+from scoreline.lake.table.layout import safe_folder, shard_in
 from scoreline.pipelines.plan.batch import Work
 
 _TERMINAL_SECONDS = 0.5
@@ -27,7 +27,7 @@ def show_progress(work: Work, output: str, console: Console) -> Iterator[None]:
 
     What is done is read off the staged files, so it works the same for every runner.
     """
-    seen = _Staged(work, output)
+    seen = StagedShards(work.shards, output)
     if not console.is_terminal:
 
         def log() -> None:
@@ -78,24 +78,27 @@ def pause_after(took_s: float, seconds: float) -> float:
     return max(seconds, took_s / _LOOKING)
 
 
-class _Staged:
-    """Counts the shards whose files are there, or their rows where those are known."""
+class StagedShards:
+    """Counts the shards whose files are staged, or their rows if the plan has counted them."""
 
-    def __init__(self, work: Work, output: str) -> None:
-        are_known = work.rows != UNKNOWN_ROWS
-        self.total, self.unit = (work.rows, "rows") if are_known else (len(work.shards), "shards")
+    def __init__(self, shards: Sequence[Shard], output: str) -> None:
+        are_known = all(shard.rows != UNKNOWN_ROWS for shard in shards)
+        self.unit = "rows" if are_known else "shards"
+        self.total = sum(shard.rows for shard in shards) if are_known else len(shards)
         self._fs, self._root = resolve(output)
-        self._missing: dict[str, dict[str, int]] = {}
-        for shard in work.shards:
-            prefix = f"part-{shard.number:05d}-{shard.run_id}-"
-            prefixes = self._missing.setdefault(safe_folder(shard.partition), {})
-            prefixes[prefix] = shard.rows if are_known else 1
+        self._missing: dict[str, dict[tuple[int, str], int]] = {}
+        for shard in shards:
+            weights = self._missing.setdefault(safe_folder(shard.partition), {})
+            weights[shard.number, shard.run_id] = shard.rows if are_known else 1
         self._count = 0
 
     def count(self) -> int:
-        for folder, prefixes in list(self._missing.items()):
+        """Look for staged files, and return the shards or rows that are staged so far."""
+        for folder, weights in list(self._missing.items()):
             for info in list_folder(self._fs, f"{self._root}/{folder}"):
-                self._count += prefixes.pop(info.base_name[: len("part-00000-") + 16], 0)
-            if not prefixes:
+                shard = shard_in(info.base_name)
+                if shard is not None:
+                    self._count += weights.pop(shard, 0)
+            if not weights:
                 del self._missing[folder]
         return self._count

@@ -12,7 +12,6 @@ from scoreline.lake.table.history import LivePartition, read_live_partitions
 from scoreline.lake.table.outcomes import read_failures
 from scoreline.lake.table.scores import FOREIGN_RUN
 from scoreline.pipelines.options.problems import BadOptions
-from scoreline.pipelines.plan.dataset import list_input
 
 COMMITTED, STALE, FAILED, MISSING = "committed", "stale", "failed", "missing"
 GONE, FOREIGN = "input gone", "foreign"
@@ -63,6 +62,8 @@ def read_status(
 
 
 def _list(dataset: str, specs: Sequence[PartitionSpec]) -> dict[str, Partition]:
+    from scoreline.pipelines.plan.dataset import list_input  # only --input needs it
+
     listing = list_input(dataset, specs)
     if listing.problems:
         raise BadOptions(listing.problems)

@@ -15,7 +15,7 @@ from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_
 from scoreline.pipelines.options.batch import BatchScoringSettings
 from scoreline.pipelines.plan.batch import Plan, Work
 from scoreline.pipelines.plan.input_table import describe_steps
-from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.console import make_table, say
 from scoreline.transforms import metrics
 
 _MAX_SHOWN = 10
@@ -129,7 +129,7 @@ def _describe_input(plan: Plan, work: Work, settings: BatchScoringSettings) -> s
 
 
 def _two_columns() -> Table:
-    table = Table(show_header=False, box=None, pad_edge=False)
+    table = make_table()
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     return table

@@ -46,8 +46,8 @@ def test_fills_and_partitions_are_on_the_command_line():
 @pytest.mark.timeout(400)
 def test_the_main_job(tmp_path):
     """Run the command of `make run-local` in an empty folder, twice, and query the table."""
-    for room in ("models", "transforms", "pipelines"):
-        shutil.copytree(ROOT / room, tmp_path / room)
+    for room in ("scoreline", "lake", "models", "transforms", "pipelines", "demo"):
+        shutil.copytree(ROOT / room, tmp_path / room, symlinks=True)
     first = run_command("demo.run_local", cwd=tmp_path, timeout=380)
     assert first.code == 0, first.err
     assert "wrote 336,776 flights in 365 partitions" in first.out

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from scoreline.pipelines.options.batch import make_parser
-from scoreline.pipelines.score_batch import parse_options
+from scoreline.pipelines.score_batch import parse_arguments
 from tests.fakes import ROOT
 
 MANIFESTS = ROOT / "deploy" / "flink" / "kubernetes"
@@ -169,12 +169,12 @@ def test_launcher_is_given_options_that_exist_and_reaches_the_cluster(name):
     (launcher,) = load(name)
     (spec,) = pod_specs(launcher)
     (container,) = spec["containers"]
-    assert container["command"] == ["python", "-m", "scoreline", "batch"]
+    assert container["command"] == ["scoreline", "batch"]
     argv = container["args"]
     known = {flag for action in make_parser("", "")._actions for flag in action.option_strings}
     unknown = {arg.partition("=")[0] for arg in argv} - known
     assert {flag.removeprefix("--") for flag in unknown} == BEAM_FLAGS
-    options = parse_options(argv).get_all_options()
+    options = parse_arguments(argv).options.get_all_options()
     assert options["environment_type"] == "EXTERNAL"
     assert options["flink_submit_uber_jar"] is True
     (session,) = load("session.yaml")

@@ -66,7 +66,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(unit, tmp_path):
     path = tmp_path / "scoreline-stream.service"
 
     def look(text):
-        path.write_text(text.replace("/opt/scoreline/bin/python", sys.executable))
+        path.write_text(text.replace("/opt/scoreline/bin/scoreline", sys.executable))
         command = [analyze, "verify", "--man=no", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
@@ -78,9 +78,9 @@ def test_systemd_finds_nothing_wrong_with_the_unit(unit, tmp_path):
 def test_unit_starts_the_job_again_but_not_when_it_is_wrong(unit):
     settings = settings_of(unit)
     command, *argv = shlex.split(settings["ExecStart"])
-    assert command.endswith("/python")
-    assert argv[:2] == ["-m", "scoreline", "stream"]
-    given = assert_arguments_are_known(argv[2:])
+    assert command.endswith("/scoreline")
+    assert argv[:1] == ["stream"]
+    given = assert_arguments_are_known(argv[1:])
     (credential,) = re.findall(r"^LoadCredential=([\w.]+):", unit, re.M)
     assert given.kafka_config == f"%d/{credential}"
     assert settings["Restart"] == "on-failure"

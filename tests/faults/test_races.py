@@ -31,17 +31,20 @@ def options_of(lake, model, output, *more):
     return [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={output}", *more]
 
 
-@pytest.mark.timeout(400)  # eight processes that load TensorFlow, on two cores, beside other tests
-def test_eight_runs_at_once_commit_each_partition_once(tmp_path, lake, zoo):
+@pytest.mark.timeout(400)  # eight processes that import Beam, on two cores, beside other tests
+def test_eight_runs_at_once_commit_each_partition_once_and_the_others_say_so(tmp_path, lake, zoo):
     output = tmp_path / "scores"
     options = options_of(lake, zoo("model.tflite"), output, "--workers=1")
-    ended = race(tmp_path, 8, *options, timeout=380)
+    ended = race(8, *options, timeout=380)
     assert [run.code for run in ended] == [0] * 8, ended
-    committed = 0
+    committed = others = 0
     for run in ended:
         line = next(line for line in run.out.splitlines() if line.startswith("partitions"))
         committed += int(line.split()[1])
-    assert committed == DAYS
+        if "committed by another run" in line:
+            others += int(line.split(",")[1].split()[0])
+    assert (committed, others) == (DAYS, 7 * DAYS)
+    assert not list(output.rglob("*.tmp"))
     assert DeltaTable(str(output)).version() == DAYS
     ids = read_scores(output)["id"].to_pylist()
     assert sorted(ids) == list(range(DAYS * ROWS))

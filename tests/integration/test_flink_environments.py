@@ -12,7 +12,7 @@ import pytest
 
 from deploy.local.processes import free_ports, wait_for
 from scoreline.pipelines import score_batch
-from scoreline.pipelines.runners.flink import job_server_jar
+from scoreline.pipelines.runners.flink_options import job_server_jar
 from tests.fakes import ROOT, read_scores, write_file
 from tests.flink import start_cluster
 

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from scoreline.pipelines import score_stream
-from scoreline.pipelines.runners.flink import job_server_jar
+from scoreline.pipelines.runners.flink_options import job_server_jar
 from tests.fakes import ROOT, read_scores
 from tests.flink import kill_workers, start_cluster
 from tests.kafka import (

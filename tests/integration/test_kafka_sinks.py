@@ -39,19 +39,11 @@ from tests.kafka import (
     stop,
     wait_until,
 )
-from tests.processes import run_script
+from tests.processes import run_to_death
 from tests.registry import run_registry
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 RECORDS = 20_000
-# Dies when the first file is in the table, and Kafka does not know yet.
-_DIES_BEFORE_THE_OFFSETS = """
-import os, signal, sys
-from scoreline.pipelines import score_stream
-from scoreline.transforms.kafka import producer as kafka_producer
-kafka_producer.commit = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
-sys.exit(score_stream.main(sys.argv[1:]))
-"""
 
 
 def table_of(output):
@@ -115,7 +107,7 @@ def test_killed_between_table_and_offsets_each_record_is_in_the_table_once(
     producer = make_producer(broker.address)
     send(producer, topics[0], as_json(rows(0, 5000)))
     arguments = stream_arguments("--until_end", output=output)
-    ended = run_script(tmp_path, _DIES_BEFORE_THE_OFFSETS, *arguments)
+    ended = run_to_death("delivered", "stream", *arguments)
     assert ended.code == -signal.SIGKILL
     assert_scored(table_of(output), 5000, exactly_once=True)
     assert records_done(broker, topics) == 0

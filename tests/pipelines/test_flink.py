@@ -11,19 +11,13 @@ from apache_beam.options.pipeline_options import (
 )
 
 from deploy.local.processes import free_ports
-from scoreline.pipelines.options.runner import runner_name
-from scoreline.pipelines.runners.flink import (
-    Placement,
-    absolute_path,
-    complete_arguments,
-    is_yes,
-    job_server_jar,
-    name_job,
-    spread,
-)
+from scoreline.pipelines.runners.any_runner import Placement
 from scoreline.pipelines.runners.flink_job import Runs, _why_restarted, root_cause
+from scoreline.pipelines.runners.flink_options import complete_arguments, is_yes, job_server_jar
+from scoreline.pipelines.runners.flink_placement import spread
 from scoreline.pipelines.runners.flink_rest import FlinkRest, Slots
-from scoreline.pipelines.score_batch import find_unknown_options
+from scoreline.pipelines.runners.job_name import name_batch
+from scoreline.pipelines.runners.runner import choose_runner
 
 SDK_TRACE = """org.apache.flink.runtime.JobException: Recovery is suppressed by FixedDelayRestart
 \tat org.apache.flink.runtime.executiongraph.ExecutionFailureHandler.handle(X.java:1)
@@ -93,16 +87,16 @@ def test_a_restart_is_told_once_however_little_of_it_is_seen(looks, told):
 @pytest.mark.parametrize("form", ["--runner={}", "--runner {}"])
 def test_flink_in_any_case_gets_defaults_that_what_is_given_overrides(runner, form):
     argv = [*form.format(runner).split(), "--flink_master=h:1", "--execution_retry_delay=5"]
-    completed = complete_arguments(argv)
-    options = PipelineOptions(completed)
-    assert runner_name(options) == options.view_as(StandardOptions).runner == "FlinkRunner"
+    chosen = choose_runner(argv)
+    options = chosen.options
+    assert options.view_as(StandardOptions).runner == "FlinkRunner"
     assert options.view_as(FlinkRunnerOptions).flink_submit_uber_jar
     assert options.view_as(FlinkRunnerOptions).flink_version == "1.19"
     assert options.view_as(PortableOptions).environment_type == "EXTERNAL"
     assert options.view_as(PortableOptions).environment_config == "localhost:50000"
     known = options.get_all_options()
     assert (known["number_of_execution_retries"], known["execution_retry_delay"]) == ("3", "5")
-    assert not find_unknown_options(completed, options)
+    assert not chosen.find_problems()
 
 
 def test_job_server_and_other_environments_are_left_as_they_are():
@@ -127,7 +121,9 @@ def test_bundles_end_before_checkpoints_unless_told_otherwise():
 
 
 def test_other_runners_get_nothing():
-    assert complete_arguments(["--runner=PrismRunner", "--x"]) == ["--runner=PrismRunner", "--x"]
+    options = choose_runner(["--runner=PrismRunner", "--max_bundle_size=5"]).options
+    given = options.get_all_options(drop_default=True)
+    assert given == {"runner": "PrismRunner", "max_bundle_size": "5"}
 
 
 def test_the_cached_jar_is_the_default(monkeypatch, tmp_path):
@@ -160,12 +156,12 @@ def test_job_name_says_partitions_and_model_and_is_the_only_one():
     days = ["date=2024-01-01", "date=2024-01-02", "date=2024-01-31"]
     options = PipelineOptions([])
     name = "scoreline date=2024-01-01..2024-01-31 model abababababab 01234567"
-    assert name_job(options, days, digest, "0123456789") == name
+    assert name_batch(options, days, digest, "0123456789") == name
     assert options.get_all_options()["job_name"] == name
-    one = name_job(PipelineOptions([]), days[:1], digest, "0123456789")
+    one = name_batch(PipelineOptions([]), days[:1], digest, "0123456789")
     assert one == "scoreline date=2024-01-01 model abababababab 01234567"
     given = PipelineOptions(["--job_name=nightly"])
-    assert name_job(given, days, digest, "0123456789") == "nightly 01234567"
+    assert name_batch(given, days, digest, "0123456789") == "nightly 01234567"
 
 
 def test_a_job_manager_that_does_not_say_why_a_job_restarts_ends_nothing():
@@ -184,6 +180,7 @@ def test_options_of_beams_java_runner_are_text(value, expected):
 
 def test_workers_run_in_folders_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert absolute_path("scores") == str(tmp_path / "scores")
-    assert absolute_path("gs://lake/scores") == "gs://lake/scores"
-    assert absolute_path("") == ""
+    locate = choose_runner(["--runner=flink"]).locate
+    assert locate("scores") == str(tmp_path / "scores")
+    assert locate("gs://lake/scores") == "gs://lake/scores"
+    assert locate("") == ""

@@ -8,20 +8,10 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from scoreline.pipelines.options.problems import BadOptions
-from scoreline.pipelines.options.stream import StreamScoringSettings
-from scoreline.pipelines.runners.flink import complete_arguments
+from scoreline.pipelines.runners.flink_keys import key_group, spread_keys
 from scoreline.pipelines.runners.flink_rest import FlinkRest
-from scoreline.pipelines.runners.flink_stream import (
-    find_stream_problems,
-    hand_over_at_once,
-    key_group,
-    most_readers,
-    refuse_second_job,
-    spread_keys,
-    stream_defaults,
-)
-from scoreline.pipelines.score_batch import find_unknown_options
-from scoreline.pipelines.score_stream import parse_options
+from scoreline.pipelines.runners.runner import choose_runner
+from scoreline.pipelines.runners.workarounds import hand_over_timers_at_once
 
 
 @pytest.mark.parametrize(
@@ -50,22 +40,23 @@ def test_more_keys_than_key_groups_are_still_different():
 
 def test_a_stream_gets_checkpoints_and_the_clusters_own_restarts():
     argv = ["--runner=flink", "--flink_master=h:1", "--checkpointing_interval=500", "--readers=3"]
-    options = parse_options(argv)
-    known = options.get_all_options()
+    runner = choose_runner(argv, streaming=True)
+    known = runner.options.get_all_options()
     assert known["checkpointing_interval"] == "500"
     assert known["finish_bundle_before_checkpointing"] == "true"
     assert known["retain_externalized_checkpoints_on_cancellation"] == "true"
     assert known["number_of_execution_retries"] is None
-    assert most_readers(options) == 3
-    assert not find_unknown_options(complete_arguments(argv, stream_defaults(argv)), options)
-    assert not list(find_stream_problems(options))
+    assert not runner.find_problems()
+    assert not runner.find_stream_problems(readers="3", until_end=False)
 
 
 def test_bundles_of_transactions_end_sooner_and_who_asks_for_another_time_gets_it():
     argv = ["--runner=flink", "--flink_master=h:1"]
     asked = ["--max_bundle_time_mills=5"]
     times = [
-        parse_options([*argv, *flags]).get_all_options()["max_bundle_time_mills"]
+        choose_runner([*argv, *flags], streaming=True).options.get_all_options()[
+            "max_bundle_time_mills"
+        ]
         for flags in ([], ["--exactly_once"], asked, ["--exactly_once", *asked])
     ]
     assert times == ["200", "10", "5", "5"]
@@ -81,7 +72,7 @@ def test_bundles_of_transactions_end_sooner_and_who_asks_for_another_time_gets_i
 )
 def test_timers_are_handed_over_at_once_unless_the_buffer_is_set(given, found):
     options = PipelineOptions([f"--experiments={name}" for name in given])
-    hand_over_at_once(options)
+    hand_over_timers_at_once(options)
     assert options.get_all_options()["experiments"] == found
 
 
@@ -96,8 +87,9 @@ def test_timers_are_handed_over_at_once_unless_the_buffer_is_set(given, found):
     ],
 )
 def test_options_that_lose_or_double_records_on_flink_are_refused(flag, told):
-    options = PipelineOptions(complete_arguments(["--runner=flink", flag], stream_defaults([flag])))
-    (problem,) = find_stream_problems(options)
+    runner = choose_runner(["--runner=flink", flag], streaming=True)
+    until_end = flag == "--until_end"
+    (problem,) = runner.find_stream_problems(readers="1", until_end=until_end)
     assert told in problem
 
 
@@ -107,11 +99,9 @@ def test_options_that_lose_or_double_records_on_flink_are_refused(flag, told):
 def test_a_job_of_the_group_is_in_the_way_and_one_that_is_ending_for_a_while(
     monkeypatch, state, exit_code
 ):
-    flags = ["--runner=flink", "--flink_master=h:1", "--brokers=b:1", "--topic=t", "--group=g"]
-    options = parse_options([*flags, "--model=m", "--keys=id", "--output_topic=o"])
-    settings = StreamScoringSettings.from_options(options)
+    runner = choose_runner(["--runner=flink", "--flink_master=h:1"], streaming=True)
     jobs = [("scoreline t as other x", "RUNNING"), ("scoreline t as g x", state)]
     monkeypatch.setattr(FlinkRest, "jobs", lambda self: jobs)
     with pytest.raises(BadOptions, match=f"of group g is {state}") as refused:
-        refuse_second_job(options, settings)
+        runner.refuse_second_job("t", "g")
     assert refused.value.exit_code == exit_code

@@ -503,15 +503,15 @@ def test_progress_counts_shards_where_rows_are_not_known(tmp_path, model):
 
     from scoreline.pipelines.options.batch import BatchScoringSettings
     from scoreline.pipelines.plan.batch import make_plan
+    from scoreline.pipelines.plan.signature import read_signature
     from scoreline.pipelines.report.progress import _Staged
-    from scoreline.pipelines.runners.runner import read_signature
 
     root, _ = write_dataset(tmp_path / "lake", "tfrecord", days=2)
     options = PipelineOptions(
         [f"--input={root}", f"--model={model}", "--keys=id", f"--output={tmp_path / 'scores'}"]
     )
     settings = BatchScoringSettings.from_options(options)
-    work = make_plan(settings, lambda s, digest: read_signature(s, digest, options)).work
+    work = make_plan(settings, lambda s, digest: read_signature(s, digest, in_process=True)).work
     seen = _Staged(work, settings.output)
     assert (seen.total, seen.unit, seen.count()) == (4, "shards", 0)
     shard = work.shards[1]

@@ -10,6 +10,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pytest
 from apache_beam import coders
+from apache_beam.io.flink.flink_streaming_impulse_source import FlinkStreamingImpulseSource
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pipeline import PipelineVisitor
 from apache_beam.portability.api import schema_pb2
@@ -19,8 +20,9 @@ from scoreline.lake.elements import BatchKey, Outcome, Piece, Reading, Receipt, 
 from scoreline.pipelines import score_batch, score_stream
 from scoreline.pipelines.options.batch import BatchScoringSettings
 from scoreline.pipelines.plan.batch import make_plan
+from scoreline.pipelines.plan.signature import read_signature
 from scoreline.pipelines.plan.stream import StreamPlan
-from scoreline.pipelines.runners.runner import read_signature
+from scoreline.pipelines.runners.any_runner import Timers
 from scoreline.transforms.kafka.client import Connection
 from scoreline.transforms.kafka.decode import DecodeSpec
 from scoreline.transforms.kafka.poll import _PollDoFn
@@ -132,16 +134,18 @@ def test_the_batch_graph_is_frozen(tmp_path, lake, model):
         [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={tmp_path / 's'}"]
     )
     settings = BatchScoringSettings.from_options(options)
-    plan = make_plan(settings, lambda s, digest: read_signature(s, digest, options))
+    plan = make_plan(settings, lambda s, digest: read_signature(s, digest, in_process=True))
     pipeline = beam.Pipeline(runner="FnApiRunner")
     score_batch.build(pipeline, settings, plan, plan.work, "job")
     assert describe(pipeline) == BATCH
 
 
 @pytest.mark.parametrize(
-    ("keys", "frozen"), [((), SPLITTABLE), (("a", "b"), TIMER)], ids=["splittable", "timer"]
+    ("timers", "frozen"),
+    [(None, SPLITTABLE), (Timers(FlinkStreamingImpulseSource(), ["a", "b"]), TIMER)],
+    ids=["splittable", "timer"],
 )
-def test_the_stream_graphs_are_frozen(keys, frozen):
+def test_the_stream_graphs_are_frozen(timers, frozen):
     kafka = Connection(brokers="localhost:1")  # building a graph connects to nothing
     plan = StreamPlan(
         read=ReadSpec(connection=kafka, topic="records", group="group"),
@@ -159,7 +163,7 @@ def test_the_stream_graphs_are_frozen(keys, frozen):
         ),
     )
     pipeline = beam.Pipeline(runner="FnApiRunner")
-    score_stream.build(pipeline, plan, 2, keys)
+    score_stream.build(pipeline, plan, 2, timers)
     assert describe(pipeline) == frozen
 
 

@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from scoreline.pipelines.runners.runner import make_runner, workers_share_process
+from scoreline.pipelines.runners.runner import choose_runner
 from tests.fakes import ROOT, assert_scored_whole, run_command
 
 
@@ -27,13 +27,13 @@ def test_importing_the_command_imports_neither_tensorflow_nor_keras():
 def test_launcher_of_remote_workers_reads_the_signature_in_another_process(lake, model):
     code = f"""
 import sys
-from apache_beam.options.pipeline_options import PipelineOptions
-from scoreline.pipelines.runners.runner import read_signature
 from scoreline.pipelines.options.batch import BatchScoringSettings
-options = PipelineOptions(["--input={lake}", "--model={model}", "--keys=id", "--output=o",
+from scoreline.pipelines.plan.signature import read_signature
+from scoreline.pipelines.runners.runner import choose_runner
+runner = choose_runner(["--input={lake}", "--model={model}", "--keys=id", "--output=o",
     "--runner=FlinkRunner", "--environment_type=EXTERNAL"])
-settings = BatchScoringSettings.from_options(options)
-signature = read_signature(settings, "", options)
+settings = BatchScoringSettings.from_options(runner.options)
+signature = read_signature(settings, "", in_process=runner.shares_process)
 print([spec.name for spec in signature.inputs], "tensorflow" in sys.modules)
 """
     done = subprocess.run(
@@ -44,10 +44,10 @@ print([spec.name for spec in signature.inputs], "tensorflow" in sys.modules)
 
 @pytest.mark.parametrize("flags", [[], ["--runner=DirectRunner"], ["--runner=FnApiRunner"]])
 def test_local_runners_run_in_this_process_and_fetch_nothing(flags):
-    options = PipelineOptions(flags)
-    assert isinstance(make_runner(options, 3), FnApiRunner)
-    assert workers_share_process(options)
-    direct = options.view_as(DirectOptions)
+    runner = choose_runner(flags)
+    assert isinstance(runner.make_pipeline(3).runner, FnApiRunner)
+    assert runner.shares_process
+    direct = runner.options.view_as(DirectOptions)
     assert (direct.direct_num_workers, direct.direct_running_mode) == (3, "multi_threading")
 
 

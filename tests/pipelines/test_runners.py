@@ -6,10 +6,9 @@ import sys
 import apache_beam as beam
 import pytest
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.core import RestrictionProvider
 
-from scoreline.pipelines.runners.runner import let_runner_wait, make_runner
+from scoreline.pipelines.runners.runner import choose_runner
 from scoreline.pipelines.score_batch import read_counters
 from scoreline.transforms import metrics
 from scoreline.transforms.bundle_metrics import BundleMetrics
@@ -45,8 +44,7 @@ class _OnePerBundle(beam.DoFn, RestrictionProvider):
 
 def test_a_job_of_many_bundles_can_tell_what_it_counted():
     """Beam's local runner goes through a generator for each bundle, one within the other."""
-    options = PipelineOptions([])
-    pipeline = beam.Pipeline(runner=make_runner(options, 1), options=options)
+    pipeline = choose_runner([]).make_pipeline(1)
     _ = pipeline | beam.Create([0]) | beam.ParDo(_OnePerBundle())
     result = pipeline.run()
     result.wait_until_finish()
@@ -67,6 +65,6 @@ def test_only_for_prism_a_streams_stage_gets_an_output(runner, has_output):
     """Elsewhere all of a stream is one stage. What it costs Prism is in docs/streaming.md."""
     pipeline = beam.Pipeline(runner="FnApiRunner")
     last = pipeline | "Last" >> beam.Create([])
-    let_runner_wait(last, PipelineOptions([f"--runner={runner}"]))
+    choose_runner([f"--runner={runner}"], streaming=True).end_stream(last)
     transforms = pipeline.to_runner_api().components.transforms.values()
     assert ("GroupNothing" in {transform.unique_name for transform in transforms}) == has_output

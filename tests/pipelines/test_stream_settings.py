@@ -4,10 +4,8 @@ import pytest
 
 from scoreline.pipelines import score_stream
 from scoreline.pipelines.options.problems import BadOptions, Passing
-from scoreline.pipelines.options.stream import StreamScoringSettings
 from scoreline.pipelines.plan.stream import choose_model, make_swap_spec
-from scoreline.pipelines.score_batch import find_unknown_options
-from scoreline.pipelines.score_stream import _without_start, parse_options
+from scoreline.pipelines.score_stream import _without_start, parse_arguments, read_settings
 from scoreline.pipelines.supervise import is_failure, next_pause
 from tests.fakes import run_command
 
@@ -22,8 +20,7 @@ GIVEN = [
 
 
 def settings_of(*argv):
-    options = parse_options([*GIVEN, *argv])
-    return StreamScoringSettings.from_options(options, find_unknown_options(argv, options))
+    return read_settings(parse_arguments([*GIVEN, *argv]))
 
 
 def problems_of(*argv):
@@ -152,6 +149,20 @@ def test_a_setting_that_an_option_makes_is_refused_in_the_file(tmp_path):
     (problem,) = problems_of(f"--kafka_config={config}")
     assert "line 1: group.id is set by the command's options" in problem
     assert "secret" not in problem
+
+
+def test_credentials_of_a_registry_are_checked_before_the_job(tmp_path):
+    config = tmp_path / "client.properties"
+    config.write_text("schema.registry.bearer.auth.client.secret=hidden\n")
+    argv = ["--format=avro", "--schema_registry=http://h:1", f"--kafka_config={config}"]
+    (problem,) = problems_of(*argv)
+    assert "--kafka_config: " in problem
+    assert "schema.registry.bearer.auth.credentials.source=OAUTHBEARER" in problem
+    assert "hidden" not in problem
+    config.write_text("schema.registry.basic.auth.token=hidden\n")
+    (problem,) = problems_of(*argv)
+    assert "line 1" in problem
+    assert "hidden" not in problem
 
 
 def test_several_readers_are_for_runners_that_run_them_side_by_side():

@@ -18,6 +18,7 @@ from tests.fakes import (
     write_file,
     write_lake,
 )
+from tests.json_output import read_object
 
 
 @pytest.fixture
@@ -49,13 +50,13 @@ def manage(capsys, monkeypatch):
 
 
 def states(ended):
-    return {row["partition"]: row["state"] for row in json.loads(ended.out)}
+    return {row["partition"]: row["state"] for row in json.loads(ended.out)["partitions"]}
 
 
 def test_status_tells_committed_stale_missing_and_gone(scored, own_lake, manage, tmp_path):
     whole = manage("status", scored, f"--input={own_lake}", "--json")
     assert set(states(whole).values()) == {"committed"}
-    rows = {row["partition"]: row for row in json.loads(whole.out)}
+    rows = {row["partition"]: row for row in json.loads(whole.out)["partitions"]}
     assert rows["date=2024-01-04"]["rows_dead"] == 1
     assert rows["date=2024-01-04"]["rows_scored"] == 39
     assert rows["date=2024-01-01"]["model_digest"].startswith("sha256:")
@@ -225,7 +226,64 @@ def assert_scored_whole_but_one(lake, output):
 def test_vacuum_without_a_grace_period_is_refused(scored, manage):
     ended = manage("vacuum", scored, "--keep_hours=0", "--apply")
     assert ended.code == 2
-    assert "expected at least 1, got 0: files of readers and running jobs would go" in ended.err
+    assert "expected at least 1, got 0: vacuum would remove files" in ended.err
+
+
+def test_every_command_prints_one_json_object_of_its_schema(scored, own_lake, manage):
+    status = manage("status", scored, f"--input={own_lake}", "--json")
+    assert (status.code, status.err) == (0, "")
+    assert len(read_object("table_status", status.out, 0)["partitions"]) == 4
+
+    verify = manage("verify", scored, "--json")
+    found = read_object("table_verify", verify.out, 0)
+    assert (found["partitions"], found["rows"], found["wrong"]) == (4, 129, [])
+
+    history = manage("history", scored, "--limit=2", "--json")
+    commits = read_object("table_history", history.out, 0)["commits"]
+    assert [commit["version"] for commit in commits] == [4, 3]
+    assert all(commit["run_id"] and commit["partition"] for commit in commits)
+
+    day = commits[0]["partition"]
+    rollback = manage("rollback", scored, "--version=3", f"--partitions={day}", "--json")
+    done = read_object("table_rollback", rollback.out, 0)
+    assert done["partitions"] == [day]
+    assert (done["rolled_back_to"], done["version_before"], done["table_version"]) == (3, 4, 5)
+    history = manage("history", scored, "--limit=1", "--json")
+    (newest,) = read_object("table_history", history.out, 0)["commits"]
+    assert newest["rolled_back_to"] == 3
+
+    vacuum = manage("vacuum", scored, "--json")
+    assert read_object("table_vacuum", vacuum.out, 0)["is_applied"] is False
+
+
+def test_what_verify_finds_is_in_its_json(scored, manage):
+    flip(data_file(scored, "2024-01-02"))
+    ended = manage("verify", scored, "--json")
+    found = read_object("table_verify", ended.out, 1)
+    assert found["wrong"] == ["date=2024-01-02"]
+    assert "its bytes were changed" in found["problems"][0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "told"),
+    [
+        ("table_status", ["status", "--output=none"], "expected a table of scores"),
+        ("table_status", ["status"], "required: --output"),
+        ("table_status", ["status", "--output=x", "--inptu=s3cret"], "did you mean --input?"),
+        ("table_rollback", ["rollback", "--output=x", "--version=new"], "invalid int value"),
+        ("table_history", ["history", "--output=x", "--limit=0"], "expected at least 1, got 0"),
+        ("error", ["statsu", "--output=x"], "invalid choice: 'statsu'"),
+        ("error", [], "required: COMMAND"),
+    ],
+)
+def test_a_wrong_command_line_is_a_json_object_too(capsys, kind, arguments, told):
+    code = table.main([*arguments, "--json"])
+    out, err = capsys.readouterr()
+    assert code == 2
+    (problem,) = read_object(kind, out, 2)["problems"]
+    assert told in problem
+    assert problem in err
+    assert "s3cret" not in out + err
 
 
 @pytest.mark.parametrize("command", ["status", "verify", "history"])

@@ -55,12 +55,26 @@ Answer = TypeVar("Answer")
 # Of settings for the schema registry's client, as Confluent names them.
 REGISTRY_PREFIX = "schema.registry."
 _OF_REGISTRY = (
+    "basic.auth.credentials.source",
     "basic.auth.user.info",
+    "bearer.auth.client.id",
+    "bearer.auth.client.secret",
+    "bearer.auth.credentials.source",
+    "bearer.auth.identity.pool.id",
+    "bearer.auth.issuer.endpoint.url",
+    "bearer.auth.logical.cluster",
+    "bearer.auth.scope",
     "ssl.ca.location",
     "ssl.certificate.location",
     "ssl.key.location",
 )
-_OUR_OWN = ("bootstrap.servers", "group.id", "transactional.id", "enable.auto.commit")
+_OUR_OWN = (
+    "bootstrap.servers",
+    "group.id",
+    "transactional.id",
+    "enable.auto.commit",
+    "schema.registry.url",
+)
 
 
 class NotAllowed(LookupError):

@@ -18,6 +18,7 @@ import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException
 from deltalake.exceptions import DeltaError
 
+from scoreline.lake.kill_points import reach
 from scoreline.transforms.kafka.append import AppendConflict, TableSpec
 from scoreline.transforms.kafka.client import (
     DELIVERY_MS,
@@ -223,6 +224,7 @@ class SlotProducer:
 
     def _commit_offsets(self, offsets: Mapping[int, int]) -> None:
         try:
+            reach("delivered")
             commit(self._consumer, self._spec.source_topic, offsets)
         except KafkaException as e:
             if not is_passing(e.args[0]):

@@ -1,7 +1,7 @@
-"""A schema registry, by Confluent's REST API: schemas by id, the latest of a subject, new ones.
+"""A schema registry: schemas by id, the newest schema of a subject, and new schemas.
 
-Confluent's own client would bring authlib, cachetools and httpx for three calls; `requests` is here
-anyway. Credentials stay in the clients' properties file, which every worker reads for itself.
+Confluent's client sends the requests. This module decides what an error means, and parses schemas.
+Credentials stay in the properties file, which every worker reads for itself.
 """
 
 from __future__ import annotations
@@ -9,40 +9,49 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import fastavro
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from scoreline.transforms.kafka.client import REGISTRY_PREFIX, parse_properties
 
-_TIMEOUT_SECONDS = 10.0
-# A schema that is not there may come: registries replicate. But poison asks for one in each value.
+if TYPE_CHECKING:
+    from confluent_kafka.schema_registry import Schema, SchemaRegistryError
+    from confluent_kafka.schema_registry.error import OAuthTokenError
+
+_Answer = TypeVar("_Answer")
+_Value = TypeVar("_Value", int, str)
+# The client's own defaults never time out, and wait up to 7 s between attempts.
+_CLIENT: dict[str, Any] = {
+    "timeout": 10.0,
+    "max.retries": 4,  # registering a schema again gives the same id
+    "retries.wait.ms": 500,  # doubled each time, then multiplied by a random number below 1
+    "retries.max.wait.ms": 3500,
+    "cache.latest.ttl.sec": 0,  # a newer schema may come
+}
+# A missing schema may come: registries replicate. But every poison value asks for one.
 _REFUSED_SECONDS = 60.0
 _MAX_REFUSED = 10_000
-_RETRY = Retry(
-    total=4,
-    backoff_factor=0.5,
-    status_forcelist=(429, 500, 502, 503, 504),
-    allowed_methods=None,  # registering a schema again gives the same id
-    raise_on_status=False,
-)
+_MAX_REASON = 500
+_TOO_BUSY = (408, 429)
+_UNAUTHORIZED = (401, 403)
+_NOT_ACCEPTED = (409, 422)
 
 
 class RegistryFails(OSError):
-    """The registry does not answer, or refuses to; the message says why."""
+    """The registry does not answer, or refuses the request; the message has the reason."""
 
 
 class RegistryAway(RegistryFails):
-    """The registry does not answer, or not yet."""
+    """The registry does not answer now. It may answer later."""
 
 
 class Registered(NamedTuple):
-    """A schema as the registry has it."""
+    """A schema in the registry."""
 
     schema_id: int
     schema: str
@@ -53,57 +62,60 @@ class Registry:
     """How to reach a registry.
 
     Attributes:
-      url: where it is, without credentials.
-      config: the properties file that holds them, as a worker sees it; "" for none.
+      url: the URL of the registry, without credentials.
+      config: the path, on a worker, of the properties file with the credentials; "" for none.
     """
 
     url: str
     config: str = ""
 
     def connect(self) -> RegistryClient:
-        """Return a client."""
+        """Return a client. It sends nothing yet.
+
+        Raises:
+          ValueError: the properties file is wrong.
+          RegistryFails: a certificate cannot be read.
+        """
         return RegistryClient(self)
 
 
 class RegistryClient:
-    """Asks a registry, and remembers schemas: those of an id never change."""
+    """Asks a registry, and remembers schemas: the schema of an id never changes."""
 
     def __init__(self, registry: Registry) -> None:
-        """Take where it is and read the credentials."""
+        """Read the credentials and make Confluent's client; see `Registry.connect`."""
+        # 409 modules, 0.14 CPU s: only users of a registry pay for them.
+        from confluent_kafka.schema_registry import SchemaRegistryClient
+
         self._url = registry.url.rstrip("/")
         text = Path(registry.config).read_text("utf-8") if registry.config else ""
-        given = {
-            name.removeprefix(REGISTRY_PREFIX): value
-            for name, value in parse_properties(text).items()
-            if name.startswith(REGISTRY_PREFIX)
-        }
-        self._session = requests.Session()
-        self._session.headers["Content-Type"] = "application/vnd.schemaregistry.v1+json"
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=_RETRY))
-        if "basic.auth.user.info" in given:
-            user, _, password = given["basic.auth.user.info"].partition(":")
-            self._session.auth = (user, password)
-        self._session.verify = given.get("ssl.ca.location", True)
-        if "ssl.certificate.location" in given:
-            key = given.get("ssl.key.location", given["ssl.certificate.location"])
-            self._session.cert = (given["ssl.certificate.location"], key)
+        settings = _read_settings(text)
+        try:
+            self._client = SchemaRegistryClient({**_CLIENT, **settings, "url": self._url})
+        except OSError as e:
+            raise RegistryFails(
+                f"expected certificates at {REGISTRY_PREFIX}ssl.… in {registry.config}, got: {e}"
+            ) from e
+        except (ValueError, TypeError) as e:
+            raise ValueError(f"{REGISTRY_PREFIX}…: {e}") from e
+        # Nobody closes a decoder: its connections close when it is collected.
+        weakref.finalize(self, self._client.close)
         self._schemas: dict[int, Any] = {}
         self._refused: dict[int, tuple[float, str]] = {}
 
     def schema_of(self, schema_id: int) -> Any:
-        """Return the Avro schema of an id, parsed.
+        """Return the parsed Avro schema of an id.
 
         Raises:
-          ValueError: there is none of this id, or it is not of Avro.
-          RegistryFails: the registry cannot tell.
+          ValueError: the registry has no schema of this id, or it is not an Avro schema.
+          RegistryFails: the registry does not answer.
         """
         if schema_id in self._schemas:
             return self._schemas[schema_id]
         asked, why = self._refused.get(schema_id, (0.0, ""))
         if not why or time.monotonic() - asked > _REFUSED_SECONDS:
             try:
-                self._schemas[schema_id] = self._fetch(f"/schemas/ids/{schema_id}", {})
+                self._schemas[schema_id] = self._fetch(schema_id)
                 return self._schemas[schema_id]
             except ValueError as e:
                 why = str(e)
@@ -113,69 +125,150 @@ class RegistryClient:
         raise ValueError(why)
 
     def latest(self, subject: str) -> Registered | None:
-        """Return the newest schema of a subject; None when there is no such subject.
+        """Return the newest schema of a subject, or None if there is no such subject.
 
         Raises:
-          ValueError: it is not of Avro, or refers to other schemas.
-          RegistryFails: the registry cannot tell.
+          ValueError: the schema is not an Avro schema, or refers to other schemas.
+          RegistryFails: the registry does not answer.
         """
-        answer = self._ask("GET", f"/subjects/{quote(subject, safe='')}/versions/latest")
-        if answer is None:
+        path = f"/subjects/{quote(subject, safe='')}/versions/latest"
+        found = self._ask(path, self._client.get_latest_version, subject)
+        if found is None:
             return None
-        _check_type(answer)
-        if answer.get("references"):
+        _check_type(found.schema)
+        if found.schema.references:
             raise ValueError(f"the schema of subject {subject} refers to others")
-        return Registered(int(answer["id"]), str(answer["schema"]))
+        schema_id = self._require(path, found.schema_id)
+        return Registered(schema_id, self._require(path, found.schema.schema_str))
 
     def register(self, subject: str, schema: str) -> int:
-        """Add a schema to a subject, unless it has it, and return its id.
+        """Add a schema to a subject, unless the subject has it, and return its id.
 
         Raises:
-          ValueError: the registry does not take it: for example, it is not compatible with others.
-          RegistryFails: the registry cannot tell.
+          ValueError: the registry does not accept the schema, for example as incompatible.
+          RegistryFails: the registry does not answer.
         """
+        from confluent_kafka.schema_registry import Schema
+
         path = f"/subjects/{quote(subject, safe='')}/versions"
-        answer = self._ask("POST", path, {"schema": schema, "schemaType": "AVRO"})
+        register, added = self._client.register_schema_full_response, Schema(schema, "AVRO")
+        answer = self._ask(path, register, subject, added)
         if answer is None:
             raise RegistryFails(f"{self._url}{path}: expected a schema registry there, got 404")
-        return int(answer["id"])
+        return self._require(path, answer.schema_id)
 
-    def _fetch(self, path: str, named: dict[str, Any]) -> Any:
-        """Return the schema at a path, parsed, with those that it refers to."""
-        answer = self._ask("GET", path)
-        if answer is None:
+    def _fetch(self, schema_id: int) -> Any:
+        path = f"/schemas/ids/{schema_id}"
+        return self._parse(path, self._ask(path, self._client.get_schema, schema_id), {})
+
+    def _parse(self, path: str, found: Schema | None, named: dict[str, Any]) -> Any:
+        """Return the schema from a path, parsed, with the schemas that it refers to."""
+        if found is None:
             raise ValueError(f"the schema registry has no {path.removeprefix('/')}")
-        _check_type(answer)
-        for reference in answer.get("references") or ():
-            subject, version = quote(reference["subject"], safe=""), reference["version"]
-            self._fetch(f"/subjects/{subject}/versions/{version}", named)
+        _check_type(found)
+        text = self._require(path, found.schema_str)
+        for reference in found.references or ():
+            subject, version = str(reference.subject), reference.version or 0
+            at = f"/subjects/{quote(subject, safe='')}/versions/{version}"
+            other = self._ask(at, self._client.get_version, subject, version)
+            self._parse(at, other.schema if other else None, named)
         try:
-            return fastavro.parse_schema(json.loads(answer["schema"]), named_schemas=named)
+            return fastavro.parse_schema(json.loads(text), named_schemas=named)
         except (TypeError, KeyError, fastavro.schema.SchemaParseException) as e:
             raise ValueError(f"the schema registry has an invalid schema: {e}") from e
 
-    def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any] | None:
-        """Return what the registry answers; None when it has no such thing."""
+    def _require(self, path: str, value: _Value | None) -> _Value:
+        """Return what the answer from a path must hold."""
+        if value is None:
+            raise RegistryAway(f"{self._url}{path}: expected a schema and its id, got neither")
+        return value
+
+    def _ask(self, path: str, call: Callable[..., _Answer], *args: Any) -> _Answer | None:
+        """Return the answer to a call of the client, or None if the registry has no such thing."""
+        import httpx2
+        from confluent_kafka.schema_registry import SchemaRegistryError
+        from confluent_kafka.schema_registry.error import OAuthTokenError
+
         where = f"{self._url}{path}"
         try:
-            answer = self._session.request(method, where, json=body, timeout=_TIMEOUT_SECONDS)
-            told = answer.json() if answer.content else {}
-        except (requests.RequestException, ValueError) as e:
-            raise RegistryAway(f"{where}: expected a schema registry, got: {e}") from e
-        if answer.status_code == 404:
-            return None
-        if answer.ok and isinstance(told, dict):
-            return told
-        why = told.get("message", "") if isinstance(told, dict) else ""
-        if answer.status_code in (409, 422):
-            raise ValueError(f"{where}: {why}")
-        if answer.status_code in (401, 403):
-            why += f". Credentials: {REGISTRY_PREFIX}basic.auth.user.info in --kafka_config"
-        kind = RegistryAway if answer.status_code >= 500 else RegistryFails
-        raise kind(f"{where}: expected an answer, got {answer.status_code}: {why}")
+            return call(*args)
+        except SchemaRegistryError as e:
+            if e.http_status_code == 404 and e.error_code != SchemaRegistryError.UNKNOWN:
+                return None
+            raise _to_failure(where, e) from e
+        except OAuthTokenError as e:
+            raise _to_token_failure(where, e) from e
+        except httpx2.InvalidURL as e:
+            raise RegistryFails(f"{where}: expected a URL, got: {e}") from e
+        except (httpx2.HTTPError, ValueError, TypeError, LookupError, AttributeError) as e:
+            # The client trusts answers: without JSON, or with other JSON, it raises any of these.
+            why = f"{type(e).__name__}: {e}"[:_MAX_REASON]
+            raise RegistryAway(f"{where}: expected a schema registry, got: {why}") from e
 
 
-def _check_type(answer: dict[str, Any]) -> None:
-    kind = answer.get("schemaType") or "AVRO"
+def _read_settings(text: str) -> dict[str, str]:
+    """Return the client's settings in a properties file, without their prefix.
+
+    Raises:
+      ValueError: they contradict each other; names them, never their values.
+    """
+    settings = {
+        name.removeprefix(REGISTRY_PREFIX): value
+        for name, value in parse_properties(text).items()
+        if name.startswith(REGISTRY_PREFIX)
+    }
+    source = f"{REGISTRY_PREFIX}basic.auth.credentials.source"
+    if settings.pop("basic.auth.credentials.source", "USER_INFO") != "USER_INFO":
+        raise ValueError(f"expected {source}=USER_INFO")  # a setting of Java's client
+    if any(name.startswith("bearer.auth.") for name in settings):
+        source = f"{REGISTRY_PREFIX}bearer.auth.credentials.source"
+        if settings.get("bearer.auth.credentials.source") != "OAUTHBEARER":
+            raise ValueError(f"expected {source}=OAUTHBEARER")
+        if "basic.auth.user.info" in settings:  # the client would leave the token out
+            raise ValueError(f"expected {source} or {REGISTRY_PREFIX}basic.auth.…, got both")
+    return settings
+
+
+def _to_failure(where: str, error: SchemaRegistryError) -> Exception:
+    """Return what an answer with an error's status means."""
+    status, is_known = error.http_status_code, error.error_code != error.UNKNOWN
+    why = str(error.error_message or "")[:_MAX_REASON]
+    if is_known and status in _NOT_ACCEPTED:
+        return ValueError(f"{where}: {why}")
+    is_redirect = 300 <= status < 400
+    may_pass = _may_pass(status) or not is_known  # a proxy answers without the registry's JSON
+    if status in _UNAUTHORIZED:
+        why += (
+            f". Credentials: {REGISTRY_PREFIX}basic.auth.user.info or {REGISTRY_PREFIX}"
+            "bearer.auth.… in --kafka_config"
+        )
+    elif is_redirect:
+        why = "a redirect, which is not followed. Give the URL that it leads to"
+    is_final = status in _UNAUTHORIZED or is_redirect or not may_pass
+    kind = RegistryFails if is_final else RegistryAway
+    return kind(f"{where}: expected an answer, got {status}: {why}")
+
+
+def _to_token_failure(where: str, error: OAuthTokenError) -> RegistryFails:
+    """Return what it means that the token endpoint gave no token."""
+    import httpx2
+
+    cause = error.__context__  # the client keeps it in no other place
+    if isinstance(cause, httpx2.HTTPStatusError):
+        may_pass = _may_pass(cause.response.status_code)
+    else:  # no answer, no JSON or no token; otherwise the endpoint refuses by OAuth's rules
+        may_pass = isinstance(cause, httpx2.TransportError | ValueError | LookupError)
+    return (RegistryAway if may_pass else RegistryFails)(
+        f"{where}: expected a token from {REGISTRY_PREFIX}bearer.auth.issuer.endpoint.url in "
+        f"--kafka_config, got: {error.message[:_MAX_REASON]}"
+    )
+
+
+def _may_pass(status: int) -> bool:
+    return status >= 500 or status in _TOO_BUSY
+
+
+def _check_type(schema: Schema) -> None:
+    kind = schema.schema_type or "AVRO"
     if kind != "AVRO":
         raise ValueError(f"expected a schema of Avro in the schema registry, got one of {kind}")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import datetime
 import io
+import ipaddress
 import json
+import ssl
 
 import fastavro
 import pyarrow as pa
 import pytest
-from urllib3.util import Retry
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from scoreline.transforms.kafka import registry as schema_registry
 from scoreline.transforms.kafka.client import Connection, parse_properties
 from scoreline.transforms.kafka.decode import DecodeSpec, decode_batch
 from scoreline.transforms.kafka.registry import Registry, RegistryAway, RegistryFails
-from tests.registry import run_registry
+from tests.registry import CLUSTER, POOL, run_issuer, run_registry, serve
 
 
 def record(*fields, name="Row"):
@@ -40,12 +46,12 @@ def to_value(schema_id, schema, row):
     return stream.getvalue()
 
 
-def decode(registry, values, schema=NEW):
+def decode(registry, values, schema=NEW, config=""):
     spec = DecodeSpec(
         format="avro",
         schema=COLUMNS,
         avro_schema=json.dumps(schema),
-        registry=Registry(url=registry.url),
+        registry=Registry(url=registry.url, config=config),
     )
     raw = pa.RecordBatch.from_pydict({"_value": values})
     return decode_batch(raw, spec.make(), COLUMNS)
@@ -115,9 +121,8 @@ def test_schemas_that_refer_to_others_are_put_together(registry):
 
 def test_a_registry_that_is_away_is_no_dead_letter(registry, monkeypatch):
     value = to_value(registry.add("t-value", NEW), NEW, {"id": 1, "a": 0.0, "b": 0})
-    monkeypatch.setattr(
-        schema_registry, "_RETRY", Retry(2, status_forcelist=[503], raise_on_status=False)
-    )
+    monkeypatch.setitem(schema_registry._CLIENT, "max.retries", 2)
+    monkeypatch.setitem(schema_registry._CLIENT, "retries.wait.ms", 0)
     registry.fails = 503
     with pytest.raises(RegistryAway, match="got 503: the backend is away"):
         decode(registry, [value])
@@ -129,9 +134,10 @@ def test_latest_and_registered_schemas(registry):
     assert client.latest("scores/1-value") is None
     schema_id = client.register("scores/1-value", json.dumps(OLD))
     assert client.register("scores/1-value", json.dumps(OLD)) == schema_id
+    assert client.latest("scores/1-value").schema_id == schema_id
     newer = client.register("scores/1-value", json.dumps(NEW))
     found = client.latest("scores/1-value")
-    assert (found.schema_id, json.loads(found.schema)) == (newer, NEW)
+    assert (found.schema_id, json.loads(found.schema)) == (newer, NEW), "it is not remembered"
     incompatible = record(ID, {"name": "z", "type": "long"})
     with pytest.raises(ValueError, match="Schema being registered is incompatible"):
         client.register("scores/1-value", json.dumps(incompatible))
@@ -151,11 +157,228 @@ def test_credentials_come_from_the_file_and_go_to_the_registry_only(tmp_path):
     assert settings["client.id"] == "c"
     assert not any("registry" in name for name in settings)
     with pytest.raises(ValueError, match=r"line 1: of schema\.registry") as e:
-        parse_properties("schema.registry.basic.auth.user=me:secret")
-    assert "secret" not in str(e.value)
+        parse_properties("schema.registry.basic.auth.user=me:hidden")
+    assert "hidden" not in str(e.value)
 
 
-def test_what_is_no_registry_is_told(monkeypatch):
-    monkeypatch.setattr(schema_registry, "_RETRY", Retry(0))
+OAUTH = {
+    "credentials.source": "OAUTHBEARER",
+    "issuer.endpoint.url": "",
+    "client.id": "scorer",
+    "client.secret": "hidden",
+    "scope": "schemas",
+    "logical.cluster": CLUSTER,
+    "identity.pool.id": POOL,
+}
+
+
+def write_oauth(path, issuer_url, **other):
+    given = {**OAUTH, "issuer.endpoint.url": issuer_url} | {
+        name.replace("_", "."): value for name, value in other.items()
+    }
+    lines = [f"schema.registry.bearer.auth.{name}={value}" for name, value in given.items()]
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+@pytest.fixture
+def issuer():
+    with run_issuer("scorer:hidden", "schemas") as issuer:
+        yield issuer
+
+
+@pytest.fixture
+def one_attempt(monkeypatch):
+    monkeypatch.setitem(schema_registry._CLIENT, "max.retries", 0)
+
+
+def test_a_token_of_the_issuer_opens_the_registry_and_is_renewed_when_it_is_old(issuer, tmp_path):
+    config = write_oauth(tmp_path / "client.properties", issuer.url)
+    with run_registry(issuer=issuer) as registry:
+        schema_id = registry.add("t-value", NEW)
+        client = Registry(url=registry.url, config=config).connect()
+        assert not issuer.asked
+        assert client.latest("t-value").schema_id == schema_id
+        assert client.register("t-value", json.dumps(OLD)) != schema_id
+        assert client.schema_of(schema_id)["name"] == "Row"
+        assert issuer.asked == [{"grant_type": "client_credentials", "scope": "schemas"}]
+
+        issuer.lifetime_s = -10
+        client = Registry(url=registry.url, config=config).connect()
+        for _ in range(3):
+            assert client.latest("t-value")
+        assert len(issuer.asked) == 1 + 3, "a token that is old is not sent"
+
+        with pytest.raises(RegistryFails, match=r"401.*schema\.registry\.bearer\.auth") as e:
+            Registry(url=registry.url).connect().latest("t-value")
+        assert type(e.value) is RegistryFails
+
+
+def test_an_issuer_that_refuses_is_final_and_one_that_is_away_may_come_back(
+    issuer, tmp_path, one_attempt
+):
+    def why(kind, url=issuer.url, **other):
+        config = write_oauth(tmp_path / "client.properties", url, **other)
+        value = to_value(7, NEW, {"id": 1, "a": 0.0, "b": 0})
+        with pytest.raises(RegistryFails, match="expected a token") as e:
+            decode(registry, [value], config=config)
+        assert type(e.value) is kind
+        assert "hidden" not in str(e.value)
+        return str(e.value)
+
+    with run_registry(issuer=issuer) as registry:
+        assert "invalid_client" in why(RegistryFails, client_secret="wrong")
+        assert "invalid_scope" in why(RegistryFails, scope="other")
+        why(RegistryAway, "http://127.0.0.1:1")
+        issuer.fails = 503
+        assert "503" in why(RegistryAway)
+        issuer.fails = 429
+        why(RegistryAway)
+        issuer.fails = 200  # without a token
+        why(RegistryAway)
+        assert not registry.asked
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["bearer.auth.client.id=i"], "bearer.auth.credentials.source=OAUTHBEARER"),
+        (["bearer.auth.credentials.source=CUSTOM"], "expected .*source=OAUTHBEARER"),
+        (
+            ["bearer.auth.credentials.source=OAUTHBEARER", "bearer.auth.logical.cluster=c"],
+            "bearer.auth.client.secret",
+        ),
+        (
+            ["bearer.auth.credentials.source=OAUTHBEARER", "basic.auth.user.info=me:hidden"],
+            "got both",
+        ),
+        (["basic.auth.user.info=hidden"], "{username}:{password}"),
+        (["basic.auth.credentials.source=SASL_INHERIT"], "source=USER_INFO"),
+        (["url=http://me:hidden@h"], "set by the command's options"),
+        (["ssl.ca.location=/none/ca.pem"], r"ssl\.….*No such file"),
+    ],
+)
+def test_settings_that_contradict_are_told_before_a_request(tmp_path, lines, told):
+    config = tmp_path / "client.properties"
+    config.write_text("\n".join(f"schema.registry.{line}" for line in lines))
+    with pytest.raises((ValueError, RegistryFails), match=told) as e:
+        Registry(url="http://127.0.0.1:1", config=str(config)).connect()
+    assert "hidden" not in str(e.value)
+
+
+def test_what_is_no_registry_is_told(one_attempt):
     with pytest.raises(RegistryAway, match="expected a schema registry"):
         Registry(url="http://127.0.0.1:1").connect().latest("s")
+
+
+class Answers:
+    """Answers each request alike."""
+
+    def __init__(self, status, content):
+        self.given, self.asked, self.url = (status, content), [], ""
+
+    def answer(self, request):
+        self.asked.append(request.path)
+        return self.given
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "kind"),
+    [
+        (404, b"<html>not found</html>", RegistryAway),
+        (200, b"<html>sign in</html>", RegistryAway),
+        (200, b"", RegistryAway),
+        (200, b"[]", RegistryAway),
+        (200, b"{}", RegistryAway),
+        (200, b"3", RegistryAway),
+        (429, b"{}", RegistryAway),
+        (409, b"<html>conflict</html>", RegistryAway),
+        (302, b"", RegistryFails),
+        (403, b"<html>forbidden</html>", RegistryFails),
+        (400, b"{}", RegistryFails),
+    ],
+)
+def test_an_answer_that_no_registry_gives_is_neither_a_dead_letter_nor_no_subject(
+    status, content, kind, tmp_path, one_attempt
+):
+    config = tmp_path / "client.properties"
+    config.write_text("schema.registry.basic.auth.user.info=me:hidden\n")
+    service = Answers(status, content)
+    with serve(service):
+        client = Registry(url=service.url, config=str(config)).connect()
+        value = to_value(7, NEW, {"id": 1, "a": 0.0, "b": 0})
+        for ask in (
+            lambda: decode(service, [value], config=str(config)),
+            lambda: client.latest("s"),
+            lambda: client.register("s", json.dumps(NEW)),
+        ):
+            with pytest.raises(RegistryFails) as e:
+                ask()
+            assert type(e.value) is kind
+            assert service.url in str(e.value)
+            assert "hidden" not in str(e.value)
+        assert "/" not in service.asked, "no redirect is followed"
+
+
+def make_certificates(folder):
+    """Write a CA, a server's certificate and a client's, and return a server's context."""
+    now = datetime.datetime.now(datetime.UTC)
+
+    def make(name, issuer=None):
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        signer, signer_name = issuer or (key, subject)
+        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(signer_name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(issuer is None, None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            .sign(signer, hashes.SHA256())
+        )
+        pem = serialization.Encoding.PEM
+        (folder / f"{name}.pem").write_bytes(certificate.public_bytes(pem))
+        (folder / f"{name}.key").write_bytes(
+            key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        )
+        return key, subject
+
+    ca = make("ca")
+    make("server", ca)
+    make("client", ca)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=folder / "ca.pem")
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def test_certificates_of_the_file_are_checked_and_shown(tmp_path, one_attempt):
+    tls = make_certificates(tmp_path)
+    config = tmp_path / "client.properties"
+    ca, certificate, key = (
+        f"schema.registry.ssl.{name}={tmp_path / file}\n"
+        for name, file in (
+            ("ca.location", "ca.pem"),
+            ("certificate.location", "client.pem"),
+            ("key.location", "client.key"),
+        )
+    )
+    with run_registry(tls=tls) as registry:
+        registry.add("t-value", NEW)
+
+        def ask(*lines):
+            config.write_text("".join(lines))
+            return Registry(url=registry.url, config=str(config)).connect().latest("t-value")
+
+        assert ask(ca, certificate, key)
+        with pytest.raises(RegistryAway, match="CERTIFICATE_VERIFY_FAILED"):
+            ask(certificate, key)
+        with pytest.raises(RegistryAway, match="expected a schema registry"):
+            ask(ca)
+        with pytest.raises(RegistryFails, match=r"expected certificates at schema\.registry\.ssl"):
+            ask(ca, certificate)

@@ -1,0 +1,55 @@
+"""A parser of flags whose errors are problems like all others: it prints and ends nothing."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from scoreline.pipelines.options.problems import BadOptions
+
+
+class OptionParser(argparse.ArgumentParser):
+    """Parses flags that are written out whole, and raises BadOptions for a wrong command line."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Take the settings of `argparse.ArgumentParser`."""
+        super().__init__(allow_abbrev=False, **settings)
+
+    def parse_all(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Return the values of flags, all of which must be known.
+
+        Raises:
+          BadOptions: the command line is wrong.
+        """
+        given, rest = self.parse_known_args(list(argv))
+        if rest:
+            raise BadOptions(self.refuse(rest, given))
+        return given
+
+    def refuse(self, rest: Sequence[str], given: argparse.Namespace) -> list[str]:
+        """Return a sentence for each argument that is not known, without its value: a secret?"""
+        flags = [flag.partition("=")[0] for flag in rest if flag.startswith("-")]
+        if not flags:
+            return [f"{self.prog}: expected options, got {len(rest)} more words"]
+        parser: OptionParser = getattr(given, "parser", self)
+        return [f"unknown option {flag}{parser._nearest(flag)}" for flag in flags]
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of ending the process."""
+        raise BadOptions([f"{message}. `{self.prog} --help` lists the options"])
+
+    def _nearest(self, flag: str) -> str:
+        near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+        return f"; did you mean {near[0]}?" if near else ""
+
+
+def add_json(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Declare `--json`, which every command has."""
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON object on stdout, as docs/schemas describes it, and all else on "
+        "stderr",
+    )

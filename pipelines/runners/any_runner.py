@@ -1,0 +1,154 @@
+"""What holds for any runner of Beam; the files of single runners say what they do differently."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NamedTuple
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import (
+    PipelineOptions,
+    PortableOptions,
+    SetupOptions,
+    StandardOptions,
+    _BeamArgumentParser,
+)
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
+
+from scoreline.pipelines.runners.workarounds import keep_values_out_of_the_log
+from scoreline.transforms.worker import sampling
+
+
+class Placement(NamedTuple):
+    """How a job is spread over a cluster.
+
+    Attributes:
+      slots: how many tasks run at once.
+      concurrent_calls: how many slots share a worker process, and so a model.
+      worker_processes: of each machine.
+    """
+
+    slots: int
+    concurrent_calls: int
+    worker_processes: int
+
+
+class Timers(NamedTuple):
+    """What drives the readers of a stream where a splittable step cannot.
+
+    Attributes:
+      tick: gives an element now and then, without end; the first begins the reading.
+      keys: one for each reader, by which the runner places it.
+    """
+
+    tick: beam.PTransform
+    keys: Sequence[str]
+
+
+class AnyRunner:
+    """A runner that Beam knows by its name, or by the path of its class."""
+
+    def __init__(self, name: str, argv: Sequence[str], *, streaming: bool) -> None:
+        """Parse the flags that Beam knows.
+
+        Args:
+          name: as it was given; "" when none was.
+          argv: the whole command line.
+          streaming: whether the job is a stream.
+        """
+        keep_values_out_of_the_log()
+        self._name = name
+        self._flags = list(argv)
+        self.options = PipelineOptions(self._flags)
+        if streaming:
+            self.options.view_as(StandardOptions).streaming = True
+            setup = self.options.view_as(SetupOptions)
+            setup.beam_plugins = [*(setup.beam_plugins or []), sampling.__name__]
+
+    @property
+    def shares_process(self) -> bool:
+        """Whether the workers are threads of this process."""
+        return self.options.view_as(PortableOptions).environment_type == "LOOPBACK"
+
+    def find_problems(self) -> list[str]:
+        """Check that Beam has the runner. Its flags may be those of a job server: all are taken."""
+        try:
+            create_runner(self._name)
+        except (ImportError, AttributeError, ValueError) as e:
+            return [
+                f"--runner: expected FnApiRunner, PrismRunner, flink, another runner of Beam or "
+                f"the path of its class, got '{self._name}': {e}"
+            ]
+        return []
+
+    def find_stream_problems(self, *, readers: str, until_end: bool) -> list[str]:
+        """Return nothing: what a runner of which nothing is known cannot do is not known."""
+        return []
+
+    def refuse_second_job(self, topic: str, group: str) -> None:
+        """Do nothing: the jobs of the runner are not known."""
+
+    def place(self, problems: list[str], max_tasks: int | None = None) -> Placement | None:
+        """Return None: `--workers` decides."""
+        return None
+
+    def locate(self, path: str) -> str:
+        """Return the path as it is."""
+        return path
+
+    def make_timers(self, readers: int) -> Timers | None:
+        """Return None: readers are a splittable step."""
+        return None
+
+    def make_pipeline(self, workers: int) -> beam.Pipeline:
+        """Return an empty pipeline."""
+        return beam.Pipeline(runner=self.make_beam_runner(workers), options=self.options)
+
+    def make_beam_runner(self, workers: int) -> PipelineRunner:
+        """Return Beam's own runner, with its options set for so many workers."""
+        return create_runner(self._name)
+
+    def end_stream(self, last: beam.PCollection[None]) -> None:
+        """Add nothing."""
+
+    @contextmanager
+    def stopping_in_order(self, stop: threading.Event) -> Iterator[None]:
+        """Let the first SIGTERM or SIGINT set the event if the workers are in this process."""
+        if not self.shares_process:
+            yield
+            return
+
+        def end(number: int, frame: FrameType | None) -> None:
+            if stop.is_set():
+                raise KeyboardInterrupt
+            stop.set()
+
+        before = {name: signal.signal(name, end) for name in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for name, handler in before.items():
+                signal.signal(name, handler)
+
+    def run(
+        self, pipeline: beam.Pipeline, name: str, say: Callable[[str], None], *, endless: bool
+    ) -> PipelineResult:
+        """Run a pipeline to its end."""
+        result = pipeline.run()
+        result.wait_until_finish()
+        return result
+
+
+def find_unknown_flags(flags: Sequence[str]) -> list[str]:
+    """Return a sentence for each flag that neither Beam nor a command declares as an option."""
+    parser = _BeamArgumentParser(allow_abbrev=False, add_help=False, conflict_handler="resolve")
+    for family in PipelineOptions.__subclasses__():
+        if "_add_argparse_args" in vars(family):
+            family._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(list(flags))
+    # Not its value, which may be a secret.
+    return [f"unknown option {flag.partition('=')[0]}" for flag in unknown if flag.startswith("-")]

@@ -1,0 +1,159 @@
+"""The options of a job on Flink: our own, those of Beam's Java runner, and their defaults.
+
+`--runner=flink --flink_master=HOST:PORT` is enough if the SDK worker pool listens at
+localhost:50000 beside each TaskManager: the job is submitted as one jar over Flink's REST
+interface, so that no job server has to be kept alive. docs/flink.md has the whole story.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+
+from scoreline.pipelines.options.runner import add_flink_flags
+from scoreline.pipelines.runners.cache import cache_folder
+from scoreline.pipelines.runners.versions import BEAM_JAVA_VERSION, FLINK_MINOR
+
+# Where Beam's own containers listen, beside the TaskManager that uses them.
+_POOL = "localhost:50000"
+# A lost TaskManager is survived, and a failure that stays ends the job. Where there are
+# checkpoints, Beam would keep sources that have ended alive for ever, and the job with them.
+BATCH_DEFAULTS = {
+    "--number_of_execution_retries": "3",
+    "--execution_retry_delay": "2000",
+    "--shutdown_sources_after_idle_ms": "0",
+}
+# Restarts are the cluster's: by default without an end, 1 s to 60 s after a failure.
+_STREAM_DEFAULTS = {
+    "--checkpointing_interval": "10000",
+    "--externalized_checkpoints_enabled": "true",
+    "--retain_externalized_checkpoints_on_cancellation": "true",
+    "--finish_bundle_before_checkpointing": "true",
+}
+# No bundle ends before it is so old, and steps look twice in that time, idle or not: 20 ms were 1 %
+# of a core. Readers' own bundles last half a second; one of a transaction waits for its end.
+_BUNDLE_MS, _TRANSACTION_MS = 200, 10
+# Options of Beam's Java runner that its Python SDK does not know; they are passed on as they are.
+# A list, so that a misspelt one is refused: docs/decisions/0018-flags-of-beams-java-runner.md.
+JAVA_OPTIONS = (
+    "allow_non_restored_state",
+    "auto_watermark_interval",
+    "checkpoint_timeout_millis",
+    "checkpointing_interval",
+    "checkpointing_mode",
+    "disable_metrics",
+    "enable_stable_input_drain",
+    "execution_mode_for_batch",
+    "execution_retry_delay",
+    "externalized_checkpoints_enabled",
+    "fail_on_checkpointing_errors",
+    "faster_copy",
+    "finish_bundle_before_checkpointing",
+    "flink_conf_dir",
+    "force_slot_sharing_group",
+    "force_unaligned_checkpoint_enabled",
+    "latency_tracking_interval",
+    "max_bundle_size",
+    "max_bundle_time_mills",
+    "min_pause_between_checkpoints",
+    "num_concurrent_checkpoints",
+    "number_of_execution_retries",
+    "object_reuse",
+    "operator_chaining",
+    "report_checkpoint_duration",
+    "retain_externalized_checkpoints_on_cancellation",
+    "savepoint_path",
+    "shutdown_sources_after_idle_ms",
+    "state_backend",
+    "state_backend_factory",
+    "state_backend_storage_path",
+    "unaligned_checkpoint_enabled",
+)
+
+
+class FlinkOptions(PipelineOptions):
+    """The flags of our own that only Flink needs, and those of Beam's Java runner."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        add_flink_flags(parser)
+        for option in JAVA_OPTIONS:
+            parser.add_argument(f"--{option}", nargs="?", const=True)
+
+
+def is_yes(value: object) -> bool:
+    """Return what an option of Beam's Java runner says: text, or True when it was given alone."""
+    return str(value).lower() not in ("false", "0", "none", "")
+
+
+def job_server_jar() -> Path:
+    """Return where `make flink-jar` puts Beam's Flink runner."""
+    return cache_folder() / f"flink-runner-{FLINK_MINOR}-{BEAM_JAVA_VERSION}.jar"
+
+
+def complete_arguments(
+    argv: Sequence[str], job_defaults: Mapping[str, str] = BATCH_DEFAULTS
+) -> list[str]:
+    """Return a command line with Flink's defaults before what was given, which so wins.
+
+    Args:
+      argv: what was given; its `--runner` means Flink.
+      job_defaults: flags and values of this kind of job.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--runner")
+    rest = parser.parse_known_args(list(argv))[1]
+    given = {argument.partition("=")[0] for argument in rest if argument.startswith("--")}
+    defaults = {
+        "--runner": "FlinkRunner",
+        "--flink_version": FLINK_MINOR,
+        **job_defaults,
+    }
+    if "--environment_type" not in given:
+        defaults["--environment_type"] = "EXTERNAL"
+        defaults["--environment_config"] = _POOL
+    # A job of Flink's streaming interface, though its input ends: docs/decisions/0009.
+    switches = [] if "--execution_mode_for_batch" in given else ["--streaming"]
+    if "--checkpointing_interval" in given:
+        # Else bundles end with the job, and a batch job would give nothing until then.
+        defaults.setdefault("--finish_bundle_before_checkpointing", "true")
+    if "--job_endpoint" not in given:
+        switches.append("--flink_submit_uber_jar")
+        if job_server_jar().exists():
+            defaults["--flink_job_server_jar"] = str(job_server_jar())
+    added = [f"{flag}={value}" for flag, value in defaults.items() if flag not in given]
+    return [*added, *switches, *rest]
+
+
+def stream_defaults(argv: Sequence[str]) -> dict[str, str]:
+    """Return flags and values that a stream on Flink has unless they are given."""
+    bundle_ms = _TRANSACTION_MS if "--exactly_once" in argv else _BUNDLE_MS
+    return {**_STREAM_DEFAULTS, "--max_bundle_time_mills": str(bundle_ms)}
+
+
+def find_stream_problems(options: PipelineOptions, *, until_end: bool) -> Iterator[str]:
+    """Yield a sentence for each option that a stream on Flink cannot be run with."""
+    flink = options.view_as(FlinkOptions)
+    if not is_yes(flink.finish_bundle_before_checkpointing):
+        yield (
+            "--finish_bundle_before_checkpointing: expected true: a checkpoint within a bundle "
+            "would tell of records that are not sent yet"
+        )
+    if str(flink.checkpointing_interval).startswith("-"):
+        yield (
+            "--checkpointing_interval: expected milliseconds, got "
+            f"{flink.checkpointing_interval}. Without checkpoints Flink never restarts a stream"
+        )
+    if str(options.view_as(PortableOptions).environment_cache_millis) != "0":
+        yield (
+            "--environment_cache_millis: expected 0: a worker that outlives a restart may hold "
+            "positions that Flink went back behind"
+        )
+    if until_end:
+        yield (
+            "--until_end: a stream on Flink has no end; leave it out, or run the backfill with "
+            "the local runner or Prism"
+        )

@@ -1,0 +1,104 @@
+"""How large a Flink cluster is, and how a job is spread over it."""
+
+from __future__ import annotations
+
+import os
+
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    PipelineOptions,
+    PortableOptions,
+)
+
+from scoreline.pipelines.options.problems import Passing
+from scoreline.pipelines.runners.any_runner import Placement
+from scoreline.pipelines.runners.flink_options import FlinkOptions, job_server_jar
+from scoreline.pipelines.runners.flink_rest import FlinkRest, Slots
+from scoreline.pipelines.runners.versions import FLINK_MINOR
+from scoreline.pipelines.runners.workarounds import leave_packages_out_of_the_log
+
+# The most that a keyed step can ever be scaled to; Flink's own limit is 32,768.
+_MIN_MAX_PARALLELISM = 128
+_GROWTH = 8
+
+
+def place(
+    options: PipelineOptions, problems: list[str], most_tasks: int | None = None
+) -> Placement:
+    """Ask the cluster how large it is, and fill in the options that follow from it.
+
+    Args:
+      options: of the whole command line; parallelism, its limit and the worker processes are set.
+      problems: gets a sentence for each thing that is wrong.
+      most_tasks: how many tasks the job has work for at most; None when there is no limit.
+    """
+    flink = options.view_as(FlinkRunnerOptions)
+    portable = options.view_as(PortableOptions)
+    given = options.view_as(FlinkOptions)
+    _check_jar(flink, portable, problems)
+    if not given.submit_timeout_s.isdigit() or int(given.submit_timeout_s) < 1:
+        problems.append(
+            "--submit_timeout_s: expected a whole number of at least 1, got "
+            f"'{given.submit_timeout_s}'"
+        )
+    leave_packages_out_of_the_log(options)
+    slots = _ask(flink.flink_master, problems)
+    if slots is None:
+        return Placement(1, 1, 1)
+    useful = min(slots.total, most_tasks or slots.total)
+    parallelism = flink.parallelism if flink.parallelism > 0 else useful
+    flink.parallelism = parallelism
+    if flink.max_parallelism < 1:
+        flink.max_parallelism = max(_MIN_MAX_PARALLELISM, _GROWTH * parallelism)
+    placement = spread(slots, parallelism, given.model_sharing)
+    if given.model_sharing == "process":
+        portable.sdk_worker_parallelism = placement.worker_processes
+    return placement
+
+
+def spread(slots: Slots, parallelism: int, sharing: str) -> Placement:
+    """Return how the tasks of a job share worker processes, and so models and threads."""
+    each = min(-(-slots.total // slots.task_managers), parallelism)
+    at_once = min(slots.total, parallelism)
+    return Placement(at_once, 1, each) if sharing == "process" else Placement(at_once, each, 1)
+
+
+def _check_jar(flink: FlinkRunnerOptions, portable: PortableOptions, problems: list[str]) -> None:
+    jar = flink.flink_job_server_jar
+    if portable.job_endpoint or (jar and ("://" in jar or os.path.isfile(jar))):
+        return
+    got = jar or f"nothing, and there is none at {job_server_jar()}"
+    problems.append(
+        f"--flink_job_server_jar: expected Beam's Flink runner as a jar, got {got}. "
+        "`make flink-jar` builds it, or give "
+        f"the official beam-runners-flink-{FLINK_MINOR}-job-server jar"
+    )
+
+
+def _ask(master: str, problems: list[str]) -> Slots | None:
+    if master.strip().startswith("["):
+        problems.append(
+            "--flink_master is required with --runner=flink: HOST:PORT of the JobManager's REST "
+            "interface. `make flink-up` starts a cluster here"
+        )
+        return None
+    rest = FlinkRest(master)
+    try:
+        version, slots = rest.version(), rest.slots()
+    except (OSError, LookupError, ValueError, KeyError) as e:
+        problems.append(Passing(f"--flink_master: no JobManager answers at {rest.url}: {e}"))
+        return None
+    if not version.startswith(f"{FLINK_MINOR}."):
+        problems.append(
+            f"--flink_master: expected Flink {FLINK_MINOR}, got {version} at {rest.url}. "
+            "Beam's runner is built for one minor version"
+        )
+    if not slots.total:
+        problems.append(
+            Passing(
+                f"--flink_master: {rest.url} has {slots.task_managers} TaskManagers and no slots. "
+                "Start a TaskManager, and see that it finds the JobManager"
+            )
+        )
+        return None
+    return slots

@@ -1,0 +1,38 @@
+"""Beam's Prism: a binary that runs the job, with its workers in this process."""
+
+from __future__ import annotations
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PortableOptions
+from apache_beam.runners.runner import PipelineRunner, create_runner
+
+from scoreline.pipelines.runners.any_runner import AnyRunner, find_unknown_flags
+from scoreline.pipelines.runners.workarounds import let_prism_wait
+
+
+class Prism(AnyRunner):
+    """Runs a job on Prism."""
+
+    @property
+    def shares_process(self) -> bool:
+        """Whether the workers are threads of this process, as Prism's own default is."""
+        environment = self.options.view_as(PortableOptions).environment_type
+        return (environment or "LOOPBACK") == "LOOPBACK"
+
+    def find_problems(self) -> list[str]:
+        """Check the flags, and that the binary is named."""
+        problems = find_unknown_flags(self._flags)
+        if not self.options.get_all_options().get("prism_location"):
+            problems.append(
+                "--runner=PrismRunner: expected --prism_location=PATH of the Prism binary; without "
+                "it Beam fetches one from the web. `make prism` builds it"
+            )
+        return problems
+
+    def make_beam_runner(self, workers: int) -> PipelineRunner:
+        """Return Beam's PrismRunner."""
+        return create_runner("PrismRunner")
+
+    def end_stream(self, last: beam.PCollection[None]) -> None:
+        """Give the last step, which gives nothing, one behind it: that saves a core."""
+        let_prism_wait(last)
