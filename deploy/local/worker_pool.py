@@ -8,6 +8,9 @@ machine and so one pool (docs/decisions/0008-one-worker-pool-on-one-machine.md):
 TaskManagers have the same name, so that one TaskManager stops the other's; it listens on every
 interface; and it runs whatever `python` is first on PATH, which makes a job hang for ever if Beam
 is not there.
+
+Issue: not reported.
+Seen in: Python SDK 2.77.
 """
 
 from __future__ import annotations
