@@ -36,7 +36,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .PHONY: help install constraints run-local check format test test-quick prism soak soak-stream \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
         run-stream kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
-        bench-scaling bench-flink bench-stream clean
+        bench-scaling bench-flink bench-stream docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -64,8 +64,9 @@ flink-up: install flink-libs ## Start a Flink cluster here: TASKMANAGERS=1 SLOTS
 	  $(if $(SLOTS),--slots $(SLOTS)) \
 	  $(if $(PROMETHEUS_PORTS),--prometheus_ports $(PROMETHEUS_PORTS))
 
-flink-scale: install ## Add or remove TaskManagers: TASKMANAGERS=3
-	@$(FLINK) scale --task_managers $(or $(TASKMANAGERS),$(error say how many: TASKMANAGERS=3))
+flink-scale: install ## Add or remove TaskManagers: TASKMANAGERS=3, of SLOTS=2 each
+	@$(FLINK) scale --task_managers $(or $(TASKMANAGERS),$(error say how many: TASKMANAGERS=3)) \
+	  $(if $(SLOTS),--slots $(SLOTS))
 
 flink-status: install ## Show what of the Flink cluster runs, and where
 	@$(FLINK) status
@@ -164,6 +165,18 @@ bench-scaling: install ## Measure what 100,000 files and 10,000 partitions cost,
 
 bench-stream: kafka-up prism flink-libs flink-jar ## Measure latency and rows/s of streams at fixed rates, beside a bare loop (about three hours)
 	$(BIN)/python -m benchmarks.stream --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
+
+docs: build/docs-venv/.installed ## Build the pages as a site into build/site; a dead link fails
+	@mkdir -p build/pages
+	@ln -sfn $(addprefix ../../,README.md CHANGELOG.md CONTRIBUTING.md docs deploy) build/pages
+	@NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/mkdocs build --strict --clean
+	@! grep -rlE 'src="https?:|<link [^>]*href="https?:' build/site --include='*.html'  # fetches nothing
+	@echo "build/site/index.html"
+
+build/docs-venv/.installed: docs/requirements.txt
+	$(PYTHON) -m venv --clear build/docs-venv
+	build/docs-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r docs/requirements.txt
+	@touch $@
 
 clean: ## Remove build/ (data, models, scores), and stop the Flink cluster
 	@if [ -d build/flink/run ]; then $(FLINK) down; fi
