@@ -20,9 +20,8 @@ FLINK_JOB_SERVER_JAR ?= $(FLINK_JAR)
 # Of the cluster on this machine; empty keeps what runs, or takes 1 with 2 slots.
 TASKMANAGERS ?=
 SLOTS       ?=
-# Files of tests that run side by side: more is quicker, but tests that wait for real processes may
-# then wait longer than they allow.
-TEST_PROCESSES ?= 1
+# Test processes. Tests of engines all run in one of them, so that each engine is started once.
+TEST_PROCESSES ?= 2
 # A port or a range for Flink's Prometheus reporter, which listens on every interface; empty: none.
 PROMETHEUS_PORTS ?=
 
@@ -30,10 +29,12 @@ VENV        := .venv
 BIN         := $(VENV)/bin
 INSTALLED   := $(VENV)/.installed
 FLINK       := $(BIN)/python -m deploy.local.flink_cluster
+PYTEST      := $(BIN)/python -m pytest \
+  $(if $(filter-out 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints run-local check format test test-quick prism soak soak-stream \
+.PHONY: help install constraints run-local check format test test-fast prism soak soak-stream \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
         run-stream kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
         bench-scaling bench-flink bench-stream docs clean
@@ -90,11 +91,10 @@ format: install ## Format and fix what ruff can fix
 	$(BIN)/ruff format .
 
 test: install prism flink ## Run every test (Prism needs Go, Flink needs Java and Maven)
-	$(BIN)/python -m pytest \
-	  $(if $(filter-out 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist loadfile) $(ARGS)
+	$(PYTEST) $(ARGS)
 
-test-quick: install ## Run the tests that start no process of their own
-	$(BIN)/python -m pytest tests/models tests/transforms $(ARGS)
+test-fast: install ## Run all tests but those of engines and those that kill whole commands
+	$(PYTEST) -m "not (flink or kafka or prism or slow)" $(ARGS)
 
 prism: $(if $(shell command -v go 2>/dev/null),$(PRISM),no-go) ## Build Beam's Prism runner (needs Go)
 
@@ -103,7 +103,7 @@ $(PRISM):
 
 .PHONY: no-go
 no-go:
-	@echo "Go is not installed: the tests on Prism will be skipped." >&2
+	@echo "Go is not installed: the tests on Prism are skipped, or fail if CI is set." >&2
 
 flink: $(if $(and $(shell command -v java),$(shell command -v mvn)),flink-libs flink-jar,no-flink)
 
@@ -124,7 +124,7 @@ $(FLINK_JAR): | $(INSTALLED)
 
 .PHONY: no-flink
 no-flink:
-	@echo "Java or Maven is not installed: the tests on Flink will be skipped." >&2
+	@echo "Java or Maven is not installed: the tests on Flink are skipped, or fail if CI is set." >&2
 
 soak: install ## Kill a real job 500 times at every named step in turn, and check the table after each (half an hour)
 	SCORELINE_KILLS=500 $(BIN)/python -m pytest tests/faults/test_kills.py -n auto -rP $(ARGS)

@@ -43,6 +43,7 @@ def test_fills_and_partitions_are_on_the_command_line():
     assert "--fill=plane_year=0" in arguments
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_main_job(tmp_path):
     """Run the command of `make run-local` in an empty folder, twice, and query the table."""

@@ -21,6 +21,8 @@ from tests.fakes import make_rows, read_scores, write_file
 from tests.processes import end, start_command, wait_until_stopped
 from tests.required import fail_or_skip
 
+pytestmark = pytest.mark.slow
+
 
 class SmallDisk:
     """A disk of 1 MB that only commands run by `start` see at `path`."""
