@@ -20,9 +20,8 @@ FLINK_JOB_SERVER_JAR ?= $(FLINK_JAR)
 # Size of the local cluster; empty keeps its size, or starts 1 TaskManager with 2 slots.
 TASKMANAGERS ?=
 SLOTS       ?=
-# Files of tests that run side by side: more is quicker, but tests that wait for real processes may
-# then wait longer than they allow.
-TEST_PROCESSES ?= 1
+# Test processes. All tests of engines run in one of them, so that each engine starts only once.
+TEST_PROCESSES ?= 2
 # Port or range of Flink's Prometheus reporter (on every interface); empty: no reporter.
 PROMETHEUS_PORTS ?=
 
@@ -30,13 +29,15 @@ VENV        := .venv
 BIN         := $(VENV)/bin
 INSTALLED   := $(VENV)/.installed
 FLINK       := $(BIN)/python -m deploy.local.flink_cluster
+PYTEST      := $(BIN)/python -m pytest \
+  $(if $(filter-out 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints run-local check format test test-quick prism soak soak-stream \
+.PHONY: help install constraints run-local check format test test-fast prism soak soak-stream \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
         run-stream kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
-        bench-scaling bench-flink bench-stream clean
+        bench-scaling bench-flink bench-stream docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -64,8 +65,9 @@ flink-up: install flink-libs ## Start a local Flink cluster: TASKMANAGERS=1 SLOT
 	  $(if $(SLOTS),--slots $(SLOTS)) \
 	  $(if $(PROMETHEUS_PORTS),--prometheus_ports $(PROMETHEUS_PORTS))
 
-flink-scale: install ## Add or remove TaskManagers: TASKMANAGERS=3
-	@$(FLINK) scale --task_managers $(or $(TASKMANAGERS),$(error expected a number of TaskManagers, as in TASKMANAGERS=3))
+flink-scale: install ## Add or remove TaskManagers: TASKMANAGERS=3, of SLOTS=2 each
+	@$(FLINK) scale --task_managers $(or $(TASKMANAGERS),$(error expected a number of TaskManagers, as in TASKMANAGERS=3)) \
+	  $(if $(SLOTS),--slots $(SLOTS))
 
 flink-status: install ## Show the processes, ports and logs of the Flink cluster
 	@$(FLINK) status
@@ -89,11 +91,10 @@ format: install ## Format the code and apply ruff's fixes
 	$(BIN)/ruff format .
 
 test: install prism flink ## Run every test (Prism needs Go, Flink needs Java and Maven)
-	$(BIN)/python -m pytest \
-	  $(if $(filter-out 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist loadfile) $(ARGS)
+	$(PYTEST) $(ARGS)
 
-test-quick: install ## Run the tests that start no process of their own
-	$(BIN)/python -m pytest tests/models tests/transforms $(ARGS)
+test-fast: install ## Run all tests but those of engines and those that kill whole commands
+	$(PYTEST) -m "not (flink or kafka or prism or slow)" $(ARGS)
 
 prism: $(if $(shell command -v go 2>/dev/null),$(PRISM),no-go) ## Build Beam's Prism runner (needs Go)
 
@@ -102,7 +103,7 @@ $(PRISM):
 
 .PHONY: no-go
 no-go:
-	@echo "Go is not installed: tests on Prism are skipped." >&2
+	@echo "Go is not installed: tests on Prism are skipped, or fail if CI is set." >&2
 
 flink: $(if $(and $(shell command -v java),$(shell command -v mvn)),flink-libs flink-jar,no-flink)
 
@@ -123,7 +124,7 @@ $(FLINK_JAR): | $(INSTALLED)
 
 .PHONY: no-flink
 no-flink:
-	@echo "Java or Maven is not installed: tests on Flink are skipped." >&2
+	@echo "Java or Maven is not installed: tests on Flink are skipped, or fail if CI is set." >&2
 
 soak: install ## Kill a job 500 times, at each named step in turn, and check the table each time (30 minutes)
 	SCORELINE_KILLS=500 $(BIN)/python -m pytest tests/faults/test_kills.py -n auto -rP $(ARGS)
@@ -164,6 +165,18 @@ bench-scaling: install ## Measure the cost of 100,000 files and 10,000 partition
 
 bench-stream: kafka-up prism flink-libs flink-jar ## Measure latency and throughput of streams against a bare loop (3 hours)
 	$(BIN)/python -m benchmarks.stream --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
+
+docs: build/docs-venv/.installed ## Build the documentation as a site in build/site; a dead link fails the build
+	@mkdir -p build/pages
+	@ln -sfn $(addprefix ../../,README.md CHANGELOG.md CONTRIBUTING.md docs deploy) build/pages
+	@NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/mkdocs build --strict --clean
+	@! grep -rlE 'src="https?:|<link [^>]*href="https?:' build/site --include='*.html'  # fetches nothing
+	@echo "build/site/index.html"
+
+build/docs-venv/.installed: docs/requirements.txt
+	$(PYTHON) -m venv --clear build/docs-venv
+	build/docs-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r docs/requirements.txt
+	@touch $@
 
 clean: ## Stop the Flink cluster, and remove build/ (data, models, scores)
 	@if [ -d build/flink/run ]; then $(FLINK) down; fi

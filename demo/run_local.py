@@ -7,7 +7,6 @@ November and December with the batch pipeline, and compares the scores with the 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 from rich.console import Console
 
+import scoreline
 from demo.data import KEY, PARTITION_COLUMN, prepare_flights
 from demo.features import is_late
 from demo.model import FILLS, OUTPUT, auc, train_flights
-from scoreline.lake.table.scores import open_dataset
 from scoreline.pipelines.report.console import make_console, make_table, say
+from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.summary import Report
 from scoreline.pipelines.score_batch import execute
 
@@ -73,7 +73,7 @@ def print_findings(report: Report, console: Console, output: str = SCORES) -> No
     """Print the quality of the scores, and the best and worst routes."""
     days = [outcome.partition.partition("=")[2] for outcome in report.published]
     wanted = pc.field(PARTITION_COLUMN).isin(days)
-    scores = open_dataset(output).to_table(filter=wanted)
+    scores = scoreline.open_scores(output).to_table(filter=wanted)
     if not scores.num_rows:
         return
     dataset = pyarrow.dataset.dataset(
@@ -101,8 +101,7 @@ def print_findings(report: Report, console: Console, output: str = SCORES) -> No
 def query_line(output: str = SCORES) -> str:
     """Return a shell command that queries the table for the riskiest flights."""
     code = (
-        "import duckdb; from scoreline.lake.table.scores import open_dataset; "
-        f"scores = open_dataset('{output}'); "
+        f"import duckdb, scoreline; scores = scoreline.open_scores('{output}'); "
         f"print(duckdb.sql('from scores order by {OUTPUT} desc limit 5'))"
     )
     python = Path(sys.executable)
@@ -112,7 +111,7 @@ def query_line(output: str = SCORES) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run all steps and return the exit code of the scoring command."""
-    logging.basicConfig(level=logging.WARNING)
+    set_up_logs()
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--partitions", action="append", metavar="SPEC", help=f"default: {HELD_OUT}"

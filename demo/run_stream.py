@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import signal
 import subprocess
 import sys
@@ -31,9 +30,10 @@ from rich.live import Live
 from demo.data import KEY, PARTITION_COLUMN, prepare_flights
 from demo.model import FILLS, OUTPUT, train_flights
 from demo.run_local import DATASET, HELD_OUT, MODEL, SCORES, scoring_arguments
-from scoreline.lake.table.scores import open_dataset
+from scoreline.lake.table.scores import open_scores
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from scoreline.pipelines.report.console import make_console, say
+from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.score_batch import execute
 from scoreline.transforms.kafka.client import Connection, list_partitions, to_positions
 
@@ -139,7 +139,7 @@ def compare(stream: dict[int, float], flights: pa.Table) -> str:
     """Return the difference between the scores of stream and batch job; "" if they are equal."""
     days = sorted(set(flights[PARTITION_COLUMN].to_pylist()))
     wanted = pyarrow.dataset.field(PARTITION_COLUMN).isin(days)
-    table = open_dataset(SCORES).to_table([KEY, OUTPUT], filter=wanted)
+    table = open_scores(SCORES).to_table([KEY, OUTPUT], filter=wanted)
     batch = dict(zip(table[KEY].to_pylist(), table[OUTPUT].to_pylist(), strict=True))
     keys = flights[KEY].to_pylist()
     if missing := [key for key in keys if key not in stream or key not in batch]:
@@ -150,7 +150,7 @@ def compare(stream: dict[int, float], flights: pa.Table) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run all steps; return 0 if each flight has one score, equal to that of the batch job."""
-    logging.basicConfig(level=logging.WARNING)
+    set_up_logs()
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--brokers", default="127.0.0.1:9092")
     parser.add_argument("--rate", type=float, default=2000.0, help="flights per second")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from deploy.local.processes import free_ports
-from scoreline.lake.table.scores import open_dataset
+from scoreline.lake.table.scores import open_scores
 from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.pipelines import score_batch
 
@@ -124,7 +124,7 @@ def store_that_is_away() -> str:
 
 def read_scores(output: str | Path) -> pa.Table:
     """Return the live rows of a scores table, with its partition columns."""
-    return open_dataset(str(output)).to_table()
+    return open_scores(str(output)).to_table()
 
 
 def assert_scored_whole(lake: str | pa.Table, output: str | Path) -> None:

@@ -188,10 +188,17 @@ class FlinkCluster:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
 
-    def scale(self, task_managers: int) -> None:
-        """Start or stop TaskManagers until `task_managers` run and have registered."""
+    def scale(self, task_managers: int, slots: int | None = None) -> None:
+        """Start or stop TaskManagers until `task_managers` run and have registered.
+
+        If `slots` differs from their number of slots, all TaskManagers are replaced.
+        """
         self._forget_dead(_TASK_MANAGER)
         running = self.task_managers()
+        if slots not in (None, self.spec.slots):
+            self.processes.stop(running)
+            running = []
+            self._write_configuration(dataclasses.replace(self.spec, slots=slots))
         self.processes.stop(running[task_managers:])
         number = max((_number_of(name) for name in self.processes.recorded()), default=0)
         options = self._memory_options() if len(running) < task_managers else ([], [])
@@ -379,6 +386,8 @@ def _configuration(spec: ClusterSpec, folder: Path) -> str:
         "heartbeat.interval": max(500, spec.heartbeat_timeout_ms // 5),
         "heartbeat.timeout": spec.heartbeat_timeout_ms,
         "slot.request.timeout": 60_000,
+        # Each job's jar has 310 MB: TaskManagers would keep those of ended jobs for an hour.
+        "blob.service.cleanup.interval": 60,
         "metrics.fetcher.update-interval": 1000,
     }
     if spec.prometheus_ports:
@@ -436,9 +445,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif args.command == "scale":
             if _JOB_MANAGER not in running:
                 raise ClusterFailed("Expected a cluster, got none: make flink-up")  # noqa: TRY301
-            cluster.scale(
-                len(cluster.task_managers()) if args.task_managers is None else args.task_managers
-            )
+            wanted = args.task_managers
+            cluster.scale(len(cluster.task_managers()) if wanted is None else wanted, args.slots)
         elif args.command == "down":
             cluster.down()
     except ClusterFailed as e:

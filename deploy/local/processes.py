@@ -8,8 +8,10 @@ may be killed, and even then leave no process behind.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -27,6 +29,8 @@ _GUARD_SECONDS = 1.0
 _STOP_SECONDS = 10.0
 # Two processes with the same pid differ in their start time by at least this.
 _SAME_MOMENT_SECONDS = 0.1
+_FIRST_PORT = 10_240
+_MAX_TRIES = 1000
 
 
 class Record(NamedTuple):
@@ -95,6 +99,9 @@ class Processes:
         for record in chosen:
             if is_running(record):  # the leader first: it stops its own children in order
                 _signal(record.pid, signal.SIGTERM)
+            else:
+                for process in _session_of(record):
+                    _signal(process.pid, signal.SIGTERM)
         _, alive = psutil.wait_procs(members, timeout=_STOP_SECONDS)
         for process in alive:
             _signal(process.pid, signal.SIGKILL)
@@ -175,15 +182,29 @@ def is_listening(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return loopback ports that are free now."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Return loopback ports that are free now.
+
+    They lie below the range of outgoing connections. Otherwise such a connection could take a port
+    before the program that needs it has started.
+    """
+    ports: list[int] = []
+    last = _first_outgoing_port()
+    if last < _FIRST_PORT + _MAX_TRIES:  # no ports are left below
+        last = 65_536
+    for port in random.sample(range(_FIRST_PORT, last), _MAX_TRIES):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise OSError(f"Expected {count} free ports of 127.0.0.1, got {len(ports)}")
+
+
+def _first_outgoing_port() -> int:
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:  # not on Linux
+        return 32768
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,6 +7,9 @@ TaskManager. It has three problems if all TaskManagers share one machine and one
 (docs/decisions/0008-one-worker-pool-on-one-machine.md). Workers of two TaskManagers have the same
 name, so one TaskManager stops the other's workers. It listens on every interface. It runs the first
 `python` on PATH, and a job hangs for ever if that Python has no Beam.
+
+Issue: not reported.
+Seen in: Python SDK 2.77.
 """
 
 from __future__ import annotations

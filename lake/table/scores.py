@@ -92,18 +92,24 @@ def open_table(output: str) -> DeltaTable | None:
         ) from e
 
 
-def open_dataset(output: str) -> pyarrow.dataset.Dataset:
-    """Return the live rows of the table at a path as a dataset, read by Arrow's own file system.
+def open_scores(uri: str) -> pyarrow.dataset.Dataset:
+    """Return the published rows of a table of scores, as an Arrow dataset.
 
-    By default `DeltaTable.to_pyarrow_dataset()` reads through a file system written in Python.
-    Arrow's threads may still be in it when the interpreter exits. The process then aborts or hangs
-    after it has done its work (apache/arrow issue 34314).
+    It is the table's newest version when it is opened: rows of what is committed, with the
+    partition columns, and nothing of what is staged. Each partition is there whole or not at all.
+
+    Arrow reads it by its own file system: by default `DeltaTable.to_pyarrow_dataset()` reads
+    through one written in Python. Arrow's threads may still be in that when the interpreter exits.
+    The process then aborts or hangs after it has done its work (apache/arrow issue 34314).
+
+    Args:
+      uri: the table's path, or its URI (`gs://…`).
 
     Raises:
       deltalake.exceptions.TableNotFoundError: there is no table at the path.
     """
-    file_system, path = resolve(output)
-    return DeltaTable(table_uri(output)).to_pyarrow_dataset(
+    file_system, path = resolve(uri)
+    return DeltaTable(table_uri(uri)).to_pyarrow_dataset(
         filesystem=fs.SubTreeFileSystem(path, file_system)
     )
 

@@ -181,8 +181,8 @@ def test_who_reads_a_few_rows_and_ends_is_not_held_up_by_threads_that_still_read
     days = [str(day) for day in range(100)]
     write_deltalake(path, pa.table({"id": range(100), "date": days}), partition_by=["date"])
     code = (
-        "import duckdb; from scoreline.lake.table.scores import open_dataset; "
-        f"scores = open_dataset({path!r}); print(len(duckdb.sql('from scores limit 5').fetchall()))"
+        "import duckdb; from scoreline.lake.table.scores import open_scores; "
+        f"scores = open_scores({path!r}); print(len(duckdb.sql('from scores limit 5').fetchall()))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60, check=False

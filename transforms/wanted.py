@@ -1,0 +1,180 @@
+"""What a caller of the library says about a model → a loaded model and what to score with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import pyarrow as pa
+
+from scoreline.models.artifact import digest_model
+from scoreline.models.errors import ModelError
+from scoreline.models.fit import FitOptions, fit_signature
+from scoreline.models.mapping import find_field, find_mismatches
+from scoreline.models.process import ModelProcess
+from scoreline.models.servable import Servable, load_servable, shared_servable
+from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
+from scoreline.transforms.scoring import DIGEST_COLUMN, ScoreSpec
+
+# How the command line names what the library takes as keyword arguments.
+_ARGUMENTS = {"fill": "fills", "pad": "pads", "load_op_library": "op_libraries"}
+_FLAG = re.compile(
+    r"--(?P<flag>[a-z_]+)(?: '?(?P<name>[\w.]+)=(?P<value>\w+(?:\.\w+)*(?:\([\w.]*\))?)'?)?"
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WantedModel:
+    """A model, and how columns feed it; the fields are those of `scoreline.load`."""
+
+    path: str
+    signature: str = DEFAULT_SIGNATURE
+    options: FitOptions = dataclasses.field(default_factory=FitOptions)
+    batch_rows: int | None = None
+    digest: str | None = None
+    op_libraries: tuple[str, ...] = ()
+    batch_timeout_s: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        columns: Mapping[str, str] | None = None,
+        fills: Mapping[str, object] | None = None,
+        pads: Mapping[str, object] | None = None,
+        truncate: Sequence[str] = (),
+        outputs: Mapping[str, str] | Sequence[str] | None = None,
+        **rest: Any,
+    ) -> WantedModel:
+        """Return what the arguments of a public name say."""
+        if outputs is not None and not isinstance(outputs, Mapping):
+            outputs = {name: name for name in _names("outputs", outputs)}
+        options = FitOptions(
+            columns=dict(columns or {}),
+            fills={name: _text(value) for name, value in (fills or {}).items()},
+            pads={name: _text(value) for name, value in (pads or {}).items()},
+            truncate=tuple(_names("truncate", truncate)),
+            outputs=outputs and dict(outputs),
+        )
+        return cls(path=os.path.abspath(path), options=options, **rest)
+
+    def load(self, *, shared: bool) -> Servable | ModelProcess:
+        """Return the loaded model: one of the caller's own, or one for all threads of this process.
+
+        Raises:
+          FileNotFoundError: there is no model.
+          ModelError: another digest, no such signature, or a model that does not load or answer.
+        """
+        options: dict[str, Any] = {
+            "digest": self.digest,
+            "batch_rows": self.batch_rows,
+            "op_libraries": self.op_libraries,
+            "outputs": self.options.asked_outputs,
+            "ragged": self.options.ragged,
+        }
+        try:
+            if self.batch_timeout_s is not None:
+                options |= {"batch_timeout_s": self.batch_timeout_s, "concurrent_calls": 1}
+                return ModelProcess(self.path, self.signature, **options)
+            if not shared:
+                return load_servable(self.path, self.signature, **options)
+            # As workers in this process ask for it, so that the model is loaded for them already.
+            options |= {"digest": self.digest or digest_model(self.path), "concurrent_calls": 1}
+            return shared_servable(self.path, self.signature, **options)
+        except FileNotFoundError as e:
+            raise FileNotFoundError(in_python(str(e))) from e
+        except ModelError as e:
+            raise ModelError(in_python(str(e))) from e
+
+    def to_spec(self, model: Servable | ModelProcess, carried: Sequence[str]) -> ScoreSpec:
+        """Return what to score with: the signature of the loaded model, fitted to what is wanted.
+
+        Raises:
+          ValueError: the signature cannot be fed or kept so; says all that is wrong.
+        """
+        fit = fit_signature(model.signature, self.options, taken={*carried, DIGEST_COLUMN})
+        columns = [*carried, *(output.column for output in fit.outputs), DIGEST_COLUMN]
+        problems = [
+            *fit.problems,
+            *(
+                f"column '{name}' of the result comes from more than one of keys, keep, outputs "
+                f"and {DIGEST_COLUMN}. Rename an output, or name the column once"
+                for name in dict.fromkeys(n for n in columns if columns.count(n) > 1)
+            ),
+        ]
+        if problems:
+            refuse(problems)
+        return ScoreSpec(
+            model=self.path,
+            digest=model.digest,
+            signature_name=self.signature,
+            inputs=fit.inputs,
+            outputs=tuple((o.tensor.name, o.column, o.conversion) for o in fit.outputs),
+            carried=tuple(carried),
+            batch_rows=self.batch_rows,
+            op_libraries=self.op_libraries,
+            asked_outputs=self.options.asked_outputs,
+            batch_timeout_s=self.batch_timeout_s,
+        )
+
+
+def check_schema(signature: Signature, spec: ScoreSpec, schema: pa.Schema) -> None:
+    """Check that a table of a schema can feed a signature, and has the columns to be copied.
+
+    Raises:
+      ValueError: it cannot, or has not; says all that is wrong.
+    """
+    problems = list(find_mismatches(signature, spec.inputs, schema).values())
+    for column in spec.carried:
+        count = len(find_field(schema, column))
+        if count != 1:
+            found = "no column" if not count else f"{count} columns"
+            problems.append(
+                f"keys and keep: the table has {found} '{column}'; it has {', '.join(schema.names)}"
+            )
+    if problems:
+        refuse(problems)
+
+
+def refuse(problems: Sequence[str]) -> NoReturn:
+    """Raise a ValueError that says everything that is wrong, one line for each thing."""
+    told = [in_python(problem) for problem in dict.fromkeys(problems)]
+    head = f"{len(told)} things are wrong:\n" if len(told) > 1 else ""
+    raise ValueError(head + "\n".join(told))
+
+
+def in_python(message: str) -> str:
+    """Return a message of the command line with its flags as keyword arguments of the library."""
+
+    def argument(match: re.Match[str]) -> str:
+        name = _ARGUMENTS.get(match["flag"], match["flag"])
+        if match["name"] is None:
+            return name
+        return f"{name}={{'{match['name']}': '{match['value']}'}}"
+
+    return _FLAG.sub(argument, message)
+
+
+def _names(argument: str, names: Sequence[str]) -> Sequence[str]:
+    """Return names, unless one text was given where several are expected."""
+    if isinstance(names, str):
+        raise TypeError(f"{argument}: expected names in a list, got the text '{names}'")
+    return names
+
+
+def name_list(argument: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of columns.
+
+    Raises:
+      TypeError: one text was given where several names are expected.
+    """
+    return tuple(_names(argument, names))
+
+
+def _text(value: object) -> str:
+    """Return a value as an option holds it; `parse_value` reads it as the tensor's dtype."""
+    return value.decode() if isinstance(value, bytes) else str(value)
