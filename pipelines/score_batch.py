@@ -22,6 +22,7 @@ from apache_beam.runners.runner import PipelineResult
 from rich.console import Console
 
 from scoreline.lake.elements import Outcome
+from scoreline.lake.kill_points import reach
 from scoreline.lake.table.outcomes import record_outcomes, take_outcomes
 from scoreline.lake.table.scores import create_table
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
@@ -49,7 +50,7 @@ from scoreline.transforms.outcomes import WriteOutcomes
 from scoreline.transforms.read import MatchShards, ReadRecordBatches
 from scoreline.transforms.resume import SkipStaged
 from scoreline.transforms.score import Score
-from scoreline.transforms.stage import StageDeadLetters, StageParquet
+from scoreline.transforms.stage import StageDeadLetters, StageScores
 
 _MAX_REASON = 2000
 
@@ -71,7 +72,7 @@ def build(pipeline: beam.Pipeline, plan: BatchPlan) -> beam.PCollection[Outcome]
         | "ReadRecordBatches" >> ReadRecordBatches(dataset=plan.read)
         | "Score" >> Score(spec=plan.score)
     )
-    receipts = scored.scores | "StageParquet" >> StageParquet(**plan.stage._asdict())
+    receipts = scored.scores | "StageScores" >> StageScores(spec=plan.stage)
     dead_receipts = scored.dead_letters | "StageDeadLetters" >> StageDeadLetters(output=output)
     outcomes = (
         (receipts, dead_receipts, found.receipts)
@@ -99,6 +100,7 @@ def run(
       Exception: whatever the runner raises when the job as a whole fails.
     """
     output = plan.stage.output
+    reach("planned")
     create_table(output, plan.stage.schema, plan.commit.partition_columns)
     began = time.perf_counter()
     name = name_batch(runner.options, plan.partitions, plan.score.digest, plan.job_id)
@@ -106,6 +108,7 @@ def run(
     build(pipeline, plan)
     with show_progress(plan, console):
         result = runner.run(pipeline, name, lambda text: say(console, text), endless=False)
+    reach("job_done")
     seconds = time.perf_counter() - began
     outcomes = take_outcomes(output, plan.job_id)
     silent = set(plan.partitions) - {outcome.partition for outcome in outcomes}

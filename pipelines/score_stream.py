@@ -47,7 +47,7 @@ from scoreline.transforms.kafka.read import ReadKafka
 from scoreline.transforms.kafka.reader import stop_reading
 from scoreline.transforms.kafka.unread import read_topic_ends
 from scoreline.transforms.kafka.write import WriteKafka
-from scoreline.transforms.score import Score
+from scoreline.transforms.score import ScoreStream
 
 
 def build(
@@ -76,9 +76,9 @@ def build(
     scored = (
         records
         | "DecodeRecords" >> DecodeRecords(spec=plan.decode)
-        | "Score" >> Score(spec=plan.score, swap=plan.swap, endless=True)
+        | "Score" >> ScoreStream(spec=plan.score, swap=plan.swap)
     )
-    return scored.scores | "WriteKafka" >> WriteKafka(spec=plan.write)
+    return scored | "WriteKafka" >> WriteKafka(spec=plan.write)
 
 
 class Prepared(NamedTuple):

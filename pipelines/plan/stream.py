@@ -8,7 +8,7 @@ import os
 import pyarrow as pa
 
 from scoreline.lake.files.columns import top_columns
-from scoreline.lake.table.letters import REASON_COLUMNS
+from scoreline.lake.table.letters import LETTER_COLUMNS
 from scoreline.models.signature import Signature
 from scoreline.models.versions import choose_version
 from scoreline.pipelines.options.model import ModelSettings
@@ -27,7 +27,7 @@ from scoreline.transforms.kafka.records import RAW_SCHEMA
 from scoreline.transforms.scoring import ScoreSpec
 from scoreline.transforms.swap.watch import SwapSpec
 
-_TAKEN = {*RAW_SCHEMA.names, *REASON_COLUMNS}
+_TAKEN = {*RAW_SCHEMA.names, *LETTER_COLUMNS}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -153,6 +153,9 @@ def print_report(report: Report, settings: BatchSettings, console: Console) -> N
     dead = report.total("rows_dead")
     where = f" in {dead_letters_root(settings.table.output)}" if dead else ""
     table.add_row("dead letters", f"{dead:,}{where}")
+    skipped = report.counters.get(metrics.SHARDS_SKIPPED.name, 0)
+    if skipped:
+        table.add_row("staged before", f"{skipped:,} shards, not scored again")
     duplicates = report.total("duplicate_keys")
     if duplicates:
         table.add_row("duplicate keys", f"{duplicates:,} rows repeat the key of another")

@@ -36,8 +36,6 @@ _ENDING = ("CANCELLING", "FAILING")
 class Flink(AnyRunner):
     """Runs a job on a Flink cluster, which may start it again after a failure."""
 
-    may_restart = True
-
     def __init__(
         self, name: str, argv: Sequence[str], *, streaming: bool, transactions: bool = False
     ) -> None:
