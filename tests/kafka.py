@@ -108,7 +108,7 @@ def read_all(address: str, topic: str) -> list[Any]:
         partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         left, found = set(partitions), []
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while left:
             assert time.monotonic() < deadline, f"topic {topic} cannot be read to its end"
             for message in consumer.consume(10_000, 0.1):
@@ -149,8 +149,11 @@ def records_done(broker: Broker, topics: Sequence[str]) -> int:
     return sum(max(offset, 0) for offset in offsets.values())
 
 
-def wait_until(condition: Any, seconds: float = 60) -> None:
-    """Look every 50 ms until a condition holds."""
+def wait_until(condition: Any, seconds: float = 150) -> None:
+    """Look every 50 ms until a condition holds.
+
+    A process that is started may take a minute before it does anything, if others start too.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "this did not come true in time"
@@ -160,7 +163,7 @@ def wait_until(condition: Any, seconds: float = 60) -> None:
 def stop(process: Any) -> str:
     """End a command in order and return what it printed."""
     process.send_signal(signal.SIGTERM)
-    code = process.wait(60)
+    code = process.wait(150)
     out = process.printed.read_text()
     assert code == 0, out
     return out

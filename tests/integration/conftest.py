@@ -66,6 +66,7 @@ def broker(tmp_path_factory):
 @pytest.fixture
 def topics(broker):
     """Three topics of four partitions that nobody else uses: in, out and dead."""
+    broker.start()  # if a test that killed it failed before it started it again
     number = next(_numbers)
     names = [f"{kind}-{number}" for kind in ("in", "out", "dead")]
     # Tests send records of 1970, which the broker would delete when it looks, 30 s after its start.

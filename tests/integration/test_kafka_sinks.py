@@ -42,7 +42,7 @@ from tests.kafka import (
 from tests.processes import run_to_death
 from tests.registry import run_registry
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 RECORDS = 20_000
 
 
