@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import hypothesis
 import pytest
 
@@ -36,6 +38,16 @@ def pytest_terminal_summary(terminalreporter):
     reasons = {report.longrepr[2] for report in skipped if NOT_TESTED in report.longrepr[2]}
     for reason in sorted(reasons):
         terminalreporter.write_line(reason.partition(": ")[2], red=True, bold=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeded_interrupts():
+    """Make processes that tests start heed SIGINT.
+
+    A shell starts background commands with SIGINT ignored, and children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
