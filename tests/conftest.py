@@ -22,14 +22,18 @@ ENGINES = ("flink", "kafka", "prism")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Give all tests of engines to one of several processes, so that each engine is started once.
+    """Group tests for several processes: those of an engine, which then starts once, or of a file.
 
-    They come first: they take as long as all others. Other tests keep the files together.
+    Engines come first, because they take longest. Streams on Flink have a broker of their own.
     """
+
+    def group_of(item):
+        engines = [name for name in ENGINES if item.get_closest_marker(name)]
+        return engines[0] if engines else item.nodeid.partition("::")[0]
+
     for item in items:
-        is_engine = any(item.get_closest_marker(name) for name in ENGINES)
-        item.add_marker(pytest.mark.xdist_group("engines" if is_engine else item.path.name))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("engines",))
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=lambda item: group_of(item) not in ENGINES)
 
 
 def pytest_terminal_summary(terminalreporter):
