@@ -1,4 +1,4 @@
-"""What the launcher is and is not: light, explicit about runners, stable in its labels."""
+"""The launcher is light, explicit about runners, and has stable labels."""
 
 from __future__ import annotations
 
