@@ -156,8 +156,10 @@ def measure_shards(lines: _Lines, output: str, count: int) -> None:
     with lines.measure("write receipts", count):
         for receipt in receipts:
             write_receipt(output, receipt)
-    with lines.measure("find receipts of a killed run", count) as notes:
-        notes.append(f"{len(find_receipts(output, shards)):,} found")
+    for name, folder in (("a killed", output), ("a fresh", f"{output}_fresh")):
+        with lines.measure(f"look for receipts of {name} run", count) as notes:
+            found = sum(bool(find_receipts(folder, shard)) for shard in shards)
+            notes.append(f"{found:,} found")
     with lines.measure("look once for progress", count // 10) as notes:
         StagedShards(shards, output).count()
         notes.append("folders")

@@ -27,7 +27,7 @@ from benchmarks.beam_runinference import RowHandler
 from benchmarks.data import KEY
 from benchmarks.peer import parse_fill, read_signature
 from benchmarks.stream_load import DUE, workload
-from scoreline.lake.elements import BatchKey
+from scoreline.lake.elements import RecordKey
 from scoreline.transforms.kafka.client import Connection
 from scoreline.transforms.kafka.read import ReadKafka
 from scoreline.transforms.kafka.reader import ReadSpec
@@ -37,7 +37,7 @@ from scoreline.transforms.kafka.records import VALUE
 _BATCH_SECONDS = 1
 
 
-def _to_rows(element: tuple[BatchKey, pa.RecordBatch]) -> Iterator[dict[str, Any]]:
+def _to_rows(element: tuple[RecordKey, pa.RecordBatch]) -> Iterator[dict[str, Any]]:
     for value in element[1].column(VALUE).to_pylist():
         yield orjson.loads(value)
 

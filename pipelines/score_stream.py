@@ -52,7 +52,7 @@ from scoreline.transforms.kafka.reader import stop_reading
 from scoreline.transforms.kafka.registry import RegistryAway, RegistryFails
 from scoreline.transforms.kafka.unread import find_unread, read_topic_ends
 from scoreline.transforms.kafka.write import WriteKafka
-from scoreline.transforms.score import Score
+from scoreline.transforms.score import ScoreStream
 
 _USAGE = (
     "scoreline stream --brokers HOST:PORT --topic T --group G --model PATH "
@@ -87,9 +87,9 @@ def build(
     scored = (
         records
         | "DecodeRecords" >> DecodeRecords(spec=plan.decode)
-        | "Score" >> Score(spec=plan.score, swap=plan.swap, endless=True)
+        | "Score" >> ScoreStream(spec=plan.score, swap=plan.swap)
     )
-    return scored.scores | "WriteKafka" >> WriteKafka(spec=plan.write)
+    return scored | "WriteKafka" >> WriteKafka(spec=plan.write)
 
 
 def parse_arguments(argv: Sequence[str]) -> Runner:

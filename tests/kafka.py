@@ -108,7 +108,7 @@ def read_all(address: str, topic: str) -> list[Any]:
         partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         left, found = set(partitions), []
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while left:
             assert time.monotonic() < deadline, f"expected to read topic {topic} to its end"
             for message in consumer.consume(10_000, 0.1):
@@ -149,8 +149,11 @@ def records_done(broker: Broker, topics: Sequence[str]) -> int:
     return sum(max(offset, 0) for offset in offsets.values())
 
 
-def wait_until(condition: Any, seconds: float = 60) -> None:
-    """Check a condition every 50 ms until it is true."""
+def wait_until(condition: Any, seconds: float = 150) -> None:
+    """Check a condition every 50 ms until it is true.
+
+    A new process may need a minute before its first action if other processes start too.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "expected the condition to become true in time"
@@ -160,7 +163,7 @@ def wait_until(condition: Any, seconds: float = 60) -> None:
 def stop(process: Any) -> str:
     """Stop a command with SIGTERM and return its output."""
     process.send_signal(signal.SIGTERM)
-    code = process.wait(60)
+    code = process.wait(150)
     out = process.printed.read_text()
     assert code == 0, out
     return out

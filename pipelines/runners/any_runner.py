@@ -56,8 +56,6 @@ class Timers(NamedTuple):
 class AnyRunner:
     """A runner that Beam knows by its name, or by the path of its class."""
 
-    may_restart = False
-
     def __init__(self, name: str, argv: Sequence[str], *, streaming: bool) -> None:
         """Parse the flags that Beam knows.
 

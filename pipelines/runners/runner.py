@@ -31,10 +31,6 @@ class Runner(Protocol):
         """Beam's options of the command line, with the runner's defaults for this kind of job."""
 
     @property
-    def may_restart(self) -> bool:
-        """Whether the runner may run the whole job again, from its start, after a failure."""
-
-    @property
     def shares_process(self) -> bool:
         """Whether the workers are threads of this process."""
 

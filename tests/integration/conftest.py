@@ -66,6 +66,7 @@ def broker(tmp_path_factory):
 @pytest.fixture
 def topics(broker):
     """Three new topics of four partitions: input, output and dead letters."""
+    broker.start()  # an earlier test may have killed it and failed
     number = next(_numbers)
     names = [f"{kind}-{number}" for kind in ("in", "out", "dead")]
     # Tests send records of 1970, which the broker would delete 30 s after its start.

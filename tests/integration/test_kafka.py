@@ -33,7 +33,7 @@ from tests.kafka import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 RECORDS = 20_000
 
 

@@ -46,7 +46,7 @@ from tests.kafka import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 RECORDS = 20_000
 PASSWORD = "correct-horse-battery"
 AWAY_SECONDS = 20

@@ -21,7 +21,7 @@ from tests.kafka import (
 )
 from tests.model_zoo import save_keras_3_export, save_litert
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 CHUNK = 1100  # more than a sample
 WEIGHT = {"good": 2.0, "near": 2.001, "far": -2.0, "renamed": 2.0}
 

@@ -21,6 +21,7 @@ from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTr
 from apache_beam.metrics.monitoring_infos import consolidate
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.flink_runner import FlinkRunner
+from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJob
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
 from apache_beam.runners.portability.stager import Stager
 from apache_beam.runners.worker import statesampler
@@ -218,6 +219,14 @@ def test_savepoint_flink_runner_or_a_jar_begins_without_its_savepoint(submit):
     asked = submit(workarounds.SavepointFlinkRunner(), *flags)
     assert asked.pop("entryClass")
     assert asked == {"savepointPath": "/s", "allowNonRestoredState": True}
+
+
+def test_run_on_flink_or_a_job_is_cancelled_where_flink_has_nothing(flink):
+    master, asked = flink
+    job = object.__new__(FlinkBeamJob)
+    job._master_url, job._flink_job_id, job._jar_uploaded = f"http://{master}", "j", False
+    job.cancel()
+    assert "/v1/j/stop" in asked  # Flink has /v1/jobs/j/stop, and PATCH /v1/jobs/j
 
 
 def test_removing_jar_copies_or_folders_stay_behind(submit, tmp_path):
