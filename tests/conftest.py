@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import hypothesis
 import pytest
 
@@ -20,14 +22,18 @@ ENGINES = ("flink", "kafka", "prism")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Run all tests of engines in one process, so that each engine starts only once.
+    """Group tests for several processes: by engine, which then starts once, or by file.
 
-    They run first, because they take as long as all others. Other tests are grouped by file.
+    Engines run first, because they take longest. Streams on Flink have their own broker.
     """
+
+    def group_of(item):
+        engines = [name for name in ENGINES if item.get_closest_marker(name)]
+        return engines[0] if engines else item.nodeid.partition("::")[0]
+
     for item in items:
-        is_engine = any(item.get_closest_marker(name) for name in ENGINES)
-        item.add_marker(pytest.mark.xdist_group("engines" if is_engine else item.path.name))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("engines",))
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=lambda item: group_of(item) not in ENGINES)
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -36,6 +42,16 @@ def pytest_terminal_summary(terminalreporter):
     reasons = {report.longrepr[2] for report in skipped if NOT_TESTED in report.longrepr[2]}
     for reason in sorted(reasons):
         terminalreporter.write_line(reason.partition(": ")[2], red=True, bold=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeded_interrupts():
+    """Make processes that tests start heed SIGINT.
+
+    A shell starts background commands with SIGINT ignored, and children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
