@@ -7,7 +7,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-_FLAG = re.compile(r"""['"](--[A-Za-z]\w*)['"]""")
+_FLAG = re.compile(r"""['"](--[A-Za-z][\w-]*)['"]""")
 
 
 @functools.cache
