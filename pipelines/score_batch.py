@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import sys
 import time
 import uuid
@@ -39,6 +38,7 @@ from scoreline.pipelines.plan.batch import Plan, Work, make_plan
 from scoreline.pipelines.plan.preview import score_first_rows
 from scoreline.pipelines.plan.signature import read_signature
 from scoreline.pipelines.report.console import make_console, say
+from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.preview import print_first_scores
 from scoreline.pipelines.report.progress import show_progress
 from scoreline.pipelines.report.summary import (
@@ -208,7 +208,7 @@ class Ended(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    logging.basicConfig(level=logging.WARNING)
+    set_up_logs()
     given = sys.argv[1:] if argv is None else argv
     return execute(given, make_console(), make_console(stderr=True)).exit_code
 

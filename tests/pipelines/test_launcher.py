@@ -57,6 +57,7 @@ def test_prism_without_its_binary_is_refused(score):
     assert "--runner=PrismRunner: expected --prism_location=PATH" in ended.err
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_rows(tmp_path, lake, model):
     ended = run_command(
         "scoreline",

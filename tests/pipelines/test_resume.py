@@ -30,6 +30,8 @@ from tests.inputs import flags_of, write_dataset, write_rows
 from tests.pipelines.test_kill import arguments
 from tests.processes import run_to_death
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def killed_once(tmp_path_factory, model):

@@ -3,6 +3,9 @@
 Beam's Flink runner keeps each remainder that a splittable DoFn gives back under a name of its own,
 and never removes it: docs/decisions/0014-streams-on-flink.md. A timer and a state that is
 overwritten leave nothing behind.
+
+Issue: https://github.com/apache/beam/issues/27648, and https://github.com/apache/beam/pull/39191.
+Seen in: Java SDK 2.70.
 """
 
 from __future__ import annotations
