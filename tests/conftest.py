@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say at the very end what was not tested because this machine lacks something."""
+    """Repeat in red what was not tested because this machine lacks something."""
     skipped = terminalreporter.stats.get("skipped", ())
     reasons = {report.longrepr[2] for report in skipped if NOT_TESTED in report.longrepr[2]}
     for reason in sorted(reasons):
