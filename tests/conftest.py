@@ -1,4 +1,4 @@
-"""Fixtures: a model and a lake, made once; a command that runs in this process."""
+"""Fixtures: a shared model and lake, and a command that runs in this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fakes import Ended, save_model, write_lake
 from tests.model_zoo import save_model_of
 from tests.required import NOT_TESTED
 
-# The first example of a test may import TensorFlow: how long it takes says nothing.
+# The first example of a test may import TensorFlow, so its duration is meaningless.
 hypothesis.settings.register_profile("scoreline", deadline=None)
 hypothesis.settings.load_profile("scoreline")
 
@@ -22,9 +22,9 @@ ENGINES = ("flink", "kafka", "prism")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Group tests for several processes: those of an engine, which then starts once, or of a file.
+    """Group tests for several processes: by engine, which then starts once, or by file.
 
-    Engines come first, because they take longest. Streams on Flink have a broker of their own.
+    Engines run first, because they take longest. Streams on Flink have their own broker.
     """
 
     def group_of(item):
@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Repeat in red what was not tested because this machine lacks something."""
+    """Report at the end the tests that were skipped because this machine lacks something."""
     skipped = terminalreporter.stats.get("skipped", ())
     reasons = {report.longrepr[2] for report in skipped if NOT_TESTED in report.longrepr[2]}
     for reason in sorted(reasons):
@@ -61,13 +61,13 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def lake(tmp_path_factory):
-    """Three days of 300 rows in two files each; nobody may change it."""
+    """Three days of 300 rows in two files each. Read only: all tests share it."""
     return write_lake(tmp_path_factory.mktemp("lake") / "rows")
 
 
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory):
-    """Return a function that saves a kind of `tests.model_zoo`, once for all tests."""
+    """Return a function that saves a model of `tests.model_zoo` once for all tests."""
     saved: dict[str, str] = {}
 
     def path_of(kind):
@@ -80,7 +80,7 @@ def zoo(tmp_path_factory):
 
 @pytest.fixture
 def score(capsys, monkeypatch, tmp_path, model, lake):
-    """Run score_batch in this process, on the shared lake and model unless told otherwise."""
+    """Run score_batch in this process, by default on the shared lake and model."""
     monkeypatch.setenv("COLUMNS", "400")
 
     def run(*args: str, **options: object) -> Ended:

@@ -1,4 +1,4 @@
-"""What is shipped to workers, and that versions agree wherever they stand."""
+"""The archive for workers, and equal versions in all files."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_versions_agree_wherever_they_stand():
 
 
 def test_every_pin_is_for_the_oldest_python_we_support():
-    """Versions for older Pythons only: uv takes them; pip, which the image needs, refuses."""
+    """uv accepts versions for older Pythons only; pip, which the image uses, rejects them."""
     pins = re.findall(r"^(\S+)==", (ROOT / "constraints.txt").read_text(), re.M)
     wants = {pin: metadata.metadata(pin)["Requires-Python"] for pin in pins}
     assert len(wants) > 100

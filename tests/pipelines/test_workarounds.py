@@ -1,6 +1,6 @@
-"""Beam still does what we work around. A test that fails says: remove the workaround of its name.
+"""Beam still needs our workarounds. If a test fails, remove the workaround in its name.
 
-What needs an engine or its jar is in tests/integration/test_workarounds.py.
+Tests that need an engine or its jar are in tests/integration/test_workarounds.py.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def test_each_workaround_says_what_it_is_for_and_has_a_test():
 
 
 class _OnePerBundle(beam.DoFn, RestrictionProvider):
-    """Ends a bundle after each record, as a stream does after each poll."""
+    """Ends a bundle after each record, like a stream after each poll."""
 
     def initial_restriction(self, element):
         return OffsetRange(0, BUNDLES)
@@ -88,7 +88,7 @@ class _OnePerBundle(beam.DoFn, RestrictionProvider):
 
 
 def _count_in_many_bundles(pipeline):
-    """Return the counters, read with a stack that is not as deep as there are bundles."""
+    """Return the counters, read with a stack that is less deep than the number of bundles."""
     _ = pipeline | beam.Create([0]) | beam.ParDo(_OnePerBundle())
     result = pipeline.run()
     result.wait_until_finish()
@@ -101,7 +101,9 @@ def _count_in_many_bundles(pipeline):
 
 
 def test_add_up_counters_at_once_or_many_bundles_end_in_a_recursion_error(monkeypatch):
-    monkeypatch.setattr(fn_runner, "consolidate_monitoring_infos", consolidate)  # as Beam has it
+    monkeypatch.setattr(
+        fn_runner, "consolidate_monitoring_infos", consolidate
+    )  # Beam's own function
     with pytest.raises(RecursionError):
         _count_in_many_bundles(beam.Pipeline(runner=FnApiRunner()))
     counters = _count_in_many_bundles(choose_runner([]).make_pipeline(1))
@@ -137,7 +139,7 @@ def test_leave_packages_out_of_the_log_or_pip_lists_them(tmp_path):
 
 
 def test_sample_often_or_ends_of_bundles_wait():
-    """Ends of bundles wait for a thread that sleeps for up to 200 ms, unless we say otherwise."""
+    """Without the workaround, the end of a bundle waits for a thread that sleeps up to 200 ms."""
     assert statesampler.DEFAULT_SAMPLING_PERIOD_MS == 200
     sampler = statesampler.StateSampler("step", CounterFactory(), 200)
     sampler.start()
@@ -149,7 +151,7 @@ def test_sample_often_or_ends_of_bundles_wait():
 
 @pytest.fixture
 def flink():
-    """A JobManager that takes every job and ends it at once; it has what it was asked for."""
+    """A JobManager that accepts every job and ends it at once; it records its requests."""
 
     class Answers(http.server.BaseHTTPRequestHandler):
         def answer(self, body, status=200):
@@ -191,7 +193,7 @@ def flink():
 
 @pytest.fixture
 def submit(flink, tmp_path, monkeypatch):
-    """Return a function that has a runner submit a pipeline, and returns what /run was asked."""
+    """Return a function that submits a pipeline and returns the request of /run."""
     jar = tmp_path / "runner.jar"
     with zipfile.ZipFile(jar, "w") as file:
         file.writestr("META-INF/MANIFEST.MF", "")

@@ -16,7 +16,7 @@ INPUTS = [
 
 
 def missing(batch):
-    """Return the rows that have a null where no fill value is given, from Python values."""
+    """Return the rows with a null in an input without a fill value, from Python values."""
     return [i for i, row in enumerate(batch.to_pylist()) if None in (row["x"], row["n"], row["s"])]
 
 
