@@ -82,9 +82,7 @@ def to_avro_schema(columns: pa.Schema, outputs: Collection[str] = ()) -> str:
 
 def _check_name(name: str, problems: list[str]) -> None:
     if not _NAME.match(name):
-        problems.append(
-            f"'{name}' is not a name in Avro: use letters, digits and _"
-        )
+        problems.append(f"'{name}' is not a name in Avro: use letters, digits and _")
 
 
 def _to_avro(kind: pa.DataType, path: str, problems: list[str], null_items: bool) -> Any:
