@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scoreline.lake.table.scores import open_scores
     from scoreline.transforms.loaded import LoadedModel, Scores, load
+    from scoreline.transforms.rows import ScoreRows
 
 __version__ = "0.2.0"
 
 __all__ = [
     "LoadedModel",
+    "ScoreRows",
     "Scores",
     "__version__",
     "load",
@@ -27,6 +29,7 @@ __all__ = [
 # Where each public name is, and what it is called there.
 _PLACES = {
     "LoadedModel": ("scoreline.transforms.loaded", "LoadedModel"),
+    "ScoreRows": ("scoreline.transforms.rows", "ScoreRows"),
     "Scores": ("scoreline.transforms.loaded", "Scores"),
     "load": ("scoreline.transforms.loaded", "load"),
     "open_scores": ("scoreline.lake.table.scores", "open_scores"),

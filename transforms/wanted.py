@@ -121,6 +121,21 @@ class WantedModel:
             batch_timeout_s=self.batch_timeout_s,
         )
 
+    def fit_here(self, carried: Sequence[str]) -> tuple[Signature, ScoreSpec]:
+        """Load the model where the pipeline is built; return its signature and what to score with.
+
+        Workers in this process then find it loaded. A model with a time limit is loaded in a
+        process of its own, which ends here.
+
+        Raises:
+          FileNotFoundError, ModelError, ValueError: as `load` and `to_spec` do.
+        """
+        model = self.load(shared=True)
+        try:
+            return model.signature, self.to_spec(model, carried)
+        finally:
+            model.close()
+
 
 def check_schema(signature: Signature, spec: ScoreSpec, schema: pa.Schema) -> None:
     """Check that a table of a schema can feed a signature, and has the columns to be copied.
