@@ -1,10 +1,10 @@
-# The front door. `make help` lists the targets.
+# Run `make help` for a list of the targets.
 PYTHON      ?= python3.11
-# Beam in Python, Beam's Flink runner in Java, and Flink: the set that is tested together.
+# Versions of Beam (Python), Beam's Flink runner (Java) and Flink that are tested together.
 BEAM_VERSION := 2.77.0
 BEAM_JAVA_VERSION := 2.70.0
 FLINK_VERSION := 1.19.3
-# Which partitions to score; empty means the target's own choice.
+# Partitions to score; empty selects the default of the target.
 PARTITIONS  ?=
 ARGS        ?=
 CACHE       ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scoreline
@@ -14,34 +14,35 @@ PRISM       := $(CACHE)/prism-$(BEAM_VERSION)/prism
 export PRISM
 
 FLINK_LIBS  := $(CACHE)/flink-$(FLINK_VERSION)
-# Beam's Flink runner: built here, or any other such jar: FLINK_JOB_SERVER_JAR=…
+# The jar of Beam's Flink runner: built here, or given by FLINK_JOB_SERVER_JAR=…
 FLINK_JAR   := $(CACHE)/flink-runner-$(basename $(FLINK_VERSION))-$(BEAM_JAVA_VERSION).jar
 FLINK_JOB_SERVER_JAR ?= $(FLINK_JAR)
-# Of the cluster on this machine; empty keeps what runs, or takes 1 with 2 slots.
+# Size of the local cluster; empty keeps its size, or starts 1 TaskManager with 2 slots.
 TASKMANAGERS ?=
 SLOTS       ?=
-# Files of tests that run side by side: more is quicker, but tests that wait for real processes may
-# then wait longer than they allow.
-TEST_PROCESSES ?= 1
-# A port or a range for Flink's Prometheus reporter, which listens on every interface; empty: none.
+# Test processes. All tests of engines run in one of them, so that each engine starts only once.
+TEST_PROCESSES ?= 2
+# Port or range of Flink's Prometheus reporter (on every interface); empty: no reporter.
 PROMETHEUS_PORTS ?=
 
 VENV        := .venv
 BIN         := $(VENV)/bin
 INSTALLED   := $(VENV)/.installed
 FLINK       := $(BIN)/python -m deploy.local.flink_cluster
+PYTEST      := $(BIN)/python -m pytest \
+  $(if $(filter-out 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints run-local check format test test-quick prism soak soak-stream \
+.PHONY: help install constraints run-local check format test test-fast prism soak soak-stream \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
         run-stream kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
-        bench-scaling bench-flink bench-stream clean
+        bench-scaling bench-flink bench-stream docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-install: $(INSTALLED) ## Make .venv with the exact versions of constraints.txt (uv, or venv and pip)
+install: $(INSTALLED) ## Create .venv with the exact versions of constraints.txt (uses uv, or venv and pip)
 
 $(INSTALLED): constraints.txt
 	@if command -v uv >/dev/null 2>&1; then \
@@ -53,47 +54,47 @@ $(INSTALLED): constraints.txt
 	fi
 	@touch $@
 
-constraints: ## Work out constraints.txt anew from the ranges in setup.py (needs uv)
+constraints: ## Resolve constraints.txt again from the ranges in setup.py (needs uv)
 	uv pip compile --quiet --upgrade --no-header --python-version 3.11 --all-extras setup.py -o constraints.txt
 
 run-local: install ## Prepare flights, train the demo model, score November and December (or PARTITIONS=…)
 	@$(BIN)/python -m demo.run_local $(if $(PARTITIONS),--partitions $(PARTITIONS)) $(ARGS)
 
-flink-up: install flink-libs ## Start a Flink cluster here: TASKMANAGERS=1 SLOTS=2 (needs Java)
+flink-up: install flink-libs ## Start a local Flink cluster: TASKMANAGERS=1 SLOTS=2 (needs Java)
 	@$(FLINK) up $(if $(TASKMANAGERS),--task_managers $(TASKMANAGERS)) \
 	  $(if $(SLOTS),--slots $(SLOTS)) \
 	  $(if $(PROMETHEUS_PORTS),--prometheus_ports $(PROMETHEUS_PORTS))
 
-flink-scale: install ## Add or remove TaskManagers: TASKMANAGERS=3
-	@$(FLINK) scale --task_managers $(or $(TASKMANAGERS),$(error say how many: TASKMANAGERS=3))
+flink-scale: install ## Add or remove TaskManagers: TASKMANAGERS=3, of SLOTS=2 each
+	@$(FLINK) scale --task_managers $(or $(TASKMANAGERS),$(error expected a number of TaskManagers, as in TASKMANAGERS=3)) \
+	  $(if $(SLOTS),--slots $(SLOTS))
 
-flink-status: install ## Show what of the Flink cluster runs, and where
+flink-status: install ## Show the processes, ports and logs of the Flink cluster
 	@$(FLINK) status
 
 flink-down: install ## Stop the Flink cluster
 	@$(FLINK) down
 
-run-flink: flink-up $(FLINK_JOB_SERVER_JAR) ## What run-local scores, on the Flink cluster (needs Java and Maven)
+run-flink: flink-up $(FLINK_JOB_SERVER_JAR) ## Run the job of run-local on the Flink cluster (needs Java and Maven)
 	@$(BIN)/python -m demo.run_local $$($(FLINK) arguments) \
 	  --flink_job_server_jar=$(FLINK_JOB_SERVER_JAR) --output=build/scores-flink \
 	  $(if $(PARTITIONS),--partitions $(PARTITIONS)) $(ARGS)
 
-check: install ## Lint, format check, types, import rules
+check: install ## Check lint, format, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: install ## Format and fix what ruff can fix
+format: install ## Format the code and apply ruff's fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 test: install prism flink ## Run every test (Prism needs Go, Flink needs Java and Maven)
-	$(BIN)/python -m pytest \
-	  $(if $(filter-out 1,$(TEST_PROCESSES)),-n $(TEST_PROCESSES) --dist loadfile) $(ARGS)
+	$(PYTEST) $(ARGS)
 
-test-quick: install ## Run the tests that start no process of their own
-	$(BIN)/python -m pytest tests/models tests/transforms $(ARGS)
+test-fast: install ## Run all tests but those of engines and those that kill whole commands
+	$(PYTEST) -m "not (flink or kafka or prism or slow)" $(ARGS)
 
 prism: $(if $(shell command -v go 2>/dev/null),$(PRISM),no-go) ## Build Beam's Prism runner (needs Go)
 
@@ -102,11 +103,11 @@ $(PRISM):
 
 .PHONY: no-go
 no-go:
-	@echo "Go is not installed: the tests on Prism will be skipped." >&2
+	@echo "Go is not installed: tests on Prism are skipped, or fail if CI is set." >&2
 
 flink: $(if $(and $(shell command -v java),$(shell command -v mvn)),flink-libs flink-jar,no-flink)
 
-flink-libs: $(FLINK_LIBS)/pyflink ## Fetch Flink into the cache (235 MB)
+flink-libs: $(FLINK_LIBS)/pyflink ## Download Flink into the cache (235 MB)
 
 $(FLINK_LIBS)/pyflink: | $(INSTALLED)
 	@mkdir -p $(CACHE) && partial=$$(mktemp -d $(FLINK_LIBS).XXXXXX) && \
@@ -123,48 +124,60 @@ $(FLINK_JAR): | $(INSTALLED)
 
 .PHONY: no-flink
 no-flink:
-	@echo "Java or Maven is not installed: the tests on Flink will be skipped." >&2
+	@echo "Java or Maven is not installed: tests on Flink are skipped, or fail if CI is set." >&2
 
-soak: install ## Kill a real job 500 times at every named step in turn, and check the table after each (half an hour)
+soak: install ## Kill a job 500 times, at each named step in turn, and check the table each time (30 minutes)
 	SCORELINE_KILLS=500 $(BIN)/python -m pytest tests/faults/test_kills.py -n auto -rP $(ARGS)
 
-soak-stream: kafka-up ## Score streams and kill their workers for SECONDS=1800; nothing lost, memory flat
+soak-stream: kafka-up ## Score streams and kill workers for SECONDS=1800; check that no record is lost and memory is flat
 	@$(BIN)/python -m benchmarks.soak_stream --brokers 127.0.0.1:$(KAFKA_PORT) \
 	  --seconds $(or $(SECONDS),1800) $(ARGS)
 
-score-nightly: install ## Score what is not committed of the LAST=7 newest partitions: ARGS="--input … --model …"
+score-nightly: install ## Score the newest LAST=7 partitions that are not committed yet: ARGS="--input … --model …"
 	$(BIN)/python -m scoreline batch --last $(or $(LAST),7) $(ARGS)
 
-run-stream: kafka-up ## Score flights as they come, from one Kafka topic into another (ARGS="--rate 2000")
+run-stream: kafka-up ## Score flights from one Kafka topic to another as they arrive (ARGS="--rate 2000")
 	@$(BIN)/python -m demo.run_stream --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
 
-kafka-up: install ## Start one Kafka broker on 127.0.0.1:9092 or KAFKA_PORT (needs Java and Maven)
+kafka-up: install ## Start a local Kafka broker on port 9092 or KAFKA_PORT (needs Java and Maven)
 	@$(BIN)/python -m deploy.local.kafka_broker up --port $(KAFKA_PORT)
 
-kafka-down: install ## Stop it; what it holds stays in build/kafka
+kafka-down: install ## Stop the Kafka broker; its data stays in build/kafka
 	@$(BIN)/python -m deploy.local.kafka_broker down
 
-bench: install ## Measure against a bare loop and the peers, 5 M rows (about an hour)
+bench: install ## Measure batch against a bare loop and other libraries, 5 M rows (1 hour)
 	$(BIN)/python -m benchmarks.batch --rows 5000000
 
-bench-quick: install ## The same on 500 k rows
+bench-quick: install ## Run the same benchmark on 500,000 rows
 	$(BIN)/python -m benchmarks.batch --rows 500000
 
-bench-flink: install flink-libs flink-jar ## Measure Flink against the local runner, 5 M rows (about 90 minutes)
+bench-flink: install flink-libs flink-jar ## Measure Flink against the local runner, 5 M rows (90 minutes)
 	$(BIN)/python -m benchmarks.flink --rows 5000000
 
-bench-formats: install ## Measure what the same model costs in every format (about 20 minutes)
+bench-formats: install ## Measure the same model in every format (20 minutes)
 	$(BIN)/python -m benchmarks.formats
 
-bench-memory: install ## Measure memory with huge row groups and with 10,000 tiny files (about 15 minutes)
+bench-memory: install ## Measure memory with huge row groups and with 10,000 tiny files (15 minutes)
 	$(BIN)/python -m benchmarks.memory
 
-bench-scaling: install ## Measure what 100,000 files and 10,000 partitions cost, and what a cluster needs
+bench-scaling: install ## Measure the cost of 100,000 files and 10,000 partitions
 	$(BIN)/python -m benchmarks.scaling $(ARGS)
 
-bench-stream: kafka-up prism flink-libs flink-jar ## Measure latency and rows/s of streams at fixed rates, beside a bare loop (about three hours)
+bench-stream: kafka-up prism flink-libs flink-jar ## Measure latency and throughput of streams against a bare loop (3 hours)
 	$(BIN)/python -m benchmarks.stream --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
 
-clean: ## Remove build/ (data, models, scores), and stop the Flink cluster
+docs: build/docs-venv/.installed ## Build the documentation as a site in build/site; a dead link fails the build
+	@mkdir -p build/pages
+	@ln -sfn $(addprefix ../../,README.md CHANGELOG.md CONTRIBUTING.md docs deploy) build/pages
+	@NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/mkdocs build --strict --clean
+	@! grep -rlE 'src="https?:|<link [^>]*href="https?:' build/site --include='*.html'  # fetches nothing
+	@echo "build/site/index.html"
+
+build/docs-venv/.installed: docs/requirements.txt
+	$(PYTHON) -m venv --clear build/docs-venv
+	build/docs-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r docs/requirements.txt
+	@touch $@
+
+clean: ## Stop the Flink cluster, and remove build/ (data, models, scores)
 	@if [ -d build/flink/run ]; then $(FLINK) down; fi
 	rm -rf build

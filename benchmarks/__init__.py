@@ -1,1 +1,1 @@
-"""Side-by-side measurements; each prints a table of ratios."""
+"""Side-by-side benchmarks; each prints a table of ratios."""

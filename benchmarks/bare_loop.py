@@ -1,8 +1,8 @@
-"""The yardstick: pyarrow → a SavedModel's signature → pyarrow, in the cheapest plain loop.
+"""The baseline: pyarrow → a SavedModel's signature → pyarrow, in the fastest plain loop.
 
-This is what one would write by hand for one run on one machine, with the settings that measured
-best. It does nothing else: no check, no retry, no commit, no second worker. It imports nothing of
-this project.
+This is the code that a user would write by hand for one run on one machine, with the settings that
+measured best. It has no check, no retry, no commit and no second worker. It imports nothing of this
+project.
 
     python benchmarks/bare_loop.py --input … --model … --carried flight_id,carrier --output …
 """
@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# Rows of a record batch, of which each gives several model calls, and of a row group written.
+# Rows of a record batch (several model calls) and of a written row group.
 _BATCH_ROWS = 131_072
 _ROW_GROUP_ROWS = 262_144
 
@@ -57,16 +57,16 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--input", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--output", required=True)
-    parser.add_argument("--carried", required=True, help="columns to copy, with commas between")
+    parser.add_argument("--carried", required=True, help="columns to copy, comma-separated")
     parser.add_argument("--fill", action="append", default=[], help="T=VALUE for nulls; repeatable")
-    parser.add_argument("--model_digest", default="", help="value of the column of that name")
+    parser.add_argument("--model_digest", default="", help="value of the column model_digest")
     parser.add_argument("--call_rows", type=int, default=32_768, help="rows per model call")
     parser.add_argument("--hide_keras", action="store_true", help="import TensorFlow without Keras")
     return parser.parse_args(argv)
 
 
 def _import_tensorflow(hide_keras: bool) -> Any:
-    """Import TensorFlow as everybody does, or without the Keras that it brings along."""
+    """Import TensorFlow as usual, or without Keras."""
     if hide_keras:
         sys.modules["keras"] = None  # type: ignore[assignment]
     import tensorflow as tf
@@ -94,7 +94,7 @@ def _read(files: Sequence[Path], wanted: Sequence[str]) -> Iterator[pa.RecordBat
 
 
 def _to_tensor(tf: Any, array: pa.Array, fill: Any) -> Any:
-    """Return a column as a tensor, nulls filled."""
+    """Return a column as a tensor, with nulls replaced."""
     if not pa.types.is_dictionary(array.type):
         return tf.constant((array.fill_null(fill) if array.null_count else array).to_numpy())
     values, codes = array.dictionary.to_pylist(), array.indices
@@ -116,7 +116,7 @@ def _to_scored(
 
 
 def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
-    """Write one file: dictionaries for strings only, no statistics, Snappy."""
+    """Write one file with Snappy, dictionaries for strings only, and no statistics."""
     first = next(batches)
     strings = [field.name for field in first.schema if pa.types.is_dictionary(field.type)]
     waiting, rows = [first], first.num_rows

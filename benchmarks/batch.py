@@ -2,11 +2,11 @@
 
     python -m benchmarks.batch --rows 5000000
 
-Every run is a process of its own, and designs take turns within a repeat. A run on 1,000 rows
-tells what starting up costs; what rows cost beyond that is taken within one process
-(`benchmarks.steady`). Row-wise designs cost a hundred times as much, so they get fewer rows. The
-outputs of all designs are compared, key by key, before any number is printed. Writes
-build/bench/batch.json and build/bench/batch.md.
+Every run has its own process, and designs take turns within a repeat. A run on 1,000 rows measures
+the cost of start-up. The cost of rows is measured within one process (`benchmarks.steady`).
+Row-wise designs cost a hundred times as much, so they get fewer rows. The outputs of all designs
+are compared, key by key, before any number is printed. Writes build/bench/batch.json and
+build/bench/batch.md.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _BUILD = Path("build")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark and return its exit code: 1 when a design failed or gave other scores."""
+    """Run the benchmark; return 1 if a design failed or its scores differ."""
     args = _parse_args(argv)
     folder = _BUILD / "bench"
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,18 +67,18 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     unknown = [name for name in args.designs if name not in DESIGNS]
     if unknown or args.rows < 10 * START_UP_ROWS or args.repeats < 1:
         parser.error(
-            f"expected designs of {','.join(DESIGNS)}, at least {10 * START_UP_ROWS} rows and one "
-            f"repeat, got {args.designs}, {args.rows} and {args.repeats}"
+            f"expected designs from {','.join(DESIGNS)}, at least {10 * START_UP_ROWS} rows and "
+            f"one repeat, got {args.designs}, {args.rows} and {args.repeats}"
         )
     return args
 
 
 def run(workload: Workload, folder: Path, args: argparse.Namespace) -> dict[Case, list[Sample]]:
-    """Run every case in turn, as often as asked, checking what each wrote.
+    """Run every case in turn, `repeats` times, and check each output.
 
     Raises:
-      RunFailed: a design exited with an error.
-      Mismatch: a design gave other rows or scores than the bare loop.
+      RunFailed: a design failed.
+      Mismatch: rows or scores of a design differ from the bare loop's.
     """
     cases = [case for model in args.models for case in choose_cases(model, args.designs, args.rows)]
     datasets = tile(workload.flights, folder, sorted({case.rows for case in cases}))
@@ -119,14 +119,14 @@ def _check(
     keep: Sequence[str],
     references: dict[str, pa.Table],
 ) -> None:
-    """Compare what a case wrote with its input and, per model, with the first (largest) case."""
+    """Compare the output of a case with its input and with the largest case of its model."""
     scores = check(str(case), dataset, output, KEY, keep)
     reference = references.setdefault(case.model, scores)
     check_equal(str(case), scores, reference, KEY)
 
 
 class _Progress:
-    """One line on standard error for each run."""
+    """Prints one line per run to standard error."""
 
     def __init__(self, runs: int) -> None:
         self._runs, self._done = runs, 0

@@ -1,8 +1,8 @@
-"""The peer Beam offers itself: RunInference over rows, with a handler that can load the model.
+"""Beam's own RunInference over rows, with a handler that can load the model.
 
-Beam's own TFModelHandlerNumpy asks Keras to load the SavedModel, which Keras 3 refuses; this
-handler loads it with `tf.saved_model.load` and else does what that one does: it stacks the rows
-that Beam has batched, calls the model, and gives one PredictionResult for each row.
+Beam's TFModelHandlerNumpy uses Keras to load the SavedModel, and Keras 3 rejects it. This handler
+loads it with `tf.saved_model.load` and otherwise works like Beam's: it stacks the rows of a batch,
+calls the model, and returns one PredictionResult per row.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInf
 
 from benchmarks import peer
 
-# The most that Beam batches by itself, and what this design is fastest with.
+# Maximum batch size that Beam chooses by itself; also the fastest for this design.
 _BATCH_ROWS = 1024
 
 
 class RowHandler(ModelHandler[peer.Row, PredictionResult, Any]):
-    """Scores rows, each a dictionary of scalars, with a SavedModel."""
+    """Scores rows (dictionaries of scalars) with a SavedModel."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class RowHandler(ModelHandler[peer.Row, PredictionResult, Any]):
         min_batch_rows: int = _BATCH_ROWS,
         max_batch_seconds: int | None = None,
     ) -> None:
-        """Keep where the model is, the dtypes of its inputs, and what stands in for nulls."""
+        """Store the path of the model, the dtypes of its inputs, and the values for nulls."""
         super().__init__(
             min_batch_size=min_batch_rows,
             max_batch_size=_BATCH_ROWS,

@@ -1,4 +1,4 @@
-"""Whether two designs gave the same scores: every key once, and its values equal."""
+"""Compares the scores of two designs: every key once, with equal values."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-# The number of rows of a model call moves the last bits of a score.
+# The last bits of a score depend on the number of rows of a model call.
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-5
 
 
 class Mismatch(AssertionError):
-    """A design lost, doubled or changed rows; its numbers are worth nothing."""
+    """A design lost, duplicated or changed rows, so its measurement is invalid."""
 
 
 def read_rows(folder: Path, key: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return a data set or scores, sorted by key; of a Delta table, what is committed."""
+    """Return a data set or scores, sorted by key; for a Delta table, the committed rows."""
     if (folder / "_delta_log").exists():
         files = [Path(uri.removeprefix("file://")) for uri in DeltaTable(str(folder)).file_uris()]
     else:
@@ -32,7 +32,7 @@ def read_rows(folder: Path, key: str, columns: Sequence[str] | None = None) -> p
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    """Return a table without dictionaries: designs differ in how they store strings."""
+    """Return a table without dictionaries, because designs store strings differently."""
     for i, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             table = table.set_column(i, field.name, table.column(i).cast(field.type.value_type))
@@ -40,20 +40,20 @@ def _plain(table: pa.Table) -> pa.Table:
 
 
 def check(what: str, dataset: Path, output: Path, key: str, keep: Sequence[str]) -> pa.Table:
-    """Check that scores hold each row of a data set once, kept columns unchanged.
+    """Check that scores hold each row of a data set once, with unchanged kept columns.
 
     Args:
-      what: whose scores these are, for the message.
-      dataset: what was scored.
+      what: name of the scores in messages.
+      dataset: the data set that was scored.
       output: a folder of Parquet files, or a Delta table.
       key: the column that identifies a row.
-      keep: columns that must be as in the data set.
+      keep: columns that must equal those of the data set.
 
     Returns:
       The key and the other columns of the scores, sorted by key.
 
     Raises:
-      Mismatch: a row is missing, doubled, unknown, or a kept column has other values.
+      Mismatch: a row is missing, duplicated or unknown, or a kept column differs.
     """
     wanted = read_rows(dataset, key, [key, *keep])
     got = read_rows(output, key)
@@ -65,18 +65,18 @@ def check(what: str, dataset: Path, output: Path, key: str, keep: Sequence[str])
         )
     for name in keep:
         if not got[name].equals(wanted[name].cast(got[name].type)):
-            raise Mismatch(f"{what}: column {name} is not as in the data set")
+            raise Mismatch(f"{what}: expected column {name} of the data set, got others")
     return got.drop_columns(list(keep))
 
 
 def check_equal(what: str, scores: pa.Table, reference: pa.Table, key: str) -> None:
-    """Check that scores agree with those of the reference for the same keys.
+    """Check that scores equal those of the reference for the same keys.
 
-    Both are sorted by key; the reference may hold more rows.
+    Both must be sorted by key. The reference may hold more rows.
 
     Raises:
-      Mismatch: the columns are others, a key is unknown to the reference, a text differs, or a
-        number differs by more than rounding.
+      Mismatch: the columns differ, the reference lacks a key, a text differs, or a number differs
+        by more than rounding.
     """
     if sorted(scores.column_names) != sorted(reference.column_names):
         raise Mismatch(
@@ -85,7 +85,7 @@ def check_equal(what: str, scores: pa.Table, reference: pa.Table, key: str) -> N
     keys, known = scores[key].to_numpy(), reference[key].to_numpy()
     at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
     if not np.array_equal(known[at], keys):
-        raise Mismatch(f"{what}: scores hold keys that the reference does not hold")
+        raise Mismatch(f"{what}: expected keys of the reference, got others")
     for name in set(scores.column_names) - {key}:
         ours, theirs = scores[name].to_numpy(), reference[name].to_numpy()[at]
         if ours.dtype.kind == "f":
@@ -95,6 +95,6 @@ def check_equal(what: str, scores: pa.Table, reference: pa.Table, key: str) -> N
         if not same.all():
             row = int(np.argmin(same))
             raise Mismatch(
-                f"{what}: {int((~same).sum())} of {len(keys)} values of {name} differ from the "
-                f"reference; key {keys[row]} has {ours[row]}, expected {theirs[row]}"
+                f"{what}: expected {theirs[row]} in {name} of key {keys[row]}, got {ours[row]}; "
+                f"{int((~same).sum())} of {len(keys)} values differ from the reference"
             )

@@ -1,4 +1,4 @@
-"""What every design is measured on: the demo's flights, repeated to any number of rows."""
+"""The input of all designs: the demo's flights, repeated up to any number of rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 KEY = "flight_id"
 KEEP = ("carrier", "flight", "origin", "dest", "sched_dep_time")
-# Changes when the same source would be tiled in another way.
+# Increase it when the tiling of the same source changes.
 _FORMAT = 3
 _FIRST_DATE = datetime.date(2020, 1, 1)
 _ROW_GROUP_ROWS = 131_072
@@ -23,13 +23,13 @@ _ROW_GROUP_ROWS = 131_072
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What to score with which model.
+    """A data set and the models to score it with.
 
     Attributes:
-      flights: the untiled data set, one folder for each day.
-      models: SavedModel directories by the name they have in the report.
-      keep: columns copied to the output, beside the key.
-      fills: values for nulls, by input.
+      flights: the data set before tiling, one folder per day.
+      models: SavedModel directories, by their name in the report.
+      keep: columns to copy to the output, besides the key.
+      fills: values that replace nulls, by input.
     """
 
     flights: Path
@@ -39,11 +39,11 @@ class Workload:
 
 
 def tile(source: Path, cache: Path, row_counts: Sequence[int]) -> dict[int, Path]:
-    """Return, for each number of rows, a data set of that many rows of the source, repeated.
+    """Return, for each number of rows, a data set that repeats the source up to that many rows.
 
-    Each repetition of the source is one partition of one file, with a date and keys of its own,
-    which increase; the last is cut. A smaller data set is the beginning of a larger one. Encodings
-    are those of the source. What is in the cache for a source of the same content is kept.
+    Each repetition is one partition of one file, with its own date and increasing keys. The last
+    one is cut. A smaller data set is a prefix of a larger one. Encodings are those of the source.
+    Data sets in the cache are reused if the content of the source is the same.
     """
     files = sorted(source.glob("*=*/*.parquet"))
     if not files:
@@ -67,7 +67,7 @@ def _digest(files: Sequence[Path]) -> str:
 
 
 def _write(whole: pa.Table, folder: Path, rows: int) -> None:
-    """Write a data set; the folder appears under its name only when it is whole."""
+    """Write a data set; the folder appears under its name only when it is complete."""
     partial = folder.with_name(f".{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     at = whole.schema.get_field_index(KEY)
@@ -91,9 +91,9 @@ def _write(whole: pa.Table, folder: Path, rows: int) -> None:
 
 
 def demo_workload(build: Path) -> Workload:
-    """Return the demo's data and model, and the model of about 50 times the work.
+    """Return the demo's data and model, and a model of about 50 times the work.
 
-    What is not there yet is made: a minute each, and the import of TensorFlow.
+    Missing parts are created, which takes a minute each and imports TensorFlow.
     """
     from demo.data import prepare_flights
     from demo.model import FILLS, export_large, train_flights

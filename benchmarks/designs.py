@@ -1,4 +1,4 @@
-"""The designs that are compared, what each is run on, and the command that runs it."""
+"""The designs to compare, their inputs, and their commands."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from scoreline.models.artifact import digest_model
 BARE_LOOP, SCORELINE = "bare_loop", "scoreline"
 BEAM, TFX_BSL = "beam_runinference", "tfx_bsl"
 DESIGNS = (BARE_LOOP, SCORELINE, BEAM, TFX_BSL)
-# The bare loop with TensorFlow imported without Keras, as Scoreline does; only its start-up counts.
+# The bare loop without Keras in TensorFlow's import, like Scoreline. Only its start-up counts.
 BARE_LOOP_WITHOUT_KERAS = "bare_loop_without_keras"
-# A run on so few rows costs what starting up costs.
+# The cost of a run on this few rows is the cost of start-up.
 START_UP_ROWS = 1_000
-# The most rows for designs that handle rows one by one.
+# Maximum number of rows for designs that process rows one by one.
 _PEER_ROWS = 50_000
-# What the bare loop is fastest with.
+# The fastest call sizes of the bare loop.
 _CALL_ROWS = {"small": 32_768, "large": 16_384}
 
 
 class Case(NamedTuple):
-    """One design, run on one model and one number of rows."""
+    """A run of one design on one model and one number of rows."""
 
     design: str
     model: str
@@ -38,15 +38,15 @@ class Case(NamedTuple):
 
     @property
     def slug(self) -> str:
-        """This case as part of a file name."""
+        """Name of this case in file names."""
         return f"{self.design}-{self.model}-{self.workers}-{self.rows}"
 
 
 def choose_cases(model: str, designs: Sequence[str], rows: int) -> list[Case]:
-    """Return the runs of one repeat; the one that scores most rows comes first.
+    """Return the runs of one repeat; the run with the most rows comes first.
 
-    Beside the rows asked for, each design gets so few that only starting up counts, and Scoreline
-    also a tenth, to tell how memory grows.
+    Each design also runs on so few rows that only start-up counts. Scoreline also runs on a tenth
+    of the rows, to measure the growth of memory.
     """
     cases = []
     for design in (BARE_LOOP, SCORELINE):
@@ -85,19 +85,19 @@ def command_of(case: Case, workload: Workload, dataset: Path, output: Path) -> l
 
 
 def steady_command_of(command: Sequence[str], result: Path, small: Path) -> list[str]:
-    """Return the command that tells what rows cost beyond those of a small data set."""
+    """Return the command that measures the cost of rows beyond those of a small data set."""
     python, minus_m, module, *options = command
     return [python, minus_m, "benchmarks.steady", str(result), str(small), module, *options]
 
 
 def examples_model(model: Path, cache: Path) -> Path:
-    """Return where the model is that tfx-bsl runs: the same, taking serialized examples."""
+    """Return the path of tfx-bsl's model: the same model, with serialized examples as input."""
     digits = digest_model(str(model)).partition(":")[2]
     return cache / f"examples-{digits[:12]}"
 
 
 def export_examples_model(case: Case, workload: Workload, dataset: Path, output: Path) -> None:
-    """Make the model that a case of tfx-bsl runs, unless it is there."""
+    """Create the model of a case of tfx-bsl, unless it exists."""
     model = examples_model(workload.models[case.model], output.parent)
     if model.exists():
         return

@@ -1,12 +1,12 @@
-"""Measure the job on Flink against the local runner and a bare loop, on this machine.
+"""Measure a batch job on Flink against the local runner and a bare loop, on one machine.
 
     python -m benchmarks.flink --rows 5000000
 
-Rows/s are those of the last three quarters of the time between the first and the last shard that
-was staged, by the times of their files: all workers run then, and starting up is left out. The
-bare loop has no shards: there it is the difference to a run on 1,000 rows. Medians over repeats. A
-cluster is started for each shape (TaskManagers × slots) and stopped after it. Memory is the peak of
-each process. Writes build/bench/flink.json and build/bench/flink.md.
+Rows/s are measured between the first and the last staged shard, by the times of their files. The
+first quarter of that time is left out, so that all workers run and start-up does not count. For the
+bare loop, which has no shards, start-up is a run on 1,000 rows. Numbers are medians over repeats.
+Each shape (TaskManagers × slots) gets its own cluster. Memory is the peak of each process. Writes
+build/bench/flink.json and build/bench/flink.md.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PYTHON = "Python workers"
 
 
 class Shape(NamedTuple):
-    """What runs the rows: `task_managers` × `slots` on Flink, else `slots` local workers."""
+    """The workers of a run: `task_managers` × `slots` on Flink, or `slots` local workers."""
 
     runner: str
     task_managers: int
@@ -69,13 +69,13 @@ SHAPES = {
 
 @dataclasses.dataclass(kw_only=True)
 class Sample:
-    """What one run took.
+    """The cost of one run.
 
     Attributes:
-      rows_per_s: of the rows, once all workers run.
-      wall_s: the whole command.
-      first_row_s: from its start until the first shard is staged; None where nothing is staged.
-      memory_mb: peak resident size by process, of those that ran meanwhile.
+      rows_per_s: throughput while all workers run.
+      wall_s: time of the whole command.
+      first_row_s: time from its start to the first staged shard; None if nothing is staged.
+      memory_mb: peak resident size by process, of all processes of the run.
       cpu_s: CPU time by process.
     """
 
@@ -87,7 +87,7 @@ class Sample:
 
 
 class _Watcher(threading.Thread):
-    """Looks at a cluster's processes, and for the first staged shard, until it is stopped."""
+    """Samples a cluster's processes, and detects the first staged shard, until it is stopped."""
 
     def __init__(self, cluster: FlinkCluster | None, output: Path) -> None:
         super().__init__(daemon=True)
@@ -105,7 +105,7 @@ class _Watcher(threading.Thread):
             receipts = (self._output / "_scoreline" / "receipts").glob("*/*-scores.json")
             if self.first_row_s is None and next(receipts, None):
                 self.first_row_s = time.perf_counter() - self._began
-            # Looking at all processes takes 8 ms of the time that they could use.
+            # Sampling all processes takes 8 ms of CPU time from them.
             if polls % _POLLS_PER_LOOK == 0:
                 self._look()
             polls += 1
@@ -142,7 +142,7 @@ class _Watcher(threading.Thread):
                 except psutil.Error:
                     continue
                 seconds = times.user + times.system
-                # A worker that starts with the job has used nothing before.
+                # A worker that starts with the job has used no CPU time before.
                 known = 0.0 if name == _PYTHON else seconds
                 self._cpu_before.setdefault(process.pid, known)
                 self._cpu[process.pid] = (name, seconds)
@@ -202,7 +202,7 @@ def _run(
 
 
 def run(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Run every shape on every model, and return a summary of each."""
+    """Run every shape on every model, and return one summary per combination."""
     workload = demo_workload(_BUILD)
     datasets = tile(workload.flights, folder, [START_UP_ROWS, args.rows])
     results = []
@@ -255,7 +255,7 @@ def _summarize(shape: Shape, model: str, samples: Sequence[Sample]) -> dict[str,
 
 
 def write_report(results: Sequence[dict[str, Any]], folder: Path) -> str:
-    """Write the numbers, and return them as a table with the ratio to as many local workers."""
+    """Write the numbers; return them as a table with the ratio to as many local workers."""
     (folder / "flink.json").write_text(json.dumps(results, indent=1))
     local = {(r["model"], r["slots"]): r["rows_per_s"] for r in results if r["is_local"]}
     lines = [
@@ -287,7 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if set(args.shapes.split(",")) - set(SHAPES) or args.rows <= START_UP_ROWS or args.repeats < 1:
         parser.error(
-            f"expected shapes of {','.join(SHAPES)}, more than {START_UP_ROWS} rows, one repeat, "
+            f"expected shapes from {','.join(SHAPES)}, over {START_UP_ROWS} rows and one repeat, "
             f"got {args.shapes}, {args.rows} and {args.repeats}"
         )
     folder = _BUILD / "bench"

@@ -2,9 +2,9 @@
 
     python -m benchmarks.flink_rescale --rows 16000000
 
-The job may use two slots and begins on one TaskManager of one slot; half a minute after its first
-shard a second TaskManager is started. The time at which a shard's file appeared tells the rest.
-Writes build/bench/flink_rescale.md.
+The job may use two slots and starts on one TaskManager with one slot. A second TaskManager starts
+30 s after the first shard. Rates come from the times at which the files of shards appear. Writes
+build/bench/flink_rescale.md.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _PATIENCE_SECONDS = 300.0
 
 
 def describe(staged: Staged, added: float, joined: float) -> str:
-    """Return what adding cost and gave.
+    """Return the effect of adding a TaskManager, as a Markdown table.
 
     Args:
       staged: the shards.
-      added: when the second TaskManager was started.
-      joined: when it had a worker.
+      added: time at which the second TaskManager was started.
+      joined: time at which it had a worker.
     """
     ends = staged.at[-1]
     before = rows_per_s(staged, 0, added)
@@ -47,16 +47,16 @@ def describe(staged: Staged, added: float, joined: float) -> str:
             f"| one TaskManager | {before:,.0f} |",
             f"| two TaskManagers | {faster:,.0f} ({faster / before:.2f} ×) |",
             "",
-            f"The second was started {added - staged.at[0]:.0f} s after the first shard, had a "
-            f"worker {joined - added:.0f} s later, and the first shard after that came "
-            f"{after[0] - joined:.0f} s later.",
+            f"The second TaskManager started {added - staged.at[0]:.0f} s after the first shard. "
+            f"It had a worker {joined - added:.0f} s later. The next shard was staged "
+            f"{after[0] - joined:.0f} s after that.",
             "",
         ]
     )
 
 
 def run(rows: int, model: str) -> str:
-    """Run a job, add a TaskManager to it, check its table, and return what was seen."""
+    """Run a job, add a TaskManager to it, check its table, and return the observations."""
     folder = _BUILD / "bench"
     workload = demo_workload(_BUILD)
     dataset = tile(workload.flights, folder, [rows])[rows]
@@ -80,7 +80,7 @@ def run(rows: int, model: str) -> str:
             _wait(job, log, lambda: len(cluster.workers()) == 2)
             joined = time.time()
             if job.wait(1800):
-                raise RuntimeError(f"the job failed, see {log}")
+                raise RuntimeError(f"expected the job to succeed, see {log}")
         finally:
             job.terminate()
             job.wait()

@@ -1,11 +1,11 @@
-"""One run of `benchmarks.formats`: score rows with a model file, directly or by a servable.
+"""One run of `benchmarks.formats`: score rows with a model file, directly or with a servable.
 
     python -m benchmarks.format_run save FOLDER
     python -m benchmarks.format_run direct|servable MODEL columns|serialized ROWS RESULT
 
-A direct call is what one would write by hand for that format: NumPy arrays that are in memory
-already, or the Arrow column that serialized records were read into, in calls of the size that is
-best for it. The servable gets Arrow record batches, and gives Arrow columns.
+A direct call is hand-written code for that format. Its input is NumPy arrays in memory, or an Arrow
+column of serialized records, in calls of the best size for the format. The servable takes Arrow
+record batches and returns Arrow columns.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NAMES = [f"x{i:02d}" for i in range(_FEATURES)]
 
 
 def save(folder: Path) -> None:
-    """Save the network in every format, unless that was done before."""
+    """Save the network in every format, unless the files exist."""
     if (folder / "model.tflite").exists():
         return
     import keras
@@ -62,7 +62,7 @@ def save(folder: Path) -> None:
 
 
 def make_rows(rows: int) -> dict[str, np.ndarray]:
-    """Return columns of numbers, the first of them the same for any number of rows."""
+    """Return columns of numbers; fewer rows are a prefix of more rows."""
     distinct = np.random.default_rng(7).random((_BATCH_ROWS, _FEATURES), np.float32)
     at = np.arange(rows) % _BATCH_ROWS
     return {name: distinct[at, i] for i, name in enumerate(_NAMES)}
@@ -80,7 +80,7 @@ def to_records(columns: dict[str, np.ndarray]) -> list[bytes]:
 
 
 def direct(model: str, columns: dict[str, Any], form: str) -> Callable[[int, int], np.ndarray]:
-    """Return a function that scores rows start to stop by the format's own means."""
+    """Return a function that scores rows start to stop with the format's own library."""
     if model.endswith(".tflite"):
         from ai_edge_litert.interpreter import Interpreter
 
@@ -125,7 +125,7 @@ def _tensors(tf: Any, columns: dict[str, Any], start: int, stop: int) -> dict[st
 
 
 def servable(model: str, columns: dict[str, Any], form: str) -> Callable[[int, int], np.ndarray]:
-    """Return a function that scores rows start to stop as Scoreline does."""
+    """Return a function that scores rows start to stop with Scoreline."""
     from scoreline.models.servable import load_servable
 
     loaded = load_servable(model, concurrent_calls=1)
@@ -150,7 +150,7 @@ def main() -> None:
     step = _CALL_ROWS if caller == "direct" else _BATCH_ROWS
     score = design(model, columns, form)
     sample = score(0, _SAMPLE_ROWS).reshape(-1)
-    for _ in range(8 if int(rows) > _BATCH_ROWS else 0):  # sizes are found, functions are traced
+    for _ in range(8 if int(rows) > _BATCH_ROWS else 0):  # warm-up: call sizes, traces
         score(0, step)
     before = resource.getrusage(resource.RUSAGE_SELF)
     for start in range(0, int(rows), step):

@@ -1,10 +1,10 @@
-"""Measure what the same model costs in every format, by Scoreline and by a direct call.
+"""Measure the same model in every format, with Scoreline and with a direct call.
 
     python -m benchmarks.formats
 
-One network of 16 numbers is saved as a SavedModel, as a SavedModel that takes tf.Examples, as a
-.keras and as a .tflite file. Each run is a process of its own (`benchmarks.format_run`), direct and
-servable take turns, and their scores are compared before any number is printed. Writes
+One network with 16 numeric inputs is saved as a SavedModel, as a SavedModel that takes tf.Examples,
+as a .keras and as a .tflite file. Each run has its own process (`benchmarks.format_run`). Direct
+calls and servables take turns. Their scores are compared before any number is printed. Writes
 build/bench/formats.json and build/bench/formats.md.
 """
 
@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.measure import measure
 
 _FOLDER = Path("build/bench/formats")
-# Case: the file, and how its rows come in.
+# For each case, the file and the form of its rows.
 CASES = {
     "SavedModel": ("saved_model", "columns"),
     "SavedModel of tf.Example, serialized": ("examples", "serialized"),
@@ -36,7 +36,7 @@ _START_UP_ROWS = 1_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark and return its exit code: 1 when a format gave other scores."""
+    """Run the benchmark; return 1 if the scores of a format differ."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=5)
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(model: Path, form: str, rows: int) -> dict[str, Any]:
-    """Return what one case costs: rows within one process, and a process of 1,000 rows."""
+    """Return the cost of one case: of rows within one process, and of a process of 1,000 rows."""
     costs: dict[str, Any] = {}
     for caller in ("direct", "servable"):
         result = _FOLDER / "result.json"

@@ -1,4 +1,4 @@
-"""What a command costs: CPU and wall time, and peak memory, of its whole tree of processes."""
+"""CPU time, wall time and peak memory of a command with all its child processes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from typing import NamedTuple
 import psutil
 
 _POLL_SECONDS = 0.05
-# Listing all processes costs milliseconds; new children are looked for less often.
+# Listing all processes takes milliseconds, so new children are searched less often.
 _POLLS_PER_LISTING = 5
 _TIMEOUT_SECONDS = 3600
 _LOG_TAIL = 4000
 
 
 class Usage(NamedTuple):
-    """What one run cost.
+    """The cost of one run.
 
     Attributes:
       cpu_s: user and system time of the process and of its descendants.
-      wall_s: from its start to its end.
-      peak_rss_mb: the most memory that the processes of its tree held at once, in MB (10^6 bytes).
+      wall_s: time from its start to its end.
+      peak_rss_mb: peak of the total memory of its process tree, in MB (10^6 bytes).
     """
 
     cpu_s: float
@@ -35,22 +35,22 @@ class Usage(NamedTuple):
 
 
 class RunFailed(RuntimeError):
-    """A measured command did not exit with 0; the message ends with the end of its log."""
+    """A measured command failed. The message ends with the end of its log."""
 
 
 def measure(command: Sequence[str], log: Path) -> Usage:
-    """Run a command to its end and return what it cost.
+    """Run a command to its end and return its cost.
 
-    CPU time is what the kernel counted (`wait4`): it holds every descendant that was waited for.
-    Memory is the sum of resident sizes over the tree, looked at every 50 ms; pages that processes
-    share count once for each. The peak of the first process is exact, since the kernel keeps it.
+    CPU time is the kernel's count (`wait4`) and includes every descendant that was waited for.
+    Memory is the sum of resident sizes over the process tree, sampled every 50 ms. Shared pages
+    count once per process. The peak of the first process is exact, because the kernel records it.
 
     Args:
       command: the program and its arguments; it runs without a terminal.
-      log: the file that gets what it prints.
+      log: the file for its output.
 
     Raises:
-      RunFailed: it exited with another code than 0, or took longer than an hour.
+      RunFailed: its exit code is not 0, or it took longer than an hour.
     """
     with log.open("wb") as stream:
         began = time.perf_counter()
@@ -78,7 +78,7 @@ def measure(command: Sequence[str], log: Path) -> Usage:
 
 
 class _MemoryWatcher(threading.Thread):
-    """Looks at the memory of a process and its descendants until it is stopped."""
+    """Samples the memory of a process and its descendants until it is stopped."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -115,9 +115,9 @@ def _resident_bytes(process: psutil.Process) -> int:
 
 
 def _peak_bytes(pid: int) -> int:
-    """Return the largest resident size a process had since it became this program; 0 if unknown.
+    """Return the peak resident size of a process since it started this program; 0 if unknown.
 
-    `ru_maxrss` would not do: it also holds the size of the process that started it.
+    `ru_maxrss` cannot be used: it includes the size of the parent before the start.
     """
     if not sys.platform.startswith("linux"):
         return 0

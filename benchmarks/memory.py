@@ -1,11 +1,11 @@
-"""Measure what memory the files of a partition cost: row groups large and small, many files.
+"""Measure memory with large row groups, small row groups, and many files in a partition.
 
     python -m benchmarks.memory
 
-scores the same flights, each time by a process of its own and one worker: 5 M rows in row groups of
-131,072 rows; in one row group; a tenth of them in one row group; and 10,000 tiny files. A model
-call and the batches around it are of one size in all of them, so that peak memory should be too.
-Also tells how long it takes to list the 10,000 files and to plan a run over them. Writes
+scores the same flights in several layouts, each in its own process with one worker: 5 M rows in row
+groups of 131,072 rows, 5 M rows in one row group, a tenth of the rows in one row group, and 10,000
+tiny files. Model calls and batches have the same size in all layouts, so peak memory should be
+equal. Also measures the time to list the 10,000 files and to plan a run over them. Writes
 build/bench/memory.json and build/bench/memory.md.
 """
 
@@ -36,12 +36,12 @@ from scoreline.pipelines.plan.dataset import list_input
 _BUILD = Path("build")
 _PARTITION = "date=2020-01-01"
 _NORMAL_ROWS = 131_072
-# Raised when the same layout would be written in another way.
+# Increase it when the files of the same layout change.
 _FORMAT = 1
 
 
 class Layout(NamedTuple):
-    """How one partition's rows are laid out: files of so many rows, row groups of so many."""
+    """The layout of one partition: rows per file and rows per row group."""
 
     name: str
     rows: int
@@ -50,7 +50,7 @@ class Layout(NamedTuple):
 
 
 def choose_layouts(rows: int, files: int) -> list[Layout]:
-    """Return the layouts to compare; the first is what the others are held against."""
+    """Return the layouts to compare; the first is the baseline."""
     tenth = rows // 10
     return [
         Layout("row groups of a usual size", rows, rows, min(_NORMAL_ROWS, rows)),
@@ -61,7 +61,7 @@ def choose_layouts(rows: int, files: int) -> list[Layout]:
 
 
 def write_layout(source: Path, folder: Path, layout: Layout) -> None:
-    """Write the first rows of a data set as one partition; the folder appears when it is whole."""
+    """Write the first rows of a data set as one partition; the folder appears when complete."""
     partial = folder.with_name(f".{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / _PARTITION).mkdir(parents=True)
@@ -81,7 +81,7 @@ def write_layout(source: Path, folder: Path, layout: Layout) -> None:
 
 
 class Result(NamedTuple):
-    """What a layout cost: files, bytes of the largest, and what each of the runs used."""
+    """The cost of a layout: number of files, size of the largest file, and usage of each run."""
 
     layout: Layout
     files: int
@@ -95,11 +95,11 @@ class Result(NamedTuple):
 
 
 def run(workload: Workload, folder: Path, args: argparse.Namespace) -> list[Result]:
-    """Score every layout as often as asked, checking each time that no row is missing.
+    """Score every layout `repeats` times, and check each time that no row is missing.
 
     Raises:
-      RunFailed: a run exited with an error.
-      Mismatch: a run gave other rows than its input has.
+      RunFailed: a run failed.
+      Mismatch: the rows of a run differ from its input.
     """
     layouts = choose_layouts(args.rows, args.files)
     (source,) = tile(workload.flights, folder, [args.rows]).values()
@@ -132,7 +132,7 @@ def run(workload: Workload, folder: Path, args: argparse.Namespace) -> list[Resu
 
 
 class Planning(NamedTuple):
-    """Seconds to list a data set, to read what its files say of themselves, to cut it to shards."""
+    """Seconds to list the files of a data set, read their footers, and cut them into shards."""
 
     files: int
     list_s: float
@@ -141,7 +141,7 @@ class Planning(NamedTuple):
 
 
 def time_planning(dataset: Path) -> Planning:
-    """Do what a run does before its first row, on the files of one data set."""
+    """Run the planning of a job on one data set, and measure it."""
     began = time.perf_counter()
     listing = list_input(str(dataset), ())
     listed = time.perf_counter()
@@ -177,8 +177,8 @@ def write_report(results: Sequence[Result], planning: Planning, folder: Path) ->
         [
             *lines,
             "",
-            f"- {planning.files:,} files are listed in {planning.list_s:.2f} s, their footers read "
-            f"in {planning.describe_s:.2f} s, and cut to shards in {planning.cut_s:.2f} s",
+            f"- {planning.files:,} files: listing takes {planning.list_s:.2f} s, reading footers "
+            f"{planning.describe_s:.2f} s, cutting them into shards {planning.cut_s:.2f} s",
             "",
         ]
     )
@@ -207,14 +207,14 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.files < 1 or args.rows < 10 * args.files or args.repeats < 1:
         parser.error(
-            "expected one file, ten rows for each file and one repeat at least, got "
+            "expected at least one file, ten rows per file and one repeat, got "
             f"{args.files}, {args.rows} and {args.repeats}"
         )
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark and return its exit code: 1 when a run failed or lost rows."""
+    """Run the benchmark; return 1 if a run failed or lost rows."""
     args = _parse_args(argv)
     folder = _BUILD / "bench"
     folder.mkdir(parents=True, exist_ok=True)

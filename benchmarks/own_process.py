@@ -1,9 +1,9 @@
-"""What `--batch_timeout_s` costs for a row: the same model within this process, and in its own.
+"""The cost of `--batch_timeout_s` per row: the same model in this process and in its own process.
 
     python -m benchmarks.own_process [--rows 2000000] [--repeats 3] [--folder build/bench/formats]
 
-The network of `benchmarks.formats` as a SavedModel, 16 numbers for a row, record batches of 65,536
-rows; CPU time of both processes after start-up.
+Uses the network of `benchmarks.formats` as a SavedModel, with 16 numbers per row and record batches
+of 65,536 rows. The cost is the CPU time of both processes after start-up.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WARM_UP_BATCHES = 4
 
 
 def measure(scorer: Servable | ModelProcess, batch: pa.RecordBatch, batches: int) -> float:
-    """Return the microseconds of CPU time for a row, of this process and all below it."""
+    """Return the microseconds of CPU time per row, of this process and its children."""
     features = dict(zip(batch.schema.names, batch.columns, strict=True))
     for _ in range(_WARM_UP_BATCHES):
         scorer.predict(features, batch.num_rows)
@@ -70,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for _ in range(args.repeats)
         ]
     here, there = (statistics.median(costs) for costs in zip(*pairs, strict=True))
-    print(f"within this process {here:.2f} CPU µs/row, in its own {there:.2f} CPU µs/row")
-    print(f"loading the model {within.load_ms / 1000:.1f} s, in its own {own.load_ms / 1000:.1f} s")
+    print(f"CPU per row: in this process {here:.2f} µs, in its own process {there:.2f} µs")
+    print(f"loading the model: {within.load_ms / 1000:.1f} s, and {own.load_ms / 1000:.1f} s")
     return 0
 
 

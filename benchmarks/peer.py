@@ -1,4 +1,4 @@
-"""What the row-wise designs share: their command line, and reading and writing rows with Beam."""
+"""Command line, and reading and writing of rows with Beam, for the row-wise designs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 
 Row = dict[str, Any]
-# TensorFlow's names of output dtypes, and NumPy's.
+# NumPy's name of each TensorFlow output dtype.
 _NUMPY = {"float": "float32", "double": "float64", "int32": "int32", "int64": "int64"}
 
 
 def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return what to score; fills are texts by input name, carried columns a list."""
+    """Parse the command line; fills are texts by input name, and carried columns are a list."""
     parser.add_argument("--input", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--output", required=True)
@@ -33,7 +33,7 @@ def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> a
 
 
 def read_signature(model: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the dtypes of inputs and outputs, by name, without loading the model."""
+    """Return the dtypes of inputs and outputs by name, without loading the model."""
     from tensorflow.core.framework import types_pb2
     from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
@@ -47,7 +47,7 @@ def read_signature(model: str) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def parse_fill(dtype: str, text: str) -> Any:
-    """Return a fill value as Parquet's rows hold it."""
+    """Return a fill value with the type of Parquet's rows."""
     if dtype == "string":
         return text
     return (float if dtype in ("float", "double", "half") else int)(text)
@@ -59,9 +59,9 @@ def run(
     outputs: dict[str, str],
     predict: Callable[[beam.PCollection], beam.PCollection],
 ) -> None:
-    """Read rows as dictionaries, apply `predict`, and write the rows that it gives.
+    """Read rows as dictionaries, apply `predict`, and write the rows that it returns.
 
-    The pipeline runs in this process, on the same runner as Scoreline's.
+    The pipeline runs in this process, on the same runner as Scoreline.
     """
     options = PipelineOptions(["--runner=FnApiRunner", "--direct_num_workers=1"])
     with beam.Pipeline(options=options) as pipeline:
@@ -77,7 +77,7 @@ def run(
 
 
 def _schema(args: argparse.Namespace, outputs: dict[str, str]) -> pa.Schema:
-    """Return the schema of scored rows, which Beam wants to be told."""
+    """Return the schema of scored rows, which Beam requires."""
     read = pq.read_schema(next(Path(args.input).glob("*/*.parquet")))
     scores = [(name, pa.from_numpy_dtype(_NUMPY[dtype])) for name, dtype in outputs.items()]
     carried = [read.field(name) for name in args.carried]

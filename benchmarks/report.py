@@ -1,4 +1,4 @@
-"""From samples to numbers: medians, cost per row after start-up, ratios, a table."""
+"""Turns samples into medians, cost per row after start-up, ratios and a table."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _TITLES = {
 
 
 class Sample(NamedTuple):
-    """One run of a case: what the whole process cost, and in it the rows beyond start-up.
+    """One run of a case: the cost of the whole process, and of its rows beyond start-up.
 
-    `rows` is None in a run that tells what starting up costs.
+    `rows` is None in a run that measures start-up.
     """
 
     usage: Usage
@@ -41,11 +41,11 @@ class Sample(NamedTuple):
 
 
 def summarize(samples: Mapping[Case, Sequence[Sample]]) -> list[Result]:
-    """Return one object for each design, model and number of workers.
+    """Return one object per design, model and number of workers.
 
-    All are medians over the repeats; ratios of rows are medians of the ratios within each repeat,
-    for the machine's speed drifts. Ratios are against the bare loop of the same model; None where
-    it was not run.
+    Numbers are medians over the repeats. Ratios of rows are medians of the ratios within each
+    repeat, because the machine's speed drifts. Ratios are against the bare loop of the same model;
+    None if it did not run.
     """
     return [_summarize_case(case, samples) for case in _main_cases(samples)]
 
@@ -79,7 +79,7 @@ def _summarize_case(case: Case, samples: Mapping[Case, Sequence[Sample]]) -> Res
 
 
 def _ratios(case: Case, samples: Mapping[Case, Sequence[Sample]]) -> dict[str, float | None]:
-    """Return what a case costs beside others; None where the other was not run."""
+    """Return the cost of a case against others; None if the other did not run."""
     cases = {other[:3]: other for other in _main_cases(samples)}
     bare = cases.get((BARE_LOOP, case.model, 1))
     ours = cases.get((SCORELINE, case.model, 1))
@@ -126,7 +126,7 @@ def _start_up(case: Case) -> Case:
 
 
 def _per_row(case: Case, samples: Mapping[Case, Sequence[Sample]], field: str) -> list[float]:
-    """Return seconds per row beyond start-up, one for each repeat."""
+    """Return seconds per row beyond start-up, one value per repeat."""
     rows = case.rows - START_UP_ROWS
     return [getattr(sample.rows, field) / rows for sample in samples[case]]
 
@@ -148,7 +148,7 @@ def _machine(results: Sequence[Result]) -> str:
     return (
         f"Medians of {results[0]['repeats']} interleaved repeats; Python "
         f"{platform.python_version()}, {psutil.cpu_count()} processors, {memory:.0f} GB. CPU and "
-        "rows/s are of the rows after start-up; memory is that of the whole tree of processes."
+        "rows/s are measured after start-up. Memory is the sum over all processes of a run."
     )
 
 
@@ -195,23 +195,23 @@ def _findings(results: Sequence[Result]) -> list[str]:
         model, title = result["model"], _TITLES[result["design"]]
         if result["workers"] > 1:
             lines.append(
-                f"{model}: {result['workers']} workers score {_show(result['speedup'])} × the "
-                "rows/s of 1, after start-up"
+                f"{model}: {result['workers']} workers reach {_show(result['speedup'])} × the "
+                "rows/s of one worker, after start-up"
             )
         elif result["design"] == SCORELINE:
             lines.append(
-                f"{model}: at {result['rows']:,} rows {title}'s peak memory is "
-                f"{_show(result['rss_ratio_10x'])} × that at {result['rows'] // 10:,}"
+                f"{model}: peak memory of {title} at {result['rows']:,} rows is "
+                f"{_show(result['rss_ratio_10x'])} × that at {result['rows'] // 10:,} rows"
             )
             lines.append(
                 f"{model}: 1,000 rows cost {_show(result['startup_cpu_ratio_to_bare_loop'])} × the "
                 "CPU of a bare loop, and "
-                f"{_show(result['startup_cpu_ratio_to_bare_loop_without_keras'])} × that of one "
-                "that keeps Keras out of TensorFlow's import, as Scoreline does"
+                f"{_show(result['startup_cpu_ratio_to_bare_loop_without_keras'])} × that of a bare "
+                "loop without Keras in TensorFlow's import, like Scoreline"
             )
         elif result["design"] != BARE_LOOP and result["cpu_ratio_to_scoreline"]:
             lines.append(
                 f"{model}: {title} costs {_show(result['cpu_ratio_to_scoreline'])} × Scoreline's "
-                "CPU for a row"
+                "CPU per row"
             )
     return ["\n".join(f"- {line}" for line in lines)] if lines else []

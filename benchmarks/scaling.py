@@ -1,12 +1,12 @@
-"""Measure what grows with files, shards and partitions, and work out where a cluster's limits are.
+"""Measure the costs that grow with files, shards and partitions, and estimate a cluster's limits.
 
     python -m benchmarks.scaling
 
-Lists and plans 100,000 small Parquet files that are really there (hard links), with the functions
-that a run uses; encodes the shards as they are sent to a cluster; finds the receipts of a killed
-run; commits one partition of 100,000 files, and partitions of 10 files to tables that hold more
-and more. No row is scored: what a row costs comes from `benchmarks.batch`. Writes
-build/bench/scaling.md; docs/scaling.md says what follows.
+Lists and plans 100,000 small Parquet files on disk (hard links) with the functions of a real run.
+Encodes the shards as a cluster gets them, and finds the receipts of a killed run. Commits one
+partition of 100,000 files, and partitions of 10 files to tables of growing size. No row is scored:
+the cost of a row comes from `benchmarks.batch`. Writes build/bench/scaling.md, which
+docs/scaling.md explains.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from scoreline.pipelines.report.progress import StagedShards
 _FOLDER = Path("build") / "bench" / "scaling"
 _FILES_IN_PARTITION = 10
 _COMMITS = 5
-# ext4 takes 65,000 names for one file.
+# ext4 allows at most 65,000 hard links to one file.
 _LINKS = 20_000
 _FLOATS = 20
 _SCHEMA = pa.schema([("id", pa.int64()), ("score", pa.float32())])
@@ -57,7 +57,7 @@ _STATS = '{"numRecords":524288,"minValues":{"id":1},"maxValues":{"id":2},"nullCo
 
 
 class Line(NamedTuple):
-    """One measurement: what was done, how many of it, and what it cost."""
+    """One measurement: the operation, its number of items, and its cost."""
 
     what: str
     number: int
@@ -76,7 +76,7 @@ class Line(NamedTuple):
 class _Lines(list[Line]):
     @contextmanager
     def measure(self, what: str, count: int) -> Iterator[list[str]]:
-        """Add a line for the with block; what is appended to the list it gives is its note."""
+        """Add a line for the with block. The block may append a note to the list that it gets."""
         sys.stderr.write(f"{what} … ")
         sys.stderr.flush()
         notes: list[str] = []
@@ -88,7 +88,7 @@ class _Lines(list[Line]):
 
 
 def make_lake(folder: Path, files: int, files_in_partition: int) -> Path:
-    """Return a lake of so many equal files of 100 rows and 22 columns, made of hard links."""
+    """Return a lake of equal files of 100 rows and 22 columns, made of hard links."""
     lake = folder / f"lake-{files}-{files_in_partition}"
     if lake.exists():
         return lake
@@ -113,7 +113,7 @@ def make_lake(folder: Path, files: int, files_in_partition: int) -> Path:
 
 
 def measure_planning(lines: _Lines, lake: Path, what: str) -> list[Shard]:
-    """Do on a lake what a run does before its first row, and return its shards."""
+    """Run the planning of a job on a lake, and return its shards."""
     file_system, _ = resolve(str(lake))
     count = sum(len(names) for _, _, names in os.walk(lake / "date=000000")) * len(
         list(lake.glob("date=*"))
@@ -139,7 +139,7 @@ def measure_planning(lines: _Lines, lake: Path, what: str) -> list[Shard]:
 
 
 def measure_shards(lines: _Lines, output: str, count: int) -> None:
-    """Encode shards as a cluster gets them, and find their receipts, as after a kill."""
+    """Encode shards as a cluster gets them, and find their receipts as after a kill."""
     shards = [
         Shard(f"date={n // 10}", f"{n // 10:015x}", "", n % 10, 10, [_piece(n)], 524_288)
         for n in range(count)
@@ -147,7 +147,7 @@ def measure_shards(lines: _Lines, output: str, count: int) -> None:
     coder = coders.registry.get_coder(Shard)
     with lines.measure("encode shards", count) as notes:
         size = sum(len(coder.encode(shard)) for shard in shards)
-        notes.append(f"{size / count:.0f} B each, {size / 1e6:.1f} MB in the job's graph")
+        notes.append(f"{size / count:.0f} B each, {size / 1e6:.1f} MB in the job graph")
     receipts = [_receipt(s.partition, s.run_id, s.number, s.shards) for s in shards]
     encoder = coders.registry.get_coder(Receipt)
     with lines.measure("encode receipts", count) as notes:
@@ -156,8 +156,10 @@ def measure_shards(lines: _Lines, output: str, count: int) -> None:
     with lines.measure("write receipts", count):
         for receipt in receipts:
             write_receipt(output, receipt)
-    with lines.measure("find receipts of a killed run", count) as notes:
-        notes.append(f"{len(find_receipts(output, shards)):,} found")
+    for name, folder in (("a killed", output), ("a fresh", f"{output}_fresh")):
+        with lines.measure(f"look for receipts of {name} run", count) as notes:
+            found = sum(bool(find_receipts(folder, shard)) for shard in shards)
+            notes.append(f"{found:,} found")
     with lines.measure("look once for progress", count // 10) as notes:
         StagedShards(shards, output).count()
         notes.append("folders")
@@ -187,11 +189,11 @@ def _receipt(partition: str, run_id: str, number: int, shards: int) -> Receipt:
 
 
 def measure_commits(lines: _Lines, folder: Path, files: int) -> None:
-    """Commit one partition of very many files, then small ones to larger and larger tables."""
+    """Commit one partition of very many files, then small partitions to tables of growing size."""
     output = str(folder / "one")
     _commit(lines, output, "date=1", files, "commit files of one partition")
     log = sum(p.stat().st_size for p in Path(output, "_delta_log").iterdir())
-    lines[-1] = lines[-1]._replace(note=f"log {log / files:.0f} B for each file")
+    lines[-1] = lines[-1]._replace(note=f"log {log / files:.0f} B per file")
     for held in (files // 100, files // 10, files):
         output = str(folder / f"held-{held}")
         create_table(output, _SCHEMA, ["date"])
@@ -204,7 +206,7 @@ def measure_commits(lines: _Lines, folder: Path, files: int) -> None:
         table = open_table(output)
     if table is None:
         raise RuntimeError(f"Expected a table, got nothing at {output}")
-    with lines.measure("tell what it holds of each partition", held // _FILES_IN_PARTITION):
+    with lines.measure("read the run id of each partition", held // _FILES_IN_PARTITION):
         committed_runs(table, [f"date={n}" for n in range(held // _FILES_IN_PARTITION)])
 
 
@@ -226,7 +228,7 @@ def _commit_one(output: str, partition: str, files: int, table: DeltaTable | Non
 
 
 def _fill(output: str, files: int) -> None:
-    """Make a table hold so many files of committed partitions, in one transaction."""
+    """Fill a table with committed partitions of `held` files, in one transaction."""
     table = DeltaTable(output)
     actions: list[AddAction | RemoveAction] = []
     tokens = []
@@ -250,9 +252,9 @@ _HOURS, _BUSY = 6, 0.7
 
 
 def plan_cluster(rows: int, cpu_us_per_row: Sequence[float], load_s: float) -> str:
-    """Return how many slots score so many rows in a night, for models of several costs."""
+    """Return a table of the slots that score that many rows in a night, by the cost of a row."""
     lines = [
-        f"| CPU µs for a row | CPU hours for {rows:,} rows | slots for {_HOURS} hours, {_BUSY:.0%} "
+        f"| CPU µs per row | CPU hours for {rows:,} rows | slots for {_HOURS} hours, {_BUSY:.0%} "
         "busy | loading models, CPU s |",
         "|--:|--:|--:|--:|",
     ]
@@ -281,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     one = make_lake(_FOLDER, args.files, args.files)
     many = make_lake(_FOLDER, args.files, _FILES_IN_PARTITION)
     measure_planning(lines, one, "one partition")
-    measure_planning(lines, many, f"{_FILES_IN_PARTITION} in each partition")
+    measure_planning(lines, many, f"{_FILES_IN_PARTITION} per partition")
     measure_shards(lines, str(work / "staged"), args.shards)
     measure_commits(lines, work, args.files)
     text = "\n".join([_HEAD, *map(str, lines), "", plan_cluster(args.rows, costs, 16.0), ""])

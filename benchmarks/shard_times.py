@@ -1,4 +1,4 @@
-"""Rows/s of a running job, from the times at which its shards were staged."""
+"""Throughput of a job, from the times at which its shards were staged."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 
 
 class Staged(NamedTuple):
-    """When the shards of a table were staged, in seconds since 1970, sorted, and their rows."""
+    """Staging times of the shards of a table, in seconds since 1970, sorted; and their rows."""
 
     at: npt.NDArray[np.float64]
     rows: npt.NDArray[np.int64]
 
 
 def read_staged(output: Path) -> Staged:
-    """Return the shards of a table; moving a file to its partition keeps its time."""
+    """Return the shards of a table. The move of a file to its partition keeps its time."""
     files = [file for file in output.rglob("*.parquet") if not file.name.startswith(".")]
     at = np.array([file.stat().st_mtime for file in files])
     rows = np.array([pq.ParquetFile(file).metadata.num_rows for file in files], np.int64)
@@ -27,9 +27,9 @@ def read_staged(output: Path) -> Staged:
 
 
 def rows_per_s(staged: Staged, since: float, until: float) -> float:
-    """Return the rows of the shards after the first one within a time, by the time they took."""
+    """Return the rows per second between the first and last shard of a period."""
     within = (staged.at >= since) & (staged.at <= until)
     at, rows = staged.at[within], staged.rows[within]
     if at.size < 2 or at[-1] == at[0]:
-        raise ValueError(f"expected several shards within {until - since:.0f} s, got {at.size}")
+        raise ValueError(f"expected two or more shards in {until - since:.0f} s, got {at.size}")
     return float(rows[1:].sum() / (at[-1] - at[0]))

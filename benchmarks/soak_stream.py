@@ -1,12 +1,12 @@
-"""Streams for half an hour, their workers killed: nothing lost, nothing doubled, memory flat.
+"""Soak test of streams with killed workers: no lost records, no duplicates, flat memory.
 
     python -m benchmarks.soak_stream --brokers 127.0.0.1:9092 --seconds 1800 --rate 200
 
-`make soak-stream` starts the broker too. Four jobs score the same flights as they come, at least
-once and exactly once: two of them undisturbed, whose memory and CPU are looked at, and two under
-`--restart` whose workers get SIGKILL at random times. In the end every record of the topic must be
-scored by each of them; by those of exactly once only once. Exit code 1 when one is lost or
-doubled, when a job fails by itself, or when the memory of an undisturbed one grows.
+`make soak-stream` also starts the broker. Four jobs score the same flights as they arrive, at least
+once and exactly once. Two jobs run undisturbed; their memory and CPU are sampled. The other two run
+under `--restart`, and their workers get SIGKILL at random times. At the end, every job must have
+scored every record of the topic, and the exactly-once jobs each record once. The exit code is 1 if
+a record is lost or duplicated, a job fails by itself, or the memory of an undisturbed job grows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from scoreline.transforms.kafka.unread import find_unread, read_topic_ends
 
 _PARTITIONS = 4
 _SAMPLE_SECONDS = 2.0
-# Once it has scored, a process still takes memory for its buffers.
+# After its first score, a process still allocates memory for its buffers.
 _WARM_UP = 0.2
 _WARM_UP_SECONDS = 60.0
 _MIN_SAMPLES = 10
@@ -45,7 +45,7 @@ _PATIENCE_SECONDS = 300.0
 
 
 class Job(NamedTuple):
-    """One of the jobs: how it delivers, and whether its worker is killed."""
+    """One of the jobs: its delivery guarantee, and whether its worker is killed."""
 
     name: str
     design: str
@@ -61,20 +61,20 @@ JOBS = (
 
 
 class Growth(NamedTuple):
-    """A line through samples of memory: MB at its two ends, and its slope with standard error."""
+    """A fitted line through samples of memory: MB at both ends, and slope with standard error."""
 
     first_mb: float
     last_mb: float
     mb_per_hour: float
     error: float
 
-    def exceeds(self, most_mb_per_hour: float) -> bool:
-        """Return whether it rises by more than this, beyond what the samples' scatter explains."""
-        return self.mb_per_hour - 2 * self.error > most_mb_per_hour
+    def exceeds(self, max_mb_per_hour: float) -> bool:
+        """Return whether the growth exceeds a limit by more than two standard errors."""
+        return self.mb_per_hour - 2 * self.error > max_mb_per_hour
 
 
 def fit_growth(samples: Sequence[tuple[float, float]]) -> Growth:
-    """Return the line through (seconds, MB)."""
+    """Return the line fitted to samples of (seconds, MB)."""
     seconds, mb = np.array(samples).T
     spread = seconds - seconds.mean()
     slope = float((spread * mb).sum() / (spread**2).sum())
@@ -86,7 +86,7 @@ def fit_growth(samples: Sequence[tuple[float, float]]) -> Growth:
 
 
 class Result(NamedTuple):
-    """What became of a job; `growth` and `cores` of undisturbed ones only."""
+    """The result of a job. Only undisturbed jobs have `growth` and `cores`."""
 
     job: Job
     exit_code: int
@@ -97,27 +97,27 @@ class Result(NamedTuple):
     cores: float
 
 
-def find_failures(results: Sequence[Result], most_mb_per_hour: float) -> list[str]:
-    """Return what was not as promised."""
+def find_failures(results: Sequence[Result], max_mb_per_hour: float) -> list[str]:
+    """Return the broken guarantees."""
     failures = []
     for r in results:
         if r.exit_code:
-            failures.append(f"{r.job.name}: ended with {r.exit_code}")
+            failures.append(f"{r.job.name}: expected exit code 0, got {r.exit_code}")
         if r.lost:
             failures.append(f"{r.job.name}: {r.lost:,} records were lost")
-        # Without a kill, and a broker that stays, there is nothing to deliver again.
+        # Without a kill of worker or broker, nothing is delivered twice.
         if r.doubled and (r.job.design == "exactly_once" or not r.job.is_killed):
-            failures.append(f"{r.job.name}: {r.doubled:,} records were scored twice")
-        if r.growth is not None and r.growth.exceeds(most_mb_per_hour):
+            failures.append(f"{r.job.name}: {r.doubled:,} records were duplicated")
+        if r.growth is not None and r.growth.exceeds(max_mb_per_hour):
             failures.append(
                 f"{r.job.name}: memory grew by {r.growth.mb_per_hour:.0f} MB/hour, expected at "
-                f"most {most_mb_per_hour:.0f}"
+                f"most {max_mb_per_hour:.0f}"
             )
     return failures
 
 
 class _Running:
-    """A job's process, and what is seen of it."""
+    """A job's process, and samples of it."""
 
     def __init__(
         self, job: Job, command: Sequence[str], log: Path, chosen: np.random.Generator
@@ -134,7 +134,7 @@ class _Running:
         self._used_before = 0.0
 
     def begin(self) -> None:
-        """Look at it from now on: its model is loaded, and it has scored."""
+        """Start sampling: the model is loaded, and the job has scored."""
         self._began = time.monotonic()
         self._kill_at = self._began + self._chosen.uniform(*_KILL_SECONDS)
         self._used_before = self._used_seconds()
@@ -144,7 +144,7 @@ class _Running:
         return float(used.user + used.system)
 
     def look(self) -> None:
-        """Take a sample of its memory, or kill its worker when it is time.
+        """Take a sample of memory, or kill the worker if it is due.
 
         Raises:
           RuntimeError: it has ended.
@@ -162,15 +162,15 @@ class _Running:
             self._kill_at = now + self._chosen.uniform(*_KILL_SECONDS)
 
     def cores(self) -> float:
-        """Return the processors it used since it was looked at."""
+        """Return the number of cores it used since sampling started."""
         used = self._used_seconds() - self._used_before
         return used / (time.monotonic() - self._began)
 
     def growth(self) -> Growth | None:
-        """Return how its memory grew once it was warm; None for a job whose worker is killed.
+        """Return the growth of memory after warm-up; None for a job whose worker is killed.
 
         Raises:
-          RuntimeError: it was not looked at often enough.
+          RuntimeError: there are too few samples.
         """
         if self.job.is_killed:
             return None
@@ -179,19 +179,19 @@ class _Running:
         warm = [sample for sample in self.samples if sample[0] >= since]
         if len(warm) < _MIN_SAMPLES:
             raise RuntimeError(
-                f"{self.job.name}: {len(warm)} samples of memory, expected {_MIN_SAMPLES} at "
-                "least. Loading took most of the time: give more --seconds"
+                f"{self.job.name}: expected at least {_MIN_SAMPLES} samples of memory, got "
+                f"{len(warm)}. Loading took most of the time: use more --seconds"
             )
         return fit_growth(warm)
 
     def stop(self) -> int:
-        """End it in order, and return its exit code."""
+        """Stop it with SIGTERM, and return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(_PATIENCE_SECONDS)
 
 
 def read_keys(brokers: str, topic: str) -> collections.Counter[bytes | None]:
-    """Return how often each key is in the committed records of a topic."""
+    """Return the number of committed records per key in a topic."""
     consumer = Consumer(
         {
             "bootstrap.servers": brokers,
@@ -208,7 +208,7 @@ def read_keys(brokers: str, topic: str) -> collections.Counter[bytes | None]:
         consumer.assign([TopicPartition(topic, number, 0) for number in left])
         while left:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"topic {topic} cannot be read to its end")
+                raise RuntimeError(f"expected to read topic {topic} to its end, got no records")
             for message in consumer.consume(10_000, 0.1):
                 error = message.error()
                 if error is None:
@@ -222,7 +222,7 @@ def read_keys(brokers: str, topic: str) -> collections.Counter[bytes | None]:
 
 @contextlib.contextmanager
 def topics_for(brokers: str) -> Iterator[tuple[str, list[str]]]:
-    """Give a topic to score and one for each job; they are deleted when all were read."""
+    """Create an input topic and an output topic per job; delete them after the block."""
     run = uuid.uuid4().hex[:8]
     topic, outputs = f"soak-{run}", [f"soak-{run}-scores-{number}" for number in range(len(JOBS))]
     admin = AdminClient({"bootstrap.servers": brokers})
@@ -237,7 +237,7 @@ def topics_for(brokers: str) -> Iterator[tuple[str, list[str]]]:
 def run(
     brokers: str, rate: int, seconds: float, seed: int, topic: str, outputs: Sequence[str]
 ) -> list[Result]:
-    """Feed and watch all jobs, and return what became of them.
+    """Feed and watch all jobs, and return their results.
 
     Raises:
       RuntimeError: a job ended by itself, or did not score everything within five minutes.
@@ -279,16 +279,16 @@ def run(
 
 
 def to_command(job: Job, brokers: str, topic: str, output: str, work: Workload) -> list[str]:
-    """Return how to start a job; its group is named after its topic of scores."""
+    """Return the command of a job; its group has the name of its output topic."""
     command = command_of(job.design, brokers, topic, output, work)
     restart = ["--restart"] if job.is_killed else []
-    return [*command, f"--group={output}", *restart]  # the last one counts
+    return [*command, f"--group={output}", *restart]  # the last --group wins
 
 
 def _wait_for_first_scores(
     brokers: str, topic: str, outputs: Sequence[str], running: Sequence[_Running]
 ) -> None:
-    """Wait until each job has loaded its model: until then its memory says nothing."""
+    """Wait until each job has loaded its model; earlier samples of memory are meaningless."""
     connection = Connection(brokers=brokers)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     for one, output in zip(running, outputs, strict=True):
@@ -312,8 +312,8 @@ def _wait_until_scored(
         while find_unread(connection, output, topic, ends):
             if one.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(
-                    f"{one.job.name}: expected all to be scored within five minutes of the last "
-                    "record; see its log in build/bench"
+                    f"{one.job.name}: expected all scores within five minutes of the last record; "
+                    "see its log in build/bench"
                 )
             time.sleep(1.0)
 
@@ -353,10 +353,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=int, default=200, help="flights in a second")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of when to kill")
     parser.add_argument(
-        "--most_mb_per_hour",
+        "--max_mb_per_hour",
         type=float,
         default=30.0,
-        help="how much the memory of an undisturbed job may grow (default: 30)",
+        help="maximum growth of memory of an undisturbed job (default: 30)",
     )
     given = parser.parse_args(argv)
     if given.seconds < 3 * _WARM_UP_SECONDS or given.rate < 1:
@@ -372,7 +372,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(e, file=sys.stderr)
         return 1
     print(to_table(results))
-    failures = find_failures(results, given.most_mb_per_hour)
+    failures = find_failures(results, given.max_mb_per_hour)
     print("\n".join(failures), file=sys.stderr, end="\n" if failures else "")
     return 1 if failures else 0
 

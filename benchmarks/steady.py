@@ -1,11 +1,12 @@
-"""What rows cost once a design has started: run it three times in one process.
+"""The cost of rows after start-up: run a design three times in one process.
 
     python -m benchmarks.steady RESULT START_UP_DATASET MODULE OPTION…
 
-runs `MODULE.main` on the small data set twice and then as told, and writes to RESULT what the
-second and the third run cost. The first pays for imports and whatever else happens once; the second
-tells what a job costs beside its rows. Their difference is the price of the rows alone: between two
-processes it would drown in the import of TensorFlow, which varies by more than a million rows cost.
+runs `MODULE.main` twice on the small data set and then with the given options. It writes the costs
+of the second and the third run to RESULT. The first run pays for imports and other one-time work.
+The second run measures the fixed cost of a job. The difference of the two is the cost of the rows
+alone. Between two processes this difference would be lost in the noise of TensorFlow's import,
+which varies by more than the cost of a million rows.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from typing import NamedTuple
 
 
 class Cost(NamedTuple):
-    """CPU and wall time in seconds, of this process and of children that have ended."""
+    """CPU and wall time in seconds, of this process and of its ended children."""
 
     cpu_s: float
     wall_s: float
 
     @classmethod
     def so_far(cls) -> Cost:
-        """Return the time since some fixed moment."""
+        """Return both times since a fixed moment."""
         usages = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         return cls(sum(u.ru_utime + u.ru_stime for u in usages), time.perf_counter())
 

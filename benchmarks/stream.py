@@ -1,10 +1,11 @@
-"""Latency and throughput of a stream at fixed rates, beside a bare loop: `make bench-stream`.
+"""Latency and throughput of streams at fixed rates, against a bare loop: `make bench-stream`.
 
     python -m benchmarks.stream --brokers 127.0.0.1:9092 --rates 50,1000,4000 --seconds 60
 
-Open loop: a process of its own sends flights when they are due, whatever happens to them, and
-writes into each when that was. A flight's latency is from then until its score is read, so that a
-stall counts for all that wait in it. Percentiles are over all flights but those of the warm-up.
+The load is an open loop: a separate process sends each flight when it is due, at a rate that does
+not depend on the job, and writes the due time into it. The latency of a flight is the time from
+then until its score is read, so a stall counts for every flight that waits. Percentiles leave out
+the warm-up.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.stream_designs import BUILD, DESIGNS, PRISM, Case, running
 from benchmarks.stream_load import PATTERNS, SPIKE_SECONDS, start_sending, workload
 
 _PATIENCE_SECONDS = 20.0
-# For minutes a JVM compiles what it has just run.
+# A JVM compiles code for minutes after it first runs.
 _SETTLE_SECONDS = 180.0
 _MAX_LATENCY_US = 600_000_000
 _COLUMNS = (
@@ -44,7 +45,7 @@ class Percentiles(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What came of one run: for each score when it arrived and when it was due, in ms."""
+    """The result of one run: for each score its arrival and its due time, in ms."""
 
     at_ms: npt.NDArray[np.float64]
     due_ms: npt.NDArray[np.float64]
@@ -54,7 +55,7 @@ class Found(NamedTuple):
 
 
 def percentiles(late_ms: npt.NDArray[np.float64]) -> Percentiles:
-    """Return percentiles of latencies, to three digits (HdrHistogram)."""
+    """Return percentiles of latencies with three significant digits (HdrHistogram)."""
     if not late_ms.size:
         return Percentiles(*[float("nan")] * 4)
     histogram = HdrHistogram(1, _MAX_LATENCY_US, 3)
@@ -70,18 +71,18 @@ def recovery_seconds(
     from_ms: float,
     until_ms: float,
 ) -> float:
-    """Return how long after a spike flights are late: later than 99 of 100 were before it.
+    """Return how long latency stays above the p99 from before a spike, in seconds after its end.
 
     Args:
-      at_ms: when scores arrived.
-      due_ms: when their flights were due.
-      from_ms: when the spike began.
-      until_ms: when it ended.
+      at_ms: arrival time of each score.
+      due_ms: due time of each flight.
+      from_ms: start of the spike.
+      until_ms: end of the spike.
     """
     late = at_ms - due_ms
     before, since = late[due_ms < from_ms], due_ms >= from_ms
     usual = np.percentile(before, 99)
-    # Of a second's flights one in a hundred is late on a usual day too: its median tells.
+    # One flight in a hundred exceeds the p99 anyway, so compare the median of each second.
     seconds = ((due_ms[since] - until_ms) // 1000).astype(int)
     last = max(
         (s for s in np.unique(seconds) if np.median(late[since][seconds == s]) > usual), default=-1
@@ -90,10 +91,10 @@ def recovery_seconds(
 
 
 def measure(case: Case, brokers: str) -> Found:
-    """Run a design on a load and return what came of it."""
+    """Run a design under a load, and return the result."""
     work = workload(BUILD)
     gc.collect()
-    gc.disable()  # hundreds of thousands of pairs are kept: to visit them is a stall of our own
+    gc.disable()  # visiting hundreds of thousands of pairs would stall this process
     with running(case, brokers, work) as design:
         before, peak = design.used()
         sender = start_sending(brokers, design.topic, case.pattern, case.rate, case.seconds)
@@ -103,7 +104,7 @@ def measure(case: Case, brokers: str) -> Found:
         while wanted is None or len(found) < wanted:
             now = time.monotonic()
             if not design.process.is_running() or design.process.status() == psutil.STATUS_ZOMBIE:
-                raise RuntimeError(f"{case.design} ended while it was measured")
+                raise RuntimeError(f"expected {case.design} to run on, but it ended")
             if some := next(design.incoming):
                 found += some
                 heard = now
@@ -120,7 +121,7 @@ def measure(case: Case, brokers: str) -> Found:
 
 
 def report(case: Case, found: Found) -> list[str]:
-    """Return a row of the table: what was offered and what became of it, but for the warm-up."""
+    """Return a row of the table: offered load and results, without the warm-up."""
     begins = found.due_ms.min() + case.warm_up * 1000
     counted = found.due_ms >= begins
     at, due = found.at_ms[counted], found.due_ms[counted]
@@ -140,7 +141,7 @@ def report(case: Case, found: Found) -> list[str]:
 
 
 def measure_idle(design: str, brokers: str, seconds: float) -> float:
-    """Return the cores that a design uses while nothing comes, once it has settled."""
+    """Return the cores that an idle design uses after it has settled."""
     case = Case(design=design, pattern="steady", partitions=1, rate=0, seconds=0, warm_up=0)
     with running(case, brokers, workload(BUILD)) as running_design:
         time.sleep(_SETTLE_SECONDS)
@@ -199,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _measure_and_print(case: Case, brokers: str) -> None:
     try:
         found = measure(case, brokers)
-    except RuntimeError as e:  # a peer that cannot hold it is a result too
+    except RuntimeError as e:  # a peer that cannot sustain the load is a result too
         print(f"{case}: {e}", file=sys.stderr)
         print_row([case.design, case.pattern, str(case.partitions), f"{case.rate:,}", "failed"])
         return
@@ -208,7 +209,7 @@ def _measure_and_print(case: Case, brokers: str) -> None:
         begins = found.due_ms.min() + case.seconds * 500
         ends = begins + SPIKE_SECONDS * 1000
         took = recovery_seconds(found.at_ms, found.due_ms, begins, ends)
-        print(f"{case.design}: {took:.0f} s after the spike as before it", file=sys.stderr)
+        print(f"{case.design}: back to normal {took:.0f} s after the spike", file=sys.stderr)
 
 
 if __name__ == "__main__":

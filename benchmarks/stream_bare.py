@@ -1,8 +1,8 @@
-"""The least that scores a stream: consume, call the signature, produce, commit.
+"""The minimal loop that scores a stream: consume, call the signature, produce, commit.
 
     python -m benchmarks.stream_bare BROKERS TOPIC OUTPUT_TOPIC GROUP
 
-One bad record ends it, a kill doubles or loses records, nothing is checked.
+It checks nothing. One bad record ends it, and a kill loses or duplicates records.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BATCH = 8192
 
 
 def bare_loop(brokers: str, topic: str, output: str, group: str, work: Workload) -> None:
-    """Consume, call the signature, produce, commit: the least that does it, without any check."""
+    """Consume, call the signature, produce and commit, without any check."""
     import tensorflow as tf
 
     serve = tf.saved_model.load(str(work.models["small"])).signatures["serving_default"]

@@ -1,4 +1,4 @@
-"""What benchmarks of streams start: a design on topics of its own, until it has scored a flight."""
+"""Starts the designs of stream benchmarks, each on its own topics."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from deploy.local.flink_cluster import FlinkCluster
 
 PRISM, FLINK = "--runner=PrismRunner", "--runner=flink"
 _READY_SECONDS = 120.0
-# Of Flink: one TaskManager with two slots, as `make flink-up` starts it.
+# Shape of the Flink cluster: one TaskManager with two slots, like `make flink-up`.
 _SHAPE = SHAPES["flink-1x2"]
-# By name: what is started, and its further arguments.
+# Module and further arguments of each design, by name.
 DESIGNS = {
     "bare": ("benchmarks.stream_bare", ()),
     "scoreline": ("scoreline stream", ()),
@@ -45,15 +45,15 @@ Arrivals = Generator[list[tuple[float, float]], None, None]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is run, and on which load.
+    """A design and its load.
 
     Attributes:
-      design: a name of DESIGNS.
-      pattern: how flights are spread over time.
-      partitions: of the source topic and of the scores' topic.
-      rate: flights in a second.
-      seconds: how long flights are sent.
-      warm_up: how much of that is not counted.
+      design: a name in DESIGNS.
+      pattern: the distribution of flights over time.
+      partitions: partitions of the source topic and of the output topic.
+      rate: flights per second.
+      seconds: duration of the load.
+      warm_up: seconds at its start that do not count.
     """
 
     design: str
@@ -68,11 +68,11 @@ class Running(NamedTuple):
     """A design that has scored a flight of each partition.
 
     Attributes:
-      process: what was started; the job's launcher on Flink.
-      cluster: what runs the job, on Flink.
-      topic: where flights are to be sent.
-      output: where scores go.
-      incoming: what arrives, when it did and when it had been due, in ms.
+      process: the started process; on Flink, the job's launcher.
+      cluster: on Flink, the cluster that runs the job.
+      topic: the topic of flights.
+      output: the topic of scores.
+      incoming: pairs of arrival and due time of scores, in ms.
     """
 
     process: psutil.Process
@@ -82,7 +82,7 @@ class Running(NamedTuple):
     incoming: Arrivals
 
     def used(self) -> tuple[float, float]:
-        """Return CPU seconds and resident MB of all its processes and their children."""
+        """Return CPU seconds and resident MB of all its processes, with their children."""
         parents = [self.process]
         if self.cluster is not None:
             records = self.cluster.processes.running().values()
@@ -97,7 +97,7 @@ class Running(NamedTuple):
         return seconds, size
 
     def scorers(self) -> list[psutil.Process]:
-        """Return the processes that read, score and write: the cluster's workers, on Flink."""
+        """Return the processes that read, score and write; on Flink, the cluster's workers."""
         if self.cluster is not None:
             return self.cluster.workers()
         return [self.process, *self.process.children(recursive=True)]
@@ -112,16 +112,16 @@ def command_of(
     partitions: int = 1,
     cluster: FlinkCluster | None = None,
 ) -> list[str]:
-    """Return how to start a design.
+    """Return the command that starts a design.
 
     Args:
-      design: a name of DESIGNS.
-      brokers: of Kafka.
-      topic: where flights come from.
-      output: where scores go.
-      work: the model and what it needs.
-      partitions: of the topic; on Flink as many readers, up to the cluster's slots.
-      cluster: what runs it, on Flink.
+      design: a name in DESIGNS.
+      brokers: addresses of the Kafka brokers.
+      topic: the topic of flights.
+      output: the topic of scores.
+      work: the model and its inputs.
+      partitions: partitions of the topic; on Flink also the readers, up to the cluster's slots.
+      cluster: on Flink, the cluster that runs the job.
     """
     group = f"bench-{topic}"
     module, flags = DESIGNS[design]
@@ -141,7 +141,7 @@ def command_of(
 
 
 def arrivals(brokers: str, topic: str, partitions: int) -> Arrivals:
-    """Yield, for what arrives, when it did and when it had been due, in ms."""
+    """Yield arrival and due time of each score, in ms."""
     consumer = Consumer(
         {"bootstrap.servers": brokers, "group.id": "bench-watch", "enable.auto.commit": False}
     )
@@ -160,9 +160,9 @@ def arrivals(brokers: str, topic: str, partitions: int) -> Arrivals:
 
 @contextlib.contextmanager
 def running(case: Case, brokers: str, work: Workload) -> Iterator[Running]:
-    """Start a design on topics of its own, and stop it at the end.
+    """Start a design on its own topics, and stop it after the block.
 
-    It has scored a flight of each partition by then: every reader has loaded the model.
+    The block begins after a flight of each partition is scored: all readers have a model.
     """
     run = uuid.uuid4().hex[:8]
     topic, output = f"bench-{run}-in", f"bench-{run}-out"
@@ -174,7 +174,7 @@ def running(case: Case, brokers: str, work: Workload) -> Iterator[Running]:
     log = BUILD / "bench" / "logs" / f"stream-{case_name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        # Millions of records: a broker that writes those of earlier runs to disk holds up others'.
+        # Delete millions of records: a broker that writes old ones to disk delays the new ones.
         stack.callback(_delete, admin, (topic, output))
         cluster = None
         if FLINK in DESIGNS[case.design][1]:

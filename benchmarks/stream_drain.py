@@ -1,11 +1,10 @@
-"""Rows a second of a stream that is behind, beside a bare loop.
+"""Maximum throughput of a stream with a backlog, against a bare loop.
 
     python -m benchmarks.stream_drain --brokers 127.0.0.1:9092 --rows 400000 --repeats 3
 
-Each design is started, has scored one flight, and is then held (SIGSTOP) while all flights are
-sent. From then on it has both processors to itself, with the broker: what it scores in a second is
-what it can do. From the first score's time to the last one's, as the broker has them; designs take
-turns.
+Each design starts, scores one flight, and is then stopped (SIGSTOP) while all flights are sent.
+After that it shares the processors only with the broker, so its rate is its maximum. The time is
+from the first to the last score by the broker's timestamps. Designs take turns.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _PATIENCE_SECONDS = 30.0
 
 
 def send_all(brokers: str, topic: str, rows: int, work: Workload) -> None:
-    """Send flights as fast as the broker takes them."""
+    """Send flights as fast as the broker accepts them."""
     flights = read_rows(work, input_names(work.models["small"]))
     producer = Producer({"bootstrap.servers": brokers})
     for number in range(rows):
@@ -43,12 +42,12 @@ def send_all(brokers: str, topic: str, rows: int, work: Workload) -> None:
 
 
 def drained_seconds(brokers: str, topic: str, partitions: int, rows: int) -> float:
-    """Wait until so many scores are in a topic, and return the time from its first to its last.
+    """Wait until a topic holds `rows` scores, and return the time from the first to the last.
 
-    The first score there is of the flight that warms up, and is not counted.
+    The very first score belongs to the warm-up flight and does not count.
 
     Raises:
-      RuntimeError: none came for a while.
+      RuntimeError: no score arrived for a while.
     """
     consumer = Consumer(
         {"bootstrap.servers": brokers, "group.id": "bench-drain", "enable.auto.commit": False}
@@ -82,13 +81,13 @@ def _count(consumer: Consumer, topic: str, partitions: int) -> int:
 
 
 def measure_drain(design: str, brokers: str, partitions: int, rows: int) -> tuple[float, float]:
-    """Return rows a second of a design, and the cores it used for them."""
+    """Return rows per second of a design, and the cores that it used."""
     work = workload(BUILD)
     case = Case(design=design, pattern="drain", partitions=partitions, rate=0, seconds=0, warm_up=0)
     with running(case, brokers, work) as running_design:
         running_design.incoming.close()
         processes = running_design.scorers()
-        time.sleep(2)  # what start-up left to do in the background
+        time.sleep(2)  # for background work of the start-up
         for each in processes:
             each.suspend()
         send_all(brokers, running_design.topic, rows, work)

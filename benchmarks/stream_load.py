@@ -1,8 +1,8 @@
-"""The load of a stream benchmark: when each flight is due, and the process that sends it then.
+"""The load of a stream benchmark: due times of flights, and the process that sends them.
 
     python -m benchmarks.stream_load BROKERS TOPIC PATTERN RATE SECONDS
 
-An open loop: nothing that becomes of a flight holds the next one up.
+It is an open loop: the next flight never waits for the one before.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _FLIGHTS = 20_000
 def due_seconds(
     pattern: str, rate: float, seconds: float, departures: npt.NDArray[np.float64] | None = None
 ) -> npt.NDArray[np.float64]:
-    """Return when each flight is due, in seconds from the beginning, sorted.
+    """Return the due time of each flight, in seconds from the start, sorted.
 
     Args:
-      pattern: steady: evenly spread. flights: as their scheduled departures are spread over a day,
-        which then lasts `seconds`. spike: steady, but SPIKE_FACTOR times as many for SPIKE_SECONDS
+      pattern: `steady`: evenly distributed. `flights`: like the scheduled departures of a day,
+        compressed to `seconds`. `spike`: steady, with SPIKE_FACTOR times the rate for SPIKE_SECONDS
         from the middle on.
-      rate: flights in a second, on average; of spike, outside it.
-      seconds: how long it lasts.
-      departures: of real flights, in seconds of the day.
+      rate: mean flights per second; for `spike`, the rate outside the spike.
+      seconds: duration of the load.
+      departures: departures of real flights, in seconds of the day.
     """
     count = int(rate * seconds)
     if pattern == "flights":
@@ -58,7 +58,7 @@ def due_seconds(
 
 
 def workload(build: Path) -> Workload:
-    """Return the demo's data and its small model, made if they are not there yet."""
+    """Return the demo's data and its small model; create them if they are missing."""
     from demo.data import prepare_flights
     from demo.model import FILLS, train_flights
 
@@ -78,7 +78,7 @@ def input_names(model: Path) -> list[str]:
 
 
 def read_rows(work: Workload, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return flights as they are sent: key and inputs."""
+    """Return flights as records: key and inputs."""
     rows: list[dict[str, Any]] = []
     for file in sorted(work.flights.glob("*=*/*.parquet")):
         rows += pq.ParquetFile(file).read(columns=[KEY, *names]).to_pylist()
@@ -98,11 +98,11 @@ def read_departures(work: Workload) -> npt.NDArray[np.float64]:
 def send(
     brokers: str, topic: str, pattern: str, rate: float, seconds: float, work: Workload
 ) -> int:
-    """Send flights, each when it is due, and return how many; never waits for anything else."""
+    """Send each flight when it is due, without any other wait; return the number of flights."""
     rows = read_rows(work, input_names(work.models["small"]))
     departures = read_departures(work) if pattern == "flights" else None
-    # With the client's own linger.ms (5): a request for each millisecond and partition would have
-    # the broker take the processors that it shares with what is measured.
+    # Keep the client's default linger.ms (5). One request per millisecond and partition would make
+    # the broker use the processors that the measured design needs.
     producer = Producer({"bootstrap.servers": brokers, "queue.buffering.max.messages": 1_000_000})
     began = time.time() + 0.5
     times = due_seconds(pattern, rate, seconds, departures).tolist()
@@ -122,7 +122,7 @@ def send(
 def start_sending(
     brokers: str, topic: str, pattern: str, rate: float, seconds: float
 ) -> subprocess.Popen[bytes]:
-    """Start a process that sends flights and then prints how many it has sent."""
+    """Start a process that sends flights and then prints their number."""
     load = [brokers, topic, pattern, str(rate), str(seconds)]
     command = [sys.executable, "-m", "benchmarks.stream_load", *load]
     return subprocess.Popen(command, stdout=subprocess.PIPE)

@@ -1,10 +1,10 @@
-"""The peer Beam offers for streams: RunInference with `max_batch_duration_secs`, between our Kafka.
+"""Beam's RunInference with `max_batch_duration_secs`, between our Kafka source and sink.
 
     python -m benchmarks.stream_runinference BROKERS TOPIC OUTPUT_TOPIC GROUP [beam options]
 
-Source and sink are as cheap as they can be made for it: our ReadKafka and a producer that is
-flushed for each bundle; offsets are not committed. Its batches are collected in state, so it needs
-a runner that moves elements on while the source goes on: Prism or Flink.
+Source and sink are as cheap as possible: our ReadKafka, and a producer that is flushed once per
+bundle. Offsets are not committed. RunInference collects batches in state, so it needs a runner that
+passes elements on while the source still reads: Prism or Flink.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from benchmarks.beam_runinference import RowHandler
 from benchmarks.data import KEY
 from benchmarks.peer import parse_fill, read_signature
 from benchmarks.stream_load import DUE, workload
-from scoreline.lake.elements import BatchKey
+from scoreline.lake.elements import RecordKey
 from scoreline.transforms.kafka.client import Connection
 from scoreline.transforms.kafka.read import ReadKafka
 from scoreline.transforms.kafka.reader import ReadSpec
 from scoreline.transforms.kafka.records import VALUE
 
-# The least it takes is a second.
+# The minimum that RunInference accepts is one second.
 _BATCH_SECONDS = 1
 
 
-def _to_rows(element: tuple[BatchKey, pa.RecordBatch]) -> Iterator[dict[str, Any]]:
+def _to_rows(element: tuple[RecordKey, pa.RecordBatch]) -> Iterator[dict[str, Any]]:
     for value in element[1].column(VALUE).to_pylist():
         yield orjson.loads(value)
 
@@ -47,7 +47,7 @@ class _Send(beam.DoFn):
         self._brokers, self._topic = brokers, topic
 
     def setup(self) -> None:
-        from confluent_kafka import Producer  # a class of C, which does not go along with this one
+        from confluent_kafka import Producer  # a C class, which cannot be pickled
 
         self._producer = Producer({"bootstrap.servers": self._brokers, "linger.ms": 2})
 
@@ -62,7 +62,7 @@ class _Send(beam.DoFn):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Score a topic until the process is told to end."""
+    """Score a topic until the process is stopped."""
     brokers, topic, output, group, *flags = sys.argv[1:] if argv is None else argv
     work = workload(Path("build"))
     model = str(work.models["small"])

@@ -1,7 +1,7 @@
-"""The peer tfx-bsl offers: RunInference over serialized tf.Examples, keyed.
+"""tfx-bsl's RunInference over keyed, serialized tf.Examples.
 
-It wants a signature that takes serialized examples; `--export` wraps the model's signature in such
-a one, which takes no part in the measurement.
+It needs a signature that takes serialized examples. `--export` wraps the model's signature in one;
+this is not measured.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import apache_beam as beam
 
 from benchmarks import peer
 
-# What tf.train.Example can hold, for each dtype of an input.
+# The type of tf.train.Example for each input dtype.
 _HELD_AS = {"string": "string", "float": "float32", "double": "float32"}
 
 
@@ -42,7 +42,7 @@ def export(model: str, output: str, fills: dict[str, str]) -> None:
 
 
 def to_example(row: peer.Row, inputs: dict[str, str]) -> bytes:
-    """Return a row as a serialized example; a null is a feature that is not there."""
+    """Return a row as a serialized example; a null is a missing feature."""
     import tensorflow as tf
 
     example = tf.train.Example()
@@ -73,9 +73,7 @@ def to_row(kept: peer.Row, log: Any, outputs: dict[str, str], digest: str) -> pe
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--examples_model", required=True, help="the model that takes examples")
-    parser.add_argument(
-        "--export", action="store_true", help="make that model, and do nothing else"
-    )
+    parser.add_argument("--export", action="store_true", help="export that model and exit")
     args = peer.parse_args(parser, argv)
     if args.export:
         export(args.model, args.examples_model, args.fill)

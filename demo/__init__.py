@@ -1,1 +1,1 @@
-"""The demo: the flights that left New York in 2013. Not part of the package."""
+"""The demo: flights from New York in 2013. Not part of the package."""

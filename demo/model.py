@@ -1,11 +1,11 @@
-"""The demo model: will a flight arrive more than 15 minutes late, as seen from the night before?
+"""The demo model predicts, the night before, if a flight will arrive more than 15 minutes late.
 
     trained = train_flights("build/data/flights", "build/models/flights")
 
-trains on January to October of `demo.data` and holds out November and December. It knows
-the schedule, the plane, and how earlier days went; nothing of the day itself. Flights that never
-arrived (cancelled, diverted) have no label and are left out. A model that is there already, for the
-same data, code and TensorFlow, is returned without importing TensorFlow.
+trains on January to October of `demo.data` and holds out November and December. Features are the
+schedule, the plane and the delays of earlier days; none is from the day itself. Flights that never
+arrived (cancelled, diverted) have no label and are left out. If a model exists for the same data,
+code and TensorFlow, it is returned without importing TensorFlow.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ __all__ = [
     "train_flights",
 ]
 
-# What stands in for a null, in training and in scoring. Inputs that are not named are never null.
+# Values that replace nulls, in training and in scoring. Inputs not listed here are never null.
 FILLS: Mapping[str, int | float | str] = {
     "plane_manufacturer": "",
     "plane_year": 0,
@@ -65,17 +65,17 @@ FILLS: Mapping[str, int | float | str] = {
 }
 _LABEL = "arr_delay"
 _BASELINE_COLUMNS = ["hour", "carrier", "origin"]
-# The code that decides what a trained model is, beside the code that made the data set.
+# The code that determines a trained model, besides the code that wrote the data set.
 _CODE = ("model.py", "network.py")
 
 
 class Recipe(NamedTuple):
-    """What is trained on which dates; both ends of a range of dates count.
+    """A network and the dates to train it on; both ends of a range are included.
 
     Attributes:
-      shape: of the network and of its training.
-      train: the dates trained on.
-      held_out: the dates the AUC is taken on.
+      shape: shape and training parameters of the network.
+      train: the dates to train on.
+      held_out: the dates to compute the AUC on.
     """
 
     shape: Shape
@@ -84,24 +84,24 @@ class Recipe(NamedTuple):
 
 
 SMALL = Recipe(Shape(widths=(64, 32), epochs=5))
-# About 50 times the multiplications of SMALL, for benchmarks; one month is enough to give its batch
-# normalization and its weights plausible values.
+# About 50 times the multiplications of SMALL, for benchmarks. One month of training is enough for
+# plausible weights and batch statistics.
 LARGE = Recipe(Shape(widths=(384, 384, 128), epochs=1), train=("2013-01-01", "2013-01-31"))
 
 
 class TrainedModel(NamedTuple):
-    """A SavedModel on disk, and how good it is.
+    """A SavedModel on disk, with its quality.
 
     Attributes:
       path: the SavedModel directory.
       digest: `sha256:…` of its files.
-      key: identity of what it was made from: data, code, recipe and versions.
-      auc: on the held-out dates.
-      baseline_auc: of the mean late rate by hour, carrier and origin, on the same rows.
-      train_rows: labeled rows trained on.
-      held_out_rows: labeled rows held out.
-      seconds: what making it took, without the import of TensorFlow.
-      was_cached: whether it was there already.
+      key: identity of data, code, recipe and library versions.
+      auc: AUC on the held-out dates.
+      baseline_auc: AUC of the mean late rate by hour, carrier and origin, on the same rows.
+      train_rows: number of labeled rows in training.
+      held_out_rows: number of labeled rows held out.
+      seconds: time to train and export it, without the import of TensorFlow.
+      was_cached: whether the model existed already.
     """
 
     path: str
@@ -116,19 +116,19 @@ class TrainedModel(NamedTuple):
 
 
 def train_flights(dataset: str, output: str, *, recipe: Recipe = SMALL) -> TrainedModel:
-    """Train and export the model, unless it is there already.
+    """Train and export the model, unless it exists already.
 
-    Writes the SavedModel directory `output` and, beside it, the manifest `output`.json. The
-    directory appears under its name only when it is whole.
+    Writes the SavedModel directory `output` and the manifest `output`.json beside it. The directory
+    appears under its name only when it is complete.
 
     Args:
       dataset: the folder that `prepare_flights` wrote.
-      output: the SavedModel directory to make; what is there is replaced if it is a SavedModel.
-      recipe: what to train, on which dates.
+      output: the SavedModel directory to create; an existing SavedModel is replaced.
+      recipe: the network and its dates.
 
     Raises:
-      FileNotFoundError: the dataset is not there.
-      FileExistsError: the output holds something else.
+      FileNotFoundError: the data set does not exist.
+      FileExistsError: the output holds other files.
     """
     key = _key_of(dataset, recipe)
     cached = _read_cached(output, key)
@@ -149,22 +149,22 @@ def train_flights(dataset: str, output: str, *, recipe: Recipe = SMALL) -> Train
 
 
 def export_large(dataset: str, output: str) -> TrainedModel:
-    """Make the large model for benchmarks: the same inputs and output, about 50 times the work.
+    """Train the large model for benchmarks: the same inputs and output, about 50 times the work.
 
-    Trained for one epoch on one month: its scores mean little.
+    It is trained for one epoch on one month, so its scores are not useful.
     """
     return train_flights(dataset, output, recipe=LARGE)
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Return the area under the ROC curve: how often a late flight scores above one on time.
+    """Return the area under the ROC curve: the share of pairs that scores order correctly.
 
     Args:
-      labels: one for each row; true or 1 is the class that should score high.
-      scores: one for each row; a tie counts half.
+      labels: one per row; true or 1 is the class that should score higher.
+      scores: one per row; a tie counts as half.
 
     Raises:
-      ValueError: the labels are of one class, or a score is NaN.
+      ValueError: all labels are equal, or a score is NaN.
     """
     is_positive = np.asarray(labels).astype(bool)
     if np.isnan(scores).any():
@@ -201,8 +201,8 @@ def _make(dataset: str, output: str, recipe: Recipe) -> TrainedModel:
 
 
 def _read_labeled(dataset: str, first: str, last: str) -> pa.Table:
-    """Return the rows of a range of dates that have a label, nulls of inputs filled."""
-    import pyarrow.dataset as ds  # imports pandas where it is installed: not for a cached model
+    """Return the labeled rows of a range of dates, with the nulls of inputs replaced."""
+    import pyarrow.dataset as ds  # slow: imports pandas if installed
 
     date = pc.field(PARTITION_COLUMN)
     partitioning = ds.partitioning(pa.schema([(PARTITION_COLUMN, pa.string())]), flavor="hive")
@@ -220,7 +220,7 @@ def _read_labeled(dataset: str, first: str, last: str) -> pa.Table:
 
 
 def _baseline_scores(train: pa.Table, held_out: pa.Table) -> np.ndarray:
-    """Return the mean late rate by hour, carrier and origin; that of all where none flew."""
+    """Return the mean late rate by hour, carrier and origin; the overall rate if there is none."""
     late = pc.cast(is_late(train[_LABEL]), pa.float64())
     rates = (
         train.select(_BASELINE_COLUMNS)
@@ -238,7 +238,7 @@ def _cells(table: pa.Table) -> pa.ChunkedArray:
 
 
 def _key_of(dataset: str, recipe: Recipe) -> str:
-    """Return the identity of what a model is made from, without importing TensorFlow."""
+    """Return the identity of data, code, recipe and versions, without importing TensorFlow."""
     made_from = {
         "dataset": dataset_digest(dataset),
         "recipe": recipe,
@@ -254,13 +254,13 @@ def _manifest_path(output: str) -> Path:
 
 
 def _read_cached(output: str, key: str) -> TrainedModel | None:
-    """Return what the manifest says, if it is of this key and the model's files are unchanged."""
+    """Return the manifest's model if its key is the same and the model's files are unchanged."""
     try:
         said = TrainedModel(**json.loads(_manifest_path(output).read_text()))
         if said.key == key and digest_model(output) == said.digest:
             return said._replace(path=output, was_cached=True)
     except (FileNotFoundError, TypeError, ValueError):
-        pass  # no manifest, no model, or a manifest of an older format: made anew
+        pass  # no model, or a manifest of an older format: train again
     return None
 
 

@@ -1,7 +1,7 @@
 """The network of the demo model: named scalar inputs, embeddings, dense layers, one probability.
 
-Text is looked up inside the SavedModel, so that a caller gives raw columns. TensorFlow and Keras
-are imported when a network is built, never when this module is.
+The SavedModel itself looks up texts, so callers pass raw columns. TensorFlow and Keras are imported
+when a network is built, not when this module is imported.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ NUMBERS: Mapping[str, str] = {
     "dest_gain_prev_day": "float32",
 }
 _WEEKDAY = "weekday"
-_HOURS, _HOURS_SIZE = 7 * 24, 6  # the hours of a week, each with an embedding
-# A plane of unknown year, filled with 0, counts as this old; a handful are older.
+_HOURS, _HOURS_SIZE = 7 * 24, 6  # the hours of a week, and the size of their embedding
+# Maximum age of a plane. An unknown year is 0 and counts as this age; very few planes are older.
 _OLDEST_PLANE_YEAR = 1980
 INPUT_COLUMNS: Mapping[str, str] = (
     dict.fromkeys(TEXTS, "string") | {_WEEKDAY: "int32"} | dict(NUMBERS)
 )
-# A text seen less often in training shares one embedding with all texts never seen.
+# A text that is rarer in training shares one embedding with all unknown texts.
 _MIN_TEXT_ROWS = 50
 _L2, _DROPOUT = 1e-4, 0.2
 _SCORING_ROWS = 16_384
 
 
 class Shape(NamedTuple):
-    """How a network is built and trained.
+    """Shape and training parameters of a network.
 
     Attributes:
-      widths: the units of each hidden layer.
+      widths: units of each hidden layer.
       epochs: passes over the training rows.
-      batch_rows: rows of one training step.
-      learning_rate: where the learning rate starts; it falls to zero along a cosine.
-      seed: of weights, dropout and the order of rows.
+      batch_rows: rows per training step.
+      learning_rate: initial learning rate; it decays to zero along a cosine.
+      seed: random seed of weights, dropout and the order of rows.
     """
 
     widths: tuple[int, ...]
@@ -68,12 +68,12 @@ class Shape(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Rows as the network trains on them, and the vocabulary that made numbers of their texts.
+    """Rows in the form for training, and the vocabulary that encodes their texts.
 
     Attributes:
       numbers: float32 [rows, numbers], in the order of `NUMBERS`.
       codes: int32 [rows, texts + 1]: texts in the order of `TEXTS`, then the hour of the week.
-      vocabulary: the known values of each text input; their code is their place plus 1.
+      vocabulary: the known values of each text input; the code of a value is its index plus 1.
     """
 
     numbers: np.ndarray
@@ -82,7 +82,7 @@ class Examples(NamedTuple):
 
 
 def find_vocabulary(columns: pa.Table) -> dict[str, list[str]]:
-    """Return the values of each text column that are frequent enough to learn from, sorted."""
+    """Return the values of each text column that are frequent enough to learn, sorted."""
     vocabulary = {}
     for name in TEXTS:
         counts = pc.value_counts(columns[name])
@@ -92,7 +92,7 @@ def find_vocabulary(columns: pa.Table) -> dict[str, list[str]]:
 
 
 def to_examples(columns: pa.Table, vocabulary: Mapping[str, Sequence[str]]) -> Examples:
-    """Return a table that holds the inputs, without nulls, in the form the network trains on."""
+    """Return a table of inputs without nulls in the form for training."""
     codes = []
     for name in TEXTS:
         found = pc.index_in(columns[name], pa.array(vocabulary[name], pa.string()))
@@ -109,7 +109,7 @@ def to_examples(columns: pa.Table, vocabulary: Mapping[str, Sequence[str]]) -> E
 class Network:
     """A network that trains on codes and serves from text, with the same layers.
 
-    Seeds Python's, NumPy's and TensorFlow's generators when it is built.
+    The constructor seeds the random generators of Python, NumPy and TensorFlow.
     """
 
     def __init__(self, shape: Shape, examples: Examples) -> None:
@@ -137,7 +137,7 @@ class Network:
         self._trainable = keras.Model([numbers, codes], self._connect(numbers, columns))
 
     def _connect(self, numbers: Any, codes: Sequence[Any]) -> Any:
-        """Return the probability [rows] of numbers [rows, numbers] and codes [rows] each."""
+        """Return probabilities [rows] for numbers [rows, numbers] and one codes [rows] per text."""
         from keras import ops
 
         *texts, hour_of_week = codes
@@ -151,7 +151,7 @@ class Network:
         return ops.squeeze(self._output(hidden), axis=-1)
 
     def train(self, examples: Examples, labels: np.ndarray) -> None:
-        """Fit the weights to labels of 0 and 1."""
+        """Train the weights on labels of 0 and 1."""
         import keras
 
         steps = self._shape.epochs * -(-len(labels) // self._shape.batch_rows)
@@ -171,7 +171,7 @@ class Network:
         return self._trainable.predict(inputs, batch_size=_SCORING_ROWS, verbose=0)
 
     def export(self, folder: Path) -> None:
-        """Write a SavedModel whose signature takes one named scalar per row and input column."""
+        """Write a SavedModel whose signature takes one named scalar per row and input."""
         import keras
 
         tf = import_tensorflow()
@@ -205,7 +205,7 @@ class Network:
         codes.append(inputs[_WEEKDAY] * 24 + inputs["sched_dep_minute"] // 60)
         columns: dict[str, Any] = {name: inputs[name] for name in NUMBERS}
         columns["plane_year"] = ops.maximum(columns["plane_year"], _OLDEST_PLANE_YEAR)
-        # Stacked as rows and transposed: a third cheaper than stacked as columns.
+        # Stacking as rows and transposing takes a third less time than stacking as columns.
         rows = ops.stack([ops.cast(column, "float32") for column in columns.values()])
         return keras.Model(inputs, self._connect(ops.transpose(rows), codes))
 

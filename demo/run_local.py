@@ -1,13 +1,12 @@
 """The main job on real data: `make run-local` on this machine, `make run-flink` on Flink.
 
-Prepares the flights of 2013 that left New York, trains the demo model on January to October, scores
-November and December through the batch pipeline, and holds the scores against what happened.
+Prepares the flights from New York in 2013, trains the demo model on January to October, scores
+November and December with the batch pipeline, and compares the scores with the actual delays.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from demo.data import KEY, PARTITION_COLUMN, prepare_flights
 from demo.features import is_late
 from demo.model import FILLS, OUTPUT, auc, train_flights
 from scoreline.pipelines.report.console import make_console, make_table, say
+from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.summary import Report
 from scoreline.pipelines.score_batch import execute
 
@@ -35,7 +35,7 @@ _MIN_FLIGHTS = 50
 
 
 def scoring_arguments(partitions: Sequence[str], output: str = SCORES) -> list[str]:
-    """Return the command line that scores flights; users of other data write their own."""
+    """Return the command line that scores flights."""
     return [
         f"--input={DATASET}",
         f"--model={MODEL}",
@@ -48,7 +48,7 @@ def scoring_arguments(partitions: Sequence[str], output: str = SCORES) -> list[s
 
 
 def measure_auc(scores: pa.Table, outcomes: pa.Table) -> tuple[float, int]:
-    """Return the AUC of scores against what happened, and the number of flights that count.
+    """Return the AUC of scores against actual delays, and the number of flights that count.
 
     Flights that never arrived have no outcome and do not count.
     """
@@ -59,7 +59,7 @@ def measure_auc(scores: pa.Table, outcomes: pa.Table) -> tuple[float, int]:
 
 
 def rank_routes(scores: pa.Table) -> list[tuple[str, float, int]]:
-    """Return routes flown often, with mean predicted probability and flights, worst first."""
+    """Return frequent routes with mean probability and number of flights, worst first."""
     routes = scores.group_by(["origin", "dest"]).aggregate([(OUTPUT, "mean"), (OUTPUT, "count")])
     rows = [
         (f"{row['origin']} → {row['dest']}", row[f"{OUTPUT}_mean"], row[f"{OUTPUT}_count"])
@@ -70,7 +70,7 @@ def rank_routes(scores: pa.Table) -> list[tuple[str, float, int]]:
 
 
 def print_findings(report: Report, console: Console, output: str = SCORES) -> None:
-    """Show how good the scores are, and what they say."""
+    """Print the quality of the scores, and the best and worst routes."""
     days = [outcome.partition.partition("=")[2] for outcome in report.published]
     wanted = pc.field(PARTITION_COLUMN).isin(days)
     scores = scoreline.open_scores(output).to_table(filter=wanted)
@@ -88,7 +88,7 @@ def print_findings(report: Report, console: Console, output: str = SCORES) -> No
     table = make_table()
     table.add_row("AUC", f"{value:.3f} against what happened to {flights:,} flights")
     for title, chosen in (
-        ("most late", routes[:_ROUTES_SHOWN]),
+        ("most often late", routes[:_ROUTES_SHOWN]),
         ("least late", routes[: -_ROUTES_SHOWN - 1 : -1]),
     ):
         table.add_row(title, " · ".join(f"{name} {mean:.0%}" for name, mean, _ in chosen))
@@ -99,7 +99,7 @@ def print_findings(report: Report, console: Console, output: str = SCORES) -> No
 
 
 def query_line(output: str = SCORES) -> str:
-    """Return a shell command that asks the table for the riskiest flights."""
+    """Return a shell command that queries the table for the riskiest flights."""
     code = (
         f"import duckdb, scoreline; scores = scoreline.open_scores('{output}'); "
         f"print(duckdb.sql('from scores order by {OUTPUT} desc limit 5'))"
@@ -110,8 +110,8 @@ def query_line(output: str = SCORES) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run everything and return the exit code of the scoring command."""
-    logging.basicConfig(level=logging.WARNING)
+    """Run all steps and return the exit code of the scoring command."""
+    set_up_logs()
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument(
         "--partitions", action="append", metavar="SPEC", help=f"default: {HELD_OUT}"

@@ -1,14 +1,13 @@
 """The stream on real data, on this machine: `make run-stream`.
 
-Replays the flights of November and December 2013 in the order in which they were to leave onto a
-topic, scores them as they come, and holds what arrives against the scores of the batch job.
+Replays the flights of November and December 2013 to a topic, in the order of scheduled departure.
+Scores them as they arrive, and compares the results with the scores of the batch job.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
 import signal
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from demo.run_local import DATASET, HELD_OUT, MODEL, SCORES, scoring_arguments
 from scoreline.lake.table.scores import open_scores
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from scoreline.pipelines.report.console import make_console, say
+from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.score_batch import execute
 from scoreline.transforms.kafka.client import Connection, list_partitions, to_positions
 
@@ -44,7 +44,7 @@ _ORDER = ("sched_dep_time", KEY)
 
 
 def read_flights(limit: int | None) -> pa.Table:
-    """Return the flights of the held-out days, in the order in which they were to leave."""
+    """Return the flights of the held-out days in the order of scheduled departure."""
     partitioning = pyarrow.dataset.partitioning(
         pa.schema([(PARTITION_COLUMN, pa.string())]), flavor="hive"
     )
@@ -63,17 +63,17 @@ def to_records(flights: pa.Table) -> Iterator[tuple[bytes, bytes]]:
 
 
 def types_of(schema: pa.Schema) -> str:
-    """Return what `--schema` says of flights: the columns whose types JSON can carry."""
+    """Return the value of `--schema` for flights: the columns whose types JSON can carry."""
     kinds = {"timestamp[us, tz=UTC]": None, "float": "float32", "double": "float64"}
     named = {field.name: kinds.get(str(field.type), str(field.type)) for field in schema}
     return json.dumps({name: kind for name, kind in named.items() if kind})
 
 
 class Replay(threading.Thread):
-    """Sends flights at a rate, in the background."""
+    """Sends flights at a fixed rate, in a background thread."""
 
     def __init__(self, connection: Connection, topic: str, flights: pa.Table, rate: float) -> None:
-        """Take what to send and how many in a second."""
+        """Create the producer; `rate` is flights per second."""
         super().__init__(daemon=True)
         self._producer = connection.producer()
         self._topic, self._flights, self._rate = topic, flights, rate
@@ -82,7 +82,7 @@ class Replay(threading.Thread):
         self.go_on = threading.Event()
 
     def run(self) -> None:
-        """Send the first, and when told to go on all others, each when it is due."""
+        """Send the first flight; when `go_on` is set, send each of the others when it is due."""
         began = time.monotonic()
         try:
             for key, value in to_records(self._flights):
@@ -102,10 +102,10 @@ class Replay(threading.Thread):
 
 
 class Arrivals:
-    """Reads the topic of scores: how many there are, how old, and what they say."""
+    """Reads the topic of scores: their number, latency and values."""
 
     def __init__(self, connection: Connection, topic: str) -> None:
-        """Begin at the topic's first record."""
+        """Start at the topic's first record."""
         self._consumer = connection.consumer(f"watch-{topic}")
         partitions = list_partitions(self._consumer, topic)
         self._consumer.assign(to_positions(topic, dict.fromkeys(partitions, 0)))
@@ -114,7 +114,7 @@ class Arrivals:
         self._ages_ms: list[tuple[float, int]] = []
 
     def read(self, seconds: float) -> None:
-        """Take what is there."""
+        """Read the records that are available, for at most `seconds`."""
         for message in self._consumer.consume(10_000, seconds):
             if message.error() is None:
                 value: dict[str, Any] = orjson.loads(message.value() or b"{}")
@@ -124,7 +124,7 @@ class Arrivals:
                 self._ages_ms.append((time.monotonic(), arrived - value["event_time_ms"]))
 
     def line(self, sent: int, total: int) -> str:
-        """Return rate, latency and lag of the last 5 s."""
+        """Return a line with rate, latency and lag of the last 5 s."""
         since = time.monotonic() - 5
         self._ages_ms = [(at, age) for at, age in self._ages_ms if at > since]
         ages = [age for _, age in self._ages_ms] or [0]
@@ -136,25 +136,25 @@ class Arrivals:
 
 
 def compare(stream: dict[int, float], flights: pa.Table) -> str:
-    """Return in what the scores of stream and batch job differ; "" when they are equal."""
+    """Return the difference between the scores of stream and batch job; "" if they are equal."""
     days = sorted(set(flights[PARTITION_COLUMN].to_pylist()))
     wanted = pyarrow.dataset.field(PARTITION_COLUMN).isin(days)
     table = open_scores(SCORES).to_table([KEY, OUTPUT], filter=wanted)
     batch = dict(zip(table[KEY].to_pylist(), table[OUTPUT].to_pylist(), strict=True))
     keys = flights[KEY].to_pylist()
     if missing := [key for key in keys if key not in stream or key not in batch]:
-        return f"{len(missing):,} flights are in one of them only, such as {missing[0]}"
-    most = max(abs(stream[key] - batch[key]) for key in keys)
-    return "" if most <= 1e-5 else f"scores of a flight differ by {most:.2g}"
+        return f"{len(missing):,} flights are in only one of the two, such as {missing[0]}"
+    difference = max(abs(stream[key] - batch[key]) for key in keys)
+    return "" if difference <= 1e-5 else f"the scores of a flight differ by up to {difference:.2g}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run everything and return 0 when each flight is scored once and as by the batch job."""
-    logging.basicConfig(level=logging.WARNING)
+    """Run all steps; return 0 if each flight has one score, equal to that of the batch job."""
+    set_up_logs()
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--brokers", default="127.0.0.1:9092")
-    parser.add_argument("--rate", type=float, default=2000.0, help="flights in a second")
-    parser.add_argument("--flights", type=int, help="how many (default: all of two months)")
+    parser.add_argument("--rate", type=float, default=2000.0, help="flights per second")
+    parser.add_argument("--flights", type=int, help="number of flights (default: all)")
     given, further = parser.parse_known_args(argv)
     console, errors = make_console(), make_console(stderr=True)
     with console.status("preparing flights"):
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = uuid.uuid4().hex[:8]
     topic, scores = f"flights-{run}", f"flight-scores-{run}"
     wanted = [NewTopic(name, _PARTITIONS, 1) for name in (topic, scores)]
-    admin = connection.admin()  # lives until its answers are there
+    admin = connection.admin()  # must live until its futures have results
     try:
         for made in admin.create_topics(wanted).values():
             made.result(30)
@@ -223,16 +223,17 @@ def _watch(
                 or scorer.poll() is not None
                 or time.monotonic() - heard > _STALLED_SECONDS
             ):
-                say(errors, replay.error or f"Only {arrivals.records:,} of {total:,} were scored")
+                got = f"Expected {total:,} scored flights, got {arrivals.records:,}"
+                say(errors, replay.error or got)
                 return EXIT_FAILED
     differs = compare(arrivals.scores, flights)
     doubled = arrivals.records - len(arrivals.scores)
     if differs or doubled:
-        say(errors, differs or f"{doubled:,} flights were scored twice")
+        say(errors, differs or f"Expected one score per flight, got {doubled:,} more")
         return EXIT_FAILED
     if not console.is_terminal:
-        console.print()  # the live line ends without a line break there
-    say(console, f"All {total:,} flights are scored once, and as by the batch job ({SCORES}).")
+        console.print()  # the live line does not end with a line break
+    say(console, f"All {total:,} flights have one score, equal to the batch job's ({SCORES}).")
     return EXIT_OK
 
 

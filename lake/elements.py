@@ -66,6 +66,33 @@ class BatchKey(NamedTuple):
     error: str = ""
 
 
+class Reading(NamedTuple):
+    """The unit of reading a topic: its partitions whose number is `slot` modulo `slots`."""
+
+    topic: str
+    slot: int
+    slots: int
+
+    def owns(self, partition: int) -> bool:
+        """Return whether a partition is one of these."""
+        return partition % self.slots == self.slot
+
+
+class RecordKey(NamedTuple):
+    """Which records of a stream a record batch holds, and whether they are dead letters.
+
+    Attributes:
+      topic: the topic that they were read from.
+      slot: the number of the Reading that they are from. Each reads partitions of its own, and the
+        sink delivers the records of each slot in order.
+      are_dead: whether the batch holds dead letters, which each step passes on to the sink.
+    """
+
+    topic: str
+    slot: int
+    are_dead: bool = False
+
+
 class Receipt(NamedTuple):
     """Proof that a shard was staged whole, or the reason why it was not.
 

@@ -9,7 +9,6 @@ scores rows of it; 1 it fails on them; 2 options, model or dataset are wrong, or
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,6 +26,7 @@ from scoreline.pipelines.options.batch import BatchScoringSettings, make_parser
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.pipelines.plan.preview import FirstScores, score_first_rows
 from scoreline.pipelines.report.console import make_console, make_table, say
+from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.preview import print_first_scores
 
 _USAGE = "scoreline inspect --model PATH [--input PATH] [options]"
@@ -138,7 +138,7 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    logging.basicConfig(level=logging.WARNING)
+    set_up_logs()
     parser = make_parser(_USAGE, __doc__)
     parser.add_argument("--json", action="store_true", help="print JSON, for machines")
     given = parser.parse_args(sys.argv[1:] if argv is None else argv)

@@ -10,7 +10,6 @@ did not answer; 2 options, model or table are wrong.
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -42,6 +41,7 @@ from scoreline.pipelines.options.batch import BatchScoringSettings, make_parser
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.pipelines.plan.fit import choose_inputs, choose_outputs, choose_rules, scores_schema
 from scoreline.pipelines.report.console import make_console, say
+from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.transforms.isolate import EveryRowFails
 from scoreline.transforms.metrics import Tally
 from scoreline.transforms.scoring import ScoreSpec, score_batch
@@ -188,7 +188,7 @@ def _score(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    logging.basicConfig(level=logging.WARNING)
+    set_up_logs()
     flags = sys.argv[1:] if argv is None else list(argv)
     parser = make_parser(_USAGE, __doc__)
     parser.parse_args(flags)

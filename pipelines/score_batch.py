@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import sys
 import time
 import uuid
@@ -30,6 +29,7 @@ from scoreline.lake.kill_points import reach
 from scoreline.lake.table.commit import CommitSpec
 from scoreline.lake.table.outcomes import record_outcomes, take_outcomes
 from scoreline.lake.table.scores import create_table
+from scoreline.lake.table.shard_writer import StageSpec
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from scoreline.pipelines.options.batch import BatchScoringSettings, make_parser
 from scoreline.pipelines.options.problems import BadOptions
@@ -38,6 +38,7 @@ from scoreline.pipelines.plan.batch import Plan, Work, make_plan
 from scoreline.pipelines.plan.preview import score_first_rows
 from scoreline.pipelines.plan.signature import read_signature
 from scoreline.pipelines.report.console import make_console, say
+from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.preview import print_first_scores
 from scoreline.pipelines.report.progress import show_progress
 from scoreline.pipelines.report.summary import (
@@ -53,9 +54,9 @@ from scoreline.transforms import metrics
 from scoreline.transforms.commit import CommitPartitions
 from scoreline.transforms.outcomes import WriteOutcomes
 from scoreline.transforms.read import MatchShards, ReadRecordBatches
-from scoreline.transforms.resume import ReuseStaged, SkipStaged
+from scoreline.transforms.resume import SkipStaged
 from scoreline.transforms.score import Score
-from scoreline.transforms.stage import StageDeadLetters, StageParquet
+from scoreline.transforms.stage import StageDeadLetters, StageScores
 
 _USAGE = "scoreline batch --input PATH --model PATH --keys C,… --output PATH [options]"
 _MAX_REASON = 2000
@@ -67,25 +68,18 @@ def build(
     plan: Plan,
     work: Work,
     job_id: str,
-    *,
-    may_restart: bool = False,
 ) -> beam.PCollection[Outcome]:
     """Add the steps of a batch scoring job to a pipeline, and return its outcomes.
 
-    ReadRecordBatches, Score and the two Stage steps fuse to one stage on every runner; rows are
-    never shuffled. Outcomes are also written for the launcher, under the job id. Where the runner
-    may restart the job, shards that an earlier attempt staged are not scored again.
+    SkipStaged, ReadRecordBatches, Score and the two Stage steps fuse to one stage on every runner;
+    rows are never shuffled. Outcomes are also written for the launcher, under the job id.
     """
-    reused = skipped = None
-    if work.staged:
-        reused = pipeline | "ReuseStaged" >> ReuseStaged(output=settings.output, staged=work.staged)
-    shards = (pipeline if reused is None else reused.shards) | "MatchShards" >> MatchShards(
-        shards=work.shards
+    found = (
+        pipeline
+        | "MatchShards" >> MatchShards(shards=work.shards)
+        | "SkipStaged" >> SkipStaged(output=settings.output)
     )
-    if may_restart:
-        skipped = shards | "SkipStaged" >> SkipStaged(output=settings.output)
-        shards = skipped.shards
-    batches = shards | "ReadRecordBatches" >> ReadRecordBatches(
+    batches = found.shards | "ReadRecordBatches" >> ReadRecordBatches(
         dataset=DatasetSpec(
             root=settings.input,
             format=work.format,
@@ -99,18 +93,14 @@ def build(
         )
     )
     scored = batches | "Score" >> Score(spec=work.score)
-    receipts = scored.scores | "StageParquet" >> StageParquet(
-        output=settings.output,
-        schema=work.schema,
-        statistics=work.keys,
-        integer_key=work.integer_key,
+    receipts = scored.scores | "StageScores" >> StageScores(
+        spec=StageSpec(settings.output, work.schema, work.keys, work.integer_key)
     )
     dead_receipts = scored.dead_letters | "StageDeadLetters" >> StageDeadLetters(
         output=settings.output
     )
-    earlier = [part.receipts for part in (reused, skipped) if part is not None]
     outcomes = (
-        (receipts, dead_receipts, *earlier)
+        (receipts, dead_receipts, found.receipts)
         | "MergeReceipts" >> beam.Flatten()
         | "CommitPartitions" >> CommitPartitions(spec=_commit_spec(settings, plan, work, job_id))
     )
@@ -156,7 +146,7 @@ def run(
     began = time.perf_counter()
     name = name_batch(runner.options, work.partitions, plan.digest, job_id)
     pipeline = runner.make_pipeline(settings.workers)
-    build(pipeline, settings, plan, work, job_id, may_restart=runner.may_restart)
+    build(pipeline, settings, plan, work, job_id)
     with show_progress(work, settings.output, console):
         result = runner.run(pipeline, name, lambda text: say(console, text), endless=False)
     seconds = time.perf_counter() - began
@@ -218,7 +208,7 @@ class Ended(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    logging.basicConfig(level=logging.WARNING)
+    set_up_logs()
     given = sys.argv[1:] if argv is None else argv
     return execute(given, make_console(), make_console(stderr=True)).exit_code
 

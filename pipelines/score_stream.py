@@ -13,7 +13,6 @@ topics or model are wrong, found before the first record; 3 as 0, and some recor
 from __future__ import annotations
 
 import dataclasses
-import logging
 import sys
 import time
 import uuid
@@ -32,6 +31,7 @@ from scoreline.pipelines.plan.access import allow
 from scoreline.pipelines.plan.signature import read_signature
 from scoreline.pipelines.plan.stream import StreamPlan, plan_stream
 from scoreline.pipelines.report.console import make_console, say
+from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.runners.any_runner import Timers
 from scoreline.pipelines.runners.job_name import name_stream
 from scoreline.pipelines.runners.runner import Runner, choose_runner
@@ -52,7 +52,7 @@ from scoreline.transforms.kafka.reader import stop_reading
 from scoreline.transforms.kafka.registry import RegistryAway, RegistryFails
 from scoreline.transforms.kafka.unread import find_unread, read_topic_ends
 from scoreline.transforms.kafka.write import WriteKafka
-from scoreline.transforms.score import Score
+from scoreline.transforms.score import ScoreStream
 
 _USAGE = (
     "scoreline stream --brokers HOST:PORT --topic T --group G --model PATH "
@@ -87,9 +87,9 @@ def build(
     scored = (
         records
         | "DecodeRecords" >> DecodeRecords(spec=plan.decode)
-        | "Score" >> Score(spec=plan.score, swap=plan.swap, endless=True)
+        | "Score" >> ScoreStream(spec=plan.score, swap=plan.swap)
     )
-    return scored.scores | "WriteKafka" >> WriteKafka(spec=plan.write)
+    return scored | "WriteKafka" >> WriteKafka(spec=plan.write)
 
 
 def parse_arguments(argv: Sequence[str]) -> Runner:
@@ -102,7 +102,7 @@ def parse_arguments(argv: Sequence[str]) -> Runner:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    logging.basicConfig(level=logging.WARNING)
+    set_up_logs()
     given = list(sys.argv[1:] if argv is None else argv)
     return execute(given, make_console(), make_console(stderr=True))
 

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import hypothesis
 import pytest
 
 from scoreline.pipelines import score_batch
 from tests.fakes import Ended, save_model, write_lake
 from tests.model_zoo import save_model_of
+from tests.required import NOT_TESTED
 
 # The first example of a test may import TensorFlow: how long it takes says nothing.
 hypothesis.settings.register_profile("scoreline", deadline=None)
 hypothesis.settings.load_profile("scoreline")
+
+
+ENGINES = ("flink", "kafka", "prism")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Give all tests of engines to one of several processes, so that each engine is started once.
+
+    They come first: they take as long as all others. Other tests keep the files together.
+    """
+    for item in items:
+        is_engine = any(item.get_closest_marker(name) for name in ENGINES)
+        item.add_marker(pytest.mark.xdist_group("engines" if is_engine else item.path.name))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("engines",))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say at the very end what was not tested because this machine lacks something."""
+    skipped = terminalreporter.stats.get("skipped", ())
+    reasons = {report.longrepr[2] for report in skipped if NOT_TESTED in report.longrepr[2]}
+    for reason in sorted(reasons):
+        terminalreporter.write_line(reason.partition(": ")[2], red=True, bold=True)
 
 
 @pytest.fixture(scope="session")
@@ -55,17 +77,3 @@ def score(capsys, monkeypatch, tmp_path, model, lake):
         return Ended(code, captured.out, captured.err)
 
     return run
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small tmpfs needs root; the disk-full test was not run")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)

@@ -1,4 +1,4 @@
-"""A Flink cluster for tests: real processes on free ports, which never outlive the test."""
+"""A Flink cluster for tests: real processes on free ports, which never outlive the tests."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
-import pytest
 
 from deploy.local.flink_cluster import ClusterSpec, FlinkCluster, flink_libraries
-from deploy.local.processes import free_ports
+from deploy.local.processes import free_ports, wait_for
 from scoreline.pipelines.runners.flink_options import job_server_jar
+from scoreline.pipelines.runners.flink_rest import ENDED
 from tests.fakes import ROOT, Ended
+from tests.required import fail_or_skip
 
 _POLL_SECONDS = 0.1
 
 
 def require_flink() -> None:
-    """Skip, or fail where CI is set, when what Flink needs is not there."""
+    """Skip, or fail if CI is set, when something that Flink needs is missing."""
     missing = [] if shutil.which("java") else ["Java is not on PATH"]
     missing += [] if flink_libraries().is_dir() else ["Flink is not fetched: `make flink-libs`"]
     missing += [] if job_server_jar().exists() else ["its runner is not built: `make flink-jar`"]
-    if missing and os.environ.get("CI"):
-        pytest.fail("; ".join(missing))
     if missing:
-        pytest.skip("; ".join(missing))
+        fail_or_skip(f"every job on Flink: {'; '.join(missing)}")
 
 
 @contextmanager
@@ -51,6 +50,29 @@ def start_cluster(folder: Path, task_managers: int, **fields: object) -> Iterato
         cluster.down()
         _, left = psutil.wait_procs(started, timeout=0)
         assert not left
+
+
+def make_ready(cluster: FlinkCluster, task_managers: int, slots: int) -> None:
+    """Cancel all jobs, start what was killed, and wait until all slots are free.
+
+    A test before this one may have failed at any point.
+    """
+    if cluster.slots() is None:
+        cluster.up(cluster.spec, task_managers)
+    for name, state in cluster.rest.jobs():
+        for job_id in cluster.rest.job_ids(name) if state not in ENDED else ():
+            cluster.rest.cancel(job_id)
+    cluster.up(cluster.spec, 0 if cluster.spec.slots != slots else task_managers)
+    cluster.scale(task_managers, slots)
+    assert wait_for(lambda: cluster.rest.slots().free == task_managers * slots, 60)
+
+
+def leave_jar(folder: Path) -> Path:
+    """Leave the jar of an earlier job in a cluster's folder, as a TaskManager does."""
+    jar = folder / "tmp" / "tm_taskmanager-1" / "blobStorage" / "job_0" / "blob_p-0"
+    jar.parent.mkdir(parents=True)
+    jar.write_bytes(b"of a job that is over")
+    return jar
 
 
 def kill_workers(cluster: FlinkCluster) -> None:

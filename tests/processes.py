@@ -16,10 +16,12 @@ _ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "COLUMNS": "40
 
 
 def _start(
-    command: Sequence[object], environment: Mapping[str, str] | None
+    command: Sequence[object],
+    environment: Mapping[str, str] | None = None,
+    within: Sequence[object] = (),
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, *map(str, command)],
+        [*map(str, within), sys.executable, *map(str, command)],
         cwd=ROOT,
         env=_ENVIRONMENT | dict(environment or {}),
         stdout=subprocess.PIPE,
@@ -47,25 +49,33 @@ def run_script(
     environment: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run such a script to its end; its code is negative when a signal ended it."""
-    return _end(start_script(folder, text, *args, environment=environment), timeout)
+    return end(start_script(folder, text, *args, environment=environment), timeout)
+
+
+def start_command(
+    *args: object,
+    environment: Mapping[str, str] | None = None,
+    within: Sequence[object] = (),
+) -> subprocess.Popen[str]:
+    """Start `scoreline …`; `within` is a command that runs another one."""
+    return _start(["-m", "scoreline", *args], environment, within)
 
 
 def run_to_death(point: str, *args: object, timeout: int = 150) -> Ended:
     """Run `scoreline …` until it dies at a point of `kill_points`: its name, or `name:n`."""
-    environment = {"SCORELINE_DIE_AT": point}
-    return _end(_start(["-m", "scoreline", *args], environment), timeout)
+    return end(start_command(*args, environment={"SCORELINE_DIE_AT": point}), timeout)
 
 
 def race(runs: int, *args: object, timeout: int = 170) -> list[Ended]:
     """Run `scoreline batch …` several times at once; all have planned before any goes on."""
-    command = ["-m", "scoreline", "batch", *args]
-    started = [_start(command, {"SCORELINE_STOP_AT": "planned"}) for _ in range(runs)]
+    stops = {"SCORELINE_STOP_AT": "planned"}
+    started = [start_command("batch", *args, environment=stops) for _ in range(runs)]
     try:
         wait_until_stopped(started, timeout)
         for process in started:
             psutil.Process(process.pid).resume()
         # Their pipes are read one after the other: what they print fits into them.
-        return [_end(process, timeout) for process in started]
+        return [end(process, timeout) for process in started]
     finally:
         for process in started:
             process.kill()
@@ -77,7 +87,7 @@ def wait_until_stopped(processes: Sequence[subprocess.Popen[str]], timeout: floa
     waiting = list(processes)
     while waiting:
         for process in waiting:
-            assert process.poll() is None, _end(process, 10)
+            assert process.poll() is None, end(process, 10)
         assert time.monotonic() < deadline, f"{len(waiting)} processes did not stop themselves"
         statuses = [psutil.Process(process.pid).status() for process in waiting]
         waiting = [
@@ -88,7 +98,8 @@ def wait_until_stopped(processes: Sequence[subprocess.Popen[str]], timeout: floa
         time.sleep(0.05)
 
 
-def _end(process: subprocess.Popen[str], timeout: int) -> Ended:
+def end(process: subprocess.Popen[str], timeout: int = 150) -> Ended:
+    """Wait for the end of a process, kill it when it does not come, and return what it printed."""
     try:
         out, err = process.communicate(timeout=timeout)
     finally:

@@ -42,6 +42,7 @@ def test_sdist_holds_one_package_and_nothing_of_tests(sdist):
     assert "scoreline/lake/table/scores.py" in names
 
 
+@pytest.mark.slow
 def test_sdist_installs_without_build_isolation_as_on_a_worker(sdist, tmp_path):
     target = tmp_path / "site"
     uv_or_pip = [sys.executable, "-m", "pip"]

@@ -1,14 +1,14 @@
 """How elements are encoded between steps.
 
-`Piece`, `Shard`, `BatchKey`, `Receipt` and `Outcome` are rows (`RowCoder`). Record batches are
-encoded as Arrow IPC: Beam would pickle them, and a pickled slice of 10 rows drags its whole parent
-along. Importing this module registers the coders; nothing else happens at import.
+The tuples of `lake/elements.py` are rows (`RowCoder`). Record batches are encoded as Arrow IPC:
+Beam would pickle them, and a pickled slice of 10 rows drags its whole parent along. Importing this
+module registers the coders; nothing else happens at import.
 """
 
 import pyarrow as pa
 from apache_beam import coders
 
-from scoreline.lake.elements import BatchKey, Outcome, Piece, Receipt, Shard
+from scoreline.lake.elements import BatchKey, Outcome, Piece, Reading, Receipt, RecordKey, Shard
 
 
 class RecordBatchCoder(coders.Coder):
@@ -40,5 +40,5 @@ class RecordBatchCoder(coders.Coder):
 
 
 coders.registry.register_coder(pa.RecordBatch, RecordBatchCoder)
-for _row_type in (Piece, Shard, BatchKey, Receipt, Outcome):
+for _row_type in (Piece, Shard, BatchKey, Reading, RecordKey, Receipt, Outcome):
     coders.registry.register_coder(_row_type, coders.RowCoder)

@@ -28,6 +28,9 @@ ROWS_SCORED = Metric("rows_scored", "rows", "rows the model scored")
 ROWS_DEAD = Metric("rows_dead", "rows", "rows that left as dead letters")
 BYTES_READ = Metric("read_bytes", "bytes", "size in memory of the columns read")
 BYTES_STAGED = Metric("staged_bytes", "bytes", "size of the Parquet files staged")
+SHARDS_SKIPPED = Metric(
+    "shards_skipped", "shards", "shards that an earlier run or attempt had staged"
+)
 RECORDS_SENT = Metric("records_sent", "records", "records delivered to Kafka")
 DECODE_MS = Metric("decode_ms", "ms", "decoding records of a stream")
 SEND_MS = Metric("send_ms", "ms", "encoding records and waiting until Kafka has them")
@@ -49,6 +52,7 @@ ALL = (
     ROWS_DEAD,
     BYTES_READ,
     BYTES_STAGED,
+    SHARDS_SKIPPED,
     RECORDS_SENT,
     DECODE_MS,
     SEND_MS,

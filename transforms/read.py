@@ -26,15 +26,13 @@ class MatchShards(beam.PTransform):
 
     shards: Sequence[Shard]
 
-    def expand(self, more: beam.pvalue.PBegin | beam.PCollection[Shard]) -> beam.PCollection[Shard]:
-        """Create the shards, add those that come in, and break fusion behind them."""
-        pipeline = more.pipeline
-        created = pipeline | "CreateShards" >> beam.Create(
-            self.shards, reshuffle=False
-        ).with_output_types(Shard)
-        if isinstance(more, beam.PCollection):
-            created = (created, more) | "AddShards" >> beam.Flatten()
-        return created | "SpreadShards" >> beam.Reshuffle()
+    def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[Shard]:
+        """Create the shards, and break fusion behind them."""
+        return (
+            root
+            | "CreateShards" >> beam.Create(self.shards, reshuffle=False).with_output_types(Shard)
+            | "SpreadShards" >> beam.Reshuffle()
+        )
 
 
 class _ReadDoFn(beam.DoFn):

@@ -4,150 +4,217 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.typehints.typehints import TupleConstraint
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
-from scoreline.lake.elements import BatchKey, DeadRows
+from scoreline.lake.elements import BatchKey, RecordKey
 from scoreline.lake.kill_points import reach
-from scoreline.lake.table.letters import are_dead_letters, to_dead_letters
+from scoreline.lake.table.letters import to_dead_letters
 from scoreline.transforms import metrics
 from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.isolate import EveryRowFails
-from scoreline.transforms.scoring import ScoreSpec, Serving, score_batch
+from scoreline.transforms.scoring import Scored, ScoreSpec, Serving, score_batch, score_none
 from scoreline.transforms.swap.watch import SwapSpec, acquire_watcher, release_watcher
 from scoreline.transforms.worker.heap import is_settled, settle_heap
 
 DEAD_LETTERS = "dead_letters"
+
+Key = TypeVar("Key")
 
 
 class ModelFails(RuntimeError):
     """The model fails on everything, so that going on is pointless; the message says why."""
 
 
-class _ScoreDoFn(beam.DoFn):
-    def __init__(self, spec: ScoreSpec, swap: SwapSpec | None, endless: bool) -> None:
-        self._spec = spec
-        self._swap = swap
-        self._endless = endless
+class _Scorer:
+    """Scores record batches for a step, and counts what came of them.
 
-    def setup(self) -> None:
-        self._watcher = acquire_watcher(self._spec, self._swap) if self._swap else None
-        self._serving = (
-            self._watcher.take() if self._watcher else Serving(self._spec.load(), self._spec)
-        )
-        self._metrics = BundleMetrics()
-        self._metrics.observe(metrics.MODEL_LOAD_MS, self._serving.servable.load_ms)
-        if self._endless and not is_settled():
-            settle_heap()
+    Attributes:
+      serving: what scores the next batch.
+      metrics: of the step's bundle.
+    """
+
+    def __init__(self, serving: Serving) -> None:
+        self.serving = serving
+        self.metrics = BundleMetrics()
+        self.metrics.observe(metrics.MODEL_LOAD_MS, serving.servable.load_ms)
         self._has_scored = False
         self._failure = ""
+
+    def score(self, batch: pa.RecordBatch) -> Scored:
+        """Score a batch.
+
+        Raises:
+          EveryRowFails: rows spread over the batch all fail alone, for the same reason. It costs
+            this batch, or its partition, only: it may be that partition's data.
+          ModelFails: that reason was given for another batch, and no row was ever scored.
+        """
+        try:
+            return score_batch(batch, *self.serving, self.metrics)
+        except EveryRowFails as e:
+            reason = str(e).partition(": ")[2]
+            if not self._has_scored and reason == self._failure:
+                raise ModelFails(f"The model fails on every row of two batches: {reason}") from e
+            self._failure = reason
+            raise
+
+    def fail(self, batch: pa.RecordBatch, error: EveryRowFails) -> Scored:
+        """Return a batch of which every row is dead."""
+        return score_none(batch, *self.serving, str(error))
+
+    def to_letters(self, batch: pa.RecordBatch, scored: Scored) -> Iterator[pa.RecordBatch]:
+        """Count what came of a batch, and yield its dead letters."""
+        self._has_scored = self._has_scored or scored.batch.num_rows > 0
+        self.metrics.count(metrics.ROWS_SCORED, scored.batch.num_rows)
+        for rows in scored.dead:
+            self.metrics.count(metrics.ROWS_DEAD, len(rows.rows))
+            yield to_dead_letters(batch, rows, self.serving.spec.digest)
+
+    def flush(self) -> None:
+        """Hand the metrics of a bundle to Beam."""
+        self.metrics.observe(metrics.CALL_ROWS, self.serving.servable.call_size.rows)
+        self.metrics.flush()
+
+
+class _ScoreDoFn(beam.DoFn):
+    def __init__(self, spec: ScoreSpec) -> None:
+        self._spec = spec
+
+    def setup(self) -> None:
+        self._scorer = _Scorer(Serving(self._spec.load(), self._spec))
         self._given_up: tuple[str, int] | None = None
 
     def process(
-        self, element: tuple[BatchKey, pa.RecordBatch]
-    ) -> Iterator[tuple[BatchKey, pa.RecordBatch] | beam.pvalue.TaggedOutput]:
+        self, element: tuple[Key, pa.RecordBatch]
+    ) -> Iterator[tuple[Key, pa.RecordBatch] | beam.pvalue.TaggedOutput]:
         key, batch = element
-        if self._endless:
-            yield from self._score_endless(key, batch)
-            return
-        if not batch.num_rows:  # the end of an empty shard, or of one that could not be read
+        if not batch.num_rows:
             yield element
             return
-        shard = (key.shard.partition, key.shard.number)
-        if shard == self._given_up:
+        shard = _shard_of(key)
+        if shard is not None and shard == self._given_up:
             yield key, batch.slice(0, 0)
             return
         reach("scoring")
         try:
-            scored, dead = score_batch(batch, *self._serving, self._metrics)
+            scored = self._scorer.score(batch)
         except EveryRowFails as e:
-            self._give_up(str(e))
-            self._given_up = shard
-            yield key._replace(error=f"the model fails: {e}"), batch.slice(0, 0)
-            return
-        for letters in self._count(key, batch, scored, dead):
+            if isinstance(key, BatchKey):
+                self._given_up = shard
+                yield key._replace(error=f"the model fails: {e}"), batch.slice(0, 0)
+                return
+            scored = self._scorer.fail(batch, e)
+        for letters in self._scorer.to_letters(batch, scored):
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, (key, letters))
-        yield key, scored
-
-    def _score_endless(
-        self, key: BatchKey, batch: pa.RecordBatch
-    ) -> Iterator[tuple[BatchKey, pa.RecordBatch]]:
-        if are_dead_letters(batch):
-            yield key, batch
-            return
-        if self._watcher:  # between two batches only, so that no batch is scored by two models
-            self._serving = self._watcher.take()
-        try:
-            scored, dead = score_batch(batch, *self._serving, self._metrics)
-        except EveryRowFails as e:
-            self._give_up(str(e))
-            rows = range(batch.num_rows)
-            scored, dead = batch.slice(0, 0), [DeadRows(rows, [str(e)] * len(rows), "Predict")]
-        if self._watcher:
-            self._watcher.offer(batch, dead)
-        for letters in self._count(key, batch, scored, dead):
-            yield key, letters
-        if scored.num_rows:
-            yield key, scored
-
-    def _count(
-        self, key: BatchKey, batch: pa.RecordBatch, scored: pa.RecordBatch, dead: list[DeadRows]
-    ) -> Iterator[pa.RecordBatch]:
-        """Count what came of a batch, and yield its dead letters."""
-        self._has_scored = self._has_scored or scored.num_rows > 0
-        self._metrics.count(metrics.ROWS_SCORED, scored.num_rows)
-        for rows in dead:
-            self._metrics.count(metrics.ROWS_DEAD, len(rows.rows))
-            yield to_dead_letters(key, batch, rows, self._serving.spec.digest)
-
-    def _give_up(self, failure: str) -> None:
-        """Fail the job when two batches failed whole, for one reason, and no row was ever scored.
-
-        A single batch costs its partition only: it may be that partition's data.
-        """
-        reason = failure.partition(": ")[2]
-        if not self._has_scored and reason == self._failure:
-            raise ModelFails(f"The model fails on every row of two batches: {reason}")
-        self._failure = reason
-
-    def teardown(self) -> None:
-        if self._watcher:
-            release_watcher(self._spec, self._watcher)
-        else:
-            self._serving.servable.close()
+        yield key, scored.batch
 
     def finish_bundle(self) -> None:
-        self._metrics.observe(metrics.CALL_ROWS, self._serving.servable.call_size.rows)
-        if self._watcher:
-            self._watcher.report(self._metrics)
-        self._metrics.flush()
+        self._scorer.flush()
+
+    def teardown(self) -> None:
+        self._scorer.serving.servable.close()
+
+
+def _shard_of(key: object) -> tuple[str, int] | None:
+    return (key.shard.partition, key.shard.number) if isinstance(key, BatchKey) else None
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class Score(beam.PTransform):
     """Score keyed record batches with a TensorFlow model.
 
-    Takes (BatchKey, RecordBatch); gives `scores`, exactly one batch for each that went in, under
-    the same key, and `dead_letters`, under the key of the batch they were in. For each key, rows
-    in = rows scored + rows dead. The model is loaded once per worker process.
+    Takes (K, RecordBatch) with keys of any type. Gives `scores`, exactly one batch for each that
+    went in, under the same key, and `dead_letters` under the key of the batch that they were in:
+    their own columns, then `_step`, `_reason`, `_row` (the position in the batch, from 0) and
+    `_model_digest`. For each batch, rows in = rows scored + rows dead. Batches without rows pass.
+    The model is loaded once per worker process.
 
-    With `endless`, for streams, batches are no pieces of a shard: nothing is given for one without
-    scored rows, one in which every row fails is dead letters, and dead letters go among `scores`,
-    as those that come in do, so that one sink can deliver both together with their offsets. With
-    `swap` later batches may then be scored by a newer model, and say so by their digest.
+    A batch of which every row fails is dead letters; under a BatchKey its shard fails instead: the
+    key of its scores carries the error, and no other batch of the shard is scored. Two such batches
+    before any row was scored fail the job.
+    """
+
+    spec: ScoreSpec
+
+    def expand(
+        self, batches: beam.PCollection[tuple[Key, pa.RecordBatch]]
+    ) -> beam.pvalue.DoOutputsTuple:
+        """Apply the model in one fused step."""
+        element = batches.element_type
+        if not isinstance(element, TupleConstraint):  # of unknown type
+            element = tuple[Any, pa.RecordBatch]
+        return batches | "Predict" >> beam.ParDo(_ScoreDoFn(self.spec)).with_output_types(
+            element, **{DEAD_LETTERS: element}
+        ).with_outputs(DEAD_LETTERS, main="scores")
+
+
+class _ScoreStreamDoFn(beam.DoFn):
+    def __init__(self, spec: ScoreSpec, swap: SwapSpec | None) -> None:
+        self._spec = spec
+        self._swap = swap
+
+    def setup(self) -> None:
+        self._watcher = acquire_watcher(self._spec, self._swap) if self._swap else None
+        self._scorer = _Scorer(
+            self._watcher.take() if self._watcher else Serving(self._spec.load(), self._spec)
+        )
+        if not is_settled():
+            settle_heap()
+
+    def process(
+        self, element: tuple[RecordKey, pa.RecordBatch]
+    ) -> Iterator[tuple[RecordKey, pa.RecordBatch]]:
+        key, batch = element
+        if key.are_dead:
+            yield element
+            return
+        if self._watcher:  # between two batches only, so that no batch is scored by two models
+            self._scorer.serving = self._watcher.take()
+        try:
+            scored = self._scorer.score(batch)
+        except EveryRowFails as e:
+            scored = self._scorer.fail(batch, e)
+        if self._watcher:
+            self._watcher.offer(batch, scored.dead)
+        for letters in self._scorer.to_letters(batch, scored):
+            yield key._replace(are_dead=True), letters
+        if scored.batch.num_rows:
+            yield key, scored.batch
+
+    def finish_bundle(self) -> None:
+        if self._watcher:
+            self._watcher.report(self._scorer.metrics)
+        self._scorer.flush()
+
+    def teardown(self) -> None:
+        if self._watcher:
+            release_watcher(self._spec, self._watcher)
+        else:
+            self._scorer.serving.servable.close()
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class ScoreStream(beam.PTransform):
+    """Score record batches of a stream, which has no end.
+
+    Takes and gives (RecordKey, RecordBatch). Dead letters go along with the scores, under a key
+    that says so, as those that come in do: one sink delivers both with their offsets. Nothing is
+    given for a batch without scored rows; one of which every row fails is dead letters.
+
+    With `swap`, later batches may be scored by a newer model; their rows carry its digest.
     """
 
     spec: ScoreSpec
     swap: SwapSpec | None = None
-    endless: bool = False
 
     def expand(
-        self, batches: beam.PCollection[tuple[BatchKey, pa.RecordBatch]]
-    ) -> beam.pvalue.DoOutputsTuple:
+        self, batches: beam.PCollection[tuple[RecordKey, pa.RecordBatch]]
+    ) -> beam.PCollection[tuple[RecordKey, pa.RecordBatch]]:
         """Apply the model in one fused step."""
-        element = tuple[BatchKey, pa.RecordBatch]
         return batches | "Predict" >> beam.ParDo(
-            _ScoreDoFn(self.spec, self.swap, self.endless)
-        ).with_outputs(DEAD_LETTERS, main="scores").with_output_types(element)
+            _ScoreStreamDoFn(self.spec, self.swap)
+        ).with_output_types(tuple[RecordKey, pa.RecordBatch])

@@ -138,6 +138,13 @@ def score_batch(
     return Scored(attach_keys(scorable, outputs, spec), dead)
 
 
+def score_none(batch: pa.RecordBatch, servable: Loaded, spec: ScoreSpec, reason: str) -> Scored:
+    """Return a batch of which every row is dead, for one reason. The model is not called."""
+    scores = attach_keys(batch.slice(0, 0), _predict(servable, {}, 0, spec), spec)
+    rows = range(batch.num_rows)
+    return Scored(scores, [DeadRows(rows, [reason] * len(rows), "Predict")])
+
+
 def _predict_apart(
     servable: Servable | ModelProcess,
     features: dict[str, pa.Array],

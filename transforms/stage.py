@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 import apache_beam as beam
 import pyarrow as pa
@@ -12,80 +13,136 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
 from scoreline.lake.elements import BatchKey, Receipt, Shard
-from scoreline.lake.storage import resolve
-from scoreline.lake.table.layout import STAGED_FOLDER, dead_letters_root, safe_folder
+from scoreline.lake.table.layout import dead_letters_root
+from scoreline.lake.table.letters import locate_dead_letters
 from scoreline.lake.table.receipts import write_receipt
-from scoreline.lake.table.shard_writer import ShardWriter
-from scoreline.lake.table.staged_file import StagedFile
+from scoreline.lake.table.shard_writer import ShardWriter, StageSpec, open_letters, open_scores
 from scoreline.transforms import metrics
 from scoreline.transforms.bundle_metrics import BundleMetrics
 
 
-class _StageDeadLettersDoFn(beam.DoFn):
-    def __init__(self, output: str) -> None:
+class _StageDoFn(beam.DoFn):
+    """Write what came of each shard to a file of its own, and give a receipt when it ends.
+
+    Scores end with the batch that the reader marks as the last. A shard may have no dead letters at
+    all, and nothing marks the last of them: they end with the bundle, which holds whole shards.
+    """
+
+    def __init__(
+        self,
+        output: str,
+        what: str,
+        open_writer: Callable[[Shard, pa.RecordBatch], ShardWriter],
+        *,
+        ends_with_bundle: bool,
+    ) -> None:
         self._output = output
+        self._what = what
+        self._open_writer = open_writer
+        self._ends_with_bundle = ends_with_bundle
 
     def setup(self) -> None:
-        self._fs, self._root = resolve(dead_letters_root(self._output))
-        self._open: dict[tuple[str, int], tuple[Shard, StagedFile]] = {}
+        self._metrics = BundleMetrics()
+        # By partition and number of the shard. One that failed is no longer open.
+        self._open: dict[tuple[str, int], tuple[Shard, ShardWriter]] = {}
         self._failed: dict[tuple[str, int], tuple[Shard, str]] = {}
 
     def start_bundle(self) -> None:
         self.teardown()  # what a failed bundle left open
 
-    def process(self, element: tuple[BatchKey, pa.RecordBatch]) -> None:
-        key, letters = element
-        shard = key.shard
-        at = (shard.partition, shard.number)
+    def process(self, element: tuple[BatchKey, pa.RecordBatch]) -> Iterator[Receipt]:
+        key, batch = element
+        at = (key.shard.partition, key.shard.number)
+        receipt = None
+        with self._metrics.timed(metrics.STAGE_MS):
+            self._write(at, key, batch)
+            if key.last and not self._ends_with_bundle:
+                receipt = self._end(at)
+        if receipt is not None:
+            yield receipt
+
+    def _write(self, at: tuple[str, int], key: BatchKey, batch: pa.RecordBatch) -> None:
+        if key.error:
+            self._fail(at, key.shard, key.error)
         if at in self._failed:
             return
         try:
             if at not in self._open:
-                file = StagedFile(self._fs, self._root, STAGED_FOLDER, shard, letters.schema)
-                self._open[at] = (shard, file)
-            self._open[at][1].write(letters)
+                self._open[at] = (key.shard, self._open_writer(key.shard, batch))
+            self._open[at][1].write(key, batch)
         except (OSError, pa.ArrowException) as e:
-            if at in self._open:
-                self._open.pop(at)[1].abandon()
-            self._failed[at] = (shard, f"dead letters cannot be written to {self._root}: {e}")
+            self._fail(at, key.shard, f"cannot write {self._what}: {e}")
+
+    def _end(self, at: tuple[str, int]) -> Receipt:
+        """Close a shard's file and return its receipt, or one that says why there is none."""
+        if at in self._open:
+            shard, writer = self._open[at]
+            try:
+                receipt = writer.close()
+                write_receipt(self._output, receipt)
+            except (OSError, pa.ArrowException) as e:
+                self._fail(at, shard, f"cannot write {self._what}: {e}")
+            else:
+                del self._open[at]
+                self._metrics.count(metrics.BYTES_STAGED, receipt.size_bytes)
+                return receipt
+        shard, error = self._failed.pop(at)
+        return Receipt.of(shard, error=error)
+
+    def _fail(self, at: tuple[str, int], shard: Shard, reason: str) -> None:
+        if at in self._open:
+            self._open.pop(at)[1].abandon()
+        self._failed[at] = (shard, reason)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        for shard, file in self._open.values():
-            yield GlobalWindows.windowed_value(_close(shard, file, self._output))
-        for shard, error in self._failed.values():
-            yield GlobalWindows.windowed_value(Receipt.of(shard, error=error))
-        self._open.clear()
-        self._failed.clear()
+        if self._ends_with_bundle:
+            for at in [*self._open, *self._failed]:
+                yield GlobalWindows.windowed_value(self._end(at))
+        self._metrics.flush()
+        if self._open:
+            unfinished = sorted(f"{partition} shard {index}" for partition, index in self._open)
+            raise ValueError(
+                f"Expected every shard to end within its bundle, got no end of {unfinished}: the "
+                "runner must keep the steps ReadRecordBatches, Score and StageScores fused"
+            )
 
     def teardown(self) -> None:
-        for _, file in self._open.values():
-            file.abandon()
+        for _, writer in self._open.values():
+            writer.abandon()
         self._open.clear()
         self._failed.clear()
 
 
-def _close(shard: Shard, file: StagedFile, output: str) -> Receipt:
-    try:
-        staged = file.close()
-        receipt = Receipt.of(
-            shard,
-            path=staged.path,
-            size_bytes=staged.size_bytes,
-            checksum=staged.checksum,
-            rows_dead=staged.rows,
+@dataclasses.dataclass(kw_only=True, eq=False)
+class StageScores(beam.PTransform):
+    """Write each shard's scores to one Parquet file of the table, which no reader sees yet.
+
+    Gives a Receipt for each shard. It says that the file is whole, or why there is none. Staging
+    the same shard twice leaves the same file, or a second one beside it; a commit takes one.
+    """
+
+    spec: StageSpec
+
+    def expand(
+        self, scores: beam.PCollection[tuple[BatchKey, pa.RecordBatch]]
+    ) -> beam.PCollection[Receipt]:
+        """Write within the bundle that holds a shard's batches."""
+        output = self.spec.output
+        write = _StageDoFn(
+            output,
+            f"to {output}",
+            functools.partial(open_scores, self.spec),
+            ends_with_bundle=False,
         )
-        write_receipt(output, receipt)
-    except (OSError, pa.ArrowException) as e:
-        file.abandon()
-        return Receipt.of(shard, error=f"dead letters of {file.path} cannot be written: {e}")
-    return receipt
+        return scores | "WriteScores" >> beam.ParDo(write).with_output_types(Receipt)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class StageDeadLetters(beam.PTransform):
-    """Write dead letters to Parquet, one file per shard, and give a Receipt for each file.
+    """Write each shard's dead letters to one Parquet file, and give a Receipt for each file.
 
-    The files are in `<output>_dead_letters/_staged` until the partition is committed.
+    Takes what `Score` gives, and adds where in the input files each row stands. The files are in
+    `<output>_dead_letters/_staged` until the partition is committed.
     """
 
     output: str
@@ -94,102 +151,19 @@ class StageDeadLetters(beam.PTransform):
         self, dead_letters: beam.PCollection[tuple[BatchKey, pa.RecordBatch]]
     ) -> beam.PCollection[Receipt]:
         """Write within the bundle that holds a shard's batches."""
-        return dead_letters | "WriteDeadLetters" >> beam.ParDo(
-            _StageDeadLettersDoFn(self.output)
-        ).with_output_types(Receipt)
-
-
-class _StageDoFn(beam.DoFn):
-    def __init__(self, stage: StageParquet) -> None:
-        self._stage = stage
-
-    def setup(self) -> None:
-        self._fs, self._root = resolve(self._stage.output)
-        self._metrics = BundleMetrics()
-        self._open: dict[tuple[str, int], ShardWriter] = {}
-        self._failed: dict[tuple[str, int], str] = {}
-
-    def start_bundle(self) -> None:
-        self.teardown()  # what a failed bundle left open
-
-    def process(self, element: tuple[BatchKey, pa.RecordBatch]) -> Iterator[Receipt]:
-        key, batch = element
-        at = (key.shard.partition, key.shard.number)
-        with self._metrics.timed(metrics.STAGE_MS):
-            try:
-                receipt = self._write(at, key, batch)
-            except (OSError, pa.ArrowException) as e:
-                self._fail(at, f"cannot write to {self._stage.output}: {e}")
-                receipt = None
-        if key.last:
-            yield receipt or Receipt.of(key.shard, error=self._failed.pop(at, ""))
-
-    def _write(self, at: tuple[str, int], key: BatchKey, batch: pa.RecordBatch) -> Receipt | None:
-        if key.error:
-            self._fail(at, key.error)
-        if at in self._failed:
-            return None
-        if at not in self._open:
-            self._open[at] = self._open_writer(key.shard)
-        self._open[at].write(key, batch)
-        if not key.last:
-            return None
-        receipt = self._open[at].close()
-        del self._open[at]
-        write_receipt(self._stage.output, receipt)
-        self._metrics.count(metrics.BYTES_STAGED, receipt.size_bytes)
-        return receipt
-
-    def _open_writer(self, shard: Shard) -> ShardWriter:
-        folder = safe_folder(shard.partition)
-        statistics = self._stage.statistics
-        file = StagedFile(
-            self._fs, self._root, folder, shard, self._stage.schema, statistics=statistics
+        write = _StageDoFn(
+            self.output,
+            f"dead letters to {dead_letters_root(self.output)}",
+            functools.partial(open_letters, self.output),
+            ends_with_bundle=True,
         )
-        return ShardWriter(file, shard, self._stage.integer_key)
-
-    def _fail(self, at: tuple[str, int], reason: str) -> None:
-        if at in self._open:
-            self._open.pop(at).abandon()
-        self._failed[at] = reason
-
-    def finish_bundle(self) -> None:
-        self._metrics.flush()
-        if self._open:
-            unfinished = sorted(f"{partition} shard {index}" for partition, index in self._open)
-            raise ValueError(
-                f"Expected every shard to end within its bundle, got no end of {unfinished}: the "
-                "runner must keep the steps ReadRecordBatches, Score and StageParquet fused"
-            )
-
-    def teardown(self) -> None:
-        for writer in self._open.values():
-            writer.abandon()
-        self._open.clear()
-        self._failed.clear()
+        return (
+            dead_letters
+            | "LocateDeadLetters"
+            >> beam.MapTuple(_locate).with_output_types(tuple[BatchKey, pa.RecordBatch])
+            | "WriteDeadLetters" >> beam.ParDo(write).with_output_types(Receipt)
+        )
 
 
-@dataclasses.dataclass(kw_only=True, eq=False)
-class StageParquet(beam.PTransform):
-    """Write each shard's scores to one Parquet file of the table, which no reader sees yet.
-
-    Gives a Receipt for each shard. It says that the file is whole, or why there is none. Staging
-    the same shard twice leaves the same file, or a second one beside it; a commit takes one.
-
-    Attributes:
-      output: the table's root.
-      schema: columns and types of the files.
-      statistics: columns that Delta Lake may skip files by.
-      integer_key: the key column, when there is one only and it holds integers.
-    """
-
-    output: str
-    schema: pa.Schema
-    statistics: tuple[str, ...]
-    integer_key: str | None
-
-    def expand(
-        self, scores: beam.PCollection[tuple[BatchKey, pa.RecordBatch]]
-    ) -> beam.PCollection[Receipt]:
-        """Write within the bundle that holds a shard's batches."""
-        return scores | "WriteParquet" >> beam.ParDo(_StageDoFn(self)).with_output_types(Receipt)
+def _locate(key: BatchKey, letters: pa.RecordBatch) -> tuple[BatchKey, pa.RecordBatch]:
+    return key, locate_dead_letters(key, letters)

@@ -1,1 +1,1 @@
-"""Engines as real processes of this machine, on loopback: for `make`, tests and benchmarks."""
+"""Flink and Kafka as local processes on loopback, for `make`, tests and benchmarks."""

@@ -1,14 +1,14 @@
-"""A Flink session cluster on this machine: real processes, on loopback, for trying and testing.
+"""A local Flink session cluster on loopback, for trials and tests.
 
     python -m deploy.local.flink_cluster up --task_managers 2
     python -m deploy.local.flink_cluster scale --task_managers 3
     python -m deploy.local.flink_cluster status
     python -m deploy.local.flink_cluster down
 
-A JobManager, TaskManagers and one SDK worker pool, which starts Python workers for all of them.
-`up` is idempotent: it starts what does not run, and returns when the cluster answers. Flink's jars
-come from PyPI's apache-flink-libraries (`make flink-libs`), which has no start scripts, hence the
-`java` commands here. For clusters of more than one machine see deploy/flink/.
+It has a JobManager, TaskManagers and one SDK worker pool, which starts Python workers for all of
+them. `up` is idempotent: it starts the processes that are missing, and returns when the cluster is
+ready. Flink's jars come from PyPI's apache-flink-libraries (`make flink-libs`). That package has no
+start scripts, hence the `java` commands here. For clusters of several machines see deploy/flink/.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FOLDER = "build/flink"
 _JOB_MANAGER, _POOL, _TASK_MANAGER = "jobmanager", "pool", "taskmanager"
 _READY_SECONDS = 90.0
 _TEMPORARY = "tmp"
-# What Flink's own scripts open for Java 17.
+# The packages that Flink's own scripts open for Java 17.
 _EXPORTS = (
     "java.base/sun.net.util",
     "java.rmi/sun.rmi.registry",
@@ -49,8 +49,8 @@ _JAVA_OPTIONS = (
     *(f"--add-exports={package}=ALL-UNNAMED" for package in _EXPORTS),
     *(f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in _OPENS),
     "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
-    # No row passes through Java, and there are no processors to spare: what the second compiler
-    # does for long runs of the same code would cost more than it gives.
+    # No row passes through Java, and processors are scarce. The second compiler, which optimizes
+    # long runs of the same code, would cost more than it saves.
     "-XX:TieredStopAtLevel=1",
     "-XX:+UseSerialGC",
 )
@@ -65,22 +65,22 @@ appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %c{1.} %m%n
 
 
 class ClusterFailed(RuntimeError):
-    """A cluster that does not come up; the message ends with what its processes printed."""
+    """The cluster did not start. The message ends with the output of its processes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClusterSpec:
-    """What a cluster looks like.
+    """Ports and sizes of a cluster.
 
     Attributes:
-      rest_port, rpc_port, pool_port: where JobManager and worker pool listen, on 127.0.0.1.
-      slots: of each TaskManager.
-      scheduler: `default` or `adaptive`; the second uses TaskManagers that come while a streaming
-        job runs.
-      task_manager_memory_mb, job_manager_heap_mb: what Java gets; Python workers are not in it.
-      heartbeat_timeout_ms: after which a silent TaskManager counts as lost.
-      prometheus_ports: ports for Flink's reporter, as `9249-9260`, one for each process; it listens
-        on every interface. "" for none.
+      rest_port, rpc_port, pool_port: ports of the JobManager and the worker pool on 127.0.0.1.
+      slots: slots per TaskManager.
+      scheduler: `default` or `adaptive`. `adaptive` also uses TaskManagers that join while a
+        streaming job runs.
+      task_manager_memory_mb, job_manager_heap_mb: memory of Java, without the Python workers.
+      heartbeat_timeout_ms: time after which a silent TaskManager counts as lost.
+      prometheus_ports: ports of Flink's reporter, one per process, for example `9249-9260`. The
+        reporter listens on every interface. "" for no reporter.
     """
 
     rest_port: int = 8081
@@ -95,10 +95,10 @@ class ClusterSpec:
 
 
 class FlinkCluster:
-    """A cluster whose configuration, records and logs are in one folder."""
+    """A cluster with its configuration, process records and logs in one folder."""
 
     def __init__(self, folder: str | Path, libraries: str | Path | None = None) -> None:
-        """Take over what runs from a folder, if anything does."""
+        """Attach to the cluster of a folder; nothing needs to run there."""
         self.folder = Path(folder).absolute()
         self.processes = Processes(self.folder)
         self._libraries = Path(libraries or flink_libraries())
@@ -107,28 +107,28 @@ class FlinkCluster:
 
     @property
     def spec(self) -> ClusterSpec:
-        """What it was started with.
+        """The configuration that the cluster was started with.
 
         Raises:
-          ClusterFailed: it never was.
+          ClusterFailed: no cluster was started from the folder.
         """
         if not self._spec_file.exists():
-            raise ClusterFailed(f"No cluster was started from {self.folder}: `make flink-up`")
+            raise ClusterFailed(f"Expected a cluster in {self.folder}, got none: make flink-up")
         return ClusterSpec(**json.loads(self._spec_file.read_text()))
 
     @property
     def master(self) -> str:
-        """What `--flink_master` is to be."""
+        """The value of `--flink_master`."""
         return f"127.0.0.1:{self.spec.rest_port}"
 
     @property
     def pool(self) -> str:
-        """What `--environment_config` is to be."""
+        """The value of `--environment_config`."""
         return f"127.0.0.1:{self.spec.pool_port}"
 
     @property
     def arguments(self) -> list[str]:
-        """The options that run a job here."""
+        """The options that run a job on this cluster."""
         return [
             "--runner=flink",
             f"--flink_master={self.master}",
@@ -141,30 +141,30 @@ class FlinkCluster:
         return FlinkRest(self.master)
 
     def task_managers(self) -> list[str]:
-        """Return the names of the TaskManagers that run, in the order they were started."""
+        """Return the names of the running TaskManagers, in order of their start."""
         names = [n for n in self.processes.running() if n.startswith(_TASK_MANAGER)]
         return sorted(names, key=_number_of)
 
     def up(self, spec: ClusterSpec, task_managers: int) -> None:
-        """Start what does not run yet, and wait until so many TaskManagers have registered.
+        """Start the missing processes, and wait until `task_managers` have registered.
 
         Raises:
-          ClusterFailed: Java or Flink is missing, a port is taken, a process ended, or the cluster
+          ClusterFailed: Java or Flink is missing, a port is in use, a process ended, or the cluster
             runs with another configuration.
         """
         running = self.processes.running()
         if running.keys() - {GUARD} and self.spec != spec:
             raise ClusterFailed(
-                f"A cluster of another configuration runs from {self.folder}: {self.spec}. "
-                "Stop it first: `make flink-down`"
+                f"Expected no cluster in {self.folder}, got one with another configuration: "
+                f"{self.spec}. Stop it first: make flink-down"
             )
         self._check_installed()
         ports = {_JOB_MANAGER: spec.rest_port, _POOL: spec.pool_port}
         for name, port in ports.items():
             if name not in running and is_listening(port):
                 raise ClusterFailed(
-                    f"Port {port} of 127.0.0.1 is taken by another program; choose another for the "
-                    f"{name}"
+                    f"Expected port {port} of 127.0.0.1 to be free for the {name}, but another "
+                    "program listens on it. Choose another port"
                 )
         self._write_configuration(spec)
         self._forget_dead("")
@@ -180,7 +180,7 @@ class FlinkCluster:
         self.scale(task_managers)
 
     def start_pool(self) -> None:
-        """Start the worker pool: this Python, with this project importable."""
+        """Start the worker pool with this Python, so that workers can import this project."""
         self.processes.start(
             _POOL,
             [sys.executable, "-m", "deploy.local.worker_pool", f"--port={self.spec.pool_port}"],
@@ -188,10 +188,17 @@ class FlinkCluster:
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
 
-    def scale(self, task_managers: int) -> None:
-        """Start or stop TaskManagers until there are so many, and wait for them to register."""
+    def scale(self, task_managers: int, slots: int | None = None) -> None:
+        """Start or stop TaskManagers until `task_managers` run and have registered.
+
+        If `slots` differs from their number of slots, all TaskManagers are replaced.
+        """
         self._forget_dead(_TASK_MANAGER)
         running = self.task_managers()
+        if slots not in (None, self.spec.slots):
+            self.processes.stop(running)
+            running = []
+            self._write_configuration(dataclasses.replace(self.spec, slots=slots))
         self.processes.stop(running[task_managers:])
         number = max((_number_of(name) for name in self.processes.recorded()), default=0)
         options = self._memory_options() if len(running) < task_managers else ([], [])
@@ -202,7 +209,7 @@ class FlinkCluster:
         self.wait(task_managers)
 
     def wait(self, task_managers: int) -> None:
-        """Wait until the JobManager knows so many TaskManagers and the pool listens."""
+        """Wait until that many TaskManagers have registered and the pool listens."""
         ended: list[str] = []
 
         def is_ready() -> bool:
@@ -215,7 +222,7 @@ class FlinkCluster:
             return (
                 slots is not None
                 and slots.task_managers == task_managers
-                # A TaskManager tells of its slots only after it has registered.
+                # A TaskManager reports its slots only after it has registered.
                 and slots.total == task_managers * self.spec.slots
                 and is_listening(self.spec.pool_port)
             )
@@ -223,29 +230,29 @@ class FlinkCluster:
         in_time = wait_for(is_ready, _READY_SECONDS)
         if ended:
             name = ended[0]
-            raise ClusterFailed(f"The {name} ended. It printed:\n{self.processes.tail(name)}")
+            raise ClusterFailed(f"The {name} ended. Its output:\n{self.processes.tail(name)}")
         if not in_time:
             raise ClusterFailed(
-                f"The cluster is not ready after {_READY_SECONDS:.0f} s: {self.slots()}, wanted "
-                f"{task_managers} TaskManagers. Logs are in {self.processes.logs}"
+                f"Expected {task_managers} TaskManagers in {_READY_SECONDS:.0f} s, got "
+                f"{self.slots()}. Read the logs in {self.processes.logs}"
             )
 
     def slots(self) -> Slots | None:
-        """Return TaskManagers and slots as the JobManager knows them; None when it is not there."""
+        """Return the JobManager's count of TaskManagers and slots; None if it does not answer."""
         try:
             return self.rest.slots()
         except (OSError, LookupError):
             return None
 
     def workers(self) -> list[psutil.Process]:
-        """Return the Python workers that run: what the pool has started."""
+        """Return the running Python workers, which the pool has started."""
         record = self.processes.recorded().get(_POOL)
         return [p for p in self.processes.members(_POOL) if record and p.pid != record.pid]
 
     def down(self) -> None:
-        """Stop every process that was ever started from the folder, in order; none left is fine.
+        """Stop every process that was started from the folder, in order. Idempotent.
 
-        Savepoints and logs stay, temporary files do not: each job's jar is among them.
+        Savepoints and logs stay. Temporary files, such as the jars of jobs, are removed.
         """
         names = self.processes.recorded()
         managers = [name for name in names if name.startswith(_TASK_MANAGER)]
@@ -253,16 +260,16 @@ class FlinkCluster:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _forget_dead(self, prefix: str) -> None:
-        """Remove the records of processes that ended by themselves, and what they left running."""
+        """Remove the records of processes that have ended, and stop their children."""
         running = self.processes.running()
         recorded = [name for name in self.processes.recorded() if name.startswith(prefix)]
         self.processes.stop([name for name in recorded if name not in running])
 
     def _check_installed(self) -> None:
         if shutil.which("java") is None:
-            raise ClusterFailed("Flink needs Java 11 or 17: no `java` on PATH")
+            raise ClusterFailed("Expected Java 11 or 17 for Flink, got no `java` on PATH")
         if not (self._libraries / "lib").is_dir():
-            raise ClusterFailed(f"Flink is not in {self._libraries}: run `make flink-libs`")
+            raise ClusterFailed(f"Expected Flink in {self._libraries}, got none: make flink-libs")
 
     def _write_configuration(self, spec: ClusterSpec) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -274,8 +281,8 @@ class FlinkCluster:
         self._spec_file.write_text(json.dumps(dataclasses.asdict(spec)))
 
     def _start_task_manager(self, name: str, jvm: Sequence[str], dynamic: Sequence[str]) -> None:
-        # The one of this name before left the jars of its jobs, 310 MB each. Flink would read them
-        # all before it starts, to see whether they are whole: a minute and a half for 8 GB.
+        # An earlier TaskManager of this name left the jars of its jobs, 310 MB each. Flink would
+        # check them all before it starts, which takes 90 s for 8 GB.
         shutil.rmtree(self._temporary / f"tm_{name}", ignore_errors=True)
         self._start_java(
             name,
@@ -285,13 +292,13 @@ class FlinkCluster:
         )
 
     def _memory_options(self) -> tuple[list[str], list[str]]:
-        """Return a TaskManager's JVM options and Flink options, as Flink's own tool works them out.
+        """Return a TaskManager's JVM options and Flink options, computed by Flink's own tool.
 
-        Its start script does the same; without them a TaskManager refuses to start.
+        Flink's start script does the same. A TaskManager does not start without these options.
         """
         libraries = self._libraries
         done = subprocess.run(
-            [  # noqa: S607  the java on PATH, as for the cluster itself
+            [  # noqa: S607  the java on PATH, as for the cluster
                 "java",
                 "-cp",
                 f"{libraries}/bin/bash-java-utils.jar"
@@ -309,7 +316,7 @@ class FlinkCluster:
         mark = "BASH_JAVA_UTILS_EXEC_RESULT:"
         lines = [line.removeprefix(mark) for line in done.stdout.splitlines() if mark in line]
         if len(lines) != 2:
-            raise ClusterFailed(f"Flink refuses the configuration: {done.stdout}{done.stderr}")
+            raise ClusterFailed(f"Flink rejected the configuration: {done.stdout}{done.stderr}")
         return lines[0].split(), lines[1].split()
 
     def _start_java(self, name: str, main: str, jvm: Sequence[str], options: Sequence[str]) -> None:
@@ -342,7 +349,7 @@ class FlinkCluster:
 
 
 def flink_libraries() -> Path:
-    """Return where `make flink-libs` puts Flink."""
+    """Return the folder in which `make flink-libs` installs Flink."""
     return cache_folder() / f"flink-{FLINK_VERSION}" / "pyflink"
 
 
@@ -355,12 +362,12 @@ def _configuration(spec: ClusterSpec, folder: Path) -> str:
         "jobmanager.rpc.address": "127.0.0.1",
         "jobmanager.bind-host": "127.0.0.1",
         "jobmanager.rpc.port": spec.rpc_port,
-        # Heap as given to the JVM; the rest of this only has to add up.
+        # The heap is given to the JVM; the other parts must only add up to the total.
         "jobmanager.memory.process.size": f"{spec.job_manager_heap_mb + 1024}m",
         "jobmanager.scheduler": spec.scheduler,
         "jobmanager.adaptive-scheduler.resource-stabilization-timeout": "2 s",
         "jobmanager.adaptive-scheduler.resource-wait-timeout": "60 s",
-        # By default a TaskManager that comes within 30 s of a start is not used at all.
+        # By default Flink ignores a TaskManager that joins within 30 s of a start.
         "jobmanager.adaptive-scheduler.scaling-interval.min": "1 s",
         "rest.address": "127.0.0.1",
         "rest.bind-address": "127.0.0.1",
@@ -374,11 +381,13 @@ def _configuration(spec: ClusterSpec, folder: Path) -> str:
         "taskmanager.numberOfTaskSlots": spec.slots,
         "taskmanager.memory.process.size": f"{spec.task_manager_memory_mb}m",
         "taskmanager.memory.managed.size": "192m",
-        # Each job brings Beam's classes along; what ended jobs loaded goes only when it must.
+        # Every job loads Beam's classes again; the JVM unloads them only under pressure.
         "taskmanager.memory.jvm-metaspace.size": "384m",
         "heartbeat.interval": max(500, spec.heartbeat_timeout_ms // 5),
         "heartbeat.timeout": spec.heartbeat_timeout_ms,
         "slot.request.timeout": 60_000,
+        # Each job's jar has 310 MB: TaskManagers would keep those of ended jobs for an hour.
+        "blob.service.cleanup.interval": 60,
         "metrics.fetcher.update-interval": 1000,
     }
     if spec.prometheus_ports:
@@ -389,7 +398,7 @@ def _configuration(spec: ClusterSpec, folder: Path) -> str:
 
 
 def describe(cluster: FlinkCluster) -> str:
-    """Return what runs, where, and how to use it."""
+    """Return the running processes, their addresses, and the options to use them."""
     running, recorded = cluster.processes.running(), cluster.processes.recorded()
     if not recorded:
         return f"Nothing runs from {cluster.folder}."
@@ -413,11 +422,11 @@ def describe(cluster: FlinkCluster) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command on the cluster of a folder, and return 0, or 1 when it failed."""
+    """Run a command on the cluster of a folder; return 0, or 1 if it fails."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("command", choices=("up", "scale", "status", "arguments", "down"))
     parser.add_argument("--folder", default=FOLDER, help=f"default: {FOLDER}")
-    parser.add_argument("--task_managers", type=int, help="default: 1, or as many as run")
+    parser.add_argument("--task_managers", type=int, help="default: 1, or the number that runs")
     for field in dataclasses.fields(ClusterSpec):
         default = field.default
         parser.add_argument(f"--{field.name}", type=type(default), help=f"default: {default}")
@@ -435,10 +444,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             cluster.up(spec, args.task_managers or len(cluster.task_managers()) or 1)
         elif args.command == "scale":
             if _JOB_MANAGER not in running:
-                raise ClusterFailed("No cluster runs: `make flink-up`")  # noqa: TRY301
-            cluster.scale(
-                len(cluster.task_managers()) if args.task_managers is None else args.task_managers
-            )
+                raise ClusterFailed("Expected a cluster, got none: make flink-up")  # noqa: TRY301
+            wanted = args.task_managers
+            cluster.scale(len(cluster.task_managers()) if wanted is None else wanted, args.slots)
         elif args.command == "down":
             cluster.down()
     except ClusterFailed as e:

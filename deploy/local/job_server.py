@@ -2,9 +2,9 @@
 
     python -m deploy.local.job_server JAR
 
-The official `beam-runners-flink-…-job-server` jar does as well: give it as
-`FLINK_JOB_SERVER_JAR=` or `--flink_job_server_jar`. What Maven built is compared, entry by entry,
-with what it gave when the versions were tried: nothing that is fetched can change unseen.
+The official `beam-runners-flink-…-job-server` jar works too: pass it as `FLINK_JOB_SERVER_JAR=` or
+`--flink_job_server_jar`. The content of the jar is compared, entry by entry, with the content of
+the tested build. No download can change unnoticed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from deploy.local.maven import run_maven
 
 _SOURCE = Path(__file__).parent / "job_server"
 _CHUNK_BYTES = 1 << 20
-# Says with which Java and Maven it was built.
+# This entry names the Java and Maven of the build, so it varies.
 _VARIES = "META-INF/MANIFEST.MF"
 
 
 def content_digest(jar: Path) -> str:
-    """Return the SHA-256 of what a jar's entries hold, whatever their order and their dates."""
+    """Return the SHA-256 of the entries of a jar, independent of their order and dates."""
     whole = hashlib.sha256()
     with zipfile.ZipFile(jar) as archive:
         for info in sorted(archive.infolist(), key=lambda entry: entry.filename):
@@ -41,10 +41,10 @@ def content_digest(jar: Path) -> str:
 
 
 def build(jar: Path) -> None:
-    """Build the jar; it appears under its name only when it is whole and what is expected.
+    """Build the jar. It appears under its name only if its content is as expected.
 
     Raises:
-      RuntimeError: Maven fails, or the jar holds something else.
+      RuntimeError: Maven fails, or the jar has other content.
     """
     wanted = (_SOURCE / "content.sha256").read_text().split()[0]
     jar.parent.mkdir(parents=True, exist_ok=True)
@@ -55,25 +55,25 @@ def build(jar: Path) -> None:
         found = content_digest(built)
         if found != wanted:
             raise RuntimeError(
-                f"The jar that Maven built holds something else than expected: {found}, expected "
-                f"{wanted}. Was a version changed in {_SOURCE / 'pom.xml'}? Then try it, and write "
-                f"the new digest into {_SOURCE / 'content.sha256'}"
+                f"Expected a jar of content {wanted}, got {found} from Maven. If a version changed "
+                f"in {_SOURCE / 'pom.xml'}, test the new jar and write its digest to "
+                f"{_SOURCE / 'content.sha256'}"
             )
         built.replace(jar)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Build the jar unless it is there, and return the exit code."""
+    """Build the jar unless it exists, and return the exit code."""
     (path,) = sys.argv[1:] if argv is None else argv
     if Path(path).exists():
         return 0
     if shutil.which("mvn") is None:
         sys.stderr.write(
-            "Beam's Flink runner is built with Maven: no `mvn` on PATH. Install Maven, or give the "
-            "jar: FLINK_JOB_SERVER_JAR=PATH\n"
+            "Expected Maven to build Beam's Flink runner, got no `mvn` on PATH. Install Maven, or "
+            "pass a jar: FLINK_JOB_SERVER_JAR=PATH\n"
         )
         return 1
-    sys.stderr.write("Building Beam's Flink runner with Maven; this takes a minute or two …\n")
+    sys.stderr.write("Building Beam's Flink runner with Maven; this takes about two minutes …\n")
     try:
         build(Path(path))
     except RuntimeError as e:

@@ -1,10 +1,10 @@
-"""One Kafka broker on this machine, for trying and testing: `make kafka-up`, `make kafka-down`.
+"""A local Kafka broker for trials and tests: `make kafka-up`, `make kafka-down`.
 
     python -m deploy.local.kafka_broker up --folder build/kafka --port 9092
     python -m deploy.local.kafka_broker down --folder build/kafka
 
-KRaft, so that there is nothing but one Java process; loopback only; unauthenticated: not for
-production. The jars come from Maven, by kafka_broker/pom.xml, into the cache, once.
+It uses KRaft, so it is a single Java process. It listens on loopback only, without authentication:
+not for production. Maven downloads the jars of kafka_broker/pom.xml into the cache once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LOGGING = """\
 
 
 def missing_tools() -> list[str]:
-    """Return which programs that a broker needs are missing: java, and mvn for its jars."""
+    """Return the missing programs that a broker needs: java, and mvn for its jars."""
     needed = ["java"] if _jars_folder().is_dir() else ["java", "mvn"]
     return [name for name in needed if shutil.which(name) is None]
 
@@ -48,37 +48,37 @@ def _jars_folder() -> Path:
 
 
 def fetch_jars() -> Path:
-    """Return the folder of the broker's jars, fetched by Maven unless they are there.
+    """Return the folder of the broker's jars; Maven downloads them if they are missing.
 
     Raises:
       FileNotFoundError: Java or Maven is not installed.
-      RuntimeError: Maven failed; holds its output.
+      RuntimeError: Maven failed; the message has its output.
     """
     folder = _jars_folder()
     if missing := missing_tools():
-        raise FileNotFoundError(f"A Kafka broker needs {' and '.join(missing)}. Install them")
+        raise FileNotFoundError(f"Expected {' and '.join(missing)} on PATH for a Kafka broker")
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
         jars = Path(fresh, "jars")
         run_maven(_POM.parent, "dependency:copy-dependencies", f"-DoutputDirectory={jars}")
-        with contextlib.suppress(OSError):  # another process was first
+        with contextlib.suppress(OSError):  # another process created the folder first
             jars.rename(folder)
     return folder
 
 
 @dataclasses.dataclass(kw_only=True)
 class Broker:
-    """One broker: its folder holds settings, data, log and the record of its process.
+    """One broker, with its settings, data, log and process record in one folder.
 
     Attributes:
-      folder: where all of it is kept.
-      port: of the broker, on the loopback.
-      controller_port: of its controller, on the loopback.
-      memory: the most that Java's heap takes.
-      settings: further settings of the server, or others instead of ours.
-      owner: the id of a process that it does not outlive; None for none.
+      folder: the folder of the broker's files.
+      port: port of the broker on loopback.
+      controller_port: port of its controller on loopback.
+      memory: maximum heap of Java.
+      settings: settings of the server that add to, or replace, ours.
+      owner: id of a process; the broker stops when it ends. None if there is no owner.
     """
 
     folder: Path
@@ -89,36 +89,36 @@ class Broker:
     owner: int | None = None
 
     def __post_init__(self) -> None:
-        """Take over what runs from the folder, if anything does."""
+        """Attach to the broker of the folder; it need not run."""
         self.folder = self.folder.absolute()
         self.processes = Processes(self.folder)
         self._properties = self.folder / "server.properties"
 
     @property
     def address(self) -> str:
-        """What a client is given: host and port."""
+        """Host and port for clients."""
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start the broker, unless it runs, and wait until it answers. Keeps the data there is.
+        """Start the broker, unless it runs, and wait until it answers. Existing data is kept.
 
         Raises:
           FileNotFoundError: Java or Maven is not installed.
-          RuntimeError: it ended, did not answer in 60 s, or runs with other settings; says why.
+          RuntimeError: it ended, did not answer in 60 s, or runs with other settings.
         """
         wanted = _to_properties(self._all_settings())
         if self.pid() is None:
             self._launch(fetch_jars(), wanted)
         elif self._properties.read_text() != wanted:
             raise RuntimeError(
-                f"A Kafka broker runs from {self.folder} with other settings than asked for, "
-                f"port {self.port} among them. End it first: make kafka-down"
+                f"Expected no Kafka broker in {self.folder}, got one with other settings than port "
+                f"{self.port} and those asked for. Stop it first: make kafka-down"
             )
         wait_for(lambda: self._answers() or self.pid() is None, _READY_SECONDS)
         if not self._answers():
             self.kill()
             told = self.processes.tail(_BROKER)
-            raise RuntimeError(f"The Kafka broker did not come up on {self.address}: {told}")
+            raise RuntimeError(f"The Kafka broker did not start on {self.address}: {told}")
 
     def _all_settings(self) -> dict[str, str]:
         controller = f"127.0.0.1:{self.controller_port}"
@@ -158,16 +158,14 @@ class Broker:
             command = [*java, *tool, "-c", str(self._properties)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise RuntimeError(
-                    f"The broker's folder cannot be made: {done.stdout}{done.stderr}"
-                )
+                raise RuntimeError(f"Cannot format the broker's folder: {done.stdout}{done.stderr}")
         command = [*java, "kafka.Kafka", str(self._properties)]
         if self.owner is not None:
             self.processes.stop_with(self.owner)
         self.processes.start(_BROKER, command, cwd=self.folder, env=os.environ)
 
     def pid(self) -> int | None:
-        """Return the id of the broker's process; None when it does not run."""
+        """Return the id of the broker's process; None if it does not run."""
         record = self.processes.running().get(_BROKER)
         return None if record is None else record.pid
 
@@ -184,11 +182,11 @@ class Broker:
             return False
 
     def stop(self) -> None:
-        """End the broker and wait for it; nothing happens when it does not run."""
+        """Stop the broker and wait for its end. Idempotent."""
         self.processes.stop(list(self.processes.recorded()))
 
     def kill(self) -> None:
-        """End the broker as a crash would: by SIGKILL."""
+        """Kill the broker with SIGKILL, like a crash."""
         for process in self.processes.members(_BROKER):
             process.kill()
         self.stop()
@@ -199,7 +197,7 @@ def _to_properties(settings: Mapping[str, str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Start or end the broker of a folder."""
+    """Start or stop the broker of a folder."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0], allow_abbrev=False)
     parser.add_argument("action", choices=("up", "down"))
     parser.add_argument("--folder", type=Path, default=Path("build/kafka"))
@@ -210,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     broker = Broker(folder=given.folder, port=given.port, controller_port=controller_port)
     if given.action == "down":
         broker.stop()
-        print("The Kafka broker is stopped; its data stays in", given.folder)
+        print("The Kafka broker has stopped; its data stays in", given.folder)
         return 0
     try:
         broker.start()

@@ -1,4 +1,4 @@
-"""Maven, which fetches and builds the jars of engines on this machine."""
+"""Maven, which downloads and builds the jars of the local engines."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def run_maven(folder: Path, *goals: str) -> None:
     """Run goals of the pom.xml in a folder, whose dependencies have fixed versions.
 
     Raises:
-      RuntimeError: Maven fails; holds the end of what it printed.
+      RuntimeError: Maven fails; the message has the end of its output.
     """
-    # --strict-checksums: a download that is not what the repository says of it is refused.
+    # --strict-checksums rejects a download that does not match the repository's checksum.
     command = ["mvn", "--quiet", "--batch-mode", "--strict-checksums", *goals]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -2,12 +2,14 @@
 
     python -m deploy.local.worker_pool --port 15000
 
-Beam has one of its own (`apache_beam.runners.worker.worker_pool_main`), which is what real
-clusters run beside each TaskManager. Three things make it unfit where all TaskManagers share one
-machine and so one pool (docs/decisions/0008-one-worker-pool-on-one-machine.md): workers of two
-TaskManagers have the same name, so that one TaskManager stops the other's; it listens on every
-interface; and it runs whatever `python` is first on PATH, which makes a job hang for ever if Beam
-is not there.
+Production clusters run Beam's own pool (`apache_beam.runners.worker.worker_pool_main`) beside each
+TaskManager. It has three problems if all TaskManagers share one machine and one pool
+(docs/decisions/0008-one-worker-pool-on-one-machine.md). Workers of two TaskManagers have the same
+name, so one TaskManager stops the other's workers. It listens on every interface. It runs the first
+`python` on PATH, and a job hangs for ever if that Python has no Beam.
+
+Issue: not reported.
+Seen in: Python SDK 2.77.
 """
 
 from __future__ import annotations
@@ -24,32 +26,32 @@ import grpc
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 from apache_beam.runners.worker.sdk_worker import SdkHarness
 
-# A worker of a pool does not see the job's options, and so does not import its plugins.
+# A worker of a pool does not get the job's options, and so does not import its plugins.
 import scoreline.transforms.worker.sampling  # noqa: F401
 
-# What runs the workers: the interpreter that has Beam and this project.
+# The interpreter of the workers, which has Beam and this project.
 PYTHON = sys.executable
 _STOP_SECONDS = 5.0
 _REAP_SECONDS = 2.0
 _THREADS = 16
 _WORKER = "import sys; from deploy.local.worker_pool import run_worker; run_worker(*sys.argv[1:])"
 
-# A worker is known by the connection that asked for it, and by its name, which is not unique.
+# A worker's name is not unique; together with the connection that requested it, it is.
 _Key = tuple[str, str]
 
 
 class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
-    """Starts a process for each worker that is asked for, and stops it for who asked for it."""
+    """Starts a process per requested worker, and stops it if the same client asks for that."""
 
     def __init__(self) -> None:
-        """Start with no worker."""
+        """Create a pool without workers."""
         self._lock = threading.Lock()
         self._workers: dict[_Key, subprocess.Popen[bytes]] = {}
 
     def StartWorker(  # noqa: N802
         self, request: beam_fn_api_pb2.StartWorkerRequest, context: grpc.ServicerContext
     ) -> beam_fn_api_pb2.StartWorkerResponse:
-        """Start a worker; what it prints goes where the pool's own output goes."""
+        """Start a worker, which shares the output of the pool."""
         command = [PYTHON, "-c", _WORKER, request.control_endpoint.url, request.worker_id]
         try:
             worker = subprocess.Popen(command, stdin=subprocess.DEVNULL)
@@ -62,7 +64,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
     def StopWorker(  # noqa: N802
         self, request: beam_fn_api_pb2.StopWorkerRequest, context: grpc.ServicerContext
     ) -> beam_fn_api_pb2.StopWorkerResponse:
-        """Stop the worker of this name that was started over this connection, if it still runs."""
+        """Stop the worker of this name that this connection started, if it still runs."""
         with self._lock:
             worker = self._workers.pop((context.peer(), request.worker_id), None)
         if worker is not None:
@@ -70,7 +72,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         return beam_fn_api_pb2.StopWorkerResponse()
 
     def reap(self) -> None:
-        """Forget the workers that have ended: those whose TaskManager died end by themselves."""
+        """Remove workers that have ended: a worker ends by itself if its TaskManager dies."""
         with self._lock:
             for key in [key for key, worker in self._workers.items() if worker.poll() is not None]:
                 del self._workers[key]
@@ -86,7 +88,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
 
 
 def run_worker(control_endpoint: str, worker_id: str) -> None:
-    """Run a worker in this process until its runner is gone."""
+    """Run a worker in this process until its runner disconnects."""
     logging.basicConfig(level=logging.WARNING)
     SdkHarness(control_endpoint, worker_id=worker_id).run()
 
@@ -101,7 +103,7 @@ def _stop(worker: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> int:
-    """Serve until told to stop, then stop the workers too."""
+    """Serve until SIGTERM or SIGINT, then stop the workers too."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--port", type=int, required=True)
     args = parser.parse_args()
@@ -111,7 +113,7 @@ def main() -> int:
     pool = WorkerPool()
     server = grpc.server(futures.ThreadPoolExecutor(_THREADS), options=[("grpc.so_reuseport", 0)])
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
-    server.add_insecure_port(f"127.0.0.1:{args.port}")  # raises when the port is taken
+    server.add_insecure_port(f"127.0.0.1:{args.port}")  # raises if the port is in use
     server.start()
     while not stopped.wait(_REAP_SECONDS):
         pool.reap()

@@ -3,54 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
-
-from scoreline.lake.elements import UNKNOWN_ROWS, BatchKey, Piece
-from scoreline.lake.storage import resolve
-from scoreline.lake.table.layout import dead_letters_root
-
-if TYPE_CHECKING:
-    from scoreline.lake.elements import DeadRows
 from pyarrow import fs
 
-from scoreline.lake.storage import list_folder, move_file
-from scoreline.lake.table.layout import REPLACED_FOLDER, run_id_in, safe_folder
+from scoreline.lake.elements import UNKNOWN_ROWS, BatchKey, DeadRows, Piece
+from scoreline.lake.storage import list_folder, move_file, resolve
+from scoreline.lake.table.layout import (
+    REPLACED_FOLDER,
+    dead_letters_root,
+    run_id_in,
+    safe_folder,
+)
 
-# Columns that say why, after the row's own; the underscore keeps them apart from the row's.
+# Columns of a dead letter behind the row's own: the step that failed, the reason, the row's
+# position in its record batch (from 0) and the model. The underscore keeps them apart from the
+# row's columns.
+LETTER_COLUMNS = ("_step", "_reason", "_row", "_model_digest")
+# The same when it is stored: the place in the input files stands for the position.
 REASON_COLUMNS = ("_step", "_reason", "_file", "_file_row", "_shard", "_model_digest", "_run_id")
 
 
-def to_dead_letters(
-    key: BatchKey, batch: pa.RecordBatch, dead: DeadRows, digest: str
-) -> pa.RecordBatch:
-    """Return dead rows with their own columns, the step, the reason and where they came from.
+def to_dead_letters(batch: pa.RecordBatch, dead: DeadRows, digest: str) -> pa.RecordBatch:
+    """Return dead rows of a record batch: their own columns, then `LETTER_COLUMNS`."""
+    rows = pa.array(list(dead.rows), pa.int64())
+    own = [
+        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        for column in batch.take(rows).columns
+    ]
+    why = [
+        pa.repeat(pa.scalar(dead.step), len(rows)),
+        pa.array(list(dead.reasons), pa.string()),
+        rows,
+        pa.repeat(pa.scalar(digest), len(rows)),
+    ]
+    return pa.RecordBatch.from_arrays([*own, *why], [*batch.schema.names, *LETTER_COLUMNS])
+
+
+def locate_dead_letters(key: BatchKey, letters: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the dead letters of a shard's batch as they are stored, with `REASON_COLUMNS`.
 
     `_file` and `_file_row` (from 0) name the row in the input file.
     """
-    rows = list(dead.rows)
-    places = [locate_row(key.shard.pieces, key.first_row + row) for row in rows]
-    why = {
-        "_step": pa.array([dead.step] * len(rows)),
-        "_reason": pa.array(list(dead.reasons), pa.string()),
-        "_file": pa.array([path for path, _ in places], pa.string()),
-        "_file_row": pa.array([row for _, row in places], pa.int64()),
-        "_shard": pa.array([key.shard.number] * len(rows), pa.int32()),
-        "_model_digest": pa.array([digest] * len(rows)),
-        "_run_id": pa.array([key.shard.run_id] * len(rows)),
-    }
-    own = batch.take(pa.array(rows, pa.int64()))
-    columns = [
-        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-        for column in own.columns
+    *own, steps, reasons, rows, digests = letters.columns
+    count = letters.num_rows
+    places = [locate_row(key.shard.pieces, key.first_row + row) for row in rows.to_pylist()]
+    why = [
+        steps,
+        reasons,
+        pa.array([path for path, _ in places], pa.string()),
+        pa.array([row for _, row in places], pa.int64()),
+        pa.repeat(pa.scalar(key.shard.number, pa.int32()), count),
+        digests,
+        pa.repeat(pa.scalar(key.shard.run_id), count),
     ]
-    return pa.RecordBatch.from_arrays([*columns, *why.values()], [*batch.schema.names, *why.keys()])
-
-
-def are_dead_letters(batch: pa.RecordBatch) -> bool:
-    """Return whether a batch was made by `to_dead_letters`."""
-    return "_reason" in batch.schema.names
+    names = letters.schema.names[: len(own)]
+    return pa.RecordBatch.from_arrays([*own, *why], [*names, *REASON_COLUMNS])
 
 
 def locate_row(pieces: Sequence[Piece], row: int) -> tuple[str, int]:

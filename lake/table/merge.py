@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 
-from scoreline.lake.elements import Shard
 from scoreline.lake.files.partitions import parse_partition_path
 from scoreline.lake.storage import move_file, resolve, table_uri
 from scoreline.lake.table.history import LivePartition
@@ -119,8 +118,7 @@ def _stage(root: str, folder: str, live: LivePartition, rows: pa.Table) -> Stage
     file_system, within = resolve(root)
     # Numbers beyond those of the shards: the name must not be one that the run has used.
     number = 90_000 + len(live.files)
-    shard = Shard(live.partition, live.run_id, live.run_id, number, number + 1, [], rows.num_rows)
-    file = StagedFile(file_system, within, folder, shard, rows.schema)
+    file = StagedFile(file_system, within, folder, number, live.run_id, rows.schema)
     for batch in rows.combine_chunks().to_batches():
         file.write(batch)
     return file.close()

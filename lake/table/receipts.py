@@ -7,14 +7,13 @@ It is believed only after its file was read and has the size and the checksum th
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 import google_crc32c
 from pyarrow import fs
 
 from scoreline.lake.elements import Receipt, Shard
 from scoreline.lake.kill_points import reach
-from scoreline.lake.storage import list_folder, read_checksum, remove_folder, resolve, write_whole
+from scoreline.lake.storage import read_checksum, remove_folder, resolve, write_whole
 from scoreline.lake.table.layout import (
     STAGED_FOLDER,
     dead_letters_root,
@@ -48,37 +47,34 @@ def write_receipt(output: str, receipt: Receipt) -> None:
     file_system, root = resolve(output)
     held = {name: getattr(receipt, name) for name in _FIELDS}
     body = json.dumps({**held, "shards": receipt.shards}).encode()
-    name = f"{receipt.shard:05d}-{'dead' if receipt.rows_dead else 'scores'}.json"
+    name = _name(receipt.shard, dead=receipt.rows_dead > 0)
     checksum = f"{google_crc32c.value(body):08x}\n".encode()
     write_whole(file_system, f"{receipts_folder(root)}/{receipt.run_id}/{name}", checksum + body)
 
 
-def find_receipts(output: str, shards: Sequence[Shard]) -> dict[tuple[str, int], list[Receipt]]:
-    """Return the receipts of shards that seem to be staged whole, by partition and shard number.
+def find_receipts(output: str, shard: Shard) -> list[Receipt]:
+    """Return the receipts of a shard that seems to be staged whole; none when it is not.
 
-    A shard without a receipt of its scores, or whose dead letters have none, is left out; so are
-    receipts that are damaged or of other work. Only names and receipts are read, no staged file.
+    A shard without a receipt of its scores, or whose dead letters have none, is not staged; damaged
+    receipts and those of other work do not count. Nothing is listed: the names are known, so that a
+    shard of which nothing is staged costs one failed look, however many shards there are. No staged
+    file is read: see `is_staged`.
     """
     file_system, root = resolve(output)
-    there = {info.base_name: info.path for info in list_folder(file_system, receipts_folder(root))}
-    listed = {
-        run_id: {info.base_name for info in list_folder(file_system, there[run_id])}
-        for run_id in {shard.run_id for shard in shards}
-        if run_id in there
-    }
-    found = {}
-    for shard in shards:
-        names = [f"{shard.number:05d}-{kind}.json" for kind in ("scores", "dead")]
-        receipts = [
-            receipt
-            for name in names
-            if name in listed.get(shard.run_id, ())
-            and (receipt := _read(file_system, f"{there[shard.run_id]}/{name}", shard))
-        ]
-        rows = sum(r.rows_scored + r.rows_dead for r in receipts)
-        if receipts and receipts[0].rows_in == rows and not receipts[0].rows_dead:
-            found[shard.partition, shard.number] = receipts
-    return found
+    folder = f"{receipts_folder(root)}/{shard.run_id}"
+    scores = _read(file_system, f"{folder}/{_name(shard.number)}", shard)
+    if scores is None or scores.rows_dead:
+        return []
+    if scores.rows_in == scores.rows_scored:
+        return [scores]
+    dead = _read(file_system, f"{folder}/{_name(shard.number, dead=True)}", shard)
+    if dead is None or scores.rows_in != scores.rows_scored + dead.rows_dead:
+        return []
+    return [scores, dead]
+
+
+def _name(shard: int, *, dead: bool = False) -> str:
+    return f"{shard:05d}-{'dead' if dead else 'scores'}.json"
 
 
 def _read(file_system: fs.FileSystem, path: str, shard: Shard) -> Receipt | None:
@@ -111,17 +107,3 @@ def remove_receipts(output: str, run_id: str) -> None:
     """Remove the receipts of a run id; that there are none is no error."""
     file_system, root = resolve(output)
     remove_folder(file_system, f"{receipts_folder(root)}/{run_id}")
-
-
-def split_staged(
-    output: str, shards: Sequence[Shard]
-) -> tuple[list[Shard], list[tuple[Shard, list[Receipt]]]]:
-    """Return the shards to score, and those that seem to be staged whole with their receipts."""
-    found = find_receipts(output, shards)
-    todo = [shard for shard in shards if (shard.partition, shard.number) not in found]
-    staged = [
-        (shard, found[shard.partition, shard.number])
-        for shard in shards
-        if (shard.partition, shard.number) in found
-    ]
-    return todo, staged

@@ -1,15 +1,106 @@
-"""Write the scored batches of one shard to one staged file, and give its receipt."""
+"""Write the scores, or the dead letters, of one shard to one staged file, and give its receipt."""
 
 from __future__ import annotations
+
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from scoreline.lake.elements import BatchKey, Receipt, Shard
+from scoreline.lake.storage import resolve
+from scoreline.lake.table.layout import STAGED_FOLDER, dead_letters_root, safe_folder
 from scoreline.lake.table.staged_file import StagedFile
 
 
-class ShardWriter:
+class StageSpec(NamedTuple):
+    """Where scores are staged, and what their files hold.
+
+    Attributes:
+      output: the table's root.
+      schema: columns and types of the files.
+      statistics: columns that Delta Lake may skip files by.
+      integer_key: the key column, when there is one only and it holds integers.
+    """
+
+    output: str
+    schema: pa.Schema
+    statistics: tuple[str, ...]
+    integer_key: str | None
+
+
+class ShardWriter(Protocol):
+    """Writes what came of one shard to one file."""
+
+    def write(self, key: BatchKey, batch: pa.RecordBatch) -> None:
+        """Add what came of the next batch."""
+
+    def close(self) -> Receipt:
+        """Finish the file and return its receipt."""
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+
+
+def open_scores(spec: StageSpec, shard: Shard, _: pa.RecordBatch) -> ScoresWriter:
+    """Return a writer of a shard's scores, to the folder of its partition.
+
+    Raises:
+      OSError: the file cannot be made.
+    """
+    file_system, root = resolve(spec.output)
+    folder = safe_folder(shard.partition)
+    file = StagedFile(
+        file_system,
+        root,
+        folder,
+        shard.number,
+        shard.run_id,
+        spec.schema,
+        statistics=spec.statistics,
+    )
+    return ScoresWriter(file, shard, spec.integer_key)
+
+
+def open_letters(output: str, shard: Shard, first: pa.RecordBatch) -> LettersWriter:
+    """Return a writer of a shard's dead letters, whose columns are those of the first ones.
+
+    Raises:
+      OSError: the file cannot be made.
+    """
+    file_system, root = resolve(dead_letters_root(output))
+    file = StagedFile(file_system, root, STAGED_FOLDER, shard.number, shard.run_id, first.schema)
+    return LettersWriter(file, shard)
+
+
+class LettersWriter:
+    """Stages the dead letters of one shard."""
+
+    def __init__(self, file: StagedFile, shard: Shard) -> None:
+        """Write to a file."""
+        self._file, self._shard = file, shard
+
+    def write(self, _: BatchKey, letters: pa.RecordBatch) -> None:
+        """Add letters, as `locate_dead_letters` makes them."""
+        self._file.write(letters)
+
+    def close(self) -> Receipt:
+        """Finish the file and return its receipt."""
+        staged = self._file.close()
+        return Receipt.of(
+            self._shard,
+            path=staged.path,
+            size_bytes=staged.size_bytes,
+            checksum=staged.checksum,
+            rows_dead=staged.rows,
+        )
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        self._file.abandon()
+
+
+class ScoresWriter:
     """Stages the scored batches of one shard, and watches whether its key increases."""
 
     def __init__(self, file: StagedFile, shard: Shard, integer_key: str | None) -> None:
@@ -30,7 +121,7 @@ class ShardWriter:
             raise ValueError(
                 f"Expected batch {self._next_batch} of shard {self._shard.number} of "
                 f"{self._shard.partition}, got batch {key.number}: the runner must keep the steps "
-                "ReadRecordBatches, Score and StageParquet fused"
+                "ReadRecordBatches, Score and StageScores fused"
             )
         self._next_batch += 1
         self._rows_in += key.rows

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from scoreline.lake.elements import Shard
 from scoreline.lake.kill_points import reach
 from scoreline.lake.table.layout import staged_name
 
@@ -36,11 +35,11 @@ class Staged(NamedTuple):
 
 
 class StagedFile:
-    """A Parquet file being written for a shard, in `root`/`folder`.
+    """A Parquet file being written, in `root`/`folder`.
 
     Bytes go to a hidden file of a random name. `close` renames it to
-    `part-<shard>-<run id>-<checksum>.parquet`: the name says whose work it is and what is in it, so
-    two attempts at the same work never overwrite each other's file with different bytes.
+    `part-<number>-<run id>-<checksum>.parquet`: the name says whose work it is and what is in it,
+    so two attempts at the same work never overwrite each other's file with different bytes.
 
     Attributes:
       path: the hidden file, until `close`.
@@ -51,7 +50,8 @@ class StagedFile:
         file_system: fs.FileSystem,
         root: str,
         folder: str,
-        shard: Shard,
+        number: int,
+        run_id: str,
         schema: pa.Schema,
         *,
         statistics: Sequence[str] = (),
@@ -62,7 +62,8 @@ class StagedFile:
           file_system: where to write.
           root: the root that `Staged.path` is relative to.
           folder: the folder below it.
-          shard: whose rows these are.
+          number: tells the files of one run id apart, in their names.
+          run_id: the identity of the work that these rows come from.
           schema: columns and types of the file; batches are cast to it, without loss.
           statistics: columns to keep minimum, maximum and null count of.
 
@@ -70,7 +71,7 @@ class StagedFile:
           OSError: the folder or file cannot be made.
         """
         self._fs, self._root, self._folder = file_system, root, folder
-        self._shard = shard
+        self._number, self._run_id = number, run_id
         self._schema = schema
         self._statistics = list(statistics)
         self.path = f"{root}/{folder}/.part-{uuid.uuid4().hex}.tmp"
@@ -101,8 +102,8 @@ class StagedFile:
         self._flush()
         (self._writer or self._open_writer(self._schema)).close()
         self._sink.close()
-        shard, checksum = self._shard, self._sink.checksum
-        path = staged_name(self._folder, shard.number, shard.run_id, checksum)
+        checksum = self._sink.checksum
+        path = staged_name(self._folder, self._number, self._run_id, checksum)
         reach("written")
         self._fs.move(self.path, f"{self._root}/{path}")
         stats = _delta_stats(self._rows, self._metadata[0], self._statistics)

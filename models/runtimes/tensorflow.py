@@ -17,6 +17,7 @@ from scoreline.models.errors import ModelError, first_lines
 # What TensorFlow 2.21 writes to standard error on every machine without a GPU.
 _NOISE = (
     b"before absl::InitializeLog()",
+    b"oneDNN custom operations are on",
     b"cudart_stub",
     b"cuda_platform",
     b"cpu_feature_guard",

@@ -10,7 +10,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from scoreline.lake.elements import UNKNOWN_ROWS, Outcome, Receipt, Shard
+from scoreline.lake.elements import UNKNOWN_ROWS, Outcome, Shard
 from scoreline.lake.files.columns import top_columns
 from scoreline.lake.files.data_file import Footer
 from scoreline.lake.files.missing import Constant
@@ -18,7 +18,6 @@ from scoreline.lake.files.partitions import Listing, Partition, newest, run_id_o
 from scoreline.lake.files.shards import plan_shards
 from scoreline.lake.table.history import read_live_partitions
 from scoreline.lake.table.outcomes import read_failures
-from scoreline.lake.table.receipts import split_staged
 from scoreline.lake.table.scores import FOREIGN_RUN, committed_runs, find_table_problems, open_table
 from scoreline.models.artifact import digest_model
 from scoreline.models.signature import InputColumn, Signature, TensorSpec
@@ -61,9 +60,7 @@ class Work:
     Attributes:
       score: what to score with.
       schema: columns and types of the staged files.
-      shards: what to read.
-      staged: shards that an earlier run staged whole, with their receipts; they are checked, and
-        read only if their files are not what the receipts say.
+      shards: what to read, unless an earlier run has staged it.
       batch_rows: most rows of a record batch.
       dictionary_columns: columns to read as dictionaries.
       keys: the key columns that staged files hold: those that are no partition columns.
@@ -77,7 +74,6 @@ class Work:
     score: ScoreSpec
     schema: pa.Schema
     shards: list[Shard]
-    staged: list[tuple[Shard, list[Receipt]]]
     batch_rows: int
     dictionary_columns: tuple[str, ...]
     keys: tuple[str, ...]
@@ -94,14 +90,9 @@ class Work:
         return UNKNOWN_ROWS if UNKNOWN_ROWS in counts else sum(counts)
 
     @property
-    def all_shards(self) -> list[Shard]:
-        """Shards to score, and those that are staged already."""
-        return [*self.shards, *(shard for shard, _ in self.staged)]
-
-    @property
     def partitions(self) -> list[str]:
         """The partitions to score, by path."""
-        return sorted({shard.partition for shard in self.all_shards})
+        return sorted({shard.partition for shard in self.shards})
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -220,19 +211,15 @@ def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -
         problems += find_table_problems(table, schema, columns)
     if problems:
         raise BadOptions(problems)
-    shards, staged = split_staged(
-        settings.output,
-        [
-            shard
-            for p in readable
-            for shard in plan_shards(p, footers[p.path], runs[p.path], held.get(p.path, ""))
-        ],
-    )
+    shards = [
+        shard
+        for p in readable
+        for shard in plan_shards(p, footers[p.path], runs[p.path], held.get(p.path, ""))
+    ]
     work = Work(
         score=make_score_spec(settings, digest, inputs, outputs, rules, carried),
         schema=schema,
         shards=shards,
-        staged=staged,
         batch_rows=_batch_rows(settings, footers),
         dictionary_columns=_dictionary_columns(inputs, held_schemas),
         keys=keys,

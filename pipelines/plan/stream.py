@@ -15,7 +15,7 @@ from deltalake.exceptions import DeltaError
 from scoreline.lake.files.columns import top_columns
 from scoreline.lake.files.examples import RAW_COLUMN
 from scoreline.lake.files.schema_file import parse_features, parse_types
-from scoreline.lake.table.letters import REASON_COLUMNS
+from scoreline.lake.table.letters import LETTER_COLUMNS
 from scoreline.lake.table.scores import find_table_problems, open_table
 from scoreline.models.examples import stored_type
 from scoreline.models.mapping import find_field
@@ -49,7 +49,7 @@ from scoreline.transforms.scoring import ScoreSpec
 from scoreline.transforms.swap.watch import SwapSpec
 
 _QUICK_SECONDS = 10.0
-_TAKEN = {*RAW_SCHEMA.names, *REASON_COLUMNS}
+_TAKEN = {*RAW_SCHEMA.names, *LETTER_COLUMNS}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -98,8 +98,6 @@ def print_plan(plan: Plan, work: Work, settings: BatchScoringSettings, console: 
     facts.add_row("", f"{paths[0]} … {paths[-1]}" if len(paths) > 1 else paths[0])
     rows = "counted as they are read," if work.rows == UNKNOWN_ROWS else f"{work.rows:,}"
     facts.add_row("rows", f"{rows} in {len(work.shards)} shards, {size / 1e6:,.1f} MB")
-    if work.staged:
-        facts.add_row("", f"{len(work.staged)} more shards are staged already")
     facts.add_row("dataset", _describe_input(plan, work, settings))
     for field in work.input_schema or ():
         if field.name in work.top_columns:
@@ -153,6 +151,9 @@ def print_report(report: Report, settings: BatchScoringSettings, console: Consol
     dead = report.total("rows_dead")
     where = f" in {dead_letters_root(settings.output)}" if dead else ""
     table.add_row("dead letters", f"{dead:,}{where}")
+    skipped = report.counters.get(metrics.SHARDS_SKIPPED.name, 0)
+    if skipped:
+        table.add_row("staged before", f"{skipped:,} shards, not scored again")
     duplicates = report.total("duplicate_keys")
     if duplicates:
         table.add_row("duplicate keys", f"{duplicates:,} rows repeat the key of another")

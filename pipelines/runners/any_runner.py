@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,9 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_ru
 
 from scoreline.pipelines.runners.workarounds import keep_values_out_of_the_log
 from scoreline.transforms.worker import sampling
+
+# How alike two flags must be, from 0 to 1, for one to be a misspelling of the other.
+_ALIKE = 0.8
 
 
 class Placement(NamedTuple):
@@ -51,8 +55,6 @@ class Timers(NamedTuple):
 
 class AnyRunner:
     """A runner that Beam knows by its name, or by the path of its class."""
-
-    may_restart = False
 
     def __init__(self, name: str, argv: Sequence[str], *, streaming: bool) -> None:
         """Parse the flags that Beam knows.
@@ -152,5 +154,12 @@ def find_unknown_flags(flags: Sequence[str]) -> list[str]:
         if "_add_argparse_args" in vars(family):
             family._add_argparse_args(parser)
     _, unknown = parser.parse_known_args(list(flags))
-    # Not its value, which may be a secret.
-    return [f"unknown option {flag.partition('=')[0]}" for flag in unknown if flag.startswith("-")]
+    known = [option for action in parser._actions for option in action.option_strings]
+    # Not their values, which may be secret.
+    names = [flag.partition("=")[0] for flag in unknown if flag.startswith("-")]
+    return [f"unknown option {name}{_suggest(name, known)}" for name in names]
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    found = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
+    return f". Is {found[0]} meant?" if found else ""

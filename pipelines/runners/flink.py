@@ -36,8 +36,6 @@ _ENDING = ("CANCELLING", "FAILING")
 class Flink(AnyRunner):
     """Runs a job on a Flink cluster, which may start it again after a failure."""
 
-    may_restart = True
-
     def __init__(self, name: str, argv: Sequence[str], *, streaming: bool) -> None:
         """Complete the command line with the defaults of Flink."""
         kind = flink_options.stream_defaults(argv) if streaming else flink_options.BATCH_DEFAULTS

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from scoreline.pipelines.runners.flink_rest import ENDED, FlinkRest
+from scoreline.pipelines.runners.workarounds import removing_jar_copies
 
 _POLL_SECONDS = 0.5
 # Of a stream that runs: each look has the JobManager ask all TaskManagers for their metrics.
@@ -106,12 +106,8 @@ class _Submission:
         self._pipeline = pipeline
         self._result: PipelineResult | None = None
         self._error: BaseException | None = None
-        # Beam copies the runner's jar into the folder of temporary files, and leaves it there when
-        # a submission fails.
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="scoreline-flink-", ignore_cleanup_errors=True
-        )
-        self._usual, tempfile.tempdir = tempfile.tempdir, self._folder.name
+        self._files = contextlib.ExitStack()
+        self._files.enter_context(removing_jar_copies())
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -144,11 +140,10 @@ class _Submission:
 
     def clean(self) -> None:
         """Have Beam remove the jar that it uploaded, and remove what it left here."""
-        tempfile.tempdir = self._usual
         if self._result is not None:
             with contextlib.suppress(Exception):  # an uploaded jar left behind does no harm
                 _ = self._result.state
-        self._folder.cleanup()
+        self._files.close()
 
 
 def _find(rest: FlinkRest, name: str, result: PipelineResult, seconds: float) -> str:

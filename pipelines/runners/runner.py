@@ -31,10 +31,6 @@ class Runner(Protocol):
         """Beam's options of the command line, with the runner's defaults for this kind of job."""
 
     @property
-    def may_restart(self) -> bool:
-        """Whether the runner may run the whole job again, from its start, after a failure."""
-
-    @property
     def shares_process(self) -> bool:
         """Whether the workers are threads of this process."""
 
@@ -101,7 +97,6 @@ class Runner(Protocol):
 
 # By the name in lower case, without "runner" at its end.
 _STRATEGIES: Mapping[str, type[AnyRunner]] = {
-    "": Local,
     "fnapi": Local,
     # Beam's own DirectRunner would first try to fetch a Prism binary from the web.
     "direct": Local,
@@ -123,4 +118,5 @@ def choose_runner(argv: Sequence[str], *, streaming: bool = False) -> Runner:
     parser.add_argument("--runner", default="")
     name = parser.parse_known_args(list(argv))[0].runner
     short = name.rpartition(".")[2].lower().removesuffix("runner")
-    return _STRATEGIES.get(short, AnyRunner)(name, argv, streaming=streaming)
+    strategy = _STRATEGIES.get(short, AnyRunner) if name else Local
+    return strategy(name, argv, streaming=streaming)

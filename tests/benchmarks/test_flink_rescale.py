@@ -13,7 +13,7 @@ from tests.fakes import make_rows, write_file
 def test_rows_per_s_leaves_out_the_shard_that_was_under_way_at_the_beginning():
     staged = Staged(np.array([0.0, 2.0, 4.0, 9.0]), np.array([7, 10, 10, 50]))
     assert rows_per_s(staged, 0, 5) == 5
-    with pytest.raises(ValueError, match="expected several shards within 1 s, got 1"):
+    with pytest.raises(ValueError, match="expected two or more shards in 1 s, got 1"):
         rows_per_s(staged, 3, 4)
 
 
@@ -24,7 +24,7 @@ def test_speed_is_told_before_and_after():
     assert "| one TaskManager | 500 |" in text
     assert "| two TaskManagers | 1,000 (2.00 ×) |" in text
     assert "worker 12 s later" in text
-    assert "came 8 s later" in text
+    assert "staged 8 s after" in text
 
 
 def test_shards_are_found_wherever_they_are(tmp_path):

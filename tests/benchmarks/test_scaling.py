@@ -18,7 +18,7 @@ def test_scaling_measures_every_step_on_few_files(tmp_path, monkeypatch, capsys)
     text = capsys.readouterr().out
     assert len(re.findall(r"^\| [a-z].* \| [\d,]+ \| [\d.]+ \|", text, re.M)) > 15
     assert "50 found" in text
-    assert re.search(r"cut to shards, 10 in each partition \| 1,000 .* 100 shards", text)
+    assert re.search(r"cut to shards, 10 per partition \| 1,000 .* 100 shards", text)
     assert (tmp_path / "bench" / "scaling.md").read_text() in text
 
 

@@ -29,11 +29,11 @@ def test_a_line_through_memory_is_found_and_its_scatter_told():
     [
         (0, {}, None),
         (0, {"lost": 1}, "1 records were lost"),
-        (0, {"doubled": 1}, "scored twice"),
-        (1, {"doubled": 1}, "scored twice"),
+        (0, {"doubled": 1}, "duplicated"),
+        (1, {"doubled": 1}, "duplicated"),
         (2, {"doubled": 7}, None),  # what at least once allows
-        (3, {"doubled": 1}, "scored twice"),
-        (3, {"exit_code": 1}, "ended with 1"),
+        (3, {"doubled": 1}, "duplicated"),
+        (3, {"exit_code": 1}, "expected exit code 0, got 1"),
         (1, {"growth": Growth(500.0, 520.0, 50.0, 1.0)}, "grew by 50 MB/hour"),
         (1, {"growth": Growth(500.0, 520.0, 50.0, 20.0)}, None),  # samples that tell nothing
     ],

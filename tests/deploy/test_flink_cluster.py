@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-
-from tests.flink import start_cluster
-
-pytestmark = [pytest.mark.flink, pytest.mark.timeout(300)]
+from deploy.local.flink_cluster import FlinkCluster
+from tests.flink import leave_jar
 
 
-def test_jars_of_earlier_jobs_are_removed_when_it_starts_and_when_it_ends(tmp_path):
-    jar = tmp_path / "tmp" / "tm_taskmanager-1" / "blobStorage" / "job_0" / "blob_p-0"
-    jar.parent.mkdir(parents=True)
-    jar.write_bytes(b"of a job that is over")
-    with start_cluster(tmp_path, 1) as cluster:
-        slots = cluster.slots()
-        assert (slots.task_managers, slots.total) == (1, cluster.spec.slots)
-        assert not jar.exists()
-        assert list((tmp_path / "tmp").glob("tm_taskmanager-1/blobStorage"))
-        savepoint = tmp_path / "state" / "savepoints" / "kept"
-        savepoint.mkdir(parents=True)
-        cluster.down()
+def test_jars_of_jobs_are_removed_when_it_ends_and_savepoints_and_logs_stay(tmp_path):
+    leave_jar(tmp_path)
+    kept = [tmp_path / "state" / "savepoints" / "savepoint-1", tmp_path / "logs" / "jobmanager.log"]
+    for path in kept:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    FlinkCluster(tmp_path).down()
     assert not (tmp_path / "tmp").exists()
-    assert savepoint.exists()
-    assert (tmp_path / "logs" / "jobmanager.log").exists()
+    assert all(path.exists() for path in kept)

@@ -96,6 +96,7 @@ def test_times_that_go_backwards_break_no_command(scored, tmp_path, capsys):
     assert read_scores(output).num_rows == 900
 
 
+@pytest.mark.slow
 def test_what_was_staged_in_the_future_is_used_as_any_other(tmp_path, model, capsys):
     lake = write_lake(tmp_path / "lake")
     output = tmp_path / "scores"

@@ -106,6 +106,7 @@ def test_kills_reach_every_point_of_a_batch():
     assert reached == POINTS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180 + 20 * AT_ONCE)
 @pytest.mark.parametrize("kills", choose_kills(), ids=lambda kills: f"{len(kills)} kills")
 def test_killed_at_any_step_a_rerun_makes_the_table_right(

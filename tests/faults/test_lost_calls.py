@@ -42,6 +42,7 @@ def read_letters(output):
     return {row["id"]: row["_reason"] for row in rows}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_rows_that_hang_or_crash_the_model_cost_themselves_alone(tmp_path, zoo, capsys):
     bad = [(0, HANGS), (ROWS - 1, HANGS)], [(500, CRASHES)], []
@@ -71,6 +72,7 @@ def test_rows_that_hang_or_crash_the_model_cost_themselves_alone(tmp_path, zoo, 
     capsys.readouterr()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_model_whose_every_call_hangs_ends_the_job(tmp_path, zoo):
     every = [(row, HANGS) for row in range(ROWS)]
@@ -89,6 +91,7 @@ def test_a_model_whose_every_call_hangs_ends_the_job(tmp_path, zoo):
     ) in ended.err
 
 
+@pytest.mark.slow
 def test_launcher_imports_no_framework_where_the_model_has_its_own_process(tmp_path, zoo):
     lake = write_days(tmp_path / "lake", [])
     code = (

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.processes import run_script
+
+pytestmark = pytest.mark.slow
 
 # A row takes 256 KB in the model: 8,192 of them 2 GB, where 1 GB may be had.
 SCRIPT = """

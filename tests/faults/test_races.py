@@ -14,6 +14,8 @@ from scoreline.pipelines import score_batch, table
 from tests.fakes import read_scores, write_file
 from tests.processes import race
 
+pytestmark = pytest.mark.slow
+
 DAYS, ROWS = 3, 50
 
 

@@ -8,9 +8,12 @@ import sys
 import time
 
 import psutil
+import pytest
 
 from scoreline.pipelines import score_batch, table
 from tests.fakes import ROOT, assert_scored_whole, write_lake
+
+pytestmark = pytest.mark.slow
 
 
 def test_killed_worker_process_fails_the_job_and_never_shortens_a_partition(tmp_path, model):

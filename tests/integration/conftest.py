@@ -12,9 +12,12 @@ import psutil
 import pytest
 
 from deploy.local.kafka_broker import missing_tools
+from deploy.local.processes import free_ports
 from scoreline.pipelines.runners.cache import cache_folder
 from tests.fakes import ROOT
+from tests.flink import leave_jar, make_ready, start_cluster
 from tests.kafka import make_topics, start_broker
+from tests.required import fail_or_skip
 
 _numbers = itertools.count()
 
@@ -24,19 +27,37 @@ def prism():
     version = re.search(r"^BEAM_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.M)[1]
     binary = cache_folder() / f"prism-{version}" / "prism"
     if not binary.exists():
-        if os.environ.get("CI"):
-            pytest.fail(f"Prism is not built at {binary}: `make prism` needs Go")
-        pytest.skip(f"Prism is not built at {binary}: run `make prism`, which needs Go")
+        fail_or_skip(f"Prism, which is not built at {binary}: run `make prism`, which needs Go")
     return binary
+
+
+@pytest.fixture(scope="session")
+def reporter_ports():
+    return free_ports(4)
+
+
+@pytest.fixture(scope="session")
+def flink_cluster(tmp_path_factory, reporter_ports):
+    """One cluster for all tests: starting one takes longer than most of them."""
+    folder = tmp_path_factory.mktemp("flink")
+    leave_jar(folder)
+    ports = ",".join(map(str, reporter_ports))
+    fields = {"slots": 1, "heartbeat_timeout_ms": 5000, "prometheus_ports": ports}
+    with start_cluster(folder, 2, **fields) as started:
+        yield started
+
+
+@pytest.fixture
+def cluster(flink_cluster):
+    """The cluster without a job and with two TaskManagers of one slot, whoever was killed."""
+    make_ready(flink_cluster, task_managers=2, slots=1)
+    return flink_cluster
 
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory):
     if missing := missing_tools():
-        text = f"{' and '.join(missing)} not installed: NO STREAM IS TESTED without a Kafka broker"
-        if os.environ.get("CI"):
-            pytest.fail(text)
-        pytest.skip(text)
+        fail_or_skip(f"every stream: Kafka needs {' and '.join(missing)}, not installed")
     broker = start_broker(tmp_path_factory.mktemp("kafka"))
     yield broker
     broker.kill()

@@ -17,27 +17,13 @@ from deploy.local import worker_pool
 from deploy.local.processes import free_ports, wait_for
 from scoreline.pipelines import score_batch, table
 from scoreline.pipelines.runners.versions import FLINK_VERSION
-from tests.fakes import read_scores, write_file
-from tests.flink import Job, kill_workers, require_flink, start_cluster
+from tests.fakes import read_scores, score_counted, write_file
+from tests.flink import Job, kill_workers
 
 pytestmark = [pytest.mark.flink, pytest.mark.timeout(600)]
 
 DAYS, ROWS = 40, 2_000
 TOTAL = DAYS * ROWS
-
-
-@pytest.fixture(scope="module")
-def reporter_ports():
-    return free_ports(4)
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory, reporter_ports):
-    folder = tmp_path_factory.mktemp("flink")
-    ports = ",".join(map(str, reporter_ports))
-    fields = {"slots": 1, "heartbeat_timeout_ms": 5000, "prometheus_ports": ports}
-    with start_cluster(folder, 2, **fields) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +104,12 @@ def scraped(ports, text):
     return lines
 
 
+def test_jars_of_earlier_jobs_are_removed_when_a_task_manager_starts(flink_cluster):
+    folder = flink_cluster.folder / "tmp"
+    assert list(folder.glob("tm_taskmanager-*/blobStorage"))
+    assert not list(folder.rglob("job_0"))
+
+
 def test_two_task_managers_give_the_table_of_a_local_run(
     cluster, lake, options_of, tmp_path, reporter_ports
 ):
@@ -170,7 +162,7 @@ def test_an_added_task_manager_is_used_and_a_killed_one_costs_no_row(cluster, op
 
 
 def test_a_killed_worker_without_retries_fails_the_job_and_a_rerun_goes_on(
-    cluster, options_of, tmp_path, monkeypatch
+    cluster, options_of, tmp_path
 ):
     output = tmp_path / "scores"
     job = Job(tmp_path, *options_of("--number_of_execution_retries=0"))
@@ -181,14 +173,10 @@ def test_a_killed_worker_without_retries_fails_the_job_and_a_rerun_goes_on(
     assert re.search(r"The job failed: .*(SDK|closed|cancelled|CANCELLED|UNAVAILABLE)", ended.err)
     assert "run the same command to go on" in ended.err
     assert not running_jobs(cluster)
-    counted = {}
-    real = score_batch.read_counters
-    monkeypatch.setattr(
-        score_batch, "read_counters", lambda result: counted.update(real(result)) or counted
-    )
     left = TOTAL - staged(output) * ROWS
-    assert score_batch.main(options_of()) == 0
-    assert counted["rows_read"] <= left < TOTAL
+    code, counters = score_counted(options_of())
+    assert code == 0
+    assert counters["rows_read"] <= left < TOTAL
     assert_right(output)
 
 
@@ -250,7 +238,6 @@ def test_a_killed_job_manager_ends_the_command_and_a_rerun_goes_on(cluster, opti
 
 
 def test_options_that_no_cluster_can_run_are_refused_at_once(cluster, options_of, capsys):
-    require_flink()
     (port,) = free_ports(1)
     code = score_batch.main(
         options_of(

@@ -14,16 +14,17 @@ from deploy.local.processes import free_ports, wait_for
 from scoreline.pipelines import score_batch
 from scoreline.pipelines.runners.flink_options import job_server_jar
 from tests.fakes import ROOT, read_scores, write_file
-from tests.flink import start_cluster
+from tests.flink import make_ready
 
 pytestmark = [pytest.mark.flink, pytest.mark.timeout(400)]
 DAYS, ROWS = 4, 500
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    with start_cluster(tmp_path_factory.mktemp("flink"), 1, slots=2) as started:
-        yield started
+@pytest.fixture
+def cluster(flink_cluster):
+    """The cluster without a job and with one TaskManager of two slots."""
+    make_ready(flink_cluster, task_managers=1, slots=2)
+    return flink_cluster
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from scoreline.pipelines import score_stream
 from scoreline.pipelines.runners.flink_options import job_server_jar
 from tests.fakes import ROOT, read_scores
-from tests.flink import kill_workers, start_cluster
+from tests.flink import kill_workers
 from tests.kafka import (
     Feed,
     as_json,
@@ -31,13 +31,6 @@ from tests.kafka import (
 pytestmark = [pytest.mark.flink, pytest.mark.kafka, pytest.mark.timeout(600)]
 RECORDS = 20_000
 WARM = 400
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("flink-stream")
-    with start_cluster(folder, 2, slots=1, heartbeat_timeout_ms=5000) as started:
-        yield started
 
 
 @pytest.fixture
@@ -61,7 +54,6 @@ def start_warm(cluster, broker, topics, on_flink, start_stream):
     """Return a function that starts a stream, and returns once all four partitions are read."""
 
     def start(*flags):
-        cluster.scale(2)
         before = offsets_of(broker, topics)
         process = start_stream(on_flink(*flags))
         for partition in before:

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from scoreline.lake.elements import UNKNOWN_ROWS, BatchKey, Shard
+from scoreline.lake.elements import Reading, RecordKey
 from scoreline.pipelines import score_stream
 from scoreline.transforms.kafka.client import Connection, commit
 from scoreline.transforms.kafka.holding import holding_of
 from scoreline.transforms.kafka.positions import Positions
 from scoreline.transforms.kafka.producer import WriteSpec
-from scoreline.transforms.kafka.reader import Reader, Reading, ReadSpec
+from scoreline.transforms.kafka.reader import Reader, ReadSpec
 from scoreline.transforms.kafka.records import KEY, OFFSET, PARTITION, TIME_MS, TOPIC
 from scoreline.transforms.kafka.registry import Registry
 from scoreline.transforms.kafka.write import _WriteDoFn
@@ -291,8 +291,7 @@ def scored_batch(topic, slot, offsets):
             KEY: pa.array([b"k"] * count, pa.binary()),
         }
     )
-    shard = Shard(topic, "", "", slot, 2, (), UNKNOWN_ROWS)
-    return BatchKey(shard, 0, 0, count, last=False), batch
+    return RecordKey(topic, slot), batch
 
 
 @pytest.mark.parametrize("exactly_once", [False, True], ids=["at_least_once", "exactly_once"])

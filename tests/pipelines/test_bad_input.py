@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -273,23 +272,6 @@ def test_no_rows_at_all_in_the_files(score, tmp_path):
     ended = score(input=tmp_path / "lake")
     assert ended.code == 0
     assert "No rows at all: the partitions scored hold none." in ended.out
-
-
-def test_full_disk_while_staging_publishes_what_fits_and_fails_the_rest(
-    score, tmp_path, small_disk
-):
-    rng = np.random.default_rng(0)
-    for day, rows in (("1", 100), ("2", 300_000)):
-        table = make_rows(0, rows).set_column(0, "id", pa.array(rng.integers(0, 2**60, rows)))
-        write_file(tmp_path / "lake", f"date={day}", "0.parquet", table)
-
-    ended = score(input=tmp_path / "lake", output=small_disk / "scores", workers=1)
-
-    assert ended.code == 1, ended
-    assert "date=2 failed: cannot write to" in ended.out
-    assert "No space left on device" in ended.out
-    assert read_scores(small_disk / "scores").num_rows == 100
-    assert not list((small_disk / "scores").rglob("*.tmp")), "hidden files are removed"
 
 
 def test_file_that_changes_while_it_is_scored_fails_its_partition(score, tmp_path, monkeypatch):

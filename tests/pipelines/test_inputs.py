@@ -461,6 +461,7 @@ def test_run_id_of_a_plain_run_is_the_one_it_always_had(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_worker_processes_read_other_formats_too(tmp_path, model):
     from tests.fakes import run_command
 

@@ -11,6 +11,8 @@ from scoreline.pipelines import score_batch
 from tests.fakes import assert_scored_whole, read_scores, write_lake
 from tests.processes import run_to_death
 
+pytestmark = pytest.mark.slow
+
 POINTS = {  # and how many partitions are published when the process dies there
     "written:2": 0,
     "gathered": 0,

@@ -8,11 +8,15 @@ import signal
 from pathlib import Path
 from typing import NamedTuple
 
+import apache_beam as beam
 import google_crc32c
 import pyarrow as pa
 import pytest
 
+from scoreline.lake.table.scores import create_table
 from scoreline.pipelines import score_batch
+from scoreline.pipelines.plan.batch import make_plan
+from scoreline.pipelines.plan.signature import read_signature
 from scoreline.transforms import metrics
 from tests.fakes import (
     assert_scored_whole,
@@ -25,6 +29,8 @@ from tests.fakes import (
 from tests.inputs import flags_of, write_dataset, write_rows
 from tests.pipelines.test_kill import arguments
 from tests.processes import run_to_death
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +80,11 @@ def rerun(model):
     return run
 
 
-def test_staged_shards_are_committed_without_being_scored_again(killed, rerun):
+def test_staged_shards_are_committed_without_being_scored_again(killed, model, capsys):
     receipts = killed.receipts()
-    assert rerun(killed, "--workers=2") == (0, 0)
+    assert score_batch.main([*killed.arguments(model), "--workers=2"]) == 0
+    out = capsys.readouterr().out
+    assert "6 shards, not scored again" in out
     assert_scored_whole(killed.rows, killed.output)
     assert not any(receipt.exists() for receipt in receipts)
 
@@ -94,23 +102,32 @@ def test_only_shards_whose_receipt_or_file_is_wrong_are_scored_again(killed, rer
     assert_scored_whole(killed.rows, killed.output)
 
 
-@pytest.mark.parametrize(("may_restart", "read"), [(True, 100), (False, 600)])
 def test_a_job_that_the_runner_restarts_finds_what_its_first_attempt_staged(
-    killed, rerun, monkeypatch, may_restart, read
+    tmp_path, killed, model, monkeypatch
 ):
-    killed.receipts()[0].unlink()
-    # As in a restart: when the job was planned nothing was staged.
-    monkeypatch.setattr(
-        "scoreline.pipelines.plan.batch.split_staged", lambda output, shards: (shards, [])
-    )
-    real = score_batch.build
-    monkeypatch.setattr(
-        score_batch,
-        "build",
-        lambda *args, **_: real(*args, may_restart=may_restart),
-    )
-    assert rerun(killed) == (0, read)
-    assert_scored_whole(killed.rows, killed.output)
+    """A runner restarts a job with the graph that was built before anything was staged."""
+    lake = killed._replace(output=tmp_path / "fresh")
+    settings = score_batch.read_settings(score_batch.parse_arguments(lake.arguments(model)))
+    plan = make_plan(settings, lambda s, digest: read_signature(s, digest, in_process=True))
+    create_table(settings.output, plan.work.schema, plan.partition_columns)
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    score_batch.build(pipeline, settings, plan, plan.work, "job")
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("the first attempt ends before its commits")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scoreline.transforms.commit.commit_partition", fail)
+        with pytest.raises(RuntimeError, match="the first attempt ends"):
+            pipeline.run().wait_until_finish()
+    assert len(lake.receipts()) == 6
+    lake.receipts()[0].unlink()
+    result = pipeline.run()
+    result.wait_until_finish()
+    counters = score_batch.read_counters(result)
+    read, skipped = (counters[m.name] for m in (metrics.ROWS_READ, metrics.SHARDS_SKIPPED))
+    assert (read, skipped) == (100, 5)
+    assert_scored_whole(lake.rows, lake.output)
 
 
 def test_staged_files_that_were_swapped_are_scored_again(killed, rerun):

@@ -1,60 +1,80 @@
+"""The choice of a runner by its name, and what each does differently; no engine needed."""
+
 from __future__ import annotations
 
-import inspect
-import sys
+import ast
 
 import apache_beam as beam
 import pytest
-from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
-from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
+from apache_beam.runners.portability.prism_runner import PrismRunner
 
+from scoreline.pipelines.runners.any_runner import AnyRunner
+from scoreline.pipelines.runners.flink import Flink
+from scoreline.pipelines.runners.local import Local
+from scoreline.pipelines.runners.prism import Prism
 from scoreline.pipelines.runners.runner import choose_runner
-from scoreline.pipelines.score_batch import read_counters
-from scoreline.transforms import metrics
-from scoreline.transforms.bundle_metrics import BundleMetrics
+from tests.fakes import ROOT
 
-BUNDLES = 400
+NAMES = ("fnapi", "direct", "prism", "flink", "dataflow", "spark", "portable")
 
 
-class _OnePerBundle(beam.DoFn, RestrictionProvider):
-    """Ends a bundle after each record, as a stream does after each poll."""
-
-    def initial_restriction(self, element):
-        return OffsetRange(0, BUNDLES)
-
-    def create_tracker(self, restriction):
-        return OffsetRestrictionTracker(restriction)
-
-    def restriction_size(self, element, restriction):
-        return restriction.size()
-
-    def setup(self):
-        self._metrics = BundleMetrics()
-
-    def process(self, element, tracker=beam.DoFn.RestrictionParam()):  # noqa: B008
-        at = tracker.current_restriction().start
-        if tracker.try_claim(at):
-            self._metrics.count(metrics.ROWS_READ, 1)
-            yield at
-            tracker.defer_remainder()
-
-    def finish_bundle(self):
-        self._metrics.flush()
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [
+        ("", Local),
+        ("FnApiRunner", Local),
+        ("DirectRunner", Local),
+        ("direct", Local),
+        ("PrismRunner", Prism),
+        ("prism", Prism),
+        ("flink", Flink),
+        ("FLINK", Flink),
+        ("apache_beam.runners.portability.flink_runner.FlinkRunner", Flink),
+        ("DataflowRunner", AnyRunner),
+        ("SparkRunner", AnyRunner),
+    ],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_name_in_any_case_with_or_without_runner_chooses_a_strategy(name, strategy, streaming):
+    chosen = choose_runner([f"--runner={name}"] if name else [], streaming=streaming)
+    assert type(chosen) is strategy
 
 
-def test_a_job_of_many_bundles_can_tell_what_it_counted():
-    """Beam's local runner goes through a generator for each bundle, one within the other."""
-    pipeline = choose_runner([]).make_pipeline(1)
-    _ = pipeline | beam.Create([0]) | beam.ParDo(_OnePerBundle())
-    result = pipeline.run()
-    result.wait_until_finish()
-    usual = sys.getrecursionlimit()
-    sys.setrecursionlimit(len(inspect.stack()) + BUNDLES // 2)
-    try:
-        counters = read_counters(result)
-    finally:
-        sys.setrecursionlimit(usual)
-    assert counters["rows_read"] == BUNDLES
+def test_the_short_name_of_prism_makes_beams_runner():
+    runner = choose_runner(["--runner=prism", "--prism_location=/p"])
+    assert isinstance(runner.make_pipeline(1).runner, PrismRunner)
+    assert runner.shares_process
+    assert not runner.find_problems()
+
+
+@pytest.mark.parametrize("name", ["FlnkRunner", "no.such.Runner", "scoreline.NoSuchRunner"])
+def test_a_name_that_beam_does_not_know_is_refused_with_those_that_it_knows(name, score):
+    ended = score(f"--runner={name}")
+    assert ended.code == 2
+    told = " ".join(ended.err.split())
+    assert "--runner: expected FnApiRunner, PrismRunner, flink, another runner of Beam" in told
+    assert f"got '{name}'" in told
+
+
+def test_the_path_of_a_runners_class_is_a_name_too():
+    name = "apache_beam.runners.direct.direct_runner.BundleBasedDirectRunner"
+    runner = choose_runner([f"--runner={name}", "--option_of_a_job_server=5"])
+    assert not runner.find_problems()
+    pipeline = runner.make_pipeline(1)
+    assert isinstance(pipeline.runner, BundleBasedDirectRunner)
+    _ = pipeline | beam.Create([1])
+    assert runner.run(pipeline, "name", print, endless=False).state == "DONE"
+
+
+@pytest.mark.parametrize("runner", ["FnApiRunner", "flink"])
+def test_a_misspelt_flag_is_refused_with_the_one_that_is_meant_and_without_its_value(runner):
+    flags = ["--checkpointing_intervall=secret", "--db_password", "secret", "--modle=m"]
+    told = choose_runner([f"--runner={runner}", *flags]).find_problems()
+    assert told[1] == "unknown option --db_password"
+    if runner == "flink":
+        assert told[0].endswith("--checkpointing_intervall. Is --checkpointing_interval meant?")
+    assert "secret" not in str(told)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +88,30 @@ def test_only_for_prism_a_streams_stage_gets_an_output(runner, has_output):
     choose_runner([f"--runner={runner}"], streaming=True).end_stream(last)
     transforms = pipeline.to_runner_api().components.transforms.values()
     assert ("GroupNothing" in {transform.unique_name for transform in transforms}) == has_output
+
+
+def _compared(path):
+    """The strings that a file compares something with, matches, or looks up in a table."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        found = []
+        if isinstance(node, ast.Compare):
+            found = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            found = [node.value]
+        elif isinstance(node, ast.Dict):
+            found = [key for key in node.keys if key is not None]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            found = node.args if node.func.attr in ("startswith", "endswith") else []
+        for part in found:
+            values = part.elts if isinstance(part, ast.Tuple | ast.List | ast.Set) else [part]
+            yield from (v.value for v in values if isinstance(v, ast.Constant))
+
+
+def test_nobody_but_the_runners_room_compares_the_names_of_runners():
+    rooms = ("lake", "models", "transforms", "pipelines", "demo", "deploy")
+    for path in (path for room in rooms for path in (ROOT / room).rglob("*.py")):
+        if path.is_relative_to(ROOT / "pipelines" / "runners"):
+            continue
+        for text in _compared(path):
+            name = str(text).rpartition(".")[2].lower().removesuffix("runner")
+            assert name not in NAMES, f"{path} compares with '{text}'"

@@ -4,7 +4,7 @@ import pyarrow as pa
 from apache_beam import coders
 from hypothesis import given
 
-from scoreline.lake.elements import BatchKey, Outcome, Piece, Receipt, Shard
+from scoreline.lake.elements import BatchKey, Outcome, Piece, Reading, Receipt, RecordKey, Shard
 from scoreline.transforms.coders import RecordBatchCoder
 from tests.strategies import record_batches
 
@@ -32,6 +32,8 @@ def test_rows_survive_their_coders():
     for value in (
         SHARD,
         BatchKey(SHARD, 0, 0, 10, last=True),
+        Reading("topic", 1, 2),
+        RecordKey("topic", 1, are_dead=True),
         Receipt.of(SHARD, path="p", rows_in=3, keys_increase=True, first_key=-(2**62)),
         Outcome("date=1", "0" * 15, "failed", reason="disk full"),
     ):
@@ -41,6 +43,6 @@ def test_rows_survive_their_coders():
 
 
 def test_fields_have_types_that_java_runners_decode():
-    for row_type in (Shard, BatchKey, Receipt, Outcome):
+    for row_type in (Shard, BatchKey, Reading, RecordKey, Receipt, Outcome):
         coder = coders.registry.get_coder(row_type)
         assert "pythonsdk_any" not in str(coder.schema), row_type

@@ -21,7 +21,6 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 
-from scoreline.lake.elements import Shard
 from scoreline.lake.files.partitions import partition_path
 from scoreline.lake.storage import resolve, table_uri
 from scoreline.lake.table.layout import safe_folder
@@ -166,10 +165,9 @@ def _stage(
     run_id = hashlib.sha256(json.dumps(work).encode()).hexdigest()[:15]
     staged = {}
     for date, rows in by_date.items():
-        path = partition_path([(SCORED_DATE, date)])
-        shard = Shard(path, run_id, "", slot, slot + 1, (), sum(b.num_rows for b in rows))
+        folder = safe_folder(partition_path([(SCORED_DATE, date)]))
         file = StagedFile(
-            file_system, root, safe_folder(path), shard, spec.schema, statistics=_STATISTICS
+            file_system, root, folder, slot, run_id, spec.schema, statistics=_STATISTICS
         )
         try:
             for batch in rows:

@@ -24,6 +24,8 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
+from scoreline.transforms.kafka.client_log import CLIENT_LOG
+
 _LOG = logging.getLogger(__name__)
 # Long enough for a broker that is just starting, or for one transaction to time out.
 TIMEOUT_SECONDS = 60.0
@@ -124,7 +126,6 @@ class Connection:
           ours: defaults, with `_` for the dots of their names.
         """
         given = parse_properties(Path(self.config).read_text("utf-8")) if self.config else {}
-        # Each attempt to reach a broker that is away is a line on stderr: two in a second will do.
         defaults: dict[str, Any] = {"reconnect.backoff.ms": 500, "reconnect.backoff.max.ms": 2000}
         defaults |= {name.replace("_", "."): value for name, value in ours.items()}
         given = {n: value for n, value in given.items() if not n.startswith(REGISTRY_PREFIX)}
@@ -133,7 +134,7 @@ class Connection:
     def consumer(self, group: str, **ours: Any) -> Consumer:
         """Return a consumer that commits only what it is told to, and joins no group by itself."""
         fixed = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "error"}
-        return Consumer({**self.settings(**ours), **fixed})
+        return Consumer({**self.settings(**ours), **fixed}, logger=CLIENT_LOG)
 
     def producer(self, transactional_id: str | None = None) -> Producer:
         """Return an idempotent producer; with an id, a transactional one, not yet initialized.
@@ -150,7 +151,7 @@ class Connection:
         fixed: dict[str, Any] = {"enable.idempotence": True, "delivery.report.only.error": True}
         if transactional_id is not None:
             fixed |= {"transactional.id": transactional_id, "transaction.timeout.ms": DELIVERY_MS}
-        return Producer({**settings, **fixed})
+        return Producer({**settings, **fixed}, logger=CLIENT_LOG)
 
     def admin(self, on_error: Callable[[KafkaError], None] | None = None) -> AdminClient:
         """Return a client that asks about topics and makes them.
@@ -161,7 +162,7 @@ class Connection:
         settings = self.settings()
         if on_error is not None:
             settings["error_cb"] = on_error
-        return AdminClient(settings)
+        return AdminClient(settings, logger=CLIENT_LOG)
 
 
 def until_done(

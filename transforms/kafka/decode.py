@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
-from scoreline.lake.elements import BatchKey, DeadRows
+from scoreline.lake.elements import DeadRows, RecordKey
 from scoreline.lake.files.examples import RAW_COLUMN, decode_examples, make_decoder
 from scoreline.lake.files.jsonl import parse_lines
 from scoreline.lake.table.letters import to_dead_letters
@@ -171,16 +171,16 @@ class _DecodeDoFn(beam.DoFn):
         self._metrics = BundleMetrics()
 
     def process(
-        self, element: tuple[BatchKey, pa.RecordBatch]
-    ) -> Iterator[tuple[BatchKey, pa.RecordBatch]]:
+        self, element: tuple[RecordKey, pa.RecordBatch]
+    ) -> Iterator[tuple[RecordKey, pa.RecordBatch]]:
         key, raw = element
         with self._metrics.timed(metrics.DECODE_MS):
             batch, dead = decode_batch(raw, self._decoder, self._spec.schema)
         if dead is not None:
             self._metrics.count(metrics.ROWS_DEAD, len(dead.rows))
-            yield key, to_dead_letters(key, raw, dead, "")
+            yield key._replace(are_dead=True), to_dead_letters(raw, dead, "")
         if batch.num_rows:
-            yield key._replace(rows=batch.num_rows), batch
+            yield key, batch
 
     def finish_bundle(self) -> None:
         self._metrics.flush()
@@ -190,16 +190,17 @@ class _DecodeDoFn(beam.DoFn):
 class DecodeRecords(beam.PTransform):
     """Decode the values of raw records.
 
-    Takes and gives (BatchKey, RecordBatch): first the dead letters of a batch, if there are any,
-    then its other rows, with the columns of the schema behind those of the raw record.
+    Takes and gives (RecordKey, RecordBatch). Dead letters of a batch, if there are any, come first,
+    under a key that says so; then its other rows, with the columns of the schema behind those of
+    the raw record.
     """
 
     spec: DecodeSpec
 
     def expand(
-        self, batches: beam.PCollection[tuple[BatchKey, pa.RecordBatch]]
-    ) -> beam.PCollection[tuple[BatchKey, pa.RecordBatch]]:
+        self, batches: beam.PCollection[tuple[RecordKey, pa.RecordBatch]]
+    ) -> beam.PCollection[tuple[RecordKey, pa.RecordBatch]]:
         """Decode in one fused step."""
         return batches | "Decode" >> beam.ParDo(_DecodeDoFn(self.spec)).with_output_types(
-            tuple[BatchKey, pa.RecordBatch]
+            tuple[RecordKey, pa.RecordBatch]
         )

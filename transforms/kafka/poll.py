@@ -3,6 +3,9 @@
 Beam's Flink runner keeps each remainder that a splittable DoFn gives back under a name of its own,
 and never removes it: docs/decisions/0014-streams-on-flink.md. A timer and a state that is
 overwritten leave nothing behind.
+
+Issue: https://github.com/apache/beam/issues/27648, and https://github.com/apache/beam/pull/39191.
+Seen in: Java SDK 2.70.
 """
 
 from __future__ import annotations
@@ -19,11 +22,11 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
-from scoreline.lake.elements import BatchKey
+from scoreline.lake.elements import Reading, RecordKey
 from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.kafka.positions import Positions, PositionsCoder, PositionsTracker
 from scoreline.transforms.kafka.producer import WriteSpec, take_over
-from scoreline.transforms.kafka.reader import Reader, Reading, ReadSpec, first_positions
+from scoreline.transforms.kafka.reader import Reader, ReadSpec, first_positions
 
 
 class _PollDoFn(beam.DoFn):
@@ -122,7 +125,7 @@ class PollKafka(beam.PTransform):
 
     def expand(
         self, ticks: beam.PCollection[bytes]
-    ) -> beam.PCollection[tuple[BatchKey, pa.RecordBatch]]:
+    ) -> beam.PCollection[tuple[RecordKey, pa.RecordBatch]]:
         """Read in one stateful step."""
         slots = [(key, slot) for slot, key in enumerate(self.keys)]
         return (
@@ -130,6 +133,6 @@ class PollKafka(beam.PTransform):
             | "AssignPartitions" >> beam.FlatMap(lambda _: slots).with_output_types(tuple[str, int])
             | "Poll"
             >> beam.ParDo(_PollDoFn(self.spec, self.keys, self.sink)).with_output_types(
-                tuple[BatchKey, pa.RecordBatch]
+                tuple[RecordKey, pa.RecordBatch]
             )
         )

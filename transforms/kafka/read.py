@@ -15,13 +15,12 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
-from scoreline.lake.elements import BatchKey
+from scoreline.lake.elements import Reading, RecordKey
 from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.kafka.positions import Positions, PositionsCoder, PositionsTracker
 from scoreline.transforms.kafka.producer import SlotProducer, WriteSpec, acquire, release
 from scoreline.transforms.kafka.reader import (
     Reader,
-    Reading,
     ReadSpec,
     first_positions,
     stop_reading,
@@ -115,7 +114,7 @@ def _do_nothing() -> None:
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class ReadKafka(beam.PTransform):
-    """Read a topic as (BatchKey, RecordBatch) of raw records: `RAW_SCHEMA`.
+    """Read a topic as (RecordKey, RecordBatch) of raw records: `RAW_SCHEMA`.
 
     A batch holds what one poll gives, in the order of each partition. Partitions are spread over
     `slots` elements, each with one consumer; partitions added while the job runs are found within
@@ -134,7 +133,7 @@ class ReadKafka(beam.PTransform):
     slots: int = 1
     sink: WriteSpec | None = None
 
-    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[tuple[BatchKey, pa.RecordBatch]]:
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[tuple[RecordKey, pa.RecordBatch]]:
         """Read in one splittable step."""
         readings = [Reading(self.spec.topic, slot, self.slots) for slot in range(self.slots)]
         return (
@@ -142,6 +141,6 @@ class ReadKafka(beam.PTransform):
             | "AssignPartitions" >> beam.Create(readings, reshuffle=True)
             | "Poll"
             >> beam.ParDo(_ReadDoFn(self.spec, self.sink)).with_output_types(
-                tuple[BatchKey, pa.RecordBatch]
+                tuple[RecordKey, pa.RecordBatch]
             )
         )

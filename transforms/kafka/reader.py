@@ -6,14 +6,13 @@ import dataclasses
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
-from apache_beam import coders
 from apache_beam.transforms.window import TimestampedValue
 from confluent_kafka import KafkaError, KafkaException
 
-from scoreline.lake.elements import UNKNOWN_ROWS, BatchKey, Piece, Shard
+from scoreline.lake.elements import Reading, RecordKey
 from scoreline.transforms import metrics
 from scoreline.transforms.kafka.client import (
     Connection,
@@ -40,21 +39,6 @@ _KEEP_SECONDS = 3600.0
 # Set by a command whose workers are threads of its own process: readers then finish what they
 # hold, and the job ends as one whose input has an end.
 stop_reading = threading.Event()
-
-
-class Reading(NamedTuple):
-    """The unit of reading: the partitions whose number is `slot` modulo `slots`."""
-
-    topic: str
-    slot: int
-    slots: int
-
-    def owns(self, partition: int) -> bool:
-        """Return whether a partition is one of these."""
-        return partition % self.slots == self.slot
-
-
-coders.registry.register_coder(Reading, coders.RowCoder)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -241,13 +225,11 @@ class Reader:
 
     def _to_element(
         self, batch: pa.RecordBatch, timers: metrics.Tally
-    ) -> tuple[BatchKey, pa.RecordBatch]:
+    ) -> tuple[RecordKey, pa.RecordBatch]:
         rows, reading = batch.num_rows, self.reading
         timers.count(metrics.ROWS_READ, rows)
         timers.observe(metrics.BATCH_ROWS, rows)
-        piece = Piece(reading.topic, 0, 1, 0, UNKNOWN_ROWS)
-        shard = Shard(reading.topic, "", "", reading.slot, reading.slots, (piece,), UNKNOWN_ROWS)
-        return BatchKey(shard, 0, 0, rows, last=False), batch
+        return RecordKey(reading.topic, reading.slot), batch
 
     def is_beyond(self, positions: Positions) -> bool:
         """Return whether it has read what is still to be read: the runner went back to a state."""

@@ -9,8 +9,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
-from scoreline.lake.elements import BatchKey
-from scoreline.lake.table.letters import are_dead_letters
+from scoreline.lake.elements import RecordKey
 from scoreline.transforms import metrics
 from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.kafka.encode import to_columns, to_json_values
@@ -42,9 +41,9 @@ class _WriteDoFn(beam.DoFn):
             release(self._spec, number, slot, self, is_open=number in self._open)
         self._slots.clear()
 
-    def process(self, element: tuple[BatchKey, pa.RecordBatch]) -> None:
+    def process(self, element: tuple[RecordKey, pa.RecordBatch]) -> None:
         key, batch = element
-        number = key.shard.number
+        number = key.slot
         if number not in self._slots or self._slots[number].is_closed:
             self._slots[number] = acquire(self._spec, number, self)
         slot = self._slots[number]
@@ -52,7 +51,7 @@ class _WriteDoFn(beam.DoFn):
         slot.begin()
         slot.observe(batch)
         with self._metrics.timed(metrics.SEND_MS):
-            if are_dead_letters(batch):
+            if key.are_dead:
                 self._send_letters(slot, batch)
             else:
                 self._send_scores(slot, batch)
@@ -119,7 +118,7 @@ class WriteKafka(beam.PTransform):
     spec: WriteSpec
 
     def expand(
-        self, scores: beam.PCollection[tuple[BatchKey, pa.RecordBatch]]
+        self, scores: beam.PCollection[tuple[RecordKey, pa.RecordBatch]]
     ) -> beam.PCollection[None]:
         """Send in one fused step."""
         return scores | "Send" >> beam.ParDo(_WriteDoFn(self.spec)).with_output_types(type(None))

@@ -7,6 +7,9 @@ stream reads nothing. A bundle younger than 25 ms, such as one of a transaction,
 than it did; at 5 ms the thread takes 0.3 % of a core, idle or not; at 2 ms it took 0.8 %. Beam has
 no option for it.
 
+Issue: not reported; https://github.com/apache/beam/pull/5466 made the thread sleep.
+Seen in: Python SDK 2.77.
+
 A process of its own must import it before Beam makes the first sampler: as a plugin of the job
 (`beam_plugins`), or in what starts workers without looking at the job's options.
 """

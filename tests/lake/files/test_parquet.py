@@ -12,7 +12,7 @@ from pyarrow import fs
 from scoreline.lake.elements import BatchKey, Piece, Shard
 from scoreline.lake.files.data_file import ReadSpec
 from scoreline.lake.files.parquet import CorruptFile, _Waiting, read_record_batches
-from scoreline.lake.table.shard_writer import ShardWriter
+from scoreline.lake.table.shard_writer import ScoresWriter
 from scoreline.lake.table.staged_file import StagedFile
 from tests.fakes import make_rows, write_file
 
@@ -80,8 +80,8 @@ def test_missing_file_names_itself():
 
 
 def make_writer(tmp_path, integer_key="id"):
-    file = StagedFile(LOCAL, str(tmp_path), "date=1", shard_of(), SCHEMA, statistics=["id", "s"])
-    return ShardWriter(file, shard_of(), integer_key)
+    file = StagedFile(LOCAL, str(tmp_path), "date=1", 2, "a" * 15, SCHEMA, statistics=["id", "s"])
+    return ScoresWriter(file, shard_of(), integer_key)
 
 
 def write_ids(writer, *batches):
@@ -134,7 +134,7 @@ def test_lost_or_reordered_batch_is_never_passed_over(tmp_path):
 
 
 def test_dictionaries_that_change_between_batches_are_written_right(tmp_path):
-    file = StagedFile(LOCAL, str(tmp_path), "date=1", shard_of(), SCHEMA)
+    file = StagedFile(LOCAL, str(tmp_path), "date=1", 2, "a" * 15, SCHEMA)
     texts = [["a", "b"], ["c", None], ["b", "a"]]
     for text in [*texts[:2], None, texts[2]]:
         if text is None:
@@ -148,7 +148,7 @@ def test_dictionaries_that_change_between_batches_are_written_right(tmp_path):
 
 
 def test_cast_that_would_lose_is_refused(tmp_path):
-    file = StagedFile(LOCAL, str(tmp_path), "date=1", shard_of(), pa.schema([("id", pa.int8())]))
+    file = StagedFile(LOCAL, str(tmp_path), "date=1", 2, "a" * 15, pa.schema([("id", pa.int8())]))
     file.write(pa.RecordBatch.from_arrays([pa.array([1000])], ["id"]))
     with pytest.raises(pa.ArrowInvalid):
         file.close()

@@ -44,7 +44,7 @@ def spec_of(output, ratio=0.0):
 
 def stage(output, ids, partition="date=1", run="1" * 15, base="", number=0, shards=1, **fields):
     shard = Shard(partition, run, base, number, shards, [], len(ids))
-    file = StagedFile(fs.LocalFileSystem(), output, safe_folder(partition), shard, SCHEMA)
+    file = StagedFile(fs.LocalFileSystem(), output, safe_folder(partition), number, run, SCHEMA)
     scores = pa.array([0.5] * len(ids), pa.float32())
     file.write(pa.RecordBatch.from_arrays([pa.array(ids, pa.int64()), scores], schema=SCHEMA))
     staged = file.close()

@@ -12,7 +12,7 @@ import weakref
 import pyarrow as pa
 import pytest
 
-from scoreline.lake.elements import BatchKey, Piece, Shard
+from scoreline.lake.elements import RecordKey
 from scoreline.models.artifact import digest_model
 from scoreline.models.process import ModelProcess
 from scoreline.models.servable import load_servable
@@ -20,7 +20,7 @@ from scoreline.models.signature import InputColumn
 from scoreline.models.versions import choose_version
 from scoreline.transforms import metrics
 from scoreline.transforms.metrics import Tally
-from scoreline.transforms.score import _ScoreDoFn
+from scoreline.transforms.score import _ScoreStreamDoFn
 from scoreline.transforms.scoring import ScoreSpec, score_batch
 from scoreline.transforms.swap.watch import ModelWatcher, SwapSpec, acquire_watcher, release_watcher
 from tests.model_zoo import save_litert, save_perilous
@@ -413,7 +413,7 @@ def test_threads_of_a_process_share_a_watcher_that_stops_with_the_last(folder):
     release_watcher(folder.spec, one)
 
 
-KEY = BatchKey(Shard("", "", "", 0, 1, [Piece("topic", 0, 1, 0, -1)], -1), 0, 0, 40, last=False)
+KEY = RecordKey("topic", 0)
 
 
 @pytest.mark.parametrize("batch_timeout_s", [None, 60.0], ids=["shared", "own_process"])
@@ -422,15 +422,16 @@ def test_the_step_scores_on_and_letters_name_the_model_too(tmp_path, models, bat
     folder.watcher.close()
     a = [None, *map(float, range(1999))]
     batch = rows_of(2000).set_column(1, "a", pa.array(a, pa.float32()))
-    step = _ScoreDoFn(folder.spec, folder.swap, endless=True)
+    step = _ScoreStreamDoFn(folder.spec, folder.swap)
     step.setup()
     try:
-        first = step._serving.servable
+        first = step._scorer.serving.servable
         digests, deadline = [], time.monotonic() + 60
         folder.add(2, "near")
         while folder.digest(2) not in digests:
             assert time.monotonic() < deadline
-            (_, letters), (_, scored) = step.process((KEY, batch))
+            (dead, letters), (alive, scored) = step.process((KEY, batch))
+            assert (dead.are_dead, alive.are_dead) == (True, False)
             (digest,) = set(scored["model_digest"].to_pylist())
             assert letters["_model_digest"].to_pylist() == [digest]
             weight = {folder.digest(1): 2.0, folder.digest(2): 2.001}[digest]

@@ -1,0 +1,227 @@
+"""Beam still does what we work around. A test that fails says: remove the workaround of its name.
+
+What needs an engine or its jar is in tests/integration/test_workarounds.py.
+"""
+
+from __future__ import annotations
+
+import http.server
+import inspect
+import json
+import logging
+import re
+import sys
+import tempfile
+import threading
+import zipfile
+
+import apache_beam as beam
+import pytest
+from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
+from apache_beam.metrics.monitoring_infos import consolidate
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.flink_runner import FlinkRunner
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
+from apache_beam.runners.portability.stager import Stager
+from apache_beam.runners.worker import statesampler
+from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.utils.counters import CounterFactory
+
+from scoreline.pipelines.runners import workarounds
+from scoreline.pipelines.runners.runner import choose_runner
+from scoreline.pipelines.score_batch import read_counters
+from scoreline.transforms import metrics
+from scoreline.transforms.bundle_metrics import BundleMetrics
+from tests.fakes import ROOT
+
+BUNDLES = 400
+
+
+def _ours():
+    """The names of the workarounds in that file."""
+    return [
+        name
+        for name, value in vars(workarounds).items()
+        if not name.startswith("_") and getattr(value, "__module__", "") == workarounds.__name__
+    ]
+
+
+def test_each_workaround_says_what_it_is_for_and_has_a_test():
+    tests = "".join(
+        (ROOT / "tests" / folder / "test_workarounds.py").read_text()
+        for folder in ("pipelines", "integration")
+    )
+    assert len(_ours()) == 7
+    for name in _ours():
+        told = inspect.getdoc(getattr(workarounds, name))
+        assert re.search(r"^Issue: \S", told, re.M), name
+        assert re.search(r"^Seen in: \S", told, re.M), name
+        snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+        assert f"def test_{snake}_or_" in tests, name
+
+
+class _OnePerBundle(beam.DoFn, RestrictionProvider):
+    """Ends a bundle after each record, as a stream does after each poll."""
+
+    def initial_restriction(self, element):
+        return OffsetRange(0, BUNDLES)
+
+    def create_tracker(self, restriction):
+        return OffsetRestrictionTracker(restriction)
+
+    def restriction_size(self, element, restriction):
+        return restriction.size()
+
+    def setup(self):
+        self._metrics = BundleMetrics()
+
+    def process(self, element, tracker=beam.DoFn.RestrictionParam()):  # noqa: B008
+        at = tracker.current_restriction().start
+        if tracker.try_claim(at):
+            self._metrics.count(metrics.ROWS_READ, 1)
+            yield at
+            tracker.defer_remainder()
+
+    def finish_bundle(self):
+        self._metrics.flush()
+
+
+def _count_in_many_bundles(pipeline):
+    """Return the counters, read with a stack that is not as deep as there are bundles."""
+    _ = pipeline | beam.Create([0]) | beam.ParDo(_OnePerBundle())
+    result = pipeline.run()
+    result.wait_until_finish()
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + BUNDLES // 2)
+    try:
+        return read_counters(result)
+    finally:
+        sys.setrecursionlimit(usual)
+
+
+def test_add_up_counters_at_once_or_many_bundles_end_in_a_recursion_error(monkeypatch):
+    monkeypatch.setattr(fn_runner, "consolidate_monitoring_infos", consolidate)  # as Beam has it
+    with pytest.raises(RecursionError):
+        _count_in_many_bundles(beam.Pipeline(runner=FnApiRunner()))
+    counters = _count_in_many_bundles(choose_runner([]).make_pipeline(1))
+    assert counters["rows_read"] == BUNDLES
+
+
+def test_keep_values_out_of_the_log_or_secrets_are_in_it(caplog):
+    flags = ["--db_password=hunter2", "--api_token", "hunter3"]
+    logger = logging.getLogger("apache_beam.options.pipeline_options")
+    ours = [found for found in logger.filters if found is workarounds._name_flags_only]
+    for found in ours:
+        logger.removeFilter(found)
+    PipelineOptions(flags).get_all_options()
+    assert "hunter2" in caplog.text
+    assert "hunter3" in caplog.text
+    caplog.clear()
+    choose_runner(flags).options.get_all_options()
+    assert "--db_password" in caplog.text
+    assert "hunter" not in caplog.text
+
+
+def test_leave_packages_out_of_the_log_or_pip_lists_them(tmp_path):
+    def staged(options):
+        found = Stager.create_job_resources(
+            options, str(tmp_path), log_submission_env_dependencies=True
+        )
+        return [artifact.role_payload for artifact in found]
+
+    options = PipelineOptions([])
+    assert len(staged(options)) == 1
+    workarounds.leave_packages_out_of_the_log(options)
+    assert staged(options) == []
+
+
+def test_sample_often_or_ends_of_bundles_wait():
+    """Ends of bundles wait for a thread that sleeps for up to 200 ms, unless we say otherwise."""
+    assert statesampler.DEFAULT_SAMPLING_PERIOD_MS == 200
+    sampler = statesampler.StateSampler("step", CounterFactory(), 200)
+    sampler.start()
+    threads = {thread for thread in threading.enumerate() if "run" in str(thread._target)}
+    sampler.stop()
+    assert threads
+    assert not [thread for thread in threads if thread.is_alive()]
+
+
+@pytest.fixture
+def flink():
+    """A JobManager that takes every job and ends it at once; it has what it was asked for."""
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def answer(self, body, status=200):
+            encoded = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(encoded)))
+            self.end_headers()
+            self.wfile.write(encoded)
+
+        def do_GET(self):
+            if self.path.endswith("/execution-result"):
+                self.answer({"status": {"id": "COMPLETED"}})
+            else:
+                self.answer({"state": "FINISHED", "flink-version": "1.19.3"})
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            asked[self.path] = body
+            if self.path.endswith("/stop"):
+                self.answer({}, 202)
+            elif self.path.endswith("/run") and b"refused" in body:
+                self.answer({}, 500)
+            else:
+                self.answer({"filename": "/a/b.jar", "jobid": "j"})
+
+        def do_DELETE(self):
+            self.answer({})
+
+        def log_message(self, *args):
+            pass
+
+    asked = {}
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def submit(flink, tmp_path, monkeypatch):
+    """Return a function that has a runner submit a pipeline, and returns what /run was asked."""
+    jar = tmp_path / "runner.jar"
+    with zipfile.ZipFile(jar, "w") as file:
+        file.writestr("META-INF/MANIFEST.MF", "")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    master, asked = flink
+
+    def submit(runner, *flags):
+        argv = ["--runner=flink", f"--flink_master={master}", f"--flink_job_server_jar={jar}"]
+        options = choose_runner([*argv, *flags]).options
+        workarounds.leave_packages_out_of_the_log(options)
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        _ = pipeline | beam.Create([0])
+        result = pipeline.run()
+        assert result.state == "DONE"
+        return json.loads(asked["/v1/jars/b.jar/run"])
+
+    return submit
+
+
+def test_savepoint_flink_runner_or_a_jar_begins_without_its_savepoint(submit):
+    flags = ["--savepoint_path=/s", "--allow_non_restored_state=true"]
+    assert set(submit(FlinkRunner(), *flags)) == {"entryClass"}
+    asked = submit(workarounds.SavepointFlinkRunner(), *flags)
+    assert asked.pop("entryClass")
+    assert asked == {"savepointPath": "/s", "allowNonRestoredState": True}
+
+
+def test_removing_jar_copies_or_folders_stay_behind(submit, tmp_path):
+    submit(FlinkRunner())
+    assert list(tmp_path.glob("apache-beam-flink*"))
+    before = set(tmp_path.iterdir())
+    with workarounds.removing_jar_copies():
+        submit(FlinkRunner())
+    assert set(tmp_path.iterdir()) == before

@@ -1,0 +1,57 @@
+"""Log lines of librdkafka: only those that matter, each once a minute, in our words."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+
+# Warnings that a person can act on. The others are about attempts that librdkafka repeats.
+_FACILITIES_KEPT = ("CONFWARN", "MAXPOLL")
+_REPEAT_SECONDS = 60.0
+_MAX_REMEMBERED = 1000
+# The thread before a line, and the time and the count after it, differ from line to line.
+_VARYING = re.compile(r"^\[thrd:[^\]]*\]: (?:[^ ]*/[^ ]*: )?|\s*\(after [^)]*\)\s*$")
+
+
+class ClientLog(logging.Filter):
+    """Passes the lines that matter, and says in them what the client does next."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take a clock that counts seconds."""
+        super().__init__()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to log a line of `confluent_kafka`, whose arguments are told apart."""
+        if not isinstance(record.args, tuple) or len(record.args) != 3:
+            return True
+        facility, _, line = map(str, record.args)
+        if record.levelno < logging.ERROR and facility not in _FACILITIES_KEPT:
+            return False
+        text = _VARYING.sub("", line)
+        if not self._is_due(text):
+            return False
+        passes = record.levelno == logging.ERROR
+        record.msg = "Kafka client: %s" + ("; it tries again until it succeeds" if passes else "")
+        record.args = (text,)
+        return True
+
+    def _is_due(self, text: str) -> bool:
+        """Return whether a line was not logged within the last minute."""
+        now = self._clock()
+        with self._lock:
+            if now - self._last.get(text, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
+                return False
+            if len(self._last) >= _MAX_REMEMBERED:
+                self._last.clear()
+            self._last[text] = now
+        return True
+
+
+CLIENT_LOG = logging.getLogger("scoreline.kafka")
+CLIENT_LOG.addFilter(ClientLog())
