@@ -113,7 +113,6 @@ def _commit_spec(settings: BatchScoringSettings, plan: Plan, work: Work, job_id:
     version = {} if plan.input_version is None else {"input_version": str(plan.input_version)}
     return CommitSpec(
         output=settings.output,
-        partition_columns=plan.partition_columns,
         keys=work.keys,
         metadata={
             "model_digest": plan.digest,

@@ -178,8 +178,11 @@ def _to_array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     if kind == _leaf_of(kind) and set(map(type, values)) <= {int, type(None)}:
         return pa.array(values, kind)
     found = pa.array(values)  # of floats Arrow would cut the fractions off, were it told the type
-    if pa.types.is_boolean(_leaf_of(found.type)):
-        raise TypeError(f"expected {kind}, got bool")
+    leaf = _leaf_of(found.type)
+    if not any(
+        test(leaf) for test in (pa.types.is_integer, pa.types.is_floating, pa.types.is_null)
+    ):
+        raise TypeError(f"expected {kind}, got {found.type}")
     return found.cast(kind)
 
 
@@ -211,7 +214,7 @@ def _to_array_apart(
     wrong = [
         row
         for row, (value, kind) in enumerate(zip(flat, kinds, strict=True))
-        if value is not None and kind != usual
+        if value is not None and (kind != usual or not kind)
     ]
     wanted = source.conversion or str(source.tensor)
     for row in wrong:

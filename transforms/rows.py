@@ -15,17 +15,17 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
 from scoreline.transforms import metrics
-from scoreline.transforms.bundle_metrics import BundleMetrics
+from scoreline.transforms.isolate import EveryRowFails
 from scoreline.transforms.row_batches import RowReader, estimate_bytes, fields_of, to_python
-from scoreline.transforms.scoring import DIGEST_COLUMN, ScoreSpec, score_batch
+from scoreline.transforms.score import DEAD_LETTERS, Scorer
+from scoreline.transforms.scoring import DIGEST_COLUMN, ScoreSpec, Serving
 from scoreline.transforms.wanted import WantedModel, check_schema, in_python, name_list
 
-DEAD_LETTERS = "dead_letters"
 # A buffer is scored when it holds so many rows, or seems to hold so many bytes, or the bundle ends.
 MAX_ROWS = 8_192
 MAX_BYTES = 64 << 20
-# The size of one row in so many is looked at.
-_SIZED_EVERY = 8
+# The size of one row in so many is looked at: it takes as long as all else that is done to a row.
+_SIZED_EVERY = 64
 
 
 class _ScoreRowsDoFn(beam.DoFn):
@@ -36,11 +36,9 @@ class _ScoreRowsDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._reader = RowReader(self._spec.inputs)
-        self._model = self._spec.load()
-        self._row_spec = dataclasses.replace(self._spec, inputs=tuple(self._reader.inputs))
+        spec = dataclasses.replace(self._spec, inputs=tuple(self._reader.inputs))
+        self._scorer = Scorer(Serving(self._spec.load(), spec))
         self._checked = pa.schema([])
-        self._metrics = BundleMetrics()
-        self._metrics.observe(metrics.MODEL_LOAD_MS, self._model.load_ms)
 
     def start_bundle(self) -> None:
         self._empty()
@@ -49,7 +47,7 @@ class _ScoreRowsDoFn(beam.DoFn):
         self._rows: list[Any] = []
         self._times: list[Any] = []
         self._windows: list[Any] = []
-        self._bytes = 0
+        self._limit = self._max_rows
 
     def process(
         self,
@@ -59,19 +57,19 @@ class _ScoreRowsDoFn(beam.DoFn):
     ) -> Iterable[Any]:
         rows = self._rows
         if not len(rows) % _SIZED_EVERY:
-            self._bytes += _SIZED_EVERY * estimate_bytes(row)
+            fitting = MAX_BYTES // max(estimate_bytes(row), 1)
+            self._limit = max(1, min(self._limit, fitting))
         rows.append(row)
         self._times.append(timestamp)
         self._windows.append(window)
-        if len(rows) < self._max_rows and self._bytes < MAX_BYTES:
+        if len(rows) < self._limit:
             return ()
         return self._score()
 
     def finish_bundle(self) -> Iterator[Any]:
         if self._rows:
             yield from self._score()
-        self._metrics.observe(metrics.CALL_ROWS, self._model.call_size.rows)
-        self._metrics.flush()
+        self._scorer.flush()
 
     def _score(self) -> Iterator[Any]:
         """Score what is buffered, and give each row back at its own time and in its own window."""
@@ -79,7 +77,7 @@ class _ScoreRowsDoFn(beam.DoFn):
         self._empty()
         scored, why = self._call(rows)
         alive = [row for at, row in enumerate(rows) if at not in why] if why else rows
-        made = add_fields(alive, scored, self._model.digest, self._keep)
+        made = add_fields(alive, scored, self._spec.digest, self._keep)
         for at, (time, window) in enumerate(zip(times, windows, strict=True)):
             if at not in why:
                 yield WindowedValue(next(made), time, (window,))
@@ -89,7 +87,7 @@ class _ScoreRowsDoFn(beam.DoFn):
 
     def _call(self, rows: Sequence[Any]) -> tuple[pa.RecordBatch, dict[int, tuple[str, str]]]:
         """Return the outputs of the rows that are scored, and why others are not, by position."""
-        with self._metrics.timed(metrics.FEATURES_MS):
+        with self._scorer.metrics.timed(metrics.FEATURES_MS):
             batch, misfits = self._reader.read(rows)
         why = {at: ("ReadRows", reason) for at, reason in misfits.items()}
         places: Sequence[int] = range(len(rows))
@@ -97,18 +95,21 @@ class _ScoreRowsDoFn(beam.DoFn):
             places = [at for at in places if at not in misfits]
             batch = batch.take(pa.array(places, pa.int64()))
         if batch.schema != self._checked:
-            check_schema(self._model.signature, self._row_spec, batch.schema)
+            model, spec = self._scorer.serving
+            check_schema(model.signature, spec, batch.schema)
             self._checked = batch.schema
-        scored, dead = score_batch(batch, self._model, self._row_spec, self._metrics)
-        for group in dead:
+        try:
+            scored = self._scorer.score(batch)
+        except EveryRowFails as e:
+            scored = self._scorer.fail(batch, e)
+        for group in scored.dead:
             for row, reason in zip(group.rows, group.reasons, strict=True):
                 why[places[row]] = (group.step, in_python(reason))
-        self._metrics.count(metrics.ROWS_SCORED, scored.num_rows)
-        self._metrics.count(metrics.ROWS_DEAD, len(why))
-        return scored, why
+        self._scorer.count(scored.batch.num_rows, len(why))
+        return scored.batch, why
 
     def teardown(self) -> None:
-        self._model.close()
+        self._scorer.serving.servable.close()
 
 
 def add_fields(

@@ -20,7 +20,13 @@ from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
 from scoreline.transforms.scoring import DIGEST_COLUMN, ScoreSpec
 
 # How the command line names what the library takes as keyword arguments.
-_ARGUMENTS = {"fill": "fills", "pad": "pads", "load_op_library": "op_libraries"}
+_ARGUMENTS = {
+    "fill": "fills",
+    "pad": "pads",
+    "load_op_library": "op_libraries",
+    "input": "path",
+    "output": "table",
+}
 _FLAG = re.compile(
     r"--(?P<flag>[a-z_]+)(?: '?(?P<name>[\w.]+)=(?P<value>\w+(?:\.\w+)*(?:\([\w.]*\))?)'?)?"
 )
