@@ -20,7 +20,7 @@ FLINK_JOB_SERVER_JAR ?= $(FLINK_JAR)
 # Size of the local cluster; empty keeps its size, or starts 1 TaskManager with 2 slots.
 TASKMANAGERS ?=
 SLOTS       ?=
-# Test processes. All tests of engines run in one of them, so that each engine starts only once.
+# Test processes. All tests of an engine run in one of them, so that it is started once.
 TEST_PROCESSES ?= 2
 # Port or range of Flink's Prometheus reporter (on every interface); empty: no reporter.
 PROMETHEUS_PORTS ?=

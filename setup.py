@@ -4,13 +4,32 @@ Versions are literal: a worker builds this file without git, and the exact closu
 in constraints.txt, which make, CI and the worker image install.
 """
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 setup(
     name="scoreline",
     version="0.2.0",
-    description="Score partitioned data with TensorFlow models on Apache Beam",
-    license="Apache-2.0",
+    description="Score partitioned data and Kafka topics with TensorFlow models on Apache Beam",
+    long_description=(Path(__file__).parent / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["tensorflow", "apache-beam", "batch inference", "delta-lake", "kafka", "mlops"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Information Technology",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: System :: Distributed Computing",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["scoreline", "scoreline.*"]),
     package_data={"scoreline": ["py.typed"]},

@@ -1,4 +1,4 @@
-"""A command that runs in a process of its own and is started again when it fails."""
+"""Runs a command in a process of its own, and starts it again when it fails."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from typing import NamedTuple
 from scoreline.pipelines.exit_codes import EXIT_FAILED
 
 _MAX_WAIT_SECONDS = 60.0
-# Who ran for so long had a new cause to fail, and starts with a short wait again.
+# After such a long run the failure has a new cause, so the next wait is short again.
 _STEADY_SECONDS = 60.0
-# Names the file by which a process tells its supervisor that it has begun.
+# Environment variable with the file that a process creates once it has begun.
 _BEGUN_FILE = "SCORELINE_BEGUN_FILE"
 
 
 class Pause(NamedTuple):
-    """How long to wait before the next start, and how many failures in a row there were."""
+    """Time to wait before the next start, and the number of failures in a row."""
 
     seconds: float
     failures: int
 
 
 def next_pause(failures: int, ran_seconds: float) -> Pause:
-    """Return the pause after one more failure: 1, 2, 4 … 60 s; from 1 s again after a steady run.
+    """Return the pause after one more failure: 1, 2, 4 … 60 s; 1 s again after a long run.
 
     Args:
-      failures: how many there were in a row before.
+      failures: the number of failures in a row before.
       ran_seconds: how long the process ran until it failed.
     """
     failures = 1 if ran_seconds >= _STEADY_SECONDS else failures + 1
@@ -42,9 +42,9 @@ def next_pause(failures: int, ran_seconds: float) -> Pause:
 
 
 def is_failure(exit_code: int) -> bool:
-    """Return whether a process died or failed in a way that another start may mend.
+    """Return whether a process died, or failed in a way that another start may fix.
 
-    Wrong options (2) stay wrong; 0 and 3 are ends, and so is being stopped (130).
+    Wrong options (2) stay wrong. 0, 3 and a stop by the user (130) are final.
     """
     return exit_code == EXIT_FAILED or exit_code < 0
 
@@ -52,15 +52,15 @@ def is_failure(exit_code: int) -> bool:
 def supervise(
     first: Sequence[str], again: Sequence[str], say: Callable[[str], None], command: Sequence[str]
 ) -> int:
-    """Run `python -m command` until it ends otherwise than by a failure; return its exit code.
+    """Run `python -m command` until it ends without a failure; return its exit code.
 
-    SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM, and the process is then not started again.
-    If the supervisor is killed, the process that called `end_with_supervisor` ends in order.
+    SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM; the process is not started again then. If
+    the supervisor is killed, a process that called `end_with_supervisor` ends in order.
 
     Args:
       first: its arguments until it has called `tell_begun`.
       again: its arguments whenever it is started again after that.
-      say: is told why and when it is started again.
+      say: called with a sentence on why and when the process is started again.
       command: the module to run, and its first arguments.
     """
     stopped: list[int] = []
@@ -78,7 +78,7 @@ def supervise(
     try:
         while True:
             began = time.monotonic()
-            # Its own group, so that Ctrl-C reaches it once only: through us.
+            # A session of its own, so that Ctrl-C reaches it only once: through this process.
             process = subprocess.Popen(
                 [sys.executable, "-m", *command, *(again if begun.exists() else first)],
                 stdin=subprocess.PIPE,
@@ -107,26 +107,26 @@ def supervise(
 
 
 def _signals() -> list[signal.Signals]:
-    """Return what ends the supervisor; under nohup, not the end of its terminal."""
+    """Return the signals that end the supervisor; under nohup SIGHUP is not one of them."""
     hears_terminal = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
     return [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hears_terminal else [])]
 
 
 def tell_begun() -> None:
-    """Tell the supervisor, if there is one, that what is to be done once only is done."""
+    """Tell the supervisor, if there is one, that the steps to be done only once are done."""
     if _BEGUN_FILE in os.environ:
         Path(os.environ[_BEGUN_FILE]).touch()
 
 
 def end_with_supervisor() -> None:
-    """End this process, as SIGTERM does, when its supervisor is gone; without one, do nothing.
+    """End this process in order when its supervisor is gone; without a supervisor, do nothing.
 
-    Whoever starts the command again would have two jobs otherwise, which both score all records.
+    Otherwise a user who starts the command again would have two jobs that score the same records.
     """
     if _BEGUN_FILE in os.environ:
         threading.Thread(target=_wait_for_its_end, daemon=True).start()
 
 
 def _wait_for_its_end() -> None:
-    os.read(0, 1)  # nothing ever comes: the pipe ends with the supervisor
+    os.read(0, 1)  # nothing is ever written; the pipe closes with the supervisor
     os.kill(os.getpid(), signal.SIGTERM)

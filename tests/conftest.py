@@ -1,6 +1,8 @@
-"""Fixtures: a model and a lake, made once; a command that runs in this process."""
+"""Fixtures: a shared model and lake, and a command that runs in this process."""
 
 from __future__ import annotations
+
+import signal
 
 import hypothesis
 import pytest
@@ -10,7 +12,7 @@ from tests.fakes import Ended, save_model, write_lake
 from tests.model_zoo import save_model_of
 from tests.required import NOT_TESTED
 
-# The first example of a test may import TensorFlow: how long it takes says nothing.
+# The first example of a test may import TensorFlow, so its duration is meaningless.
 hypothesis.settings.register_profile("scoreline", deadline=None)
 hypothesis.settings.load_profile("scoreline")
 
@@ -20,22 +22,36 @@ ENGINES = ("flink", "kafka", "prism")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Give all tests of engines to one of several processes, so that each engine is started once.
+    """Group tests for several processes: by engine, which then starts once, or by file.
 
-    They come first: they take as long as all others. Other tests keep the files together.
+    Engines run first, because they take longest. Streams on Flink have their own broker.
     """
+
+    def group_of(item):
+        engines = [name for name in ENGINES if item.get_closest_marker(name)]
+        return engines[0] if engines else item.nodeid.partition("::")[0]
+
     for item in items:
-        is_engine = any(item.get_closest_marker(name) for name in ENGINES)
-        item.add_marker(pytest.mark.xdist_group("engines" if is_engine else item.path.name))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("engines",))
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=lambda item: group_of(item) not in ENGINES)
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say at the very end what was not tested because this machine lacks something."""
+    """Report at the end the tests that were skipped because this machine lacks something."""
     skipped = terminalreporter.stats.get("skipped", ())
     reasons = {report.longrepr[2] for report in skipped if NOT_TESTED in report.longrepr[2]}
     for reason in sorted(reasons):
         terminalreporter.write_line(reason.partition(": ")[2], red=True, bold=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeded_interrupts():
+    """Make processes that tests start heed SIGINT.
+
+    A shell starts background commands with SIGINT ignored, and children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -45,13 +61,13 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def lake(tmp_path_factory):
-    """Three days of 300 rows in two files each; nobody may change it."""
+    """Three days of 300 rows in two files each. Read only: all tests share it."""
     return write_lake(tmp_path_factory.mktemp("lake") / "rows")
 
 
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory):
-    """Return a function that saves a kind of `tests.model_zoo`, once for all tests."""
+    """Return a function that saves a model of `tests.model_zoo` once for all tests."""
     saved: dict[str, str] = {}
 
     def path_of(kind):
@@ -64,7 +80,7 @@ def zoo(tmp_path_factory):
 
 @pytest.fixture
 def score(capsys, monkeypatch, tmp_path, model, lake):
-    """Run score_batch in this process, on the shared lake and model unless told otherwise."""
+    """Run score_batch in this process, by default on the shared lake and model."""
     monkeypatch.setenv("COLUMNS", "400")
 
     def run(*args: str, **options: object) -> Ended:

@@ -1,7 +1,7 @@
-"""Models of every format that give back what they are fed: an output `y_<input>` for each input.
+"""Models of every format that return their inputs: an output `y_<input>` for each input.
 
-Inputs are cells, a dtype and the shape of a row. Every format is written in a process of its own,
-since TF1 graphs and Keras need their own state: `python -m tests.echo_models KIND WORK`.
+An input is a cell: a dtype and the shape of a row. Each format is written in its own process,
+because TF1 graphs and Keras need their own state: `python -m tests.echo_models KIND WORK`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scoreline.models.runtimes.tensorflow import import_tensorflow
 
 
 class Cell(NamedTuple):
-    """One input: its dtype and the shape of a row, None being a free size."""
+    """One input: its dtype and the shape of a row; None is a free size."""
 
     dtype: str
     shape: tuple[int | None, ...]
@@ -36,7 +36,7 @@ def parse_cell(name: str) -> Cell:
 
 
 def save_module(path: Path, cells: Sequence[Cell]) -> None:
-    """Save a function of named tensors by `tf.saved_model.save`."""
+    """Save a function of named tensors with `tf.saved_model.save`."""
     tf = import_tensorflow()
     module = tf.Module()
     module.serve = _echo(tf).get_concrete_function(**_specs(tf, cells))
@@ -80,7 +80,7 @@ def save_tf1(path: Path, cells: Sequence[Cell]) -> None:
 
 
 def save_examples(path: Path, cells: Sequence[Cell]) -> None:
-    """Save a signature that parses the cells out of serialized tf.Examples."""
+    """Save a signature that parses the cells from serialized tf.Examples."""
     tf = import_tensorflow()
     features = {
         cell.name: tf.io.RaggedFeature(cell.dtype)
@@ -108,7 +108,7 @@ def _keras_model(cells):
     inputs = {c.name: keras.Input(c.shape, dtype=c.dtype, name=c.name) for c in cells}
     outputs = {}
     for cell in cells:
-        # A layer casts floats to its own dtype, and leaves everything else alone.
+        # A layer casts floats to its own dtype, and no other values.
         dtype = cell.dtype if "float" in cell.dtype else None
         layer = keras.layers.Identity(name=f"y_{cell.name}", dtype=dtype)
         outputs[f"y_{cell.name}"] = layer(inputs[cell.name])
@@ -121,7 +121,7 @@ def save_keras(path: Path, cells: Sequence[Cell]) -> None:
 
 
 def save_keras_export(path: Path, cells: Sequence[Cell]) -> None:
-    """Save a Keras 3 model by `model.export`."""
+    """Save a Keras 3 model with `model.export`."""
     _keras_model(cells).export(str(path), verbose=False)
 
 

@@ -1,4 +1,4 @@
-"""Small models, lakes and commands for tests. Fakes of data only: models and engines are real."""
+"""Small models, lakes and commands for tests. Only the data is fake: models and engines are not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def save_model(path: Path, *, weight: float = 2.0, limit: float = 1e30) -> str:
     """Save a model with score = weight·x + 3·n + (1 for s = a, 2 for s = b, else 0).
 
     Inputs x float32, n int64, s string; outputs score float32 [None] and pair float32 [None, 2].
-    A call with any |x| above the limit fails.
+    A call fails if any |x| exceeds the limit.
     """
     tf = import_tensorflow()
 
@@ -59,7 +59,7 @@ def save_model(path: Path, *, weight: float = 2.0, limit: float = 1e30) -> str:
 
 
 def make_rows(first_id: int, rows: int) -> pa.Table:
-    """Return rows with an increasing int64 `id`, inputs x, n, s, and a column nobody reads."""
+    """Return rows with an increasing int64 `id`, inputs x, n, s, and an unused column."""
     rng = np.random.default_rng(first_id)
     return pa.table(
         {
@@ -83,7 +83,7 @@ def write_file(root: Path, partition: str, name: str, table: pa.Table, **options
 def write_lake(
     root: Path, days: int = 3, rows: int = 300, files: int = 2, **options: object
 ) -> str:
-    """Write days 2024-01-01 … of so many rows in so many files, with ids that go on."""
+    """Write days from 2024-01-01 on; ids increase over all files and days."""
     first_id = 0
     for day in range(1, days + 1):
         for file in range(files):
@@ -116,7 +116,7 @@ def expected_scores(rows: pa.Table, weight: float = 2.0) -> dict[int, float]:
 
 
 def store_that_is_away() -> str:
-    """Return the URI of a folder in a store that nobody runs."""
+    """Return the URI of a folder in a store that does not answer."""
     (port,) = free_ports(1)
     where = f"endpoint_override=127.0.0.1:{port}&scheme=http&retry_limit_seconds=1"
     return f"gs://anonymous@lake/rows?{where}"
@@ -128,7 +128,7 @@ def read_scores(output: str | Path) -> pa.Table:
 
 
 def assert_scored_whole(lake: str | pa.Table, output: str | Path) -> None:
-    """Check that a table holds the right score for each row of a Parquet lake or a table, once."""
+    """Check that a table holds the correct score for each row of a lake or table, exactly once."""
     wanted = expected_scores(read_lake(lake) if isinstance(lake, str) else lake)
     rows = read_scores(output).to_pylist()
     assert sorted(row["id"] for row in rows) == sorted(wanted)
@@ -136,7 +136,7 @@ def assert_scored_whole(lake: str | pa.Table, output: str | Path) -> None:
 
 
 class Ended(NamedTuple):
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -150,7 +150,7 @@ def score_counted(argv: Sequence[str]) -> tuple[int, dict[str, int]]:
 
 
 def run_command(*args: str, cwd: Path = ROOT, timeout: int = 150) -> Ended:
-    """Run `python -m …` in a process of its own."""
+    """Run `python -m …` in a separate process."""
     done = subprocess.run(
         [sys.executable, "-m", *args],
         cwd=cwd,

@@ -1,4 +1,4 @@
-"""A Flink cluster for tests: real processes on free ports, which never outlive the tests."""
+"""A Flink cluster for tests: real processes on free ports, which end with the tests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def require_flink() -> None:
 
 @contextmanager
 def start_cluster(folder: Path, task_managers: int, **fields: object) -> Iterator[FlinkCluster]:
-    """Start a cluster on free ports; all its processes are gone when the with block ends."""
+    """Start a cluster on free ports; all its processes end with the block."""
     require_flink()
     rest, rpc, pool = free_ports(3)
     cluster = FlinkCluster(folder)
@@ -53,9 +53,9 @@ def start_cluster(folder: Path, task_managers: int, **fields: object) -> Iterato
 
 
 def make_ready(cluster: FlinkCluster, task_managers: int, slots: int) -> None:
-    """Cancel all jobs, start what was killed, and wait until all slots are free.
+    """Cancel all jobs, restart killed processes, and wait until all slots are free.
 
-    A test before this one may have failed at any point.
+    An earlier test may have failed at any point.
     """
     if cluster.slots() is None:
         cluster.up(cluster.spec, task_managers)
@@ -76,17 +76,17 @@ def leave_jar(folder: Path) -> Path:
 
 
 def kill_workers(cluster: FlinkCluster) -> None:
-    """Kill every Python worker: one that an ended job left behind may be among them."""
+    """Kill every Python worker; one of them may belong to a job that has ended."""
     for worker in cluster.workers():
         with suppress(psutil.NoSuchProcess):
             worker.kill()
 
 
 class Job:
-    """A scoring command in a process of its own, which is watched from outside."""
+    """A scoring command in a separate process, observed from outside."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        """Start it."""
+        """Start the process."""
         self._out = (folder / "job.out").open("w+")
         self._err = (folder / "job.err").open("w+")
         self.process = subprocess.Popen(
@@ -99,16 +99,16 @@ class Job:
         )
 
     def wait_for(self, what: str, condition: Callable[[], bool], seconds: float = 200) -> None:
-        """Return when a condition holds; the command must not end before."""
+        """Wait until a condition is true; the command must not end before."""
         until = time.monotonic() + seconds
         while not condition():
             if self.process.poll() is not None or time.monotonic() > until:
-                self.interrupt()  # so that it leaves no job behind for the next test
+                self.interrupt()  # so that no job is left for the next test
                 raise AssertionError(f"{what}: {self.end()}")
             time.sleep(_POLL_SECONDS)
 
     def interrupt(self) -> None:
-        """Do what Ctrl-C does."""
+        """Send SIGINT, like Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
 
     def end(self, seconds: float = 200) -> Ended:

@@ -1,4 +1,4 @@
-"""The rows of `tests.fakes` written in every format that can be read."""
+"""The rows of `tests.fakes`, written in every input format."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ FORMATS = ("parquet", "tfrecord", "tfrecord.gz", "csv", "csv.gz", "jsonl", "json
 
 
 def flags_of(suffix: str) -> list[str]:
-    """Return the options that a format needs to feed the fake model.
+    """Return the options that feed the fake model from a format.
 
-    Text has no float32 of its own: the nearest one must be asked for.
+    Text has no float32 type, so the options ask for the nearest float32.
     """
     is_text = suffix.startswith(("csv", "json"))
     return ["--columns=x=float32(x)"] if is_text else []
 
 
 def frame(data: bytes) -> bytes:
-    """Return a record as TFRecord frames it."""
+    """Return a record with TFRecord framing."""
     head = struct.pack("<Q", len(data))
     crcs = [struct.pack("<I", masked_crc(part)) for part in (head, data)]
     return head + crcs[0] + data + crcs[1]
@@ -56,12 +56,12 @@ def to_examples(rows: pa.Table) -> list[bytes]:
 
 
 def write_tfrecord(path: Path, records: Iterable[bytes]) -> Path:
-    """Write records, compressed when the name says so."""
+    """Write records, compressed if the name has a suffix of compression."""
     return write_bytes(path, b"".join(map(frame, records)))
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file and its folder, compressed when the name says so."""
+    """Write a file and its folder, compressed if the name has a suffix of compression."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
@@ -137,7 +137,7 @@ def save_example_model(path: Path) -> str:
 
 
 def by_id(rows: pa.Table, column: str = "score") -> dict[int, float]:
-    """Return a column by id."""
+    """Return the values of a column by id."""
     return dict(zip(rows["id"].to_pylist(), rows[column].to_pylist(), strict=True))
 
 

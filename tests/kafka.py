@@ -1,4 +1,4 @@
-"""A real broker for tests, and what is put in and read out of its topics."""
+"""A real broker for tests, and functions that write and read its topics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scoreline.transforms.kafka.client import read_ends, until_done
 
 
 def start_broker(folder: Path) -> Broker:
-    """Start a broker on free ports of the loopback, which does not outlive this process."""
+    """Start a broker on free loopback ports; it stops when this process ends."""
     port, controller_port = free_ports(2)
     broker = Broker(folder=folder, port=port, controller_port=controller_port, owner=os.getpid())
     broker.start()
@@ -30,7 +30,7 @@ def start_broker(folder: Path) -> Broker:
 def make_topics(
     address: str, partitions: int, *names: str, settings: Mapping[str, str] | None = None
 ) -> None:
-    """Make topics and wait until they can be used."""
+    """Create topics and wait until they are ready."""
     admin = AdminClient({"bootstrap.servers": address})
     wanted = [NewTopic(name, partitions, 1, config=dict(settings or {})) for name in names]
     for made in admin.create_topics(wanted).values():
@@ -39,14 +39,14 @@ def make_topics(
 
 
 def add_partitions(address: str, topic: str, total: int) -> None:
-    """Give a topic more partitions."""
+    """Add partitions to a topic."""
     admin = AdminClient({"bootstrap.servers": address})
     for done in admin.create_partitions([NewPartitions(topic, total)]).values():
         done.result(30)
 
 
 def make_producer(address: str, compression: str = "none", **settings: str) -> Producer:
-    """Return a producer that outlives a broker's restart; further settings with `_` for dots."""
+    """Return a producer that survives a broker's restart; settings have `_` instead of dots."""
     return Producer(
         {
             "bootstrap.servers": address,
@@ -63,7 +63,7 @@ def make_producer(address: str, compression: str = "none", **settings: str) -> P
 def send(
     producer: Producer, topic: str, records: Iterable[tuple[bytes | None, bytes | None]], **at: int
 ) -> None:
-    """Send records and wait until the broker has them."""
+    """Send records and wait until the broker acknowledges them."""
     failed: list[str] = []
 
     def report(error: KafkaError | None, message: object) -> None:
@@ -92,7 +92,7 @@ def as_json(some: Iterable[dict[str, Any]]) -> list[tuple[bytes, bytes]]:
 
 
 def read_all(address: str, topic: str) -> list[Any]:
-    """Return the committed records that a topic holds now."""
+    """Return the committed records of a topic."""
     consumer = Consumer(
         {
             "bootstrap.servers": address,
@@ -108,9 +108,9 @@ def read_all(address: str, topic: str) -> list[Any]:
         partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         left, found = set(partitions), []
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while left:
-            assert time.monotonic() < deadline, f"topic {topic} cannot be read to its end"
+            assert time.monotonic() < deadline, f"expected to read topic {topic} to its end"
             for message in consumer.consume(10_000, 0.1):
                 if message.error() is None:
                     found.append(message)
@@ -122,7 +122,7 @@ def read_all(address: str, topic: str) -> list[Any]:
 
 
 def count_of(address: str, topic: str) -> int:
-    """Return how many offsets a topic has used: its records, and markers of transactions."""
+    """Return the number of used offsets of a topic: records and transaction markers."""
     consumer = Consumer({"bootstrap.servers": address, "group.id": "tests", "log_level": 0})
     try:
         partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
@@ -132,7 +132,7 @@ def count_of(address: str, topic: str) -> int:
 
 
 def committed(address: str, group: str, topic: str) -> dict[int, int]:
-    """Return a group's offsets."""
+    """Return a group's committed offsets."""
     consumer = Consumer({"bootstrap.servers": address, "group.id": group, "log_level": 0})
     try:
         partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
@@ -144,23 +144,26 @@ def committed(address: str, group: str, topic: str) -> dict[int, int]:
 
 
 def records_done(broker: Broker, topics: Sequence[str]) -> int:
-    """Return how many records of the source topic a test's group has done."""
+    """Return the number of records of the source topic that a test's group has committed."""
     offsets = committed(broker.address, f"group-of-{topics[0]}", topics[0])
     return sum(max(offset, 0) for offset in offsets.values())
 
 
-def wait_until(condition: Any, seconds: float = 60) -> None:
-    """Look every 50 ms until a condition holds."""
+def wait_until(condition: Any, seconds: float = 150) -> None:
+    """Check a condition every 50 ms until it is true.
+
+    A new process may need a minute before its first action if other processes start too.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "this did not come true in time"
+        assert time.monotonic() < deadline, "expected the condition to become true in time"
         time.sleep(0.05)
 
 
 def stop(process: Any) -> str:
-    """End a command in order and return what it printed."""
+    """Stop a command with SIGTERM and return its output."""
     process.send_signal(signal.SIGTERM)
-    code = process.wait(60)
+    code = process.wait(150)
     out = process.printed.read_text()
     assert code == 0, out
     return out
@@ -172,7 +175,7 @@ def scores_of(address: str, topic: str) -> list[dict[str, Any]]:
 
 
 def assert_scored(scores: list[dict[str, Any]], count: int, *, exactly_once: bool) -> None:
-    """Check that each of `count` rows was scored, and only once where that is promised."""
+    """Check that each of `count` rows has a score; only one if delivery is exactly once."""
     ids = [score["id"] for score in scores]
     assert set(ids) == set(range(count)), "records were lost"
     if exactly_once:
@@ -181,11 +184,11 @@ def assert_scored(scores: list[dict[str, Any]], count: int, *, exactly_once: boo
 
 
 class Feed:
-    """Sends rows in the background while a stream runs, so that a kill is one in mid-stream.
+    """Sends rows in the background while a stream runs, so that a kill happens in mid-stream.
 
-    The first go at once, the next ones at a rate from when each output topic has something, and
-    the last quarter only when `finish` is called: whoever is killed before that has records yet
-    to come, however slow the machine is.
+    It sends the first rows at once, and the next rows at a fixed rate after each output topic has a
+    record. It sends the last quarter only when `finish` is called. So a process that is killed
+    before has records left to read, even on a slow machine.
     """
 
     CHUNK = 200

@@ -1,7 +1,7 @@
-"""Models of every format, age and shape, each with the same scores: y = 2·a + b, from two floats.
+"""Models of every format, version and shape with the same scores: y = 2·a + b of two floats.
 
-The functions that need another framework's state (TF1 graphs, Keras 2) run in processes of their
-own: `python -m tests.model_zoo KIND PATH`.
+Functions that need the state of another framework (TF1 graphs, Keras 2) run in separate processes:
+`python -m tests.model_zoo KIND PATH`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WEIGHTS = [[2.0], [1.0]]
 
 
 def save_function(path, function, *specs, signatures=None):
-    """Save a function of named tensors as the one signature of a model."""
+    """Save a function of named tensors as the only signature of a model."""
     tf = import_tensorflow()
     module = tf.Module()
     module.serve = tf.function(function, input_signature=specs)
@@ -57,7 +57,7 @@ def _keras_model(keras):
 
 
 def save_keras_3_export(path: Path) -> None:
-    """Save a Keras 3 model by `model.export`."""
+    """Save a Keras 3 model with `model.export`."""
     import keras
 
     _keras_model(keras).export(str(path), verbose=False)
@@ -71,7 +71,7 @@ def save_keras_3_file(path: Path) -> None:
 
 
 def save_keras_2(path: Path) -> None:
-    """Save a Keras 2 model that was trained, with the slots of its optimizer."""
+    """Save a trained Keras 2 model, with the slots of its optimizer."""
     import tf_keras as keras
 
     model = _keras_model(keras)
@@ -82,7 +82,7 @@ def save_keras_2(path: Path) -> None:
 
 
 def save_tf1(path: Path) -> None:
-    """Save a TF1 graph: variables, a table from an asset, a main op; a [None], b by its name."""
+    """Save a TF1 graph with variables, a table from an asset, and a main op."""
     import tensorflow as tf
 
     v1 = tf.compat.v1
@@ -105,7 +105,7 @@ def save_tf1(path: Path) -> None:
             ),
             -1,
         )
-        # "two" is on line 1: what the table gives must be right for y to be.
+        # "two" is on line 1: y is right only if the lookup in the table is.
         y = weight * a + b * tf.cast(table.lookup(tf.constant(["two"]))[0], tf.float32)
         session.run([v1.global_variables_initializer(), v1.tables_initializer()])
         builder = v1.saved_model.Builder(str(path))
@@ -120,7 +120,7 @@ def save_tf1(path: Path) -> None:
 
 
 def save_estimator(path: Path) -> None:
-    """Save what an Estimator's export writes: a TF1 graph that parses tf.Examples by itself."""
+    """Save an Estimator's export: a TF1 graph that parses tf.Examples itself."""
     import tensorflow as tf
 
     v1 = tf.compat.v1
@@ -175,7 +175,7 @@ def save_examples(path: Path) -> None:
 
 
 def op_library() -> str:
-    """Return the path of a library of custom ops that TensorFlow carries but does not load."""
+    """Return the path of a library of custom ops that TensorFlow ships but does not load."""
     package = importlib.util.find_spec("tensorflow").submodule_search_locations[0]
     folder = Path(package) / "lite/experimental/microfrontend/python/ops"
     return str(folder / "_audio_microfrontend_op.so")
@@ -200,7 +200,7 @@ def save_litert(
 ) -> None:
     """Save a .tflite of the Keras model: float, or with int8 inputs and outputs.
 
-    With another weight it is y = weight·a + b; the output may have another name.
+    The score is y = weight·a + b.
     """
     tf = import_tensorflow()
 
@@ -241,20 +241,20 @@ HANGS, CRASHES = 13.0, 666.0
 
 
 def _hang_on(tf, b, value=HANGS):
-    """Return 0, or never: a loop that does not end while any b is the value."""
+    """Return 0, or never return if any b equals the value: the loop does not end."""
     more = tf.reduce_any(tf.equal(b, value))
     return tf.while_loop(lambda i: tf.logical_and(more, i < 1e30), lambda i: i * 1.0, [0.0])[0]
 
 
 def save_hanging(path: Path) -> None:
-    """Save a SavedModel whose call never ends when a row has b = 13."""
+    """Save a SavedModel whose call never ends if a row has b = 13."""
     tf = import_tensorflow()
     specs = [tf.TensorSpec([None], tf.float32, name=name) for name in ("a", "b")]
     save_function(path, lambda a, b: {"y": 2.0 * a + b + _hang_on(tf, b)}, *specs)
 
 
 def save_slow(path: Path) -> None:
-    """Save a SavedModel whose call takes some seconds when a row has 0 < a < 100."""
+    """Save a SavedModel whose call takes some seconds if a row has 0 < a < 100."""
     tf = import_tensorflow()
     specs = [tf.TensorSpec([None], tf.float32, name=name) for name in ("a", "b")]
 
@@ -268,9 +268,9 @@ def save_slow(path: Path) -> None:
 
 
 def save_perilous(path: Path, hangs: float = HANGS, crashes: float = CRASHES) -> None:
-    """Save a .tflite that never ends when a row has b = 13, and crashes when one has b = 666.
+    """Save a .tflite that never ends if a row has b = 13, and crashes if a row has b = 666.
 
-    LiteRT's FLOOR_MOD divides the smallest int32 by -1, which a processor answers with SIGFPE.
+    LiteRT's FLOOR_MOD divides the smallest int32 by -1, which raises SIGFPE.
     """
     tf = import_tensorflow()
 
@@ -311,7 +311,7 @@ ZOO: dict[str, Callable[[Path], None]] = {
 
 
 def save_model_of(kind: str, folder: Path) -> str:
-    """Save a model of the zoo in a process of its own and return its path."""
+    """Save a model of the zoo in a separate process, and return its path."""
     path = folder / kind
     done = subprocess.run(
         [sys.executable, "-m", "tests.model_zoo", kind, str(path)],

@@ -1,4 +1,4 @@
-"""Commands and scripts in processes of their own, which are killed or race."""
+"""Commands and scripts in separate processes, which tests kill or race."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def start_script(
 ) -> subprocess.Popen[str]:
     """Start a Python script with the project on its path and an almost empty environment."""
     script = folder / "script.py"
-    # Not written anew: one that was just started may be about to read it, and would find it empty.
+    # Do not rewrite it: a process that has just started could read an empty file.
     if not script.exists() or script.read_text() != text:
         script.write_text(text)
     return _start([script, *args], environment)
@@ -48,7 +48,7 @@ def run_script(
     timeout: int = 150,
     environment: Mapping[str, str] | None = None,
 ) -> Ended:
-    """Run such a script to its end; its code is negative when a signal ended it."""
+    """Run such a script to its end; its exit code is negative if a signal ended it."""
     return end(start_script(folder, text, *args, environment=environment), timeout)
 
 
@@ -67,14 +67,14 @@ def run_to_death(point: str, *args: object, timeout: int = 150) -> Ended:
 
 
 def race(runs: int, *args: object, timeout: int = 170) -> list[Ended]:
-    """Run `scoreline batch …` several times at once; all have planned before any goes on."""
+    """Run several `scoreline batch …` at once; all finish planning before any continues."""
     stops = {"SCORELINE_STOP_AT": "planned"}
     started = [start_command("batch", *args, environment=stops) for _ in range(runs)]
     try:
         wait_until_stopped(started, timeout)
         for process in started:
             psutil.Process(process.pid).resume()
-        # Their pipes are read one after the other: what they print fits into them.
+        # Their pipes are read one after the other, because their output fits into the pipes.
         return [end(process, timeout) for process in started]
     finally:
         for process in started:
@@ -82,7 +82,7 @@ def race(runs: int, *args: object, timeout: int = 170) -> list[Ended]:
 
 
 def wait_until_stopped(processes: Sequence[subprocess.Popen[str]], timeout: float = 60) -> None:
-    """Return when each process has stopped itself; one that ended instead fails the test."""
+    """Wait until each process has stopped itself. A process that ends instead fails the test."""
     deadline = time.monotonic() + timeout
     waiting = list(processes)
     while waiting:
@@ -99,7 +99,7 @@ def wait_until_stopped(processes: Sequence[subprocess.Popen[str]], timeout: floa
 
 
 def end(process: subprocess.Popen[str], timeout: int = 150) -> Ended:
-    """Wait for the end of a process, kill it when it does not come, and return what it printed."""
+    """Wait for the end of a process, kill it after a timeout, and return its output."""
     try:
         out, err = process.communicate(timeout=timeout)
     finally:

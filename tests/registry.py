@@ -1,7 +1,7 @@
 """A schema registry and a token endpoint for tests, in memory.
 
-The registry serves what is used of Confluent's documented REST API, the endpoint the client
-credentials grant of OAuth 2.0 (RFC 6749, section 4.4).
+The registry implements the part of Confluent's REST API that we use. The endpoint implements the
+client credentials grant of OAuth 2.0 (RFC 6749, section 4.4).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-CLUSTER, POOL = "lsrc-1", "pool-1"  # of Confluent's cloud; sent as headers beside a token
+CLUSTER, POOL = "lsrc-1", "pool-1"  # ids in Confluent Cloud, sent as headers with a token
 
 
 def to_basic(user_info: str) -> str:
-    """Return the header of a user and a password."""
+    """Return the Authorization header of a user and a password."""
     return "Basic " + base64.b64encode(user_info.encode()).decode()
 
 
 class Request(NamedTuple):
-    """What came in."""
+    """An HTTP request."""
 
     method: str
     path: str
@@ -34,7 +34,7 @@ class Request(NamedTuple):
 
 
 class Service(Protocol):
-    """What answers requests."""
+    """An object that answers requests."""
 
     url: str
 
@@ -43,12 +43,12 @@ class Service(Protocol):
 
 
 class FakeIssuer:
-    """Gives tokens to one client. Only the newest token is good.
+    """Issues tokens to one client. Only the newest token is valid.
 
     Attributes:
-      asked: the forms that came, in order.
-      lifetime_s: how long a token lives; with a negative number each is old at once.
-      fails: the status that all requests are answered with; 0 for none.
+      asked: the received forms, in order.
+      lifetime_s: lifetime of a token; if negative, every token has already expired.
+      fails: the status of all responses; 0 for normal responses.
     """
 
     def __init__(self, client: str, scope: str) -> None:
@@ -78,11 +78,11 @@ class FakeIssuer:
 
 
 class FakeRegistry:
-    """Schemas by id and by subject. Of compatibility it knows only whether fields are left out.
+    """Schemas by id and by subject. Its compatibility check only detects missing fields.
 
     Attributes:
-      asked: the requests that came, in order.
-      fails: the status that all requests are answered with; 0 for none.
+      asked: the received requests, in order.
+      fails: the status of all responses; 0 for normal responses.
     """
 
     def __init__(self, user_info: str = "", issuer: FakeIssuer | None = None) -> None:
@@ -157,11 +157,11 @@ class FakeRegistry:
 def serve(
     service: Service, tls: ssl.SSLContext | None = None, *, keeps_open: bool = True
 ) -> Iterator[None]:
-    """Serve on a free port of the loopback.
+    """Serve HTTP on a free loopback port.
 
     Args:
-      service: what answers.
-      tls: for https; None for http.
+      service: the object that answers.
+      tls: the context of https; None for http.
       keeps_open: whether a connection stays open after a request.
     """
 
@@ -181,7 +181,7 @@ def serve(
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = _answer  # noqa: N815  http.server wants these names
+        do_GET = do_POST = _answer  # noqa: N815  names required by http.server
 
         def log_message(self, *args: object) -> None:
             """Print nothing."""
@@ -205,7 +205,7 @@ def serve(
 def run_registry(
     user_info: str = "", issuer: FakeIssuer | None = None, tls: ssl.SSLContext | None = None
 ) -> Iterator[FakeRegistry]:
-    """Serve a registry that wants a user and password, or a token of an issuer."""
+    """Serve a registry that requires a user and password, or a token of an issuer."""
     registry = FakeRegistry(user_info, issuer)
     with serve(registry, tls):
         yield registry
@@ -213,8 +213,8 @@ def run_registry(
 
 @contextmanager
 def run_issuer(client: str, scope: str) -> Iterator[FakeIssuer]:
-    """Serve a token endpoint for one client, which is `ID:SECRET`."""
+    """Serve a token endpoint for one client, given as `ID:SECRET`."""
     issuer = FakeIssuer(client, scope)
-    # Confluent's client leaves its connection to the endpoint to the garbage collector.
+    # Confluent's client closes its connection to the endpoint only in garbage collection.
     with serve(issuer, keeps_open=False):
         yield issuer

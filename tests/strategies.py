@@ -1,4 +1,4 @@
-"""Hypothesis strategies: columns and record batches as awkward as real ones."""
+"""Hypothesis strategies for columns and record batches with the difficulties of real ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _arrays(values: st.SearchStrategy, data_type: pa.DataType, nulls: bool, rows
 
 @st.composite
 def text_columns(draw: st.DrawFn, nulls: bool = True, rows: int | None = None) -> pa.Array:
-    """Draw text as string, large string, binary or dictionary, with nulls in odd places."""
+    """Draw text as string, large string, binary or dictionary, with nulls."""
     kind = draw(st.sampled_from(["plain", "large", "binary", "dictionary", "null in dictionary"]))
     array = draw(_arrays(_TEXT, pa.string(), nulls, rows))
     if kind == "large":
@@ -34,7 +34,7 @@ def text_columns(draw: st.DrawFn, nulls: bool = True, rows: int | None = None) -
 def number_columns(
     draw: st.DrawFn, dtype: str, nulls: bool = True, rows: int | None = None
 ) -> pa.Array:
-    """Draw numbers of a type whose every value a tensor dtype holds."""
+    """Draw numbers of a type whose values all fit into a tensor dtype."""
     if dtype == "bool":
         return draw(_arrays(st.booleans(), pa.bool_(), nulls, rows))
     if dtype == "float32":
@@ -52,7 +52,7 @@ def number_columns(
 
 @st.composite
 def record_batches(draw: st.DrawFn, nulls: bool = True) -> pa.RecordBatch:
-    """Draw a batch with x (float32), n (int64), s (text), b (bool), often a slice of another."""
+    """Draw a batch of x (float32), n (int64), s (text), b (bool), often a slice of another."""
     rows = draw(st.integers(0, 20))
     batch = pa.RecordBatch.from_arrays(
         [

@@ -1,4 +1,4 @@
-"""The command `scoreline`: its names, its version, its exit codes."""
+"""The command `scoreline`: its subcommands, its version, its exit codes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_module_runs_as_the_console_script_does():
 
 
 def test_a_reader_that_has_read_enough_is_no_error():
-    """As `scoreline table history | head -1`: the pipe is closed before anything is written."""
+    """Like `scoreline table history | head -1`: the pipe closes before the first write."""
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(

@@ -1,14 +1,15 @@
-"""What is shipped to workers, and that versions agree wherever they stand."""
+"""The archive for workers, and equal versions in all files."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
+import stat
 import tarfile
+import zipfile
 from importlib import metadata
 
 import pytest
+from packaging.metadata import Metadata
 from packaging.specifiers import SpecifierSet
 
 from deploy.local.kafka_broker import KAFKA_VERSION
@@ -20,57 +21,71 @@ from scoreline.pipelines.runners.versions import (
     FLINK_VERSION,
 )
 from tests.fakes import ROOT
+from tests.packages import build, clone
+
+ROOMS = ("lake", "models", "transforms", "pipelines")
 
 
 @pytest.fixture(scope="module")
-def sdist(tmp_path_factory):
-    """The archive that Beam builds from --setup_file ./setup.py, as it builds it."""
-    folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", folder, ROOT]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (archive,) = folder.glob("*.tar.gz")
-    return archive
+def archives(tmp_path_factory):
+    """The sdist of a clone, and the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("archives")
+    return build(clone(folder / "clone"), folder / "dist")
 
 
-def test_sdist_holds_one_package_and_nothing_of_tests(sdist):
-    with tarfile.open(sdist) as archive:
-        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+def modules_of(root):
+    """Return the modules of the rooms and of the package, as paths in the package."""
+    rooms = {f"scoreline/{path}" for room in ROOMS for path in python_files(root, room)}
+    return rooms | {f"scoreline/{path.name}" for path in (root / "scoreline").glob("*.py")}
+
+
+def python_files(root, room):
+    return (path.relative_to(root) for path in (root / room).rglob("*.py"))
+
+
+def test_the_sdist_holds_one_package_and_nothing_of_tests(archives):
+    with tarfile.open(archives[0]) as archive:
+        members = archive.getmembers()
+    names = {member.name.partition("/")[2] for member in members} - {""}
     tops = {name.split("/")[0] for name in names}
-    assert {"scoreline", "setup.py"} <= tops
+    assert {"scoreline", "setup.py", "README.md", "LICENSE"} <= tops
     assert not {"tests", "benchmarks", "docs", "deploy", "build", "demo", "models"} & tops
-    assert "scoreline/lake/table/scores.py" in names
+    assert modules_of(ROOT) <= names
+    assert not [member.name for member in members if member.issym() or member.islnk()]
 
 
-@pytest.mark.slow
-def test_sdist_installs_without_build_isolation_as_on_a_worker(sdist, tmp_path):
-    target = tmp_path / "site"
-    uv_or_pip = [sys.executable, "-m", "pip"]
-    if subprocess.run([*uv_or_pip, "--version"], capture_output=True, check=False).returncode:
-        uv_or_pip = ["uv", "pip"]
-    command = [
-        *uv_or_pip,
-        "install",
-        "--no-build-isolation",
-        "--no-deps",
-        "--target",
-        target,
-        sdist,
-    ]
-    if uv_or_pip[0] == "uv":
-        command += ["--python", sys.executable]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    code = "import scoreline.pipelines.score_batch as s; print(s.__file__)"
-    where = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(target)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert where.stdout.startswith(str(target))
+def test_the_wheel_holds_one_package_whole_and_no_link(archives):
+    with zipfile.ZipFile(archives[1]) as wheel:
+        members = wheel.infolist()
+        (top_level,) = (m for m in members if m.filename.endswith("/top_level.txt"))
+        assert wheel.read(top_level).decode().split() == ["scoreline"]
+    names = {member.filename for member in members}
+    metadata_folder = f"scoreline-{__version__}.dist-info"
+    assert {name.split("/")[0] for name in names} == {"scoreline", metadata_folder}
+    modules = {name for name in names if name.endswith(".py")}
+    assert modules == modules_of(ROOT)
+    assert "scoreline/py.typed" in names
+    assert not [m.filename for m in members if stat.S_ISLNK(m.external_attr >> 16)]
+
+
+def test_the_wheel_could_be_published(archives):
+    """What `twine check` and an index ask of it."""
+    with zipfile.ZipFile(archives[1]) as wheel:
+        (path,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+        text = wheel.read(path)
+        (path,) = (name for name in wheel.namelist() if name.endswith("/entry_points.txt"))
+        assert "scoreline=scoreline.__main__:run" in wheel.read(path).decode().replace(" ", "")
+    told = Metadata.from_email(text, validate=True)
+    assert (told.name, str(told.version)) == ("scoreline", __version__)
+    assert told.license_expression == "Apache-2.0"
+    assert told.license_files == ["LICENSE"]
+    assert told.description_content_type == "text/markdown"
+    assert told.description.startswith("# Scoreline")
+    assert "Typing :: Typed" in told.classifiers
+    assert {"kafka", "litert", "demo", "dev"} <= set(told.provides_extra)
+    assert "3.11.7" in told.requires_python
+    # An index refuses what names a place instead of a version.
+    assert not [need for need in told.requires_dist if need.url]
 
 
 def test_versions_agree_wherever_they_stand():
@@ -89,7 +104,7 @@ def test_versions_agree_wherever_they_stand():
 
 
 def test_every_pin_is_for_the_oldest_python_we_support():
-    """Versions for older Pythons only: uv takes them; pip, which the image needs, refuses."""
+    """uv accepts versions for older Pythons only; pip, which the image uses, rejects them."""
     pins = re.findall(r"^(\S+)==", (ROOT / "constraints.txt").read_text(), re.M)
     wants = {pin: metadata.metadata(pin)["Requires-Python"] for pin in pins}
     assert len(wants) > 100

@@ -114,7 +114,8 @@ def _live_files(
     table: DeltaTable, root: str
 ) -> Iterator[tuple[tuple[tuple[str, str], ...], DataFile]]:
     columns = table.metadata().partition_columns
-    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+    actions = pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
+    for action in actions.to_pylist():
         values = tuple((column, _to_text(action[f"partition.{column}"])) for column in columns)
         # Paths in the log are escaped once more than file names.
         path = f"{root}/{unquote(action['path'])}"

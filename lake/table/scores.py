@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
-import pyarrow.dataset
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import Schema
@@ -22,6 +21,9 @@ from pyarrow import fs
 from scoreline.lake.files.partitions import parse_partition_path, partition_path
 from scoreline.lake.storage import list_folder, resolve, table_uri
 from scoreline.lake.table.layout import run_id_in
+
+if TYPE_CHECKING:
+    import pyarrow.dataset  # it imports pandas, which takes longer than reading most logs
 
 # Prefix of the fields that our transactions add to the table's history.
 METADATA_PREFIX = "scoreline."
@@ -193,7 +195,10 @@ def live_files(table: DeltaTable) -> dict[str, list[LiveFile]]:
     """Return the data files of each partition, by hive path. Reads the log, no data file."""
     columns = table.metadata().partition_columns
     files: dict[str, list[LiveFile]] = {}
-    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+    wanted = ["path", "size_bytes", "num_records", *(f"partition.{name}" for name in columns)]
+    # Not `pa.table`, which imports pandas to find out whether this is a data frame of it.
+    actions = pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
+    for action in actions.select(wanted).to_pylist():
         path = partition_path((column, action[f"partition.{column}"]) for column in columns)
         file = LiveFile(action["path"], action["size_bytes"], action["num_records"] or 0)
         files.setdefault(path, []).append(file)

@@ -176,7 +176,7 @@ def score_first_rows(
     try:
         outputs = servable.predict(
             features.columns,
-            features.batch.num_rows,
+            features.alive.rows,
             list(settings.outputs or ()) or None,
             sources=inputs,
         )
@@ -185,6 +185,6 @@ def score_first_rows(
     scores = pa.RecordBatch.from_pydict(outputs).to_pylist()
     dead = [] if features.dead is None else zip(*features.dead[:2], strict=True)
     reasons = [{"row": row, "dead": reason} for row, reason in dead]
-    positions = features.positions or range(batch.num_rows)
+    positions = features.alive.positions.tolist()
     rows = [{"row": row, **found} for row, found in zip(positions, scores, strict=False)]
     return found._replace(rows=sorted([*rows, *reasons], key=lambda r: r["row"]))

@@ -1,4 +1,4 @@
-"""Where make keeps what it fetches and builds."""
+"""The folder in which make keeps what it downloads and builds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Return the folder, outside the tree: `$CACHE`, as make has it, else the same default."""
+    """Return the folder: `$CACHE`, or make's default. It is outside the source tree."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("CACHE") or Path(home) / "scoreline")

@@ -1,8 +1,11 @@
-"""Submit a pipeline to Flink, watch it until it ends, and never leave it behind.
+"""Submit a pipeline to Flink, watch its job until the end, and never leave the job behind.
 
-Beam's own waiting asks less and less often, up to once a minute, does not end when no worker comes
-up, and cancels at an address that Flink does not have. So the job is found by its name and watched
-over Flink's REST interface, however it was submitted.
+Beam's own waiting polls less and less often, up to once a minute. It does not end if no worker
+starts, and its cancellation uses an address that Flink does not have. So the job is found by its
+name and watched over Flink's REST interface, however it was submitted.
+
+Issue: not reported.
+Seen in: Python SDK 2.77 (`FlinkBeamJob` in flink_uber_jar_job_server.py).
 """
 
 from __future__ import annotations
@@ -22,15 +25,15 @@ from scoreline.pipelines.runners.flink_rest import ENDED, FlinkRest
 from scoreline.pipelines.runners.workarounds import removing_jar_copies
 
 _POLL_SECONDS = 0.5
-# Of a stream that runs: each look has the JobManager ask all TaskManagers for their metrics.
+# For a running stream: at each poll the JobManager asks all TaskManagers for their metrics.
 _STREAM_POLL_SECONDS = 5.0
-# For copying and uploading the runner's jar, and for Flink's JobManager to translate the pipeline.
+# Includes copying and uploading the runner's jar, and the JobManager's translation.
 _SUBMIT_SECONDS = 300.0
 _LOOK_SECONDS = 0.1
-# A JobManager that is away for so long has lost the job, unless it is highly available.
+# A JobManager that does not answer for so long has lost its jobs, unless it is highly available.
 _SILENCE_SECONDS = 60.0
 _CANCEL_SECONDS = 60.0
-# A bundle has to end, and Kafka to take it, before the savepoint is made.
+# Before the savepoint is made, a bundle must end and Kafka must accept it.
 _STOP_SECONDS = 120.0
 _SOURCES = ("DataSource", "Source: ")
 _CHAINED = " -> "
@@ -38,11 +41,11 @@ _PYTHON_ERROR = "Error received from SDK harness"
 
 
 class FlinkJobFailed(RuntimeError):
-    """A job that Flink ended, or that was given up; the message says why."""
+    """Flink ended the job, or it was abandoned; the message says why."""
 
 
 def root_cause(text: str) -> str:
-    """Return what a Java stack trace is about: the error of Python in it, or the last cause."""
+    """Return the cause in a Java stack trace: the Python error if there is one, else the last."""
     _, found, rest = text.rpartition(_PYTHON_ERROR)
     if found:
         lines = rest.partition("\n\tat ")[0].strip().splitlines()
@@ -62,22 +65,22 @@ def run_on_flink(
     say: Callable[[str], None],
     endless: bool = False,
 ) -> PipelineResult:
-    """Submit a pipeline, return when Flink has finished it, and cancel it when that is not to be.
+    """Submit a pipeline and return when Flink has finished its job; cancel the job otherwise.
 
     Args:
       pipeline: made with Beam's FlinkRunner, or its PortableRunner.
       rest: of the cluster.
-      name: the job's, which no other job has.
-      timeout_seconds: from the submission until some step has given something.
-      environment: where Python workers come from, for the message when none does.
-      say: gets a sentence when Flink restarts the job.
-      endless: whether the first Ctrl-C or SIGTERM ends the job in order, with a savepoint, as
-        nothing else will; the second one cancels it.
+      name: unique name of the job.
+      timeout_seconds: maximum time from the submission until some step has produced output.
+      environment: where Python workers come from, for the message if none starts.
+      say: called with a sentence when Flink restarts the job.
+      endless: whether the job is a stream. The first Ctrl-C or SIGTERM then ends it in order, with
+        a savepoint; the second one cancels it.
 
     Raises:
       FlinkJobFailed: the job failed, was cancelled, did not start in time, or its JobManager
         is gone.
-      KeyboardInterrupt: of Ctrl-C or SIGTERM; the job is cancelled first.
+      KeyboardInterrupt: on Ctrl-C or SIGTERM, after the job is cancelled.
     """
     with _sigterm_as_interrupt():
         submission = _Submission(pipeline)
@@ -100,7 +103,7 @@ def run_on_flink(
 
 
 class _Submission:
-    """Submits in a thread: the requests that Beam makes for it know no timeout."""
+    """Submits in a thread, because Beam's requests have no timeout."""
 
     def __init__(self, pipeline: beam.Pipeline) -> None:
         self._pipeline = pipeline
@@ -139,15 +142,15 @@ class _Submission:
         return self._result
 
     def clean(self) -> None:
-        """Have Beam remove the jar that it uploaded, and remove what it left here."""
+        """Make Beam delete the jar that it uploaded, and delete the files that it left here."""
         if self._result is not None:
-            with contextlib.suppress(Exception):  # an uploaded jar left behind does no harm
+            with contextlib.suppress(Exception):  # an uploaded jar that stays does no harm
                 _ = self._result.state
         self._files.close()
 
 
 def _find(rest: FlinkRest, name: str, result: PipelineResult, seconds: float) -> str:
-    """Return the id of the job of a name: a job server answers before it has submitted the job."""
+    """Return the id of the job with a name; a job server answers before it submits the job."""
     until = time.monotonic() + seconds
     while not (found := rest.job_ids(name)):
         if PipelineState.is_terminal(result.state):
@@ -162,27 +165,27 @@ def _find(rest: FlinkRest, name: str, result: PipelineResult, seconds: float) ->
 
 
 def _unescape(text: str) -> str:
-    """Return an answer of Flink's, which holds stack traces as JSON strings, with line ends."""
+    """Return an answer of Flink with real line ends: stack traces in it are JSON strings."""
     return text.replace("\\n", "\n").replace("\\t", "\t")
 
 
 class Runs:
-    """The runs of a job, of which a restart begins another, as single looks at it show them."""
+    """The runs of a job, as single polls show them. Each restart begins another run."""
 
     def __init__(self) -> None:
-        """Begin before the first run."""
+        """Start before the first run."""
         self._began_ms = 0
         self._told_ms = 0
 
     def another_ended(self, state: str, running_ms: int) -> bool:
-        """Return whether a run has ended that was not told of; true once for each run.
+        """Return whether a run has ended that was not reported yet; true once for each run.
 
-        RESTARTING may pass between two looks; that the job runs anew is seen still. What comes
-        between, CREATED or INITIALIZING, knows of no run: `running_ms` is 0 then.
+        The state RESTARTING may come and go between two polls, but the new run is seen. In the
+        states between, CREATED and INITIALIZING, there is no run, and `running_ms` is 0.
 
         Args:
-          state: the job's.
-          running_ms: when it came into the state RUNNING last, 0 if it did not.
+          state: the job's state.
+          running_ms: when the job last entered the state RUNNING; 0 if it did not.
         """
         newest_ms = max(self._began_ms, running_ms)
         ended_ms = newest_ms if state == "RESTARTING" else self._began_ms
@@ -195,7 +198,7 @@ class Runs:
 
 
 class _Watch:
-    """Looks at a job, and says when Flink restarts it."""
+    """Polls a job, and reports when Flink restarts it."""
 
     def __init__(self, rest: FlinkRest, job_id: str, say: Callable[[str], None]) -> None:
         self._rest = rest
@@ -236,8 +239,8 @@ class _Watch:
             raise FlinkJobFailed(root_cause(self._rest.root_exception(self._job_id)))
 
     def stop(self) -> None:
-        """End a job in order: what is read is scored and delivered, and nothing more is read."""
-        with contextlib.suppress(OSError, LookupError):  # asking for the end tells it, too
+        """End a job in order: it reads nothing more, and scores and delivers what it has read."""
+        with contextlib.suppress(OSError, LookupError):  # the request for the end reports it, too
             self._look()
         self._say("Flink ends the job with a savepoint")
         until = time.monotonic() + _STOP_SECONDS
@@ -250,13 +253,13 @@ class _Watch:
             try:
                 request_id = request_id or self._rest.stop(self._job_id)
                 done = self._rest.savepoint(self._job_id, request_id)
-                if done is not None and done.failure:  # it may just be restarting
+                if done is not None and done.failure:  # the job may be restarting
                     failure, request_id, done = f": {root_cause(done.failure)}", None, None
                     time.sleep(_POLL_SECONDS)
             except (OSError, LookupError) as e:
                 raise FlinkJobFailed(f"It did not end in order: {e}") from e
             time.sleep(_LOOK_SECONDS)
-        with contextlib.suppress(OSError, LookupError):  # it ends; nobody need see it
+        with contextlib.suppress(OSError, LookupError):  # the job ends anyway
             while self._rest.job(self._job_id)["state"] not in ENDED and time.monotonic() < until:
                 time.sleep(_LOOK_SECONDS)
         self._say(f"stopped; the savepoint is {done.location}")
@@ -273,15 +276,15 @@ class _Watch:
 def _why_restarted(rest: FlinkRest, job_id: str) -> str:
     try:
         reason = rest.root_exception(job_id)
-    except (OSError, LookupError) as e:  # a JobManager that recovers a job may be too busy to say
+    except (OSError, LookupError) as e:  # a JobManager that recovers a job may be too busy
         return f"its JobManager did not say why: {type(e).__name__}"
     return root_cause(reason) if reason else "TaskManagers came or went"
 
 
 def _has_given_something(job: dict[str, Any]) -> bool:
-    """Return whether some step has an output: its Python worker is up and has ended a bundle.
+    """Return whether some step has output: its Python worker runs and has finished a bundle.
 
-    Sources do not count: they are Java, but for the steps that are chained to them.
+    Sources do not count, because they are Java, unless steps are chained to them.
     """
     return any(
         vertex["status"] == "FINISHED" or vertex["metrics"]["write-records"]
@@ -308,7 +311,7 @@ def _why_not_started(rest: FlinkRest, job: dict[str, Any], timeout: float, envir
 
 
 def _cancel(rest: FlinkRest, name: str, submission: _Submission) -> None:
-    """Cancel the job of a name, also when it is only about to appear, and wait for its end."""
+    """Cancel the job with a name, even if it appears only now, and wait for its end."""
     until = time.monotonic() + _CANCEL_SECONDS
     asked: set[str] = set()
     while time.monotonic() < until:
@@ -328,7 +331,7 @@ def _cancel(rest: FlinkRest, name: str, submission: _Submission) -> None:
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does, until the with block ends."""
+    """Make SIGTERM raise KeyboardInterrupt, as Ctrl-C does, within the with block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

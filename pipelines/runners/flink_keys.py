@@ -1,4 +1,4 @@
-"""Keys that Flink spreads evenly: its key groups, and the hash by which it assigns them."""
+"""Keys that Flink spreads evenly over tasks: its key groups, and the hash that assigns them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import mmh3
 
 
 def spread_keys(slots: int, max_parallelism: int) -> list[str]:
-    """Return a key for each slot, such that Flink spreads them evenly over any number of tasks.
+    """Return a key for each slot, so that Flink spreads them evenly over any number of tasks.
 
-    A keyed step gets its keys by hash: two of them on two tasks would meet on one half the time.
-    So keys are chosen by what Flink and Beam do with them: slot i gets the key group in the middle
-    of the i-th part of them; each task has a run of key groups.
+    Flink assigns keys to tasks by hash: two arbitrary keys end up on one of two tasks half the
+    time. Each task has a range of key groups. So slot i gets a key whose key group is in the middle
+    of the i-th part of all key groups.
     """
     keys = []
     for slot in range(slots):
@@ -23,14 +23,14 @@ def spread_keys(slots: int, max_parallelism: int) -> list[str]:
 
 
 def key_group(key: str, max_parallelism: int) -> int:
-    """Return Flink's key group of a key: KeyGroupRangeAssignment over Beam's FlinkKey."""
+    """Return the key group of a key, as Flink's KeyGroupRangeAssignment and Beam's FlinkKey do."""
     encoded = key.encode()
     low, _ = mmh3.hash64(bytes([len(encoded)]) + encoded, x64arch=True, signed=False)
     return _mix(low & 0xFFFFFFFF) % max_parallelism
 
 
 def _mix(code: int) -> int:
-    """Return Flink's MathUtils.murmurHash of an int, as one of 32 bits."""
+    """Return Flink's MathUtils.murmurHash of an unsigned int of 32 bits."""
     code = _multiply(code, 0xCC9E2D51)
     code = _rotate(code, 15)
     code = _multiply(code, 0x1B873593)

@@ -19,22 +19,22 @@ from scoreline.pipelines.runners.versions import BEAM_JAVA_VERSION, FLINK_MINOR
 
 # Where Beam's own containers listen, beside the TaskManager that uses them.
 _POOL = "localhost:50000"
-# A lost TaskManager is survived, and a failure that stays ends the job. Where there are
-# checkpoints, Beam would keep sources that have ended alive for ever, and the job with them.
+# The job survives a lost TaskManager; a permanent failure ends it. With checkpoints, Beam would
+# keep sources alive after their end, and the job would never finish.
 BATCH_DEFAULTS = {
     "--number_of_execution_retries": "3",
     "--execution_retry_delay": "2000",
     "--shutdown_sources_after_idle_ms": "0",
 }
-# Restarts are the cluster's: by default without an end, 1 s to 60 s after a failure.
+# The cluster decides on restarts: by default without a limit, 1 s to 60 s after a failure.
 _STREAM_DEFAULTS = {
     "--checkpointing_interval": "10000",
     "--externalized_checkpoints_enabled": "true",
     "--retain_externalized_checkpoints_on_cancellation": "true",
     "--finish_bundle_before_checkpointing": "true",
 }
-# No bundle ends before it is so old, and steps look twice in that time, idle or not: 20 ms were 1 %
-# of a core. Readers' own bundles last half a second; one of a transaction waits for its end.
+# Minimum age of a bundle. Flink checks twice in that time, idle or not: with 20 ms this took 1 % of
+# a core. A reader's bundle lasts half a second anyway; a transaction waits for the bundle's end.
 _BUNDLE_MS, _TRANSACTION_MS = 200, 10
 # Options of Beam's Java runner that its Python SDK does not know; they are passed on as they are.
 # A list, so that a misspelt one is refused: docs/decisions/0018-flags-of-beams-java-runner.md.
@@ -85,7 +85,7 @@ class FlinkOptions(PipelineOptions):
 
 
 def is_yes(value: object) -> bool:
-    """Return what an option of Beam's Java runner says: text, or True when it was given alone."""
+    """Return whether an option of Beam's Java runner is on: it is text, or True without a value."""
     return str(value).lower() not in ("false", "0", "none", "")
 
 
@@ -97,7 +97,7 @@ def job_server_jar() -> Path:
 def complete_arguments(
     argv: Sequence[str], job_defaults: Mapping[str, str] = BATCH_DEFAULTS
 ) -> list[str]:
-    """Return a command line with Flink's defaults before what was given, which so wins.
+    """Return a command line with Flink's defaults in front, so that given flags override them.
 
     Args:
       argv: what was given; its `--runner` means Flink.
@@ -115,10 +115,10 @@ def complete_arguments(
     if "--environment_type" not in given:
         defaults["--environment_type"] = "EXTERNAL"
         defaults["--environment_config"] = _POOL
-    # A job of Flink's streaming interface, though its input ends: docs/decisions/0009.
+    # The job uses Flink's streaming interface, although its input ends: docs/decisions/0009.
     switches = [] if "--execution_mode_for_batch" in given else ["--streaming"]
     if "--checkpointing_interval" in given:
-        # Else bundles end with the job, and a batch job would give nothing until then.
+        # Otherwise bundles end with the job, and a batch job has no output until then.
         defaults.setdefault("--finish_bundle_before_checkpointing", "true")
     if "--job_endpoint" not in given:
         switches.append("--flink_submit_uber_jar")
@@ -129,18 +129,18 @@ def complete_arguments(
 
 
 def stream_defaults(argv: Sequence[str]) -> dict[str, str]:
-    """Return flags and values that a stream on Flink has unless they are given."""
+    """Return the default flags and values of a stream on Flink."""
     bundle_ms = _TRANSACTION_MS if "--exactly_once" in argv else _BUNDLE_MS
     return {**_STREAM_DEFAULTS, "--max_bundle_time_mills": str(bundle_ms)}
 
 
 def find_stream_problems(options: PipelineOptions, *, until_end: bool) -> Iterator[str]:
-    """Yield a sentence for each option that a stream on Flink cannot be run with."""
+    """Yield a sentence for each option that a stream on Flink does not allow."""
     flink = options.view_as(FlinkOptions)
     if not is_yes(flink.finish_bundle_before_checkpointing):
         yield (
             "--finish_bundle_before_checkpointing: expected true: a checkpoint within a bundle "
-            "would tell of records that are not sent yet"
+            "would cover records that are not sent yet"
         )
     if str(flink.checkpointing_interval).startswith("-"):
         yield (
@@ -149,11 +149,11 @@ def find_stream_problems(options: PipelineOptions, *, until_end: bool) -> Iterat
         )
     if str(options.view_as(PortableOptions).environment_cache_millis) != "0":
         yield (
-            "--environment_cache_millis: expected 0: a worker that outlives a restart may hold "
-            "positions that Flink went back behind"
+            "--environment_cache_millis: expected 0: a worker that outlives a restart may be ahead "
+            "of the positions that Flink restores"
         )
     if until_end:
         yield (
-            "--until_end: a stream on Flink has no end; leave it out, or run the backfill with "
+            "--until_end: a stream on Flink has no end. Leave it out, or run the backfill on "
             "the local runner or Prism"
         )

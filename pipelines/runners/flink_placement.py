@@ -1,4 +1,4 @@
-"""How large a Flink cluster is, and how a job is spread over it."""
+"""The size of a Flink cluster, and how a job is spread over it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,18 @@ from scoreline.pipelines.runners.flink_rest import FlinkRest, Slots
 from scoreline.pipelines.runners.versions import FLINK_MINOR
 from scoreline.pipelines.runners.workarounds import leave_packages_out_of_the_log
 
-# The most that a keyed step can ever be scaled to; Flink's own limit is 32,768.
+# The largest parallelism that a keyed step can ever have; Flink's own limit is 32,768.
 _MIN_MAX_PARALLELISM = 128
 _GROWTH = 8
 
 
-def place(
-    options: PipelineOptions, problems: list[str], most_tasks: int | None = None
-) -> Placement:
-    """Ask the cluster how large it is, and fill in the options that follow from it.
+def place(options: PipelineOptions, problems: list[str], max_tasks: int | None = None) -> Placement:
+    """Ask the cluster for its size, and set the options that follow from it.
 
     Args:
       options: of the whole command line; parallelism, its limit and the worker processes are set.
-      problems: gets a sentence for each thing that is wrong.
-      most_tasks: how many tasks the job has work for at most; None when there is no limit.
+      problems: a sentence is added for each thing that is wrong.
+      max_tasks: the number of tasks that the job has work for; None if there is no limit.
     """
     flink = options.view_as(FlinkRunnerOptions)
     portable = options.view_as(PortableOptions)
@@ -45,7 +43,7 @@ def place(
     slots = _ask(flink.flink_master, problems)
     if slots is None:
         return Placement(1, 1, 1)
-    useful = min(slots.total, most_tasks or slots.total)
+    useful = min(slots.total, max_tasks or slots.total)
     parallelism = flink.parallelism if flink.parallelism > 0 else useful
     flink.parallelism = parallelism
     if flink.max_parallelism < 1:

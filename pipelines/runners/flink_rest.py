@@ -1,4 +1,4 @@
-"""What Flink's REST interface is asked: jobs, their state and failure, slots, cancelling."""
+"""A client of Flink's REST interface: jobs, their states and failures, slots, cancelling."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ENDED = ("FINISHED", "FAILED", "CANCELED")
 
 
 class Slots(NamedTuple):
-    """How large a cluster is."""
+    """The size of a cluster."""
 
     task_managers: int
     total: int
@@ -19,14 +19,14 @@ class Slots(NamedTuple):
 
 
 class Savepoint(NamedTuple):
-    """Where a savepoint is, or why there is none: a stack trace of Java."""
+    """The location of a savepoint, or the Java stack trace that says why there is none."""
 
     location: str
     failure: str
 
 
 class FlinkRest:
-    """A JobManager's REST interface. Every method raises OSError when it does not answer."""
+    """A JobManager's REST interface. Every method raises OSError if it does not answer."""
 
     def __init__(self, master: str) -> None:
         """Take `host:port` or an URL."""
@@ -35,7 +35,7 @@ class FlinkRest:
         self._session = requests.Session()
 
     def slots(self) -> Slots:
-        """Return how many TaskManagers and slots there are."""
+        """Return the number of TaskManagers and slots."""
         found = self._get("overview")
         return Slots(found["taskmanagers"], found["slots-total"], found["slots-available"])
 
@@ -44,28 +44,28 @@ class FlinkRest:
         return str(self._get("config")["flink-version"])
 
     def job_ids(self, name: str) -> list[str]:
-        """Return the ids of the jobs of a name, ended ones too."""
+        """Return the ids of the jobs with a name, ended jobs included."""
         return [job["jid"] for job in self._get("jobs/overview")["jobs"] if job["name"] == name]
 
     def jobs(self) -> list[tuple[str, str]]:
-        """Return names and states of all jobs, ended ones too."""
+        """Return the names and states of all jobs, ended jobs included."""
         return [(job["name"], job["state"]) for job in self._get("jobs/overview")["jobs"]]
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """Return a job's state, vertices and their counts.
+        """Return a job's state and its vertices with their counts.
 
         Raises:
-          LookupError: the JobManager does not know it.
+          LookupError: the JobManager does not have it.
         """
         return self._get(f"jobs/{job_id}")
 
     def root_exception(self, job_id: str) -> str:
-        """Return why a job failed, or "" when it did not."""
+        """Return why a job failed; "" if it did not."""
         found = self._get(f"jobs/{job_id}/exceptions")
         return str(found.get("root-exception") or "")
 
     def cancel(self, job_id: str) -> None:
-        """Ask for the end of a job."""
+        """Request the cancellation of a job."""
         self._check(
             self._session.patch(
                 f"{self.url}/v1/jobs/{job_id}", params={"mode": "cancel"}, timeout=_TIMEOUT_SECONDS
@@ -73,7 +73,7 @@ class FlinkRest:
         )
 
     def stop(self, job_id: str) -> str:
-        """Ask for a savepoint and the end of a job, in order; return the request's id."""
+        """Request a savepoint and then the end of a job; return the request's id."""
         answer = self._check(
             self._session.post(
                 f"{self.url}/v1/jobs/{job_id}/stop", json={"drain": False}, timeout=_TIMEOUT_SECONDS
@@ -82,7 +82,7 @@ class FlinkRest:
         return str(answer.json()["request-id"])
 
     def savepoint(self, job_id: str, request_id: str) -> Savepoint | None:
-        """Return what came of a request for a savepoint; None while it is under way."""
+        """Return the result of a request for a savepoint; None while it is in progress."""
         found = self._get(f"jobs/{job_id}/savepoints/{request_id}")
         if found["status"]["id"] != "COMPLETED":
             return None
@@ -91,7 +91,7 @@ class FlinkRest:
         return Savepoint(str(done.get("location", "")), str(failure))
 
     def metric(self, path: str, name: str) -> str | None:
-        """Return the value of a metric, None while there is none: `jobs/…/vertices/…/subtasks`."""
+        """Return the value of a metric of `jobs/…/vertices/…/subtasks`; None if it has none yet."""
         found = self._get(f"{path}/metrics?get={name}")
         return str(found[0]["value"]) if found and "value" in found[0] else None
 

@@ -1,12 +1,12 @@
-"""The versions that were tried together on Flink, side by side.
+"""The versions of Beam and Flink that are tested together.
 
-Beam's Python SDK comes from constraints.txt; the Flink runner is Beam's Java code, of another
-release where the newest cannot be had. tests/integration/test_flink.py runs this very set, and
-tests/test_packaging.py holds the other places where a version stands equal to it.
+constraints.txt pins Beam's Python SDK. The Flink runner is Beam's Java code, of an older release if
+the newest is not available. tests/integration/test_flink.py runs exactly this set.
+tests/test_packaging.py checks that every other place names the same versions.
 """
 
 BEAM_PYTHON_VERSION = "2.77.0"
 BEAM_JAVA_VERSION = "2.70.0"
 FLINK_VERSION = "1.19.3"
-# What Beam calls it: its runner is built for one minor version.
+# As Beam names it: a runner is built for one minor version of Flink.
 FLINK_MINOR = FLINK_VERSION.rpartition(".")[0]

@@ -3,12 +3,13 @@
 Each docstring says what Beam does and where, which upstream issue reports it, and in which versions
 it was seen. A test of the same name shows that Beam still does it, and fails once it does not:
 tests/pipelines/test_workarounds.py, and tests/integration/test_workarounds.py for what needs an
-engine or its jar. Three workarounds live where their users can import them without this room, and
-are tested there too:
+engine or its jar. Some live where their users can import them without this room, or are large
+enough for a file:
 
 - transforms/worker/sampling.py `sample_often`: the end of a bundle waits for the state sampler.
 - transforms/kafka/poll.py `PollKafka`: a splittable reader leaves state behind on Flink.
 - deploy/local/worker_pool.py `WorkerPool`: Beam's pool mixes up the workers of two TaskManagers.
+- pipelines/runners/flink_job.py `run_on_flink`: Beam waits without an end, and cannot cancel.
 """
 
 from __future__ import annotations

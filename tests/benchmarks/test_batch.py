@@ -1,4 +1,4 @@
-"""What the benchmark must not get wrong: the rows, the comparison, and the arithmetic."""
+"""The benchmark's rows, comparison and arithmetic."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.fakes import write_file
 
 @pytest.fixture
 def flights(tmp_path):
-    """Two days of 5 and 3 flights, whose keys are not in the order of the days."""
+    """Two days of 5 and 3 flights. Keys are not in the order of the days."""
     for date, keys in (("2013-01-01", [1, 2, 5, 6, 8]), ("2013-01-02", [3, 4, 7])):
         rows = pa.table({"flight_id": keys, "carrier": [f"c{key}" for key in keys]})
         write_file(tmp_path / "flights", f"date={date}", "part-0.parquet", rows)
@@ -51,7 +51,7 @@ def test_tiles_have_distinct_keys_and_dates_and_the_rows_asked_for(flights, tmp_
     assert tile(flights, tmp_path / "cache", [4]) == {4: folders[4]}
 
 
-def test_tiles_of_other_content_are_made_anew(flights, tmp_path):
+def test_tiles_of_other_content_are_written_again(flights, tmp_path):
     before = tile(flights, tmp_path / "cache", [4])
     rows = pa.table({"flight_id": [9], "carrier": ["c9"]})
     write_file(flights, "date=2013-01-03", "part-0.parquet", rows)

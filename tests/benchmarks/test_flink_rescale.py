@@ -1,4 +1,4 @@
-"""What the benchmark of an added TaskManager works out of the times of shards."""
+"""The numbers that the benchmark of an added TaskManager derives from the times of shards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_rows_per_s_leaves_out_the_shard_that_was_under_way_at_the_beginning():
         rows_per_s(staged, 3, 4)
 
 
-def test_speed_is_told_before_and_after():
+def test_speed_is_reported_before_and_after():
     alone, together = np.arange(0.0, 30, 2), np.arange(50.0, 60, 1)
     at = np.concatenate([alone, together])
     text = describe(Staged(at, np.full(at.size, 1000)), added=30, joined=42)

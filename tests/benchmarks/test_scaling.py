@@ -1,4 +1,4 @@
-"""That the benchmarks of files and memory run, and what they work out."""
+"""The benchmarks of files and memory run, and their arithmetic is correct."""
 
 from __future__ import annotations
 

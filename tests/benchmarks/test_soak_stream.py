@@ -11,7 +11,7 @@ from scoreline.pipelines.options.stream import StreamScoringOptions
 FLAT = Growth(500.0, 500.0, 0.0, 0.1)
 
 
-def test_a_line_through_memory_is_found_and_its_scatter_told():
+def test_growth_of_memory_is_fitted_with_its_standard_error():
     seconds = np.arange(0.0, 1440.0, 2.0)
     noise = np.random.default_rng(7).normal(0, 3.0, seconds.size)
     flat = fit_growth(list(zip(seconds, 500 + noise, strict=True)))
@@ -31,14 +31,14 @@ def test_a_line_through_memory_is_found_and_its_scatter_told():
         (0, {"lost": 1}, "1 records were lost"),
         (0, {"doubled": 1}, "duplicated"),
         (1, {"doubled": 1}, "duplicated"),
-        (2, {"doubled": 7}, None),  # what at least once allows
+        (2, {"doubled": 7}, None),  # allowed by at least once
         (3, {"doubled": 1}, "duplicated"),
         (3, {"exit_code": 1}, "expected exit code 0, got 1"),
         (1, {"growth": Growth(500.0, 520.0, 50.0, 1.0)}, "grew by 50 MB/hour"),
-        (1, {"growth": Growth(500.0, 520.0, 50.0, 20.0)}, None),  # samples that tell nothing
+        (1, {"growth": Growth(500.0, 520.0, 50.0, 20.0)}, None),  # inconclusive samples
     ],
 )
-def test_what_is_not_as_promised_fails_the_soak(job, change, told):
+def test_a_broken_guarantee_fails_the_soak(job, change, told):
     result = Result(JOBS[job], 0, 3, 0, 0, FLAT, 0.1)._replace(**change)
     failures = find_failures([result], 30.0)
     assert len(failures) == (told is not None)

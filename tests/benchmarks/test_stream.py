@@ -1,4 +1,4 @@
-"""What the benchmark of streams sends, and what it works out of what comes back."""
+"""The load of the stream benchmark, and the numbers that it derives from results."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_recovery_ends_with_the_last_second_in_which_most_flights_are_late():
     due = np.arange(0, 60_000, 10.0)
     late = np.full(due.size, 10.0)
     late[(due >= 30_000) & (due < 44_500)] = 900
-    late[::150] = 800  # now and then one is late on a usual day too
+    late[::150] = 800  # a few flights are late on a normal day too
     assert recovery_seconds(due + late, due, 30_000, 40_000) == 5
     late[due >= 30_000] = 10
     assert recovery_seconds(due + late, due, 30_000, 40_000) == 0

@@ -22,7 +22,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def flights(prepared):
-    """All rows in the order of the dates, with the date of the folder."""
+    """All rows in order of dates, with the date of their folder."""
     schema = pa.schema([("date", pa.string())])
     return ds.dataset(prepared.path, partitioning=ds.partitioning(schema, flavor="hive")).to_table()
 
@@ -92,7 +92,7 @@ def test_a_flight_has_its_plane_and_its_weather(flights):
 
 @pytest.mark.parametrize("name", sorted(LAGS))
 def test_lagged_column_is_the_mean_over_earlier_dates_only(flights, name):
-    """Recompute rows by brute force, from rows of earlier dates alone."""
+    """Recompute rows by brute force, from rows of earlier dates only."""
     lag = LAGS[name]
     day = flights["date"].to_numpy().astype("datetime64[D]").astype(int)
     late = is_late(flights["arr_delay"]).cast(pa.float64()).to_numpy()
@@ -125,7 +125,7 @@ def test_a_day_does_not_change_what_is_known_before_it():
     assert before[3] == pytest.approx((1 + 5 * 2 / 3) / (2 + 5))
 
 
-def test_second_call_returns_at_once_and_a_broken_data_set_is_made_anew(tmp_path, monkeypatch):
+def test_second_call_returns_at_once_and_a_broken_data_set_is_written_again(tmp_path, monkeypatch):
     days, flights = flights_data._read_flights(find_source())
     few = np.flatnonzero(days < days.min() + 3)
     reads = []

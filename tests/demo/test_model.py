@@ -58,7 +58,7 @@ def read_day(dataset, date):
 
 
 def predict(servable, rows):
-    """Score rows as the pipeline does, with the fills as a user gives them: text."""
+    """Score rows like the pipeline, with fills as text, like a user's."""
     columns = {}
     for spec in servable.signature.inputs:
         fill = parse_value("--fill", spec, str(FILLS[spec.name])) if spec.name in FILLS else None
@@ -138,7 +138,7 @@ def test_changed_model_or_recipe_is_not_taken_from_the_cache(dataset, tmp_path, 
     output = tmp_path / "model"
 
     def make(dataset, output, recipe):
-        """Stand in for a training: write the number of the training."""
+        """Replace training: write the number of the training."""
         made.append(recipe)
 
         def write(folder):
@@ -180,7 +180,7 @@ def test_days_without_flights_are_an_error(dataset, tmp_path):
 
 
 def test_large_model_is_the_same_network_with_50_times_the_work(monkeypatch):
-    """Made by the code that makes the small one; making it takes too long for a test."""
+    """The same code trains both models; training the large one takes too long for a test."""
 
     def products(widths):
         sizes = [len(NUMBERS) + sum(TEXTS.values()) + 6, *widths, 1]

@@ -1,4 +1,4 @@
-"""The main job's own arithmetic; the job itself is run as a command by test_the_main_job."""
+"""The arithmetic of the demo, and the demo itself as a command."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_fills_and_partitions_are_on_the_command_line():
 def test_the_main_job(tmp_path):
     """Run the command of `make run-local` in an empty folder, twice, and query the table."""
     for room in ("scoreline", "lake", "models", "transforms", "pipelines", "demo"):
-        # Not what other tests compile meanwhile: such a file may be gone before it is copied.
+        # Ignore files that other tests compile meanwhile: they may vanish during the copy.
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / room, tmp_path / room, symlinks=True, ignore=ignored)
     first = run_command("demo.run_local", cwd=tmp_path, timeout=380)

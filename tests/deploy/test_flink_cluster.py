@@ -1,4 +1,4 @@
-"""The cluster on this machine leaves nothing behind that makes the next one slow."""
+"""A local cluster leaves no files behind that slow down the next one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker image cannot be built here; what can be held against the rest of the tree is."""
+"""The worker image cannot be built here; these tests compare its file with the repository."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The manifests against real schemas, offline: no cluster is there to apply them to.
+"""The manifests, validated offline with real schemas, because there is no cluster here.
 
-Core kinds: PyPI kubernetes-validate. Flink's kinds: the operator's own custom resource definitions
-(tests/deploy/schemas/README.md). Unknown fields, which an API server drops without a word, are
-errors here.
+Core kinds use PyPI's kubernetes-validate. Flink's kinds use the operator's custom resource
+definitions (tests/deploy/schemas/README.md). Unknown fields, which an API server drops silently,
+are errors here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.fakes import ROOT
 MANIFESTS = ROOT / "deploy" / "flink" / "kubernetes"
 SCHEMAS = ROOT / "tests" / "deploy" / "schemas"
 KUBERNETES = "1.31"
-BEAM_FLAGS = {  # of FlinkRunnerOptions, PortableOptions and StandardOptions
+BEAM_FLAGS = {  # flags of FlinkRunnerOptions, PortableOptions, StandardOptions
     "runner",
     "flink_master",
     "flink_version",
@@ -57,7 +57,7 @@ def crd_schema(kind):
 
 
 def close(schema):
-    """Return a schema that takes no property which it does not name."""
+    """Return a schema that rejects properties it does not name."""
     schema = copy.copy(schema)
     if "properties" in schema:
         schema["properties"] = {k: close(v) for k, v in schema["properties"].items()}
@@ -132,7 +132,7 @@ def test_no_container_has_privilege():
         outer = spec.get("securityContext") or {}
         if doc["kind"] == "FlinkDeployment":
             outer = doc["spec"]["podTemplate"]["spec"]["securityContext"]
-            if container["name"] == "flink-main-container":  # merged with that of all Flink's pods
+            if container["name"] == "flink-main-container":  # merged with the template of all pods
                 (container,) = doc["spec"]["podTemplate"]["spec"]["containers"]
         security = container["securityContext"]
         assert security["allowPrivilegeEscalation"] is False, shown

@@ -1,4 +1,4 @@
-"""Local engines: found by their record, stopped with all they started; never others."""
+"""Local engines are found by their records and stopped with their children; no others are."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_stop_ends_a_process_with_what_it_started(processes):
     record = start(processes, "parent", code)
     assert wait_for(lambda: len(processes.members("parent")) == 2, 30)
     family = processes.members("parent")
-    psutil.Process(record.pid).kill()  # the child is found though its parent is gone
+    psutil.Process(record.pid).kill()  # the child is found although its parent is dead
     assert wait_for(lambda: len(processes.members("parent")) == 1, 30)
     processes.stop(["parent"])
     _, left = psutil.wait_procs(family, timeout=0)

@@ -1,4 +1,4 @@
-"""The unit and the manifest of a stream, held against what reads them: neither is applied here."""
+"""The systemd unit and the manifest of a stream, validated but not applied."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def assert_arguments_are_known(argv):
     given, unknown = parser.parse_known_args(argv)
     assert unknown == []
     assert given.exactly_once
-    assert not given.restart  # who starts it again is outside
+    assert not given.restart  # the service manager restarts it
     return given
 
 
@@ -90,7 +90,7 @@ def test_unit_starts_the_job_again_but_not_when_it_is_wrong(unit):
     assert settings["NoNewPrivileges"] == "yes"
     assert settings["CapabilityBoundingSet"] == ""
     assert settings["ProtectSystem"] == "strict"
-    # Longer than a batch of rows that hang, and than Kafka may take.
+    # Longer than a batch with rows that hang, and longer than Kafka's timeout.
     assert int(settings["WatchdogSec"]) > DELIVERY_MS / 1000 + _MAX_COSTLY * int(
         given.batch_timeout_s
     )
@@ -106,7 +106,7 @@ def test_manifest_fits_kubernetes_schema(documents):
             kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
 
 
-def test_there_is_one_pod_without_privilege(documents, pod, container):
+def test_there_is_one_pod_without_privileges(documents, pod, container):
     spec = documents[0]["spec"]
     assert spec["replicas"] == 1
     assert spec["strategy"] == {"type": "Recreate"}

@@ -1,4 +1,4 @@
-"""The worker pool of a cluster on one machine; what it starts is used by the tests on Flink."""
+"""The worker pool of a local cluster; the tests on Flink use its workers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_worker_samples_often_without_the_options_of_a_job():
 
 
 def test_beams_own_pool_stops_the_worker_that_was_started_last_whoever_asks(tmp_path):
-    """Both TaskManagers of one machine call their worker `1-1`. Once this fails, use Beam's."""
+    """Both TaskManagers of one machine name their worker `1-1`. If this fails, use Beam's pool."""
     worker = tmp_path / "worker"
     worker.write_text("#!/bin/sh\nexec sleep 300\n")
     worker.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The project's pages, taken apart: headings, links and what stands in code."""
+"""Parses the project's pages: headings, links and code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Page(NamedTuple):
 
     Attributes:
       path: relative to the root, with slashes.
-      text: all of it.
+      text: the whole text.
     """
 
     path: str
@@ -37,12 +37,12 @@ class Page(NamedTuple):
         return [link for line in self.prose() for link in _LINK.findall(_SPAN.sub("", line))]
 
     def anchors(self) -> set[str]:
-        """Return the anchors of the headings, as code hosts and the site make them."""
+        """Return the anchors of the headings, by the rules of code hosts and of the site."""
         headings = [m[1] for line in self.prose() if (m := _HEADING.match(line))]
         return {to_anchor(heading) for heading in headings}
 
     def code(self) -> Iterator[str]:
-        """Yield each line of code, those that a backslash breaks as one, and each code span."""
+        """Yield each line of code (continued lines joined) and each code span."""
         for line in join_lines(self.text):
             if _is_code(line):
                 yield line.strip()
@@ -51,7 +51,7 @@ class Page(NamedTuple):
 
 
 def join_lines(text: str) -> Iterator[str]:
-    """Yield the lines of a text, those that a backslash breaks as one."""
+    """Yield the lines of a text; lines that end with a backslash are joined."""
     return iter(re.sub(r"\\\n\s*", "", text).split("\n"))
 
 
@@ -65,7 +65,7 @@ def _is_code(line: str) -> bool:
 
 
 def read_pages() -> list[Page]:
-    """Return all pages that are written for readers."""
+    """Return all pages for readers."""
     files = [
         *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
         *sorted((ROOT / "docs").rglob("*.md")),

@@ -1,6 +1,6 @@
-"""deploy/compose.yaml against the schema of the Compose specification, offline.
+"""deploy/compose.yaml, validated offline with the schema of the Compose specification.
 
-No container engine is there to start it. The schema is that of tests/docs/schemas/README.md.
+There is no container engine here to start it. tests/docs/schemas/README.md names the schema.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every option that a page names is one of the command that it is given to."""
+"""Every option on a page belongs to the command that it is used with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGES = [page for page in read_pages() if page.path != "CHANGELOG.md"]
 TABLE = ("status", "verify", "history", "rollback", "vacuum")
 _COMMAND = re.compile(rf"(?:scoreline|launcher) ({'|'.join(COMMANDS)}) ?(\w*)(.*)")
 _FLAG = re.compile(r"(?<![\w-])--([a-z]\w*)")
-# Options of Beam and of its Flink runner, which `batch` and `stream` pass on.
+# Options of Beam and its Flink runner, which `batch` and `stream` pass on.
 OF_BEAM = {
     "runner",
     "experiments",
@@ -47,7 +47,7 @@ OF_BEAM = {
     "flink_submit_uber_jar",
     "flink_job_server_jar",
 }
-# Options of other programs that pages name by themselves: Beam's boot, its pool, systemd's, ours.
+# Options of other programs that pages name alone: Beam's boot and pool, systemd, our tools.
 OF_OTHERS = {"worker_pool", "container_executable", "model_sharing", "submit_timeout_s"}
 
 
@@ -60,7 +60,7 @@ def flags_of(*argv):
 
 @pytest.fixture(scope="module")
 def known():
-    """The flags of each command, as its help has them; those of `table` by its subcommands."""
+    """The flags in the help of each command; for `table`, of each subcommand."""
     flags = {(name, ""): flags_of(name) for name in COMMANDS if name != "table"}
     flags |= {("table", name): flags_of("table", name) for name in TABLE}
     assert all(len(found) > 2 for found in flags.values())

@@ -1,4 +1,4 @@
-"""What the pages promise a reader: links lead somewhere, and what is named exists."""
+"""Links of the pages have targets, and the things that pages name exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.docs.pages import ROOT, Page, read_pages, to_anchor
 
 PAGES = read_pages()
 FOLDERS = "pipelines|transforms|models|lake|demo|tests|benchmarks|deploy|docs|scoreline"
-# A file by its suffix, or a folder by its slash; so churn/7 of models/churn/7 is none of ours.
+# A file by its suffix, or a folder by its slash: models/churn/7 is not a path of this repository.
 _PATH = re.compile(
     rf"(?<![\w./-])((?:{FOLDERS})/[\w./-]*?(?:\.(?:py|md|txt|toml|yaml|service)|/))(?![\w<.-])"
 )
@@ -19,14 +19,14 @@ _MODULE = re.compile(r"python -m ([a-z_][\w.]*)")
 _TEST_FILE = re.compile(r"(?<![\w/])(test_\w+\.py)")
 _TEST = re.compile(r"(?<!\w)(test_\w+)(?![\w.])")
 _TEST_IN_FILE = re.compile(r"(test_\w+\.py)::(test_\w+)")
-# Programs that are not ours.
+# Programs of others.
 FOREIGN_MODULES = {"build", "venv", "pip", "pytest", "scoreline"}
-HISTORY = {"CHANGELOG.md"}  # names what is gone
+HISTORY = {"CHANGELOG.md"}  # names things that no longer exist
 
 
 @pytest.fixture(scope="module")
 def tests():
-    """The texts of all files of tests, by their names; those of one name together."""
+    """The texts of all test files by name; files with the same name are joined."""
     texts = collections.defaultdict(str)
     for path in (ROOT / "tests").rglob("test_*.py"):
         texts[path.name] += path.read_text()
@@ -95,7 +95,7 @@ def test_every_module_that_is_run_exists(page):
 
 @each_page()
 def test_every_test_that_is_named_exists(page, tests):
-    """Names may be cut off: `test_poison_…` is any test that begins so."""
+    """Names may be cut off: `test_poison_…` is any test with that prefix."""
     code = "\n".join(page.code())
     gone = {name for name in _TEST_FILE.findall(code) if name not in tests}
     gone |= {
@@ -119,9 +119,9 @@ def test_no_page_names_a_command_of_before(page):
 
 @each_page()
 def test_lists_and_tables_are_such_on_the_site_too(page):
-    """Python-Markdown, unlike code hosts, wants an empty line before a list or a table.
+    """Python-Markdown, unlike code hosts, needs an empty line before a list or a table.
 
-    A paragraph of a list item that follows code would end the list: it needs four spaces.
+    A paragraph of a list item after code needs four spaces; otherwise it ends the list.
     """
     wrong = []
     before = ""

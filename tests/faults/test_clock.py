@@ -1,6 +1,6 @@
-"""The clock is set back between two runs: what the first one left is from the future.
+"""The clock is set back between two runs, so the state of the first run is in the future.
 
-Every time that the first run wrote is moved 30 days ahead: in the log, of files, of folders.
+All times of the first run move 30 days ahead: in the log, of files and of folders.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TIMES = ("timestamp", "modificationTime", "deletionTimestamp", "createdTime")
 
 
 def set_ahead(root):
-    """Make all that is below a folder as if it had been written a month from now."""
+    """Change the times of everything in a folder to a month from now."""
     for path in sorted(root.rglob("*")):
         if path.parent.name == "_delta_log" and path.suffix == ".json":
             lines = map(json.loads, path.read_text().splitlines())
@@ -50,7 +50,7 @@ def _shift(value):
 
 @pytest.fixture
 def scored(tmp_path, model, capsys):
-    """A lake and a table of it, scored before the clock was set back; and how to score it."""
+    """A lake, its table from before the clock was set back, and a function that scores it."""
     lake = write_lake(tmp_path / "lake")
     output = tmp_path / "scores"
     options = [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={output}"]
@@ -69,7 +69,7 @@ def test_times_that_go_backwards_break_no_command(scored, tmp_path, capsys):
     before = DeltaTable(str(output)).version()
     assert before == 3
     assert score_batch.main([*options, "--reprocess=none"]) == 0
-    # The input's files seem changed, as they would after any other change of their times.
+    # The input's files count as changed, like after any other change of their times.
     write_file(tmp_path / "lake", "date=2024-01-02", "0.parquet", make_rows(300, 150))
     capsys.readouterr()
     assert manage("status", output, f"--input={lake}") == 0
@@ -97,7 +97,7 @@ def test_times_that_go_backwards_break_no_command(scored, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_what_was_staged_in_the_future_is_used_as_any_other(tmp_path, model, capsys):
+def test_shards_staged_in_the_future_are_reused_like_others(tmp_path, model, capsys):
     lake = write_lake(tmp_path / "lake")
     output = tmp_path / "scores"
     options = [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={output}"]

@@ -1,4 +1,4 @@
-"""The answer of a commit is lost."""
+"""Commits whose response is lost."""
 
 from __future__ import annotations
 

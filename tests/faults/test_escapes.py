@@ -1,4 +1,4 @@
-"""Names of partitions and files that try to lead out of the table's folder, and what is told."""
+"""Names of partitions and files that point outside the table, and secrets in messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_names_that_lead_elsewhere_stay_in_the_table(tmp_path, model, capsys):
     before = files_below(tmp_path)
     output = tmp_path / "out" / "deep" / "scores"
     options = [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={output}"]
-    # Scores above 15 become dead letters, which have folders of their own.
+    # Scores above 15 become dead letters, which have their own folders.
     code = score_batch.main([*options, "--range=score=0..15", "--max_dead_letter_ratio=1"])
     told = "".join(capsys.readouterr())
     assert code in (0, 1, 3), told
@@ -85,7 +85,7 @@ def test_nothing_that_was_asked_for_by_value_is_recorded_but_what_the_commit_nee
 ):
     output = tmp_path / "scores"
     options = [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={output}"]
-    # A Beam option with a secret is Beam's to keep: nothing of ours may write it down.
+    # A Beam option may hold a secret. Scoreline must not write it anywhere.
     assert score_batch.main([*options, "--fill=x=1", "--service_account_email=hunter2"]) == 0
     assert_scored_whole(lake, output)
     written = [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -1,7 +1,7 @@
 """The disk is full while a shard is staged, or when its partition is committed.
 
-The disk is a real tmpfs of 1 MB. It is mounted in a user and mount namespace, where any user may
-mount. Commands run there; the tests look at it through `/proc/<pid>/root`.
+The disk is a real tmpfs of 1 MB, mounted in a user and mount namespace, where any user may mount.
+Commands run in the namespace. Tests read the disk through `/proc/<pid>/root`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 
 class SmallDisk:
-    """A disk of 1 MB that only commands run by `start` see at `path`."""
+    """A disk of 1 MB at `path`, visible only to the commands of `start`."""
 
     def __init__(self, path: Path, pid: int) -> None:
         self.path = path
@@ -60,7 +60,7 @@ def options_of(lake, model, disk):
 
 
 def copy_table(disk, folder):
-    """Return the table at a place where this process can read it."""
+    """Return a path of the table that this process can read."""
     shutil.copytree(disk.seen_from_outside / "scores", folder / "scores")
     return folder / "scores"
 

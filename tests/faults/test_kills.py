@@ -1,6 +1,6 @@
-"""SIGKILL at every step of a real process, then a rerun: the table is right.
+"""SIGKILL at every step of a real process, then a rerun: the table must be correct.
 
-`make soak` does it 500 times. The model is a LiteRT one, so that a process starts in two seconds.
+`make soak` does it 500 times. The model is a LiteRT model, so that a process starts in 2 s.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tests.inputs import write_rows
 from tests.processes import run_to_death
 
 KILLS = int(os.environ.get("SCORELINE_KILLS", "30"))
-AT_ONCE = 50  # kills of one test: a soak runs many side by side
+AT_ONCE = 50  # kills per test; a soak runs many tests in parallel
 DAYS, FILES, ROWS = 4, 3, 40
 SHARDS = DAYS * FILES
 TOTAL = SHARDS * ROWS
-# How often a run reaches each point. Every file has a dead letter, so a shard has two files.
+# How often a run reaches each point. Every file has a dead letter, so each shard has two files.
 POINTS = {
     "planned": 1,
     "scoring": SHARDS,
@@ -42,9 +42,9 @@ POINTS = {
 
 
 def choose_kills():
-    """Return where each run is to die, in parts of at most `AT_ONCE`, and a seed for the rest.
+    """Return the kill point of each run, in parts of at most `AT_ONCE`, and a seed.
 
-    Points take turns, so that all are reached; how often one is passed before is drawn.
+    Points take turns, so that all are reached. The number of passes before the kill is random.
     """
     chosen = random.Random(20241101)
     points = [list(POINTS)[kill % len(POINTS)] for kill in range(KILLS)]
@@ -54,7 +54,7 @@ def choose_kills():
 
 @pytest.fixture(scope="module")
 def rows():
-    """Return rows of each file; one of each has no value, which is a dead letter."""
+    """Return the rows of each file; one row per file has no value and is a dead letter."""
     files = []
     for number in range(SHARDS):
         a = np.arange(ROWS, dtype=np.float32) + number * 100
@@ -66,7 +66,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory, rows):
-    """Days of several files of JSON Lines, each of which is a shard of its own."""
+    """Days of several JSON Lines files; each file is one shard."""
     root = tmp_path_factory.mktemp("faults") / "lake"
     for number, of_file in enumerate(rows):
         partition = f"date=2024-01-{number // FILES + 1:02d}"
@@ -90,7 +90,7 @@ def options_of(lake, model, output, workers):
 
 
 def read_whole_partitions(output):
-    """Return ids by date; a reader must see a partition whole or not at all."""
+    """Return ids by date; a reader must see a whole partition or nothing of it."""
     dates: dict[str, list[int]] = collections.defaultdict(list)
     if (output / "_delta_log").exists():
         for row in read_scores(output).to_pylist():
@@ -101,7 +101,7 @@ def read_whole_partitions(output):
 
 
 def test_kills_reach_every_point_of_a_batch():
-    assert POINTS.keys() == KILL_POINTS - {"delivered"}  # of a stream: tests/integration
+    assert POINTS.keys() == KILL_POINTS - {"delivered"}  # points of streams: tests/integration
     reached = {kill.partition(":")[0] for kills in choose_kills() for kill in kills}
     assert reached == POINTS.keys()
 
@@ -125,10 +125,10 @@ def test_killed_at_any_step_a_rerun_makes_the_table_right(
         staged = len({(path.parent.name, path.name) for path in receipts})
         assert len(list(output.rglob(".part-*.tmp"))) <= first
         code, counters = score_counted(options_of(lake, model, output, workers.randint(1, 3)))
-        assert code in (0, 3)  # 0 when all was published before the kill
+        assert code in (0, 3)  # 0 if everything was published before the kill
         read = counters.get("rows_read", 0)
         left = TOTAL - len(published) * FILES * ROWS
-        # Receipts of a partition that was committed may still be there.
+        # Receipts of a committed partition may still exist.
         assert left - staged * ROWS <= read <= left, kill
         scores = read_scores(output).to_pylist()
         assert len(scores) == len(reference)
@@ -137,6 +137,6 @@ def test_killed_at_any_step_a_rerun_makes_the_table_right(
     capsys.readouterr()
     tally = collections.Counter(kill.partition(":")[0] for kill in kills)
     told = f"{len(kills)} kills: {dict(tally)}"
-    print(told)  # what `make soak` shows: its processes have no terminal
+    print(told)  # output of `make soak`, whose processes have no terminal
     with capsys.disabled():
         print(f"\n{told}")

@@ -1,6 +1,6 @@
-"""Rows that make the model hang or crash, through the whole command.
+"""Rows that hang or crash the model, through the whole command.
 
-The model is a LiteRT one, so that a process of it starts in two seconds.
+The model is a LiteRT model, so that its process starts in two seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROWS = 1000
 
 
 def write_days(root, *days):
-    """Write a day of rows for each list of pairs of a row and the value of b that it has."""
+    """Write one day of rows per list of (row, value of b)."""
     for day, bad in enumerate(days):
         b = np.ones(ROWS, np.float32)
         for row, value in bad:
@@ -63,7 +63,7 @@ def test_rows_that_hang_or_crash_the_model_cost_themselves_alone(tmp_path, zoo, 
         ROWS + 500: "ModelDied: the model's process died with signal 8 (SIGFPE)",
     }
     assert table.main(["verify", f"--output={output}"]) == 0
-    # A model without such rows replays them; one with them leaves them where they are.
+    # A model that accepts such rows replays them; a model that does not leaves them in place.
     replayed = [f"--output={output}", "--keys=id", "--batch_timeout_s=4"]
     chosen = "--partitions=date=2024-01-02"
     assert replay.main([*replayed, f"--model={zoo('perilous.tflite')}", chosen]) == 3

@@ -1,4 +1,4 @@
-"""A real limit of memory: calls are halved until they fit, and no larger one is tried again."""
+"""A real memory limit: calls are halved until they fit, and larger calls are not tried again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.processes import run_script
 
 pytestmark = pytest.mark.slow
 
-# A row takes 256 KB in the model: 8,192 of them 2 GB, where 1 GB may be had.
+# A row takes 256 KB in the model, and 8,192 rows take 2 GB. The limit is 1 GB.
 SCRIPT = """
 import json, resource, sys
 import numpy as np
@@ -53,4 +53,4 @@ def test_a_call_beyond_the_limit_of_memory_is_halved_and_that_is_remembered(tmp_
     (first, rows), (second, _) = map(json.loads, ended.out.splitlines())
     assert first[:2] == [8192, 4096]
     assert rows < 8192
-    assert max(second) <= rows  # they may have to be smaller still: memory is in pieces
+    assert max(second) <= rows  # or smaller: memory may be fragmented

@@ -1,4 +1,4 @@
-"""Rows that the model raises on, wherever they are and however many: each costs itself alone."""
+"""Rows on which the model raises, at any place and in any number: each costs only itself."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def strict_model(tmp_path_factory):
-    """A model that raises on a call with any |x| above 10."""
+    """A model that raises if any |x| of a call is above 10."""
     return save_model(tmp_path_factory.mktemp("strict") / "model", limit=10.0)
 
 
 def run_poisoned(tmp_path, model, poison):
-    """Score a bad partition and a good one; return the exit code and the rows of the bad one."""
+    """Score a bad and a good partition; return the exit code and the rows of the bad one."""
     x = [99.0 if row in set(poison) else row % 7 for row in range(TOTAL)]
     rows = make_rows(0, TOTAL).set_column(1, "x", pa.array(x, pa.float32()))
     for file in range(FILES):

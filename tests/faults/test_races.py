@@ -1,4 +1,4 @@
-"""Many real processes on one table, and a reader that reads all the while."""
+"""Many real processes write one table, while a reader reads it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def options_of(lake, model, output, *more):
     return [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={output}", *more]
 
 
-@pytest.mark.timeout(400)  # eight processes that import Beam, on two cores, beside other tests
+@pytest.mark.timeout(400)  # eight processes import Beam on two cores, beside other tests
 def test_eight_runs_at_once_commit_each_partition_once_and_the_others_say_so(tmp_path, lake, zoo):
     output = tmp_path / "scores"
     options = options_of(lake, zoo("model.tflite"), output, "--workers=1")

@@ -1,4 +1,4 @@
-"""Stores that do not answer, and tables that cannot be read: what a command ends with, and says."""
+"""Stores that do not answer and unreadable tables: exit codes and messages."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_killed_worker_process_fails_the_job_and_never_shortens_a_partition(tmp_
 
 
 def _wait_for_staging(job, output):
-    """Return a worker process once shards are being staged."""
+    """Wait until shards are staged, and return a worker process."""
     until = time.monotonic() + 100
     while time.monotonic() < until and job.poll() is None:
         if len(list((output / "_scoreline" / "receipts").glob("*/*.json"))) > 2:
@@ -54,5 +54,5 @@ def _wait_for_staging(job, output):
             workers = [p for p in children if p.name().startswith("python")]
             assert len(workers) >= 2, [p.cmdline() for p in children]
             return workers[0]
-        time.sleep(0.05)  # looks again; what it waits for is staged files, not time
+        time.sleep(0.05)  # polls for staged files
     raise AssertionError(f"no shard was staged: {job.poll()}")

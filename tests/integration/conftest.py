@@ -38,7 +38,7 @@ def reporter_ports():
 
 @pytest.fixture(scope="session")
 def flink_cluster(tmp_path_factory, reporter_ports):
-    """One cluster for all tests: starting one takes longer than most of them."""
+    """One cluster for all tests, because its start takes longer than most tests."""
     folder = tmp_path_factory.mktemp("flink")
     leave_jar(folder)
     ports = ",".join(map(str, reporter_ports))
@@ -49,7 +49,7 @@ def flink_cluster(tmp_path_factory, reporter_ports):
 
 @pytest.fixture
 def cluster(flink_cluster):
-    """The cluster without a job and with two TaskManagers of one slot, whoever was killed."""
+    """The cluster, repaired: no job, and two TaskManagers with one slot each."""
     make_ready(flink_cluster, task_managers=2, slots=1)
     return flink_cluster
 
@@ -65,10 +65,11 @@ def broker(tmp_path_factory):
 
 @pytest.fixture
 def topics(broker):
-    """Three topics of four partitions that nobody else uses: in, out and dead."""
+    """Three new topics of four partitions: input, output and dead letters."""
+    broker.start()  # an earlier test may have killed it and failed
     number = next(_numbers)
     names = [f"{kind}-{number}" for kind in ("in", "out", "dead")]
-    # Tests send records of 1970, which the broker would delete when it looks, 30 s after its start.
+    # Tests send records of 1970, which the broker would delete 30 s after its start.
     settings = {"max.message.bytes": "4000000", "retention.ms": "-1"}
     make_topics(broker.address, 4, *names, settings=settings)
     return names
@@ -76,7 +77,7 @@ def topics(broker):
 
 @pytest.fixture
 def stream_arguments(broker, topics, zoo, tmp_path):
-    """Return a function that makes a command line; options by name, None to leave one out."""
+    """Return a function that makes a command line from options; None leaves one out."""
     schema = tmp_path / "schema.json"
     schema.write_text('{"id": "int64"}')
 
@@ -99,11 +100,11 @@ def stream_arguments(broker, topics, zoo, tmp_path):
 
 @pytest.fixture
 def start_stream(tmp_path):
-    """Return a function that starts the command in a process of its own; ended with the test."""
+    """Return a function that starts the command in a process, which ends with the test."""
     started: list[subprocess.Popen] = []
 
     def run(arguments):
-        # A file, not a pipe: nobody reads while it runs, and a full pipe would hold it up.
+        # A file, not a pipe: nothing reads it during the run, and a full pipe would block.
         with (tmp_path / "printed.txt").open("a") as printed:
             process = subprocess.Popen(
                 [sys.executable, "-m", "scoreline", "stream", *arguments],

@@ -1,4 +1,4 @@
-"""The job on a real Flink cluster: the same table, also when what it runs on comes and goes."""
+"""The job on a real Flink cluster gives the same table, also if parts of the cluster fail."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOTAL = DAYS * ROWS
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory):
-    """Forty days, each one shard; for the model y = 2·a + b."""
+    """Forty days of one shard each, for the model y = 2·a + b."""
     root = tmp_path_factory.mktemp("flink-lake") / "lake"
     for day in range(DAYS):
         ids = np.arange(day * ROWS, (day + 1) * ROWS)
@@ -40,9 +40,9 @@ def lake(tmp_path_factory):
 
 @pytest.fixture
 def options_of(cluster, lake, zoo, tmp_path):
-    """Return a function that gives the command line of a job on the cluster.
+    """Return a function that makes the command line of a job on the cluster.
 
-    Small batches make the job last long enough to be disturbed.
+    Small batches make the job long enough to interrupt it.
     """
 
     def make(*more):
@@ -80,7 +80,7 @@ def details(cluster, job):
 
 
 def rows_scored(cluster, job):
-    """Return the sum of our counter over a job's subtasks, as Flink's REST interface gives it."""
+    """Return the sum of our counter over a job's subtasks, from Flink's REST interface."""
     total = 0
     for vertex in details(cluster, job)["vertices"]:
         path = f"jobs/{job['jid']}/vertices/{vertex['id']}/subtasks/metrics"
@@ -93,7 +93,7 @@ def rows_scored(cluster, job):
 
 
 def scraped(ports, text):
-    """Return the lines about a metric that any of the reporters shows."""
+    """Return the lines about a metric from all reporters."""
     lines = []
     for port in ports:
         try:
@@ -114,7 +114,7 @@ def test_two_task_managers_give_the_table_of_a_local_run(
     cluster, lake, options_of, tmp_path, reporter_ports
 ):
     assert cluster.rest.version() == FLINK_VERSION
-    # Flink is told of counters when a bundle ends: all shards in one would be told of too late.
+    # Flink gets counters at the end of a bundle, so one bundle of all shards would be too late.
     job = Job(tmp_path, *options_of("--batch_rows=10", "--max_bundle_size=2"))
     job.wait_for("a worker of each TaskManager", lambda: len(cluster.workers()) == 2)
     (running,) = running_jobs(cluster)
@@ -125,11 +125,11 @@ def test_two_task_managers_give_the_table_of_a_local_run(
     job.wait_for("counters in Prometheus", lambda: scraped(reporter_ports, "rows_scored"))
     assert all("scoreline" in line for line in scraped(reporter_ports, "rows_scored"))
     steps = {vertex["parallelism"] for vertex in details(cluster, running)["vertices"]}
-    assert steps == {1, 2}  # what creates the shards is one
+    assert steps == {1, 2}  # the step that creates the shards has 1
     ended = job.end()
     assert ended.code == 0, ended
     assert re.search(r"rows/s .* 2 workers", ended.out)
-    assert re.search(r"time +read \d+ %", ended.out)  # counters came back to the launcher
+    assert re.search(r"time +read \d+ %", ended.out)  # the launcher got counters
     assert not requests.get(f"http://{cluster.master}/v1/jars", timeout=10).json()["files"]
 
     local = tmp_path / "local"
@@ -142,7 +142,7 @@ def test_two_task_managers_give_the_table_of_a_local_run(
 
 def test_an_added_task_manager_is_used_and_a_killed_one_costs_no_row(cluster, options_of, tmp_path):
     output = tmp_path / "scores"
-    # To Flink one that comes back is a new one, and it comes sooner than its Java would start.
+    # For Flink a TaskManager that returns is new, and it returns sooner than Java would start.
     second = psutil.Process(cluster.processes.recorded()[cluster.task_managers()[1]].pid)
     second.suspend()
     assert wait_for(lambda: cluster.rest.slots().task_managers == 1, 120)
@@ -189,7 +189,7 @@ def test_ctrl_c_cancels_the_job(cluster, options_of, tmp_path):
     assert ended.code == 130, ended
     assert "Stopped." in ended.err
     assert details(cluster, running)["state"] == "CANCELED"
-    # Flink forgets a worker that is still starting; it ends when it finds nobody, after 60 s.
+    # Flink forgets a worker that is still starting; such a worker ends after 60 s alone.
     assert wait_for(lambda: not cluster.workers(), 120)
 
 
@@ -199,7 +199,7 @@ def test_a_job_that_flink_refuses_ends_with_flinks_reason(options_of, capsys):
 
 
 def test_workers_that_never_come_end_the_job_in_time(cluster, options_of, tmp_path, monkeypatch):
-    """A pool whose interpreter ends at once: for ever RUNNING, if nobody gave up."""
+    """With a pool whose interpreter ends at once, the job would stay RUNNING for ever."""
     monkeypatch.setattr(worker_pool, "PYTHON", "/bin/true")
     (port,) = free_ports(1)
     server = grpc.server(futures.ThreadPoolExecutor(2))

@@ -1,4 +1,4 @@
-"""The other ways to Flink: a job server, workers as processes of the TaskManager, checkpoints."""
+"""Other ways to run on Flink: a job server, workers of a TaskManager, checkpoints."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ DAYS, ROWS = 4, 500
 
 @pytest.fixture
 def cluster(flink_cluster):
-    """The cluster without a job and with one TaskManager of two slots."""
+    """The cluster, repaired: no job, and one TaskManager with two slots."""
     make_ready(flink_cluster, task_managers=1, slots=2)
     return flink_cluster
 
 
 @pytest.fixture
 def options_of(cluster, zoo, tmp_path):
-    """Return a function that gives the command line of a small job; options by name."""
+    """Return a function that makes the command line of a small job from options."""
     lake = tmp_path / "lake"
     for day in range(DAYS):
         ids = np.arange(day * ROWS, (day + 1) * ROWS)
@@ -60,7 +60,7 @@ def assert_right(output):
 
 @pytest.fixture
 def job_server(cluster, tmp_path):
-    """Beam's job server for the cluster, from the jar that else is submitted; gives its address."""
+    """Start Beam's job server for the cluster, from the jar of jobs; return its address."""
     port, artifacts, expansion = free_ports(3)
     command = ["java", "-jar", job_server_jar(), f"--flink-master={cluster.master}"]
     command += ["--job-host=127.0.0.1", f"--job-port={port}", f"--artifact-port={artifacts}"]
@@ -91,7 +91,7 @@ def test_by_a_job_server_with_a_model_for_each_slot_and_checkpoints(
 
 
 def test_workers_that_the_task_manager_starts_itself(cluster, options_of, tmp_path, capsys):
-    # The contract of Beam's containers: an executable that is told its name and where to ask.
+    # The contract of Beam's containers: an executable that gets its id and an endpoint.
     boot = tmp_path / "boot"
     boot.write_text(
         f"#!{sys.executable}\n"

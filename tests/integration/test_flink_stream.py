@@ -1,4 +1,4 @@
-"""Streams on a real Flink cluster: nothing is lost, whoever is killed, and a stop is in order."""
+"""Streams on a real Flink cluster: no kill loses a record, and a stop is clean."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WARM = 400
 
 @pytest.fixture
 def on_flink(cluster, stream_arguments):
-    """Return a function that makes the command line of a stream with a reader in each worker."""
+    """Return a function that makes the command line of a stream with one reader per worker."""
 
     def make(*flags):
         return stream_arguments(
@@ -51,7 +51,7 @@ def on_flink(cluster, stream_arguments):
 
 @pytest.fixture
 def start_warm(cluster, broker, topics, on_flink, start_stream):
-    """Return a function that starts a stream, and returns once all four partitions are read."""
+    """Return a function that starts a stream and waits until all four partitions are read."""
 
     def start(*flags):
         before = offsets_of(broker, topics)
@@ -72,7 +72,7 @@ def start_warm(cluster, broker, topics, on_flink, start_stream):
 
 
 def offsets_of(broker, topics):
-    """Return how far the group is in each partition of the source."""
+    """Return the group's offset in each partition of the source."""
     found = committed(broker.address, f"group-of-{topics[0]}", topics[0])
     return {partition: max(0, offset) for partition, offset in found.items()}
 
@@ -82,17 +82,17 @@ def wait_for_offsets(broker, topics, total):
 
 
 def scored(broker, topics):
-    """Return what became of the records that are not for warming up."""
+    """Return the results of the records, without those of the warm-up."""
     return [score for score in scores_of(broker.address, topics[1]) if score["id"] >= 0]
 
 
 def table_of(output):
-    """Return the rows of the table that are not for warming up."""
+    """Return the rows of the table, without those of the warm-up."""
     return [row for row in read_scores(output).to_pylist() if row["id"] >= 0]
 
 
 def is_running(cluster):
-    """Return whether the JobManager has a job, and all its tasks run."""
+    """Return whether the JobManager has a job whose tasks all run."""
     rest = cluster.rest
     jobs = [rest.job(job_id) for name, _ in rest.jobs() for job_id in rest.job_ids(name)]
     statuses = [[vertex["status"] for vertex in job["vertices"]] for job in jobs]
@@ -112,7 +112,7 @@ def kill_task_manager(cluster):
     ],
     ids=["task_manager-at_least_once", "task_manager-exactly_once", "workers-exactly_once"],
 )
-def test_who_is_killed_in_mid_stream_costs_no_record_and_who_comes_is_used(
+def test_a_kill_in_mid_stream_loses_no_record_and_a_new_task_manager_is_used(
     cluster, broker, topics, start_warm, kill, flags
 ):
     process = start_warm(*flags)
@@ -140,7 +140,7 @@ def test_a_job_that_died_with_its_job_manager_is_started_again(cluster, broker, 
     assert records_done(broker, topics) < WARM + RECORDS
     cluster.up(cluster.spec, 2)
     feed.finish()
-    # The job that was lost goes on for a while: only who needs its slots tells that it is over.
+    # The lost job runs on for a while. It has ended when another job gets its slots.
     wait_until(lambda: is_running(cluster), 240)
     send(make_producer(broker.address), topics[0], as_json(rows(RECORDS, 1000)))
     wait_for_offsets(broker, topics, WARM + RECORDS + 1000)
@@ -165,14 +165,14 @@ def test_a_table_has_each_record_once_though_workers_die_with_rows_that_wait(
     assert_scored(table_of(output), RECORDS, exactly_once=True)
     assert_scored(scored(broker, topics), RECORDS, exactly_once=False)
 
-    # What waits for its file when the job is stopped may be left to the next start.
+    # Rows that wait for their file when the job stops may be left to the next start.
     process = start_stream(on_flink(f"--output={output}", "--flush_interval_s=3600"))
     before = len(scored(broker, topics))
     send(make_producer(broker.address), topics[0], as_json(rows(RECORDS, 1000)))
     wait_until(lambda: len(scored(broker, topics)) >= before + 1000, 240)
     stop(process)
     process = start_stream(on_flink(f"--output={output}", "--flush_interval_s=1"))
-    # Nothing may have been left: only a further record tells that this one runs and can be ended.
+    # There may be no rows left, so send one more record to see that this job runs.
     send(make_producer(broker.address), topics[0], as_json(rows(RECORDS + 1000, 100)))
     wait_for_offsets(broker, topics, WARM + RECORDS + 1100)
     stop(process)
@@ -192,7 +192,7 @@ def test_a_stop_is_in_order_and_its_savepoint_is_where_a_job_without_a_group_goe
     (savepoint,) = re.findall(r"stopped; the savepoint is (file:\S+)", out)
     assert "read 1,400 records, scored 1,400, dead letters 0" in out
 
-    group = f"group-of-{topics[0]}"  # as if its offsets had expired
+    group = f"group-of-{topics[0]}"  # like after its offsets have expired
     admin = AdminClient({"bootstrap.servers": broker.address})
     admin.delete_consumer_groups([group])[group].result(30)
     process = start_stream(on_flink(f"--savepoint_path={savepoint}"))
@@ -202,6 +202,6 @@ def test_a_stop_is_in_order_and_its_savepoint_is_where_a_job_without_a_group_goe
     send(producer, topics[0], as_json(rows(2000, 1000)))
     wait_for_offsets(broker, topics, WARM + 3000)
     assert "Flink restarts the job" in stop(process)
-    # Where nothing is under way when a worker dies, nothing is doubled either.
+    # If no record is in flight when a worker dies, there are no duplicates.
     assert len(scored(broker, topics)) == 3000
     assert_scored(scored(broker, topics), 3000, exactly_once=True)

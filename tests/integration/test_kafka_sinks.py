@@ -1,4 +1,4 @@
-"""Where a stream's scores go beside a topic of JSON, on a real broker: whoever is killed."""
+"""Sinks of a stream other than JSON topics, on a real broker, with kills."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ from tests.kafka import (
 from tests.processes import run_to_death
 from tests.registry import run_registry
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 RECORDS = 20_000
 
 
 def table_of(output):
-    """Return the rows of a table that may not be there yet."""
+    """Return the rows of a table that may not exist yet."""
     there = DeltaTable.is_deltatable(str(output))
     return read_scores(output).to_pylist() if there else []
 
@@ -84,7 +84,7 @@ def test_the_table_holds_what_the_topic_does_with_types(
     assert records_done(broker, topics) == 2001
     assert len(read_all(broker.address, topics[2])) == 1
 
-    # The same group takes nothing twice, and is told so before it is set back.
+    # The same group takes no record twice, and a reset of the group is refused before the start.
     assert score_stream.main(stream_arguments("--until_end", output=output, start="earliest")) == 2
     assert "has these records from group" in capsys.readouterr().err
     assert records_done(broker, topics) == 2001
@@ -118,7 +118,7 @@ def test_killed_between_table_and_offsets_each_record_is_in_the_table_once(
     assert_scored(scores_of(broker.address, topics[1]), 6000, exactly_once=True)
     assert records_done(broker, topics) == 6000
 
-    # Where a runner restarts a worker nobody plans anew: the sink itself must know.
+    # If a runner restarts a worker, nothing is planned again: the sink itself must detect it.
     consumer = Connection(brokers=broker.address).consumer(f"group-of-{topics[0]}")
     commit(consumer, topics[0], dict.fromkeys(range(4), 100))
     consumer.close()
@@ -160,9 +160,7 @@ def test_the_last_rows_of_a_stream_that_is_silent_come_by_themselves(
     assert read_all(broker.address, topics[1]) == []
 
 
-def test_a_stop_in_order_writes_what_waits(
-    broker, topics, stream_arguments, start_stream, tmp_path
-):
+def test_a_clean_stop_writes_waiting_rows(broker, topics, stream_arguments, start_stream, tmp_path):
     output = tmp_path / "scores"
     send(make_producer(broker.address), topics[0], as_json(rows(0, 100)))
     process = start_stream(stream_arguments(output=output, flush_interval_s=3600))
@@ -197,7 +195,7 @@ def test_a_table_that_cannot_be_written_ends_the_job_and_nothing_is_lost(
 def test_a_record_whose_time_is_in_nanoseconds_costs_its_time_only(
     broker, topics, stream_arguments, tmp_path
 ):
-    source = f"{topics[0]}-ns"  # brokers before Kafka 3.6 take any time
+    source = f"{topics[0]}-ns"  # brokers before Kafka 3.6 accept any timestamp
     make_topics(broker.address, 1, source, settings={"message.timestamp.after.max.ms": str(2**62)})
     at_ns = 1_700_000_000_000_000_000
     send(make_producer(broker.address), source, as_json(rows(0, 100)))
@@ -225,7 +223,7 @@ def test_a_table_that_cannot_be_read_needs_a_person_and_a_store_that_is_away_doe
 
 
 def test_a_reader_begins_where_the_group_is_and_not_where_the_runner_was(broker, topics):
-    """A runner that restores its own state says what was read; what waited in memory is gone."""
+    """A runner restores the reader's offsets from its state, but rows in memory are lost."""
     send(make_producer(broker.address), topics[0], as_json(rows(0, 10)), partition=0)
     spec = ReadSpec(
         connection=Connection(brokers=broker.address), topic=topics[0], group="g", is_held=True
@@ -239,11 +237,11 @@ def test_a_reader_begins_where_the_group_is_and_not_where_the_runner_was(broker,
     try:
         assert reader.go_to(restored) == {0: 4, 1: 0}
         assert reader.go_to(restored) == {0: 9, 1: 0}, "what it is told from then on is true"
-        holding.offsets = {0: 6}  # the sink of this process has them
+        holding.offsets = {0: 6}  # the sink of this process holds the rows
         second = Reader(spec, reading, restored)
         assert second.go_to(restored) == {0: 6, 1: 0}
         holding.offsets = {}
-        holding.losses += 1  # and now it has not
+        holding.losses += 1  # and now it has lost them
         assert reader.go_to(restored) == {0: 4, 1: 0}
     finally:
         for each in (reader, second):
@@ -252,7 +250,7 @@ def test_a_reader_begins_where_the_group_is_and_not_where_the_runner_was(broker,
 
 
 def test_offsets_of_silent_partitions_are_committed_again(broker, topics, monkeypatch):
-    """Kafka forgets them else, days later: that a commit came is seen in its own topic."""
+    """Otherwise Kafka expires them after days. Its own topic shows the new commit."""
     monkeypatch.setattr("scoreline.transforms.kafka.reader._KEEP_SECONDS", 0.0)
     send(make_producer(broker.address), topics[0], as_json(rows(0, 10)), partition=0)
     group = f"group-of-{topics[0]}"
@@ -266,20 +264,20 @@ def test_offsets_of_silent_partitions_are_committed_again(broker, topics, monkey
         commits = count_of(broker.address, "__consumer_offsets")
         reader.keep_offsets()
         assert count_of(broker.address, "__consumer_offsets") == commits + 2
-        reader.go_to(Positions({0: 9, 1: 0, 2: 0}))  # five are on their way to the sink
+        reader.go_to(Positions({0: 9, 1: 0, 2: 0}))  # five are in flight to the sink
         reader.keep_offsets()
         assert count_of(broker.address, "__consumer_offsets") == commits + 3
         assert records_of(broker, topics) == {0: 4, 1: 0}
         monkeypatch.setattr("scoreline.transforms.kafka.reader._KEEP_SECONDS", 3600.0)
         reader.keep_offsets()
-        reader.keep_offsets()  # not within the hour
+        reader.keep_offsets()  # not again within the hour
         assert count_of(broker.address, "__consumer_offsets") == commits + 4
     finally:
         reader.close()
 
 
 def scored_batch(topic, slot, offsets):
-    """Return what a sink is given: rows of the partition whose number is the slot's."""
+    """Return the input of a sink: rows of the partition with the slot's number."""
     count = len(offsets)
     batch = pa.RecordBatch.from_pydict(
         {
@@ -296,7 +294,7 @@ def scored_batch(topic, slot, offsets):
 
 @pytest.mark.parametrize("exactly_once", [False, True], ids=["at_least_once", "exactly_once"])
 def test_bundles_of_two_slots_side_by_side_end_each_for_itself(broker, topics, exactly_once):
-    """With several readers instances of the sink get bundles of any slot, and run side by side."""
+    """With several readers, sink instances get bundles of any slot and run in parallel."""
     spec = WriteSpec(
         connection=Connection(brokers=broker.address),
         topic=topics[1],
@@ -309,7 +307,7 @@ def test_bundles_of_two_slots_side_by_side_end_each_for_itself(broker, topics, e
     for sink in sinks:
         sink.setup()
     try:
-        for sink in sinks:  # each has had bundles of both
+        for sink in sinks:  # each got bundles of both slots
             for slot in (0, 1):
                 sink.start_bundle()
                 at = records_of(broker, topics).get(slot, 0)
@@ -322,7 +320,7 @@ def test_bundles_of_two_slots_side_by_side_end_each_for_itself(broker, topics, e
         two.process(scored_batch(topics[0], 1, [2, 3]))
         one.finish_bundle()
         assert records_of(broker, topics) == {0: 4, 1: 2}
-        one.teardown()  # a runner ends an instance that was idle for a while
+        one.teardown()  # a runner tears down an idle instance
         two.process(scored_batch(topics[0], 1, [4]))
         two.finish_bundle()
         assert records_of(broker, topics) == {0: 4, 1: 5}
@@ -333,7 +331,7 @@ def test_bundles_of_two_slots_side_by_side_end_each_for_itself(broker, topics, e
 
 
 def records_of(broker, topics):
-    """Return the offsets of a test's group, of the partitions that have one."""
+    """Return the committed offsets of a test's group."""
     found = committed(broker.address, f"group-of-{topics[0]}", topics[0])
     return {partition: offset for partition, offset in found.items() if offset >= 0}
 
@@ -350,7 +348,7 @@ def test_prism_with_two_readers_appends_each_record_once(
     assert_scored(table_of(output), 5000, exactly_once=True)
     assert records_done(broker, topics) == 5000
     partitions = pa.table(DeltaTable(str(output)).get_add_actions(flatten=True)).num_rows
-    assert partitions >= 2  # a file for each reader
+    assert partitions >= 2  # one file per reader
 
 
 @pytest.mark.prism
@@ -448,7 +446,7 @@ def test_values_of_two_schemas_are_scored_and_the_scores_schema_is_registered(
             scores.append(fastavro.schemaless_reader(io.BytesIO(value[5:]), schema, None))
         assert_scored(scores, 200, exactly_once=True)
 
-        # Started again with outputs that the registry does not take, the job ends before it begins.
+        # Restarted with outputs that the registry rejects, the job ends before its first record.
         other = {"type": "record", "name": "Score", "fields": [{"name": "z", "type": "int"}]}
         registry.add("strict-value", other)
         make_topics(broker.address, 1, "strict")

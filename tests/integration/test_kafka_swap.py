@@ -21,14 +21,14 @@ from tests.kafka import (
 )
 from tests.model_zoo import save_keras_3_export, save_litert
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 CHUNK = 1100  # more than a sample
 WEIGHT = {"good": 2.0, "near": 2.001, "far": -2.0, "renamed": 2.0}
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Models y = weight·a + b, the contents of their files; one gives z, one is cut off."""
+    """Contents of model files: y = weight·a + b; one has the output z, one is truncated."""
     path = tmp_path_factory.mktemp("models") / "model.tflite"
     made = {}
     for kind, weight in WEIGHT.items():
@@ -38,7 +38,7 @@ def models(tmp_path_factory):
 
 
 class Stream:
-    """A stream that runs, fed in small amounts, and the folder of its model's versions."""
+    """A running stream with small input chunks, and the folder of its model's versions."""
 
     def __init__(self, address, topics, folder):
         self._address, self._topics, self._folder = address, topics, folder
@@ -55,7 +55,7 @@ class Stream:
         return digest_model(str(file if file.exists() else self._folder / str(number)))
 
     def feed_until(self, condition):
-        """Send rows and wait until they are scored, again and again until a condition holds."""
+        """Send rows and wait for their scores, repeatedly until a condition is true."""
 
         def holds():
             send(self._producer, self._topics[0], as_json(rows(self.sent, CHUNK)))
@@ -74,7 +74,7 @@ class Stream:
         return last["model_digest"]
 
     def assert_scored(self, *versions):
-        """Check that each row was scored once, as the model in its digest does, in this order."""
+        """Check that each row has one score of the model in its digest, and the order of models."""
         order = [self.digest(number) for number, _ in versions]
         weights = {self.digest(number): WEIGHT[kind] for number, kind in versions}
         messages = read_all(self._address, self._topics[1])
@@ -101,11 +101,11 @@ def stream(broker, topics, tmp_path, models):
     return stream
 
 
-def test_a_stream_swaps_refuses_what_does_not_hold_and_goes_back(
+def test_a_stream_swaps_models_refuses_bad_ones_and_rolls_back(
     stream, stream_arguments, start_stream, models, tmp_path
 ):
     folder = tmp_path / "versions"
-    # A call of a SavedModel takes several times that of a small .tflite.
+    # A call of a SavedModel takes several times as long as one of a small .tflite.
     watch = {"model": folder, "watch_model_s": 0.1, "swap_max_latency_ratio": 100}
     process = start_stream(stream_arguments(**watch))
     stream.feed_until(lambda: True)
@@ -117,7 +117,7 @@ def test_a_stream_swaps_refuses_what_does_not_hold_and_goes_back(
         stream.feed_until(mark.exists)
     (folder / "SERVING").write_text("1.tflite\n")
     stream.feed_until(lambda: stream.last_digest() == stream.digest(1))
-    save_keras_3_export(tmp_path / "saved_model")  # a SavedModel is a folder, and may follow a file
+    save_keras_3_export(tmp_path / "saved_model")  # a folder may replace a file
     (tmp_path / "saved_model").rename(folder / "6")
     (folder / "SERVING").unlink()
     stream.feed_until(lambda: stream.last_digest() == stream.digest(6))

@@ -1,4 +1,4 @@
-"""The same job on Prism, Beam's portable local runner: real gRPC, the same table."""
+"""The same job on Prism, Beam's portable local runner, gives the same table."""
 
 from __future__ import annotations
 

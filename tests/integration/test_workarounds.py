@@ -1,4 +1,4 @@
-"""Beam's engines still do what we work around: see tests/pipelines/test_workarounds.py."""
+"""Beam's engines still need our workarounds: see tests/pipelines/test_workarounds.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_SECONDS = 90.0
 
 
 class _OutputsNothingUntilBusy(beam.DoFn):
-    """Is in one bundle until the runner's process has used so much CPU, or too long."""
+    """Stays in one bundle until the runner's process has used a given CPU time, or a timeout."""
 
     def __init__(self, binary, told):
         self._binary = binary
@@ -39,7 +39,7 @@ class _OutputsNothingUntilBusy(beam.DoFn):
 
 @pytest.mark.prism
 def test_let_prism_wait_or_it_takes_a_core(tmp_path, prism):
-    """A core is taken by waiting; one that waits properly uses 2 s of CPU in many minutes only."""
+    """The runner's wait uses a whole core; a proper wait uses 2 s of CPU in many minutes."""
     runner = choose_runner(["--runner=prism", f"--prism_location={prism}"])
     pipeline = runner.make_pipeline(1)
     told = tmp_path / "told"
@@ -56,7 +56,7 @@ def _javap(class_name):
 
 @pytest.mark.flink
 def test_hand_over_timers_at_once_or_they_wait_for_their_bundle():
-    """Nothing is handed over because it is old, only because there is much of it."""
+    """Elements are flushed only because of their amount, never because of their age."""
     told = _javap("org.apache.beam.sdk.fn.data.BeamFnDataOutboundAggregator")
     assert "DEFAULT_BUFFER_LIMIT_BYTES = 1000000;" in told
     assert "DEFAULT_BUFFER_LIMIT_TIME_MS = -1l;" in told
@@ -64,7 +64,7 @@ def test_hand_over_timers_at_once_or_they_wait_for_their_bundle():
 
 @pytest.mark.flink
 def test_a_splittable_reader_leaves_state_behind():
-    """What a splittable step gives back is a state of its own name; the fix keeps one map."""
+    """Each residual of a splittable step creates a state of its own; the fix keeps one map."""
     told = _javap(
         "org.apache.beam.runners.fnexecution.control."
         "BundleCheckpointHandlers$StateAndTimerBundleCheckpointHandler"
@@ -73,8 +73,8 @@ def test_a_splittable_reader_leaves_state_behind():
     assert "residualStateTag" not in told
 
 
-# Of Beam's Python SDK too, or of no use here: those of other ways to submit a job, of Java's
-# own file sinks and sources, of DataSet steps, and what our batch jobs are anyway.
+# These are also flags of Beam's Python SDK, or useless here: other ways to submit a job, Java's own
+# sources and sinks, DataSet steps, and settings that our batch jobs have anyway.
 _KNOWN_TO_PYTHON = {"flink_master", "parallelism", "max_parallelism"}
 _OF_NO_USE = {
     "attached_mode",

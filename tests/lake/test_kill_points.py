@@ -27,7 +27,7 @@ def test_a_process_dies_at_the_chosen_time_that_it_reaches_the_chosen_point(
     assert (ended.code, "".join(ended.out.split())) == (code, printed), ended.err
 
 
-def test_a_process_that_stops_at_a_point_goes_on_when_it_is_told(tmp_path):
+def test_a_process_that_stops_at_a_point_continues_after_sigcont(tmp_path):
     process = start_script(tmp_path, PRINTS, environment={"SCORELINE_STOP_AT": "staged:2"})
     try:
         wait_until_stopped([process])

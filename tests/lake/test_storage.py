@@ -1,4 +1,4 @@
-"""Files and folders that other processes move and remove at the same time."""
+"""Files and folders that other processes move and remove concurrently."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def test_many_may_remove_the_same_folder(tmp_path):
         assert not folder.exists()
 
 
-def test_a_folder_that_is_not_there_is_empty_and_may_be_removed(tmp_path):
+def test_a_missing_folder_is_empty_and_may_be_removed(tmp_path):
     assert list_folder(LOCAL, str(tmp_path / "none")) == []
     remove_folder(LOCAL, str(tmp_path / "none"))
 
 
-def test_a_file_is_moved_once_and_who_comes_later_is_told(tmp_path):
+def test_a_file_is_moved_once_and_later_movers_learn_it(tmp_path):
     (tmp_path / "a").write_bytes(b"x")
     target = tmp_path / "deep" / "folder" / "b"
     assert move_file(LOCAL, str(tmp_path / "a"), str(target))
@@ -77,7 +77,7 @@ def test_an_unknown_scheme_is_refused():
 
 @pytest.fixture
 def answering():
-    """Return a function that starts a store that answers all with a status, and gives its URI."""
+    """Return a function that starts a store that always returns a status, and returns its URI."""
     servers = []
 
     def start(status, scheme):
@@ -109,7 +109,7 @@ def answering():
 @pytest.mark.parametrize(
     ("status", "expected"), [(401, False), (403, False), (404, False), (429, True), (503, True)]
 )
-def test_what_a_store_refuses_lasts_and_what_it_cannot_do_now_may_pass(
+def test_refusals_of_a_store_are_permanent_and_outages_may_pass(
     answering, scheme, status, expected
 ):
     file_system, path = resolve(answering(status, scheme))

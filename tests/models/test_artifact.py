@@ -32,7 +32,7 @@ def test_digest_depends_on_names_and_bytes_only(tmp_path):
         ("versions", r"which holds model versions 1, 2\. Give one: .*versions/2"),
     ],
 )
-def test_message_says_what_is_there_instead(tmp_path, name, message):
+def test_the_message_lists_the_existing_files(tmp_path, name, message):
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     make_model(tmp_path / "versions" / "1")

@@ -6,7 +6,7 @@ from scoreline.models.call_size import CallSize
 
 
 def settle(size, seconds_per_row):
-    """Feed it timings until it stops asking."""
+    """Report timings until no more are needed."""
     while not size.settled:
         size.record(size.rows, seconds_per_row(size.rows) * size.rows)
     return size.rows

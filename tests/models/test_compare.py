@@ -31,7 +31,7 @@ def differences(new, *, all_outputs=True):
         PLANNED._replace(outputs=(Y._replace(shape=(None,)),)),
     ],
 )
-def test_a_model_that_takes_and_gives_the_same_fits(new):
+def test_a_model_with_equal_inputs_and_outputs_fits(new):
     assert differences(new) == []
 
 
@@ -68,7 +68,7 @@ def test_a_model_that_takes_and_gives_the_same_fits(new):
         ),
     ],
 )
-def test_another_signature_is_told_by_its_difference(new, told):
+def test_another_signature_is_reported_by_its_difference(new, told):
     (found,) = differences(new)
     assert told in found
 
@@ -96,7 +96,7 @@ def floats(*values):
         (floats(1, 2, 3), floats(1, 2, 3), 0.0),
         (floats(0, 2), floats(1, 3), 1.0),
         (floats(0, 2, 0, 2), floats(0, 2, 0, 3), 0.25),
-        # One value for all rows: nothing to measure a difference by.
+        # All rows have one value, so there is no scale for a difference.
         (floats(0, 0), floats(0, 1), math.inf),
         (floats(1, math.nan, math.inf), floats(1, math.nan, math.inf), 0.0),
         (floats(0, 2, 0, 2), floats(0, 2, 0, math.nan), 0.25),

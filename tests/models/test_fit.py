@@ -1,4 +1,4 @@
-"""Fitting a signature to columns: pure, without a model, a dataset or a command."""
+"""Fits a signature to columns without a model, a data set or a command."""
 
 from __future__ import annotations
 
@@ -65,6 +65,6 @@ def test_records_go_to_the_model_as_they_are_unless_a_feature_is_asked_for():
     assert [source.column for source in named.inputs] == ["raw"]
 
 
-def test_components_of_ragged_tensors_are_told_from_columns_of_that_name():
+def test_components_of_ragged_tensors_are_distinguished_from_columns_of_that_name():
     options = FitOptions(columns={"v": "values(list)", "s": "row_splits(list)", "n": "values"})
     assert options.ragged == (("s", "row_splits"), ("v", "values"))

@@ -103,7 +103,7 @@ def test_quantized_inputs_saturate_and_nan_is_refused(zoo):
     assert {spec.dtype for spec in servable.signature.inputs} == {"float32"}
     huge, one = pa.array([1e9], pa.float32()), pa.array([1.0], pa.float32())
     largest = servable.predict({"a": huge, "b": one}, 1)["y"][0].as_py()
-    assert largest == pytest.approx(3.0, abs=0.03)  # a is 1 at most
+    assert largest == pytest.approx(3.0, abs=0.03)  # a is at most 1
     with pytest.raises(ValueError, match="Input 'a': NaN has no int8"):
         servable.predict({"a": pa.array([np.nan], pa.float32()), "b": one}, 1)
 
@@ -122,7 +122,7 @@ def test_a_fixed_batch_is_filled_up_and_padding_never_comes_out(tmp_path, rows):
     tf = import_tensorflow()
 
     def serve(a, s):
-        # Every row's score depends on its place in the batch only through its own values.
+        # The score of a row depends on its own values only.
         return {
             "y": a * 2.0 + tf.cast(tf.strings.length(s), tf.float32),
             "size": tf.shape(a) * 0 + rows,
@@ -213,7 +213,7 @@ def test_ragged_components_take_the_lists_of_a_column(tmp_path):
     assert got["total"].to_pylist() == [sum(row) for row in rows]
 
 
-def test_formats_are_told_by_what_is_there(zoo, tmp_path):
+def test_formats_are_detected_by_their_files(zoo, tmp_path):
     assert model_format_of(zoo("module")) == "SavedModel"
     assert model_format_of(zoo("model.keras")) == "Keras"
     assert model_format_of(zoo("model.tflite")) == "LiteRT"
@@ -225,7 +225,7 @@ def test_formats_are_told_by_what_is_there(zoo, tmp_path):
         digest_model(zoo("module") + "/saved_model.pb")
 
 
-def test_truncated_saved_model_says_that_it_does_not_load(zoo, tmp_path):
+def test_a_truncated_saved_model_is_reported_as_not_loadable(zoo, tmp_path):
     whole = (zoo("module") + "/saved_model.pb", tmp_path / "saved_model.pb")
     with open(whole[0], "rb") as f:
         whole[1].write_bytes(f.read()[:500])
@@ -250,7 +250,7 @@ def test_missing_variables_say_that_the_model_does_not_load(zoo, tmp_path):
         ),
     ],
 )
-def test_keras_file_with_code_of_its_own_says_how_to_export_it(tmp_path, layer, told):
+def test_a_keras_file_with_custom_code_is_refused_with_export_advice(tmp_path, layer, told):
     code = (
         "import keras, sys\n"
         "class Mine(keras.layers.Layer):\n"
@@ -269,7 +269,7 @@ def test_model_of_custom_ops_needs_their_library(zoo, tmp_path):
     audio = pa.array(RNG.integers(-9999, 9999, (3, 800)).tolist(), pa.list_(pa.int64()))
     audio = audio.cast(pa.list_(pa.int16()))
     assert len(servable.predict({"audio": audio}, 3)["energy"].unique()) == 3
-    # TensorFlow has that op built in, so another name stands for one whose library is missing.
+    # TensorFlow has that op, so rename it to an op whose library is missing.
     with open(zoo("custom_op") + "/saved_model.pb", "rb") as f:
         renamed = f.read().replace(b"AudioMicrofrontend", b"AudioMicrofrontEnd")
     (tmp_path / "saved_model.pb").write_bytes(renamed)
@@ -286,7 +286,7 @@ def test_litert_model_of_an_op_that_it_does_not_have_is_refused(zoo):
 
 
 def test_keras_2_model_is_loaded_without_its_optimizer_and_is_not_touched(zoo):
-    # Where Keras 2 is installed TensorFlow restores the optimizer by it; users have none.
+    # If Keras 2 is installed, TensorFlow uses it to restore the optimizer. Users do not have it.
     code = (
         "import sys, pyarrow as pa\n"
         "sys.modules['tf_keras'] = None\n"
@@ -347,12 +347,12 @@ def test_other_signatures_of_single_signature_formats_are_refused(zoo):
         load_servable(zoo("model.tflite"), "other")
 
 
-def test_a_litert_file_that_is_overwritten_changes_no_score_of_what_was_loaded(zoo, tmp_path):
+def test_overwriting_a_litert_file_does_not_change_scores_of_the_loaded_model(zoo, tmp_path):
     path = tmp_path / "model.tflite"
     shutil.copy(zoo("model.tflite"), path)
     servable = load_servable(str(path))
     path.write_bytes(b"another")
-    with ThreadPoolExecutor(1) as threads:  # a thread that had no interpreter of its own yet
+    with ThreadPoolExecutor(1) as threads:  # a thread without an interpreter so far
         np.testing.assert_allclose(
             threads.submit(scores_of, servable).result(), 2 * A + B, rtol=1e-6
         )

@@ -19,7 +19,7 @@ from tests.model_zoo import save_function
         ("model.tflite", "LiteRT", "LiteRT"),
     ],
 )
-def test_report_tells_what_a_model_is(zoo, kind, model_format, writer):
+def test_the_report_describes_a_model(zoo, kind, model_format, writer):
     path = zoo(kind)
     report = inspect_model(path)
     assert report.format == model_format
@@ -48,7 +48,7 @@ def test_ops_that_reach_outside_the_model_are_named(tmp_path):
     assert "calls Python code" in found["PyFunc"][1]
 
 
-def test_files_that_are_no_model_are_told_from_damaged_ones(tmp_path):
+def test_files_that_are_no_model_are_distinguished_from_damaged_ones(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected a SavedModel directory"):
         inspect_model(str(tmp_path))
     (tmp_path / "saved_model.pb").write_bytes(b"\xff" * 100)

@@ -1,4 +1,4 @@
-"""A model in a process of its own: the same scores, and calls that it does not survive."""
+"""A model in its own process: the same scores, and calls that kill the process."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def wait_for(condition):
     until = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < until
-        time.sleep(0.01)  # looks again
+        time.sleep(0.01)  # polls
 
 
 def is_gone(pid):
@@ -67,7 +67,7 @@ def test_scores_signature_and_digest_are_those_of_a_servable(model):
         assert process.predict(features, 497, ["score"])["score"].null_count == 0
 
 
-def test_what_is_asked_for_about_inputs_crosses_as_it_is():
+def test_options_of_inputs_reach_the_workers_unchanged():
     sources = (
         InputColumn(TensorSpec("s", "string", None), "s", b"\xff", "", b"", True),
         InputColumn(TensorSpec("x", "float32", (None, 3), True), "a.b", 1.5, "hash", None, False),
@@ -175,7 +175,7 @@ time.sleep(1000)
     parent = start_script(tmp_path, script)
     try:
         child = psutil.Process(int(parent.stdout.readline()))
-        if b != "[1.0]":  # the loop has begun when it has taken time
+        if b != "[1.0]":  # the loop has started once it uses CPU time
             before = child.cpu_times().user
             wait_for(lambda: child.cpu_times().user > before + 0.2)
         assert child.is_running()

@@ -70,14 +70,14 @@ def test_unknown_signature_names_those_there_are(model):
         load_servable(model, "score")
 
 
-def test_broken_model_says_that_it_does_not_load(tmp_path):
+def test_a_broken_model_is_reported_as_not_loadable(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"no protocol buffer")
     with pytest.raises(ModelError, match=r"Model .* does not load: \w+: "):
         load_servable(str(tmp_path))
 
 
 def save_function(path, function, *specs):
-    """Save a function of named tensors as the one signature of a model."""
+    """Save a function of named tensors as the only signature of a model."""
     tf = import_tensorflow()
     module = tf.Module()
     module.serve = tf.function(function, input_signature=specs)
@@ -154,7 +154,7 @@ def test_tensorflow_is_imported_without_keras_and_keras_still_imports_afterwards
 
 
 class Small:
-    """A model with memory for so many rows only."""
+    """A model with memory for a limited number of rows."""
 
     signature = Signature(
         "s", (TensorSpec("x", "float32", (None,)),), (TensorSpec("y", "float32", (None,)),)

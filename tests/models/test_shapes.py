@@ -23,7 +23,7 @@ def dense(array, shape, pad=None, truncate=False, dtype="int64"):
 
 
 def padded(rows, sizes, pad):
-    """Return nested rows cut and padded to sizes, in plain Python."""
+    """Return nested rows, cut and padded to sizes, in plain Python."""
     if not sizes:
         return rows
     filled = [padded(value, sizes[1:], pad) for value in rows[: sizes[0]]]

@@ -54,7 +54,7 @@ def test_signature_survives_json():
     assert Signature.from_json(odd.to_json()) == odd
 
 
-def test_what_cannot_be_fed_from_rows_or_stored_as_rows_is_named():
+def test_inputs_and_outputs_that_do_not_fit_rows_are_named():
     signature = Signature(
         "s",
         (TensorSpec("z", "complex64", (None,)), TensorSpec("training", "bool", ())),

@@ -18,7 +18,7 @@ from scoreline.models.versions import (
 
 @pytest.fixture
 def folder(tmp_path):
-    """Versions 1 (a directory), 2.tflite and 10.keras, and what is no version."""
+    """Versions 1 (a directory), 2.tflite and 10.keras, and names that are not versions."""
     for name in ("1", "11", "12.tmp", "copy"):
         (tmp_path / name).mkdir()
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"one")
@@ -46,7 +46,7 @@ def test_highest_complete_version_serves(folder):
     assert chosen(folder) == "12"
 
 
-def test_the_file_names_what_serves_and_going_back_is_one_file(folder):
+def test_the_file_names_the_serving_version_and_a_rollback_is_one_file(folder):
     serving = folder / "SERVING"
     serving.write_text("2.tflite\n")
     assert choose_version(str(folder)) == ("2.tflite", 2, str(folder / "2.tflite"), True)
@@ -57,7 +57,7 @@ def test_the_file_names_what_serves_and_going_back_is_one_file(folder):
 
 
 @pytest.mark.parametrize("text", ["3", "2", "", "../1", "11", "1\n2", "\ud800"])
-def test_a_file_that_names_no_version_is_refused_with_what_there_is(folder, text):
+def test_a_file_that_names_no_version_is_refused_with_the_existing_versions(folder, text):
     (folder / "SERVING").write_bytes(text.encode("utf-8", "surrogatepass"))
     with pytest.raises(FileNotFoundError, match=r"SERVING: .*\(1, 2.tflite, 10.keras\), got '"):
         choose_version(str(folder))
@@ -88,7 +88,7 @@ def test_a_version_that_was_refused_is_passed_over_until_its_files_change(folder
     assert chosen(folder) == "10.keras"
 
 
-def test_when_all_were_refused_that_is_told(folder):
+def test_refusal_of_all_versions_is_reported(folder):
     for name in ("1", "2.tflite", "10.keras"):
         refuse(folder, name)
     with pytest.raises(FileNotFoundError, match=r"every version \(1, 2.tflite, 10.keras\) is mark"):

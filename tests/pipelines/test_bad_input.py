@@ -1,4 +1,4 @@
-"""Bad input: found before the first row where it can be, said in full, and never half published."""
+"""Bad input is reported in full, before the first row if possible, and never half published."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fakes import make_rows, read_scores, write_file, write_lake
 
 
 def spoil_lake(tmp_path, change):
-    """Write three days, and change the rows of the second with a function."""
+    """Write three days, and change the rows of the second day with a function."""
     root = tmp_path / "lake"
     write_lake(root, days=3)
     write_file(root, "date=2024-01-02", "1.parquet", change(make_rows(400, 20)))
@@ -231,7 +231,7 @@ def test_damaged_file_fails_its_partition_and_names_itself(score, tmp_path, spoi
     scores = read_scores(tmp_path / "scores")
     assert set(scores["date"].to_pylist()) == {"2024-01-01", "2024-01-03"}
     assert scores.num_rows == 600
-    # Mended, the rest is scored, and only the rest.
+    # After a repair, a rerun scores only the rest.
     write_lake(tmp_path / "again", days=3)
     (tmp_path / "again/date=2024-01-02/1.parquet").rename(f"{root}/date=2024-01-02/1.parquet")
     ended = score(input=root)

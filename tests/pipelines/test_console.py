@@ -1,4 +1,4 @@
-"""The width of what a command prints: a terminal's, or as much as its tables need."""
+"""The width of output: that of the terminal, or as much as its tables need."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_in_a_pipe_a_table_is_as_wide_as_it_needs(more):
     assert len(lines) == 2
     assert NAME in lines[1]
     assert "committed" in lines[1]
-    assert len(lines[1]) < len(NAME) + 80  # and no wider
+    assert len(lines[1]) < len(NAME) + 80  # but not wider
 
 
 def test_columns_sets_the_width_of_a_pipe():

@@ -1,4 +1,4 @@
-"""Columns that need a conversion, and lists that do not fill a shape, through the pipeline."""
+"""Columns that need conversions, and lists that do not fill a shape, in the pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command line becomes on Flink, and what a stack trace is about; no cluster needed."""
+"""Options of Flink from a command line, and causes from a stack trace; needs no cluster."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_root_cause_is_pythons_error_or_the_last_cause(trace, cause):
         ([("CREATED", 0), ("RESTARTING", 5), ("RUNNING", 9)], 1),
     ],
 )
-def test_a_restart_is_told_once_however_little_of_it_is_seen(looks, told):
+def test_a_restart_is_reported_once_even_if_it_is_short(looks, told):
     runs = Runs()
     assert sum(runs.another_ended(state, running_ms) for state, running_ms in looks) == told
 
@@ -108,10 +108,10 @@ def test_job_server_and_other_environments_are_left_as_they_are():
     assert not options.view_as(FlinkRunnerOptions).flink_submit_uber_jar
     assert options.view_as(FlinkRunnerOptions).flink_job_server_jar is None
     assert options.view_as(PortableOptions).environment_config is None
-    assert not options.view_as(StandardOptions).streaming  # an execution mode is that of batch jobs
+    assert not options.view_as(StandardOptions).streaming  # batch jobs have an execution mode
 
 
-def test_bundles_end_before_checkpoints_unless_told_otherwise():
+def test_bundles_end_before_checkpoints_by_default():
     ended = "--finish_bundle_before_checkpointing"
     checkpoints = ["--runner=flink", "--checkpointing_interval=1000"]
     assert f"{ended}=true" in complete_arguments(checkpoints)
@@ -127,7 +127,7 @@ def test_other_runners_get_nothing():
 
 
 def test_the_cached_jar_is_the_default(monkeypatch, tmp_path):
-    monkeypatch.delenv("CACHE", raising=False)  # make sets it
+    monkeypatch.delenv("CACHE", raising=False)  # set by make
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     jar = job_server_jar()
     assert not any("jar=" in flag for flag in complete_arguments(["--runner=flink"]))
@@ -151,7 +151,7 @@ def test_slots_share_a_model_or_have_one_each(slots, parallelism, machine, proce
     assert spread(slots, parallelism, "process") == process
 
 
-def test_job_name_says_partitions_and_model_and_is_the_only_one():
+def test_a_job_name_has_partitions_model_and_run():
     digest = "sha256:" + "ab" * 32
     days = ["date=2024-01-01", "date=2024-01-02", "date=2024-01-31"]
     options = PipelineOptions([])

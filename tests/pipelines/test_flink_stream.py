@@ -1,4 +1,4 @@
-"""What a stream's command line becomes on Flink, and where its readers go; no cluster needed."""
+"""Options of a stream on Flink, and the placement of its readers; needs no cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scoreline.pipelines.runners.workarounds import hand_over_timers_at_once
     [("0-0", 115, 363), ("1-1", 38, 830), ("2-17", 88, 608), ("0-5", 6, 966), ("x", 65, 105)],
 )
 def test_key_group_is_flinks(key, of_128, of_1000):
-    """The numbers are those of KeyGroupRangeAssignment and Beam's FlinkKey in Java."""
+    """The numbers come from KeyGroupRangeAssignment and Beam's FlinkKey in Java."""
     assert (key_group(key, 128), key_group(key, 1000)) == (of_128, of_1000)
 
 
@@ -39,7 +39,7 @@ def test_more_keys_than_key_groups_are_still_different():
 
 
 def test_a_stream_gets_checkpoints_and_the_clusters_own_restarts():
-    argv = ["--runner=flink", "--flink_master=h:1", "--checkpointing_interval=500", "--readers=3"]
+    argv = ["--runner=flink", "--flink_master=h:1", "--checkpointing_interval=500"]
     runner = choose_runner(argv, streaming=True)
     known = runner.options.get_all_options()
     assert known["checkpointing_interval"] == "500"
@@ -50,7 +50,7 @@ def test_a_stream_gets_checkpoints_and_the_clusters_own_restarts():
     assert not runner.find_stream_problems(readers="3", until_end=False)
 
 
-def test_bundles_of_transactions_end_sooner_and_who_asks_for_another_time_gets_it():
+def test_bundles_of_transactions_end_sooner_unless_another_time_is_given():
     argv = ["--runner=flink", "--flink_master=h:1"]
     asked = ["--max_bundle_time_mills=5"]
     times = [

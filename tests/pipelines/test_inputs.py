@@ -1,4 +1,4 @@
-"""Every kind of input: scored as one direct computation would, or refused with a sentence."""
+"""Every kind of input is scored like a direct computation, or refused with a message."""
 
 from __future__ import annotations
 
@@ -400,7 +400,7 @@ def test_column_that_only_some_partitions_have_is_filled_when_allowed(score, tmp
     got = by_id(scores)
     wanted = expected_scores(pa.concat_tables([half, make_rows(2000, 100), make_rows(0, 300)]))
     np.testing.assert_allclose([got[i] for i in wanted], list(wanted.values()), rtol=1e-6)
-    # Another value is other work, and only for who uses the option.
+    # Another value is other work, but only for runs that use the option.
     assert (
         "3 committed" in score("--reprocess=all", "--allow_missing=x=1", "--keep=x", input=root).out
     )

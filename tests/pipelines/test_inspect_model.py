@@ -21,7 +21,7 @@ def inspect(capsys, monkeypatch):
     return run
 
 
-def test_without_a_dataset_it_tells_what_the_model_is(inspect, model):
+def test_without_a_dataset_it_describes_the_model(inspect, model):
     ended = inspect(f"--model={model}")
     assert ended.code == 0
     for told in ("SavedModel, written by TensorFlow 2.", "sha256:", "signature serving_default"):

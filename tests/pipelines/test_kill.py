@@ -1,4 +1,4 @@
-"""A real process is killed: readers never see half a day, and a rerun completes the table."""
+"""After a kill of a real process, readers never see half a day, and a rerun completes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.processes import run_to_death
 
 pytestmark = pytest.mark.slow
 
-POINTS = {  # and how many partitions are published when the process dies there
+POINTS = {  # and the number of published partitions when the process dies there
     "written:2": 0,
     "gathered": 0,
     "gathered:2": 1,

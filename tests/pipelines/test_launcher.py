@@ -1,4 +1,4 @@
-"""What the launcher is and is not: light, and explicit about runners."""
+"""The launcher is light, and explicit about runners."""
 
 from __future__ import annotations
 

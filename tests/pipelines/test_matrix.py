@@ -1,7 +1,7 @@
 """Every model format on every input format, with every dtype and rank that both can hold.
 
-The table equals a direct call, by key: once for models that compute, once for models that give back
-what they are fed, where every value must come back as it went in.
+The table equals a direct call, by key. Some models compute. Others return their inputs, and every
+value must come back unchanged.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TABLE = pa.table(
         "b": RNG.uniform(-1, 1, ROWS).astype(np.float32),
     }
 )
-# Bit-equal where no matrix product is involved; one step of the output's scale where quantized.
+# Bit-equal without a matrix product; within one step of the output's scale if quantized.
 MODELS = {
     "module": 0.0,
     "keras_3_export": 1e-6,
@@ -62,7 +62,7 @@ def lakes(tmp_path_factory):
 @pytest.mark.parametrize("kind", MODELS)
 def test_every_model_scores_every_input(score, zoo, lakes, tmp_path, kind, suffix):
     options = []
-    if suffix.startswith(("csv", "json")):  # text has doubles only
+    if suffix.startswith(("csv", "json")):  # text has only doubles
         options = ["--columns=a=float32(a),b=float32(b)"]
     ended = score(*options, input=lakes[suffix], model=zoo(kind))
     assert ended.code == 0, ended.err
@@ -94,8 +94,8 @@ FIXED = ((), (4,), (2, 3, 1))
 SHAPES = (*FIXED, (None,), (None, 2))
 OF_EXAMPLES = {Cell(d, s) for d in ("float32", "int64", "string") for s in (*FIXED, (None,))}
 ALL = {Cell(dtype, shape) for dtype in DTYPES for shape in SHAPES}
-# What each format can hold at all. LiteRT has no bfloat16, Delta no unsigned numbers and no half
-# floats, pyarrow's readers of text no half floats.
+# The dtypes that each format can hold. LiteRT has no bfloat16. Delta has no unsigned numbers and no
+# half floats. pyarrow's readers of text have no half floats.
 ECHOES = {
     "module": ALL,
     "tf1": ALL,
@@ -120,7 +120,7 @@ def nest(leaf, shape):
 
 
 def values_of(cell):
-    """Return values that the dtype holds exactly, some of them at its ends."""
+    """Return values that the dtype holds exactly, including its extremes."""
     sizes = [ROWS, *(3 if size is None else size for size in cell.shape)]
     numbers = np.random.default_rng(len(cell.name)).integers(0, 3, sizes)
     if cell.dtype == "string":
@@ -154,7 +154,7 @@ def _schema_type(cell):
 
 
 def write_echo_lake(root, suffix, cells, values):
-    """Write rows of all cells in two files of one day, and return the options to read them."""
+    """Write rows of all cells to two files of one day; return the options to read them."""
     rows = pa.table({"id": np.arange(ROWS), **{c.name: column_of(c, values[c]) for c in cells}})
     if suffix == "tfrecord":  # a tf.Example holds flat lists
         for cell in cells:

@@ -1,4 +1,4 @@
-"""The progress display: what it counts, and what watching a job costs."""
+"""The progress display: its counts, and the cost of watching a job."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_staged_shard_is_counted_whatever_its_number(tmp_path, number):
     assert (staged.total, staged.unit, staged.count()) == (14, "rows", 0)
     stage(tmp_path, number)
     assert staged.count() == 7
-    assert staged.count() == 7  # once
+    assert staged.count() == 7  # counted once
     stage(tmp_path, number + 1)
     assert staged.count() == 14
 

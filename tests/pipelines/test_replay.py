@@ -18,7 +18,7 @@ from tests.fakes import (
 
 @pytest.fixture
 def lake(tmp_path):
-    """Two days; in each, one row without x and one that a strict model fails on."""
+    """Two days; each has one row without x and one row on which a strict model fails."""
     for day in (1, 2):
         rows = make_rows(day * 100, 40)
         x = rows["x"].to_pylist()
@@ -95,7 +95,7 @@ def test_replay_that_dies_after_its_commit_is_completed_without_adding_twice(
     assert table.main(["verify", f"--output={scored}"]) == 0
 
 
-def test_partition_that_is_scored_anew_meanwhile_is_not_merged(
+def test_a_partition_that_is_scored_again_meanwhile_is_not_merged(
     scored, again, score, lake, model, monkeypatch
 ):
     real = replay.merge_scores

@@ -1,4 +1,4 @@
-"""Which partitions a run scores: what is missing, failed, stale, or all; the newest; the good."""
+"""The partitions that a run scores: missing, failed, stale, or all; and the newest."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_last_scores_the_newest_and_catches_up_when_run_again(score, own_lake, t
     dates = set(read_scores(tmp_path / "scores")["date"].to_pylist())
     assert dates == {"2024-01-03", "2024-01-04"}
     write_file(tmp_path / "lake", "date=2024-01-05", "0.parquet", make_rows(900, 10))
-    assert committed(score("--last=4", input=own_lake)) == 2  # the new one, and one of before
+    assert committed(score("--last=4", input=own_lake)) == 2  # the new one, and an earlier one
     assert committed(score("--last=4", input=own_lake)) == 0
     assert committed(score(input=own_lake)) == 1
     assert_scored_whole(own_lake, tmp_path / "scores")
@@ -48,7 +48,7 @@ def test_newest_is_by_number_where_values_are_numbers(score, tmp_path):
     assert set(read_scores(tmp_path / "scores")["n"].to_pylist()) == {"10", "11"}
 
 
-def test_another_model_scores_only_what_is_missing_unless_told(score, own_lake, tmp_path):
+def test_another_model_scores_only_missing_partitions_by_default(score, own_lake, tmp_path):
     assert committed(score("--partitions=date=2024-01-01..2024-01-02", input=own_lake)) == 2
     other = save_model(tmp_path / "other", weight=7.0)
     assert committed(score(input=own_lake, model=other)) == 2

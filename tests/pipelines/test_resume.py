@@ -1,4 +1,4 @@
-"""A rerun scores only what was in flight: staged shards are found, checked and reused."""
+"""A rerun scores only shards that were in flight: staged shards are checked and reused."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def killed_once(tmp_path_factory, model):
-    """Return two days of three shards each, staged whole when the run was killed.
+    """Return two days of three shards each, all staged when the run was killed.
 
-    A file of JSON Lines is a shard of its own.
+    Each JSON Lines file is one shard.
     """
     folder = tmp_path_factory.mktemp("killed")
     root, rows = write_dataset(folder / "lake", "jsonl", days=2, files=3)
@@ -50,13 +50,13 @@ def killed_once(tmp_path_factory, model):
 
 @pytest.fixture
 def killed(tmp_path, killed_once):
-    """Return the same with a copy of the table, which a test may change."""
+    """Return the same with a copy of the table that a test may change."""
     shutil.copytree(killed_once.output, tmp_path / "scores")
     return killed_once._replace(output=tmp_path / "scores")
 
 
 class Lake(NamedTuple):
-    """Files of JSON Lines, what is in them, and where it is scored to."""
+    """Files of JSON Lines, their rows, and their scores table."""
 
     root: str
     rows: pa.Table
@@ -71,7 +71,7 @@ class Lake(NamedTuple):
 
 @pytest.fixture
 def rerun(model):
-    """Run again; return the exit code and the rows that were read."""
+    """Run again; return the exit code and the number of rows read."""
 
     def run(lake, *options):
         code, counters = score_counted([*lake.arguments(model), *options])
@@ -92,7 +92,7 @@ def test_staged_shards_are_committed_without_being_scored_again(killed, model, c
 def test_only_shards_whose_receipt_or_file_is_wrong_are_scored_again(killed, rerun):
     staged = sorted(killed.output.glob("date=*/part-*.parquet"))
     assert len(staged) == 6
-    staged[0].unlink()  # gone
+    staged[0].unlink()  # deleted
     data = bytearray(staged[1].read_bytes())
     data[len(data) // 2] ^= 1
     staged[1].write_bytes(data)  # tampered with

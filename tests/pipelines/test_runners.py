@@ -1,4 +1,4 @@
-"""The choice of a runner by its name, and what each does differently; no engine needed."""
+"""The choice of a runner by name, and the differences between runners; needs no engine."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_misspelt_flag_is_refused_with_the_one_that_is_meant_and_without_its_v
     [("FnApiRunner", False), ("PrismRunner", True), ("FlinkRunner", False)],
 )
 def test_only_for_prism_a_streams_stage_gets_an_output(runner, has_output):
-    """Elsewhere all of a stream is one stage. What it costs Prism is in docs/streaming.md."""
+    """On other runners a stream is one stage. docs/streaming.md has the cost on Prism."""
     pipeline = beam.Pipeline(runner="FnApiRunner")
     last = pipeline | "Last" >> beam.Create([])
     choose_runner([f"--runner={runner}"], streaming=True).end_stream(last)
@@ -91,7 +91,7 @@ def test_only_for_prism_a_streams_stage_gets_an_output(runner, has_output):
 
 
 def _compared(path):
-    """The strings that a file compares something with, matches, or looks up in a table."""
+    """The strings that a file uses in comparisons, patterns or tables."""
     for node in ast.walk(ast.parse(path.read_text())):
         found = []
         if isinstance(node, ast.Compare):

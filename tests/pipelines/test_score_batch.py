@@ -1,4 +1,4 @@
-"""The batch pipeline as a whole: equal to one direct call, published once, whole or not at all."""
+"""The whole batch pipeline: equal to one direct call, published once, completely or not at all."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_pipeline_equals_one_direct_call_by_key(tmp_path, score, model, monkeypa
     assert ended.code == 0, ended
     scores = read_scores(tmp_path / "scores")
     files = DeltaTable(str(tmp_path / "scores")).file_uris()
-    # The case is not trivial: several partitions, shards for each, and batches for each shard.
+    # The case is not trivial: several partitions, shards per partition, and batches per shard.
     assert len(set(scores["date"].to_pylist())) == 3
     assert len(files) == 3 * 5
     assert rows.num_rows // len(files) // 64 >= 3
@@ -125,7 +125,7 @@ def test_commit_records_what_was_scored_with_what(score, tmp_path):
     assert commit["scoreline.tool_version"] == __version__
 
 
-def test_null_costs_its_row_only_and_the_exit_code_says_so(score, tmp_path):
+def test_a_null_costs_only_its_row_and_the_exit_code_shows_it(score, tmp_path):
     rows = make_rows(0, 300)
     x = rows["x"].to_pylist()
     x[7] = None
@@ -164,7 +164,7 @@ def test_fill_value_stands_in_for_nulls(score, tmp_path):
     assert by_id(read_scores(tmp_path / "scores")) == {0: 6.0, 1: 25.0, 2: 11.0}
 
 
-def test_row_that_fails_in_the_model_goes_to_the_dead_letters_alone(score, tmp_path):
+def test_a_row_that_fails_in_the_model_is_the_only_dead_letter(score, tmp_path):
     model = save_model(tmp_path / "strict", limit=100.0)
     rows = make_rows(0, 300)
     x = rows["x"].to_pylist()

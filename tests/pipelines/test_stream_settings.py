@@ -170,7 +170,7 @@ def test_several_readers_are_for_runners_that_run_them_side_by_side():
     assert settings_of(*argv).readers == 3
 
 
-def test_who_is_started_again_goes_on_where_the_group_is():
+def test_a_restarted_stream_continues_at_the_offsets_of_the_group():
     argv = ["--topic=t", "--start=timestamp", "--start_time", "5", "--start", "x", "--group=g"]
     assert _without_start(argv) == ["--topic=t", "--group=g"]
 
@@ -185,7 +185,7 @@ def test_pauses_double_up_to_a_minute_and_begin_again_after_a_steady_run():
     assert next_pause(failures, 61.0) == (1, 1)
 
 
-def test_who_does_not_answer_is_a_failure_unless_something_is_wrong_too():
+def test_an_unreachable_broker_is_a_failure_unless_options_are_wrong_too():
     away = Passing("--brokers: expected Kafka at …")
     assert is_failure(BadOptions([away, away]).exit_code)
     assert not is_failure(BadOptions([away, "--keys is required"]).exit_code)

@@ -28,7 +28,7 @@ def own_lake(tmp_path):
 
 @pytest.fixture
 def scored(score, own_lake, tmp_path):
-    """Return a table of three partitions, one of them with a dead letter, and its options."""
+    """Return a table of three partitions, one with a dead letter, and its options."""
     rows = make_rows(5000, 40)
     x = [None, *rows["x"].to_pylist()[1:]]
     broken = rows.set_column(1, "x", pa.array(x, pa.float32()))
@@ -196,7 +196,7 @@ def make_old(root, hours):
                 os.utime(os.path.join(folder, name), (then, then))
 
 
-def test_vacuum_removes_what_is_old_and_nobody_names(scored, own_lake, manage, score, tmp_path):
+def test_vacuum_removes_old_unreferenced_files(scored, own_lake, manage, score, tmp_path):
     folder = tmp_path / "scores" / "date=2024-01-01"
     stray = folder / "part-00000-0123456789abcde-00000000.parquet"
     stray.write_bytes(b"staged by a run that was killed")
@@ -218,7 +218,7 @@ def test_vacuum_removes_what_is_old_and_nobody_names(scored, own_lake, manage, s
 
 
 def assert_scored_whole_but_one(lake, output):
-    with pytest.raises(AssertionError):  # the dead letter has no score, and all others have
+    with pytest.raises(AssertionError):  # only the dead letter has no score
         assert_scored_whole(lake, output)
     assert read_scores(output).num_rows == 129
 
@@ -256,7 +256,7 @@ def test_every_command_prints_one_json_object_of_its_schema(scored, own_lake, ma
     assert read_object("table_vacuum", vacuum.out, 0)["is_applied"] is False
 
 
-def test_what_verify_finds_is_in_its_json(scored, manage):
+def test_findings_of_verify_are_in_its_json(scored, manage):
     flip(data_file(scored, "2024-01-02"))
     ended = manage("verify", scored, "--json")
     found = read_object("table_verify", ended.out, 1)

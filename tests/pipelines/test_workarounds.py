@@ -1,6 +1,6 @@
-"""Beam still does what we work around. A test that fails says: remove the workaround of its name.
+"""Beam still needs our workarounds. If a test fails, remove the workaround in its name.
 
-What needs an engine or its jar is in tests/integration/test_workarounds.py.
+Tests that need an engine or its jar are in tests/integration/test_workarounds.py.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTr
 from apache_beam.metrics.monitoring_infos import consolidate
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.flink_runner import FlinkRunner
+from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJob
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
 from apache_beam.runners.portability.stager import Stager
 from apache_beam.runners.worker import statesampler
@@ -61,7 +62,7 @@ def test_each_workaround_says_what_it_is_for_and_has_a_test():
 
 
 class _OnePerBundle(beam.DoFn, RestrictionProvider):
-    """Ends a bundle after each record, as a stream does after each poll."""
+    """Ends a bundle after each record, like a stream after each poll."""
 
     def initial_restriction(self, element):
         return OffsetRange(0, BUNDLES)
@@ -87,7 +88,7 @@ class _OnePerBundle(beam.DoFn, RestrictionProvider):
 
 
 def _count_in_many_bundles(pipeline):
-    """Return the counters, read with a stack that is not as deep as there are bundles."""
+    """Return the counters, read with a stack that is less deep than the number of bundles."""
     _ = pipeline | beam.Create([0]) | beam.ParDo(_OnePerBundle())
     result = pipeline.run()
     result.wait_until_finish()
@@ -100,7 +101,9 @@ def _count_in_many_bundles(pipeline):
 
 
 def test_add_up_counters_at_once_or_many_bundles_end_in_a_recursion_error(monkeypatch):
-    monkeypatch.setattr(fn_runner, "consolidate_monitoring_infos", consolidate)  # as Beam has it
+    monkeypatch.setattr(
+        fn_runner, "consolidate_monitoring_infos", consolidate
+    )  # Beam's own function
     with pytest.raises(RecursionError):
         _count_in_many_bundles(beam.Pipeline(runner=FnApiRunner()))
     counters = _count_in_many_bundles(choose_runner([]).make_pipeline(1))
@@ -136,7 +139,7 @@ def test_leave_packages_out_of_the_log_or_pip_lists_them(tmp_path):
 
 
 def test_sample_often_or_ends_of_bundles_wait():
-    """Ends of bundles wait for a thread that sleeps for up to 200 ms, unless we say otherwise."""
+    """Without the workaround, the end of a bundle waits for a thread that sleeps up to 200 ms."""
     assert statesampler.DEFAULT_SAMPLING_PERIOD_MS == 200
     sampler = statesampler.StateSampler("step", CounterFactory(), 200)
     sampler.start()
@@ -148,7 +151,7 @@ def test_sample_often_or_ends_of_bundles_wait():
 
 @pytest.fixture
 def flink():
-    """A JobManager that takes every job and ends it at once; it has what it was asked for."""
+    """A JobManager that accepts every job and ends it at once; it records its requests."""
 
     class Answers(http.server.BaseHTTPRequestHandler):
         def answer(self, body, status=200):
@@ -190,7 +193,7 @@ def flink():
 
 @pytest.fixture
 def submit(flink, tmp_path, monkeypatch):
-    """Return a function that has a runner submit a pipeline, and returns what /run was asked."""
+    """Return a function that submits a pipeline and returns the request of /run."""
     jar = tmp_path / "runner.jar"
     with zipfile.ZipFile(jar, "w") as file:
         file.writestr("META-INF/MANIFEST.MF", "")
@@ -216,6 +219,14 @@ def test_savepoint_flink_runner_or_a_jar_begins_without_its_savepoint(submit):
     asked = submit(workarounds.SavepointFlinkRunner(), *flags)
     assert asked.pop("entryClass")
     assert asked == {"savepointPath": "/s", "allowNonRestoredState": True}
+
+
+def test_run_on_flink_or_a_job_is_cancelled_where_flink_has_nothing(flink):
+    master, asked = flink
+    job = object.__new__(FlinkBeamJob)
+    job._master_url, job._flink_job_id, job._jar_uploaded = f"http://{master}", "j", False
+    job.cancel()
+    assert "/v1/j/stop" in asked  # Flink has /v1/jobs/j/stop, and PATCH /v1/jobs/j
 
 
 def test_removing_jar_copies_or_folders_stay_behind(submit, tmp_path):

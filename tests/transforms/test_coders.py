@@ -17,7 +17,7 @@ def test_record_batch_survives_its_coder(batch):
     assert isinstance(coder, RecordBatchCoder)
     decoded = coder.decode(coder.encode(batch))
     assert decoded.schema == batch.schema
-    # NaN is no equal of itself, so values are compared as they print.
+    # NaN does not equal itself, so compare the printed values.
     assert str(decoded.to_pylist()) == str(batch.to_pylist())
 
 

@@ -11,7 +11,7 @@ from scoreline.transforms.isolate import EveryRowFails, isolate
 
 
 class Model:
-    """Fails on any call with a bad row in it; counts its calls."""
+    """Fails on every call with a bad row; counts its calls."""
 
     def __init__(self, bad, reason="bad row"):
         self.bad, self.reason, self.calls = set(bad), reason, 0
@@ -52,7 +52,7 @@ def test_every_row_failing_for_one_reason_is_noticed_early():
     assert model.calls == 64
 
 
-def test_rows_that_fail_for_different_reasons_are_taken_apart():
+def test_rows_that_fail_for_different_reasons_are_separated():
     isolated = isolate(Model(range(100), reason=None), 100, str)
     assert len(isolated.dead) == 100
 
@@ -71,11 +71,11 @@ def test_a_failure_that_does_not_come_again_costs_no_row():
 
 
 class Lost(RuntimeError):
-    """A failure that costs far more than a call that succeeds."""
+    """A failure that costs far more than a successful call."""
 
 
 class Dear(Model):
-    """Fails dearly on any call with a bad row in it; counts how often."""
+    """Fails at high cost on every call with a bad row; counts the failures."""
 
     lost = 0
 
@@ -98,7 +98,7 @@ def test_a_bad_row_costs_two_dear_failures_and_no_neighbour(rows, data):
     isolated = isolate_dear(model, rows)
     assert isolated.dead == {row: f"row {row}" for row in bad}
     assert rows_of(isolated) == sorted(set(range(rows)) - bad)
-    # Beside them, a probe may meet a bad row; a batch of more than 256² rows takes one step more.
+    # In addition, a probe may hit a bad row. A batch of more than 256² rows takes one more step.
     assert model.lost <= (2 if rows <= 65_536 else 3) * len(bad) + 3
 
 
@@ -122,3 +122,14 @@ def test_without_a_model_nothing_is_isolated():
 
     with pytest.raises(ModelError, match="the model is gone"):
         isolate(call, 10, str)
+
+
+def test_rows_may_all_fail_where_each_is_at_fault_by_itself():
+    isolated = isolate(Model(range(100)), 100, str, may_all_fail=True)
+    assert isolated.dead == dict.fromkeys(range(100), "bad row")
+    assert not isolated.parts
+
+
+def test_what_no_row_is_at_fault_for_ends_it_all():
+    with pytest.raises(ValueError, match="bad row"):
+        isolate(Model({3}), 100, str, errors=(TypeError,), may_all_fail=True)

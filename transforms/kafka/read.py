@@ -73,12 +73,10 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
     def process(
         self,
         reading: Reading,
-        finalizer: Any = beam.DoFn.BundleFinalizerParam,  # Beam wants it before the next two
         tracker: Any = beam.DoFn.RestrictionParam(),  # noqa: B008  Beam's way to ask
         watermark: Any = beam.DoFn.WatermarkEstimatorParam(),  # noqa: B008
     ) -> Iterator[TimestampedValue]:
         """Poll until the bundle is old enough, the topic is silent or the rest is given away."""
-        finalizer.register(_do_nothing)  # Prism finalizes every bundle, and wants something to call
         positions = tracker.current_restriction()
         if not positions.is_read:
             reader = self._reader_of(reading, positions)
@@ -106,10 +104,6 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
 
     def finish_bundle(self) -> None:
         self._metrics.flush()
-
-
-def _do_nothing() -> None:
-    """Stand for a callback where there is nothing to call."""
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from scoreline.models.compare import disagreement_of
 from scoreline.transforms import metrics
+from scoreline.transforms.alive import Alive
 from scoreline.transforms.scoring import Loaded, Scored, ScoreSpec, Serving, score_batch
 
 # Both models score the sample so often, in turns; the fastest call of each counts, since noise only
@@ -127,20 +128,13 @@ def compare(
 
 
 def _compare_scores(rows: int, old: Scored, new: Scored, spec: ScoreSpec) -> tuple[float, str]:
-    by_old, by_new = (_alive(scored, rows) for scored in (old, new))
-    lost = int(np.sum(by_old & ~by_new))
-    worst = (lost / max(int(by_old.sum()), 1), "")
-    olds = old.batch.filter(pa.array(by_new[by_old]))
-    news = new.batch.filter(pa.array(by_old[by_new]))
+    by_old, by_new = (Alive(rows, scored.dead).positions for scored in (old, new))
+    both, in_old, in_new = np.intersect1d(by_old, by_new, assume_unique=True, return_indices=True)
+    lost = len(by_old) - len(both)
+    worst = (lost / max(len(by_old), 1), "")
+    olds = old.batch.take(pa.array(in_old))
+    news = new.batch.take(pa.array(in_new))
     for _, column, _ in spec.outputs:
         found = disagreement_of(olds.column(column), news.column(column))
         worst = max(worst, (found, column))
     return worst
-
-
-def _alive(scored: Scored, rows: int) -> np.ndarray:
-    """Return which rows of the sample were scored."""
-    alive = np.ones(rows, bool)
-    for dead in scored.dead:
-        alive[list(dead.rows)] = False
-    return alive

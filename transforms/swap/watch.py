@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from scoreline.lake.elements import DeadRows
@@ -37,6 +36,7 @@ from scoreline.models.versions import (
     version_at,
 )
 from scoreline.transforms import metrics
+from scoreline.transforms.alive import Alive
 from scoreline.transforms.scoring import Serving
 from scoreline.transforms.swap.judge import Sample, compare
 from scoreline.transforms.worker.heap import settle_heap
@@ -112,10 +112,7 @@ class ModelWatcher:
         """Tell which rows were scored: while a candidate waits, some are kept to compare it on."""
         if not self._sample.is_wanted:
             return
-        keep = np.ones(batch.num_rows, bool)
-        for rows in dead:
-            keep[list(rows.rows)] = False
-        if self._sample.add(batch.filter(pa.array(keep)) if dead else batch):
+        if self._sample.add(Alive(batch.num_rows, dead).take(batch)):
             self._wake.set()
 
     def report(self, timers: metrics.Tally) -> None:

@@ -1,4 +1,4 @@
-"""Small files that decode to very much: bounded batches, or an error that says what to do."""
+"""Small files that decode to huge data: bounded batches, or an error with advice."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def repeated(value, rows):
 
 @pytest.fixture(scope="module")
 def bomb(tmp_path_factory):
-    """A file of 2 KB with 1 GB of text: one value of 1 MB, 1,000 times."""
+    """A file of 2 KB with 1 GB of text: a value of 1 MB, repeated 1,000 times."""
     path = tmp_path_factory.mktemp("bomb") / "0.parquet"
     table = pa.table({"id": np.arange(1000), "s": repeated("x" * MB, 1000)})
     pq.write_table(table, path, compression="zstd")
@@ -156,7 +156,7 @@ def test_a_record_length_of_a_terabyte_is_not_allocated(tmp_path):
     (footer,) = describe_files(
         LOCAL, "tfrecord", [DataFile(str(path), path.stat().st_size, 0)], schema
     )
-    assert not footer.error  # whoever reads it knows what may be read
+    assert not footer.error  # the reader applies its own limit
     spec = ReadSpec(["id"], 10, schema=schema)
     with pytest.raises(CorruptFile) as e:
         list(FORMATS["tfrecord"].read(LOCAL, shard_of(path), spec))
@@ -200,7 +200,7 @@ def test_a_large_field_of_csv_names_column_and_row(tmp_path):
         list(FORMATS["csv"].read(LOCAL, shard_of(path), spec))
 
 
-def test_a_csv_row_that_fits_in_no_block_says_so(tmp_path):
+def test_a_csv_row_larger_than_every_block_is_reported(tmp_path):
     path = write_bytes(tmp_path / "0.csv.gz", b"s\na\n" + b"x" * (9 * MB) + b"\nb\n")
     spec = ReadSpec(["s"], 9, schema=pa.schema([("s", pa.string())]))
     with pytest.raises(CorruptFile, match=r"a row takes more than 4194304 bytes"):
@@ -230,7 +230,7 @@ def test_the_options_bound_what_a_job_decodes(tmp_path, score, monkeypatch):
     rows.clear()
     assert score("--max_value_bytes=999", "--max_batch_bytes=9999", input=lake).code == 0
     assert sum(rows) == 200
-    assert max(count for count in rows if count < 100) < 20  # of the rows of 500 bytes
+    assert max(count for count in rows if count < 100) < 20  # batches of rows of 500 bytes
     ended = score("--max_value_bytes=99", input=lake, output=tmp_path / "two")
     assert ended.code == 1
     assert "date=2024-01-01 failed: " in ended.out

@@ -11,7 +11,7 @@ from deltalake import write_deltalake
 from scoreline.lake.files.delta import is_delta_table, list_delta_partitions
 from scoreline.lake.files.partitions import PartitionSpec
 
-# The deletion vector of the Delta protocol's own example: rows 3, 4, 7, 11, 18 and 29.
+# The deletion vector in the example of the Delta protocol: rows 3, 4, 7, 11, 18 and 29.
 DELETED = {
     "storageType": "i",
     "pathOrInlineDv": "wi5b=000010000siXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L",
@@ -27,7 +27,7 @@ def listing(root, *specs):
 def write_log(
     root, *, features=(), configuration=None, columns=("date",), deletion=None, physical="{}"
 ):
-    """Write a table of one file by hand, with features that deltalake cannot write."""
+    """Write a table of one file by hand, with features that deltalake does not write."""
     (root / "_delta_log").mkdir(parents=True)
     (root / "date=1").mkdir()
     pq.write_table(pa.table({"id": range(40)}), root / "date=1/0.parquet")

@@ -57,7 +57,7 @@ def test_small_files_share_a_batch(tmp_path):
 
 
 def test_joining_tiny_files_compares_each_schema_once():
-    """It was once compared with every batch that waits: 10,000 files cost millions of them."""
+    """Regression: a file was compared with every waiting batch, which is quadratic in files."""
     compared = []
 
     class CountingSchema:

@@ -127,7 +127,7 @@ def test_problems_of_the_whole_dataset_are_named(tmp_path):
     assert "loose.parquet: expected partition folders column=value here" in problems
 
 
-def test_files_of_several_formats_are_refused_and_one_format_is_told(tmp_path):
+def test_files_of_several_formats_are_refused_and_one_format_is_detected(tmp_path):
     write_file(tmp_path, "d=1", "0.parquet", make_rows(0, 1))
     (tmp_path / "d=2").mkdir()
     (tmp_path / "d=2" / "0.csv.gz").write_bytes(b"")
@@ -149,7 +149,7 @@ def test_run_id_changes_with_files_and_configuration_only(tmp_path):
 
 
 def test_files_of_a_folder_are_not_compared_with_each_other():
-    """They once were: 100,000 files in one folder took hours to list."""
+    """Regression: 100,000 files in one folder took hours to list."""
     compared = []
 
     class CountingInfo(SimpleNamespace):

@@ -14,7 +14,7 @@ RECORDS = st.lists(st.binary(max_size=200) | st.just(b"x" * 70_000), max_size=8)
 
 
 class Trickle(io.BytesIO):
-    """A stream that gives fewer bytes at a time than it is asked for."""
+    """A stream that returns fewer bytes than requested."""
 
     def read(self, size=-1):
         return super().read(min(size, 7))

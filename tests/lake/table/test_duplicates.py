@@ -15,7 +15,7 @@ FILES = st.lists(st.lists(st.integers(-3, 6), max_size=8), min_size=1, max_size=
 
 
 def stage(folder, columns, files):
-    """Write a staged file for each list of rows; return receipts that claim nothing about order."""
+    """Write one staged file per list of rows; return receipts without claims about order."""
     receipts = []
     for number, table in enumerate(files):
         path = f"{number}.parquet"

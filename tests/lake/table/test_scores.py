@@ -96,7 +96,7 @@ def test_partition_that_is_not_whole_is_never_published(output, receipts, reason
     assert DeltaTable(output).version() == 0
 
 
-def test_other_work_on_the_partition_since_the_plan_is_a_conflict_that_says_who(output):
+def test_other_work_on_the_partition_since_the_plan_is_a_conflict_that_names_the_run(output):
     commit_partition([stage(output, [1], run="2" * 15)], spec_of(output))
     outcome = commit_partition([stage(output, [5], run="1" * 15)], spec_of(output))
     assert outcome.state == "conflict"
@@ -105,7 +105,7 @@ def test_other_work_on_the_partition_since_the_plan_is_a_conflict_that_says_who(
 
 
 def test_of_many_first_commits_of_a_partition_one_wins_and_others_go_through(output):
-    """Six runs race: five on one partition with different models, one on another partition."""
+    """Six runs race: five models on one partition, and one run on another partition."""
     receipts = [[stage(output, [i], run=str(i) * 15)] for i in range(1, 6)]
     receipts.append([stage(output, [100], "date=2")])
     barrier = threading.Barrier(6)
@@ -174,8 +174,8 @@ def test_value_with_a_slash_is_committed_under_its_value(output):
     assert committed_runs(DeltaTable(output), ["date=a%2Fb"]) == {"date=a%2Fb": "1" * 15}
 
 
-def test_who_reads_a_few_rows_and_ends_is_not_held_up_by_threads_that_still_read(tmp_path):
-    """Through deltalake's own file system such a process hung, or was aborted at its end."""
+def test_a_reader_of_a_few_rows_ends_without_waiting_for_prefetch_threads(tmp_path):
+    """Regression: with deltalake's own file system such a process hung, or aborted at its end."""
     path = str(tmp_path / "many")
     days = [str(day) for day in range(100)]
     write_deltalake(path, pa.table({"id": range(100), "date": days}), partition_by=["date"])
@@ -242,7 +242,7 @@ def test_no_staged_file_is_seen_before_its_commit(output):
 
 
 def create_at_once(path, schemas):
-    """Create one table from a thread for each schema, all at the same moment."""
+    """Create one table from several threads at the same time, one thread per schema."""
     barrier = threading.Barrier(len(schemas))
     errors = []
 

@@ -42,7 +42,7 @@ def make_spec(output, group="g", flush_seconds=60.0):
 
 
 def make_rows(partition, first, stop, now_ms=NOON_MS):
-    """Return scored rows of the records of a partition from an offset to another."""
+    """Return scored rows for the records of a partition between two offsets."""
     offsets = list(range(first, stop))
     scored = pa.RecordBatch.from_pydict(
         {
@@ -100,10 +100,10 @@ def test_a_flush_is_one_file_in_one_version_with_its_offsets(spec):
     assert commit["scoreline.rows"] == "6"
 
 
-def test_what_the_table_has_is_not_appended_again(spec):
+def test_rows_in_the_table_are_not_appended_again(spec):
     table = opened(spec)
     append_scores([make_rows(0, 0, 10)], {0: 10}, spec, 0, table)
-    # A job that was killed before the offsets were committed comes with the same records, and more.
+    # A job that was killed before the commit of offsets delivers the same records and more.
     assert append_scores([make_rows(0, 0, 10)], {0: 10}, spec, 0, opened(spec)) == ()
     assert opened(spec).version() == 1
     append_scores([make_rows(0, 4, 15), make_rows(1, 0, 5)], {0: 15, 1: 5}, spec, 0, opened(spec))
@@ -125,7 +125,7 @@ def test_of_two_that_append_the_same_at_once_one_looks_again(spec):
     (staged,) = append_scores([make_rows(0, 0, 12)], {0: 12}, spec, 0, stale)
     assert staged.rows == 2
     assert ids_of(spec) == list(range(12))
-    # Other partitions, in a table that has moved on meanwhile, are no conflict.
+    # Other partitions in a table that has changed meanwhile are no conflict.
     behind = opened(spec)
     append_scores([make_rows(0, 12, 14)], {0: 14}, spec, 0, opened(spec))
     append_scores([make_rows(1, 0, 3)], {1: 3}, spec, 1, behind)
@@ -136,7 +136,7 @@ def test_readers_side_by_side_append_each_record_once(spec):
     def append(slot):
         table = opened(spec)
         for first in range(0, 50, 10):
-            # Each comes with the other's partition too, as if it had been given to both.
+            # Each also delivers the other's partition, as if both owned it.
             batches = [make_rows(p, first, first + 10) for p in (0, 1)]
             append_scores(batches, dict.fromkeys((0, 1), first + 10), spec, slot, table)
 
@@ -157,7 +157,7 @@ def test_midnight_gives_a_file_for_each_date_in_one_version(spec):
     assert table.version() == 1
 
 
-def test_compaction_vacuum_and_checkpoints_keep_what_is_known(spec):
+def test_compaction_vacuum_and_checkpoints_keep_the_history(spec):
     table = opened(spec)
     for first in range(0, 40, 10):
         append_scores([make_rows(0, first, first + 10)], {0: first + 10}, spec, 0, table)
@@ -165,7 +165,7 @@ def test_compaction_vacuum_and_checkpoints_keep_what_is_known(spec):
     assert opened(spec).optimize.compact()["numFilesRemoved"] == 4
     opened(spec).create_checkpoint()
     opened(spec).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
-    # The job that runs meanwhile goes on, and one that is started anew knows as much.
+    # The running job continues, and a restarted job finds the same state.
     append_scores([make_rows(0, 35, 45)], {0: 45}, spec, 0, running)
     assert prepare_table(spec, range(2)) == {0: 45}
     assert ids_of(spec) == list(range(45))
@@ -180,7 +180,7 @@ def test_a_file_whose_transaction_never_came_is_removed_by_vacuum(spec, monkeypa
         append_scores([make_rows(0, 0, 5)], {0: 5}, spec, 0, opened(spec))
     monkeypatch.undo()
     append_scores([make_rows(0, 0, 6)], {0: 6}, spec, 0, opened(spec))
-    half = f"{spec.output}/{SCORED_DATE}=2026-11-24/.part-0123.tmp"  # a worker died in the file
+    half = f"{spec.output}/{SCORED_DATE}=2026-11-24/.part-0123.tmp"  # a worker died in the write
     open(half, "w").close()
     assert ids_of(spec) == list(range(6))
     removed = vacuum_table(spec.output, 0, dry_run=False)
@@ -220,7 +220,7 @@ def test_rows_wait_over_bundles_until_it_is_time(spec):
         clock.now += 19
         assert rows.is_due == (clock.now >= 60)
         assert holding.offsets == {0: first + 10}
-    rows.add(make_rows(0, 40, 50))  # of a bundle that goes on
+    rows.add(make_rows(0, 40, 50))  # rows of a bundle that has not ended
     assert rows.write(committed.append) > 0
     assert committed == [{0: 40}]
     assert ids_of(spec) == list(range(40))
@@ -271,7 +271,7 @@ def test_rows_that_cannot_be_written_wait_on(spec, monkeypatch):
     assert ids_of(spec) == list(range(10))
 
 
-def test_what_is_read_behind_rows_that_were_given_up_does_not_stand_for_them(spec):
+def test_offsets_read_after_lost_rows_do_not_count_for_them(spec):
     rows, _, holding, committed = held(spec)
     rows.add(make_rows(0, 0, 10))
     rows.end_bundle({0: 10})
@@ -282,7 +282,7 @@ def test_what_is_read_behind_rows_that_were_given_up_does_not_stand_for_them(spe
     with pytest.raises(LostRows, match="A restart reads them again"):
         again.end_bundle({0: 20})
     assert again.write(committed.append) == 0
-    holding.seen = holding.losses  # its reader has gone back
+    holding.seen = holding.losses  # its reader has rewound
     again.give_up()
     holding.seen = holding.losses
     again.add(make_rows(0, 0, 20))
@@ -293,8 +293,8 @@ def test_what_is_read_behind_rows_that_were_given_up_does_not_stand_for_them(spe
 
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_whoever_dies_whenever_each_record_is_in_the_table_once(tmp_path_factory, data):
-    """Jobs read on from the group's offset, write or not, commit or die before they do."""
+def test_each_record_is_in_the_table_once_after_any_kill(tmp_path_factory, data):
+    """Jobs read from the group's offset, write or not, and commit or die before the commit."""
     spec = make_spec(tmp_path_factory.mktemp("lake") / "scores")
     prepare_table(spec, range(2))
     group = {0: 0, 1: 0}

@@ -21,7 +21,7 @@ def now():
 
 @pytest.fixture
 def log(now):
-    """Return a function that logs as librdkafka does, and returns the lines that pass."""
+    """Return a function that logs like librdkafka, and returns the lines that pass."""
     only = ClientLog(clock=lambda: now[0])
 
     def send(level, facility, line):
@@ -62,7 +62,7 @@ def test_a_setting_that_has_no_effect_is_shown(log):
 
 
 def test_every_client_of_a_connection_logs_through_it(caplog, capfd):
-    """With a broker that is away: nothing of librdkafka reaches stderr by itself."""
+    """Without a broker, librdkafka itself writes nothing to stderr."""
     CLIENT_LOG.filters[0]._last.clear()
     connection = Connection(brokers="127.0.0.1:1")
     producer, consumer = connection.producer(), connection.consumer("g")

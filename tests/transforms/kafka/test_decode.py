@@ -64,7 +64,7 @@ good_rows = st.fixed_dictionaries(
 @given(
     rows=st.lists(good_rows | st.sampled_from([None, b"", b"\xff\xff", b'{"id": ']), max_size=12)
 )
-def test_what_decodes_is_what_was_sent_and_each_bad_value_costs_itself(name, rows):
+def test_decoded_values_equal_sent_values_and_a_bad_value_costs_itself(name, rows):
     spec, encode = SPECS[name]
     values = [encode(row) if isinstance(row, dict) else row for row in rows]
     batch, dead = decode_batch(raw_batch(values), spec.make(), spec.schema)
@@ -137,6 +137,6 @@ def test_avro_types_have_their_counterparts_and_others_are_left_out():
 
 
 @pytest.mark.parametrize("text", ["{", '"int"', '{"type": "record"}', "[1]"])
-def test_what_is_no_avro_record_schema_is_refused(text):
+def test_a_schema_that_is_no_avro_record_is_refused(text):
     with pytest.raises(ValueError, match="expected an Avro schema"):
         parse_avro_schema(text)

@@ -64,7 +64,7 @@ EMPTY = dict.fromkeys(COLUMNS.names) | SOURCE | {"event_time": None}
 
 def to_batch(rows, columns=COLUMNS):
     (batch,) = pa.Table.from_pylist(rows, columns).to_batches()
-    at = columns.names.index("model_digest")  # as the model's step gives it
+    at = columns.names.index("model_digest")  # like the model's step
     return batch.set_column(at, "model_digest", batch.column(at).dictionary_encode())
 
 
@@ -102,7 +102,7 @@ def test_an_output_that_is_added_leaves_the_schema_readable_both_ways():
     assert read_now == {name: ROW[name] for name in old_columns.names}
 
 
-def test_what_a_stream_writes_another_stream_can_read():
+def test_a_stream_can_read_the_output_of_another_stream():
     columns = pa.schema([f for f in COLUMNS if f.name not in ("price", "local")])
     schema = to_avro_schema(columns, OUTPUTS)
     values = AvroEncoder(AvroSpec(columns=columns, schema=schema, schema_id=5)).encode(
@@ -115,7 +115,7 @@ def test_what_a_stream_writes_another_stream_can_read():
     assert row == {name: ROW[name] for name in columns.names}
 
 
-def test_names_and_types_that_avro_does_not_have_are_all_told():
+def test_all_names_and_types_that_avro_lacks_are_reported():
     columns = pa.schema(
         [
             ("a-b", pa.int64()),

@@ -8,14 +8,14 @@ from scoreline.transforms.kafka.latency import LatencyController
 
 
 class Model:
-    """A model and a topic on a clock of their own: each poll takes what has queued up.
+    """A model and a topic with a simulated clock. Each poll takes the records that have queued up.
 
     Args:
-      controller: decides how much a poll takes.
-      fixed: seconds of a call, whatever its rows.
-      per_row: further seconds for each row.
-      commit: seconds in which nothing is read, at the end of each tenth of a second.
-      noise: of calls: the standard deviation of their time's logarithm.
+      controller: sets the size of polls.
+      fixed: fixed seconds per call.
+      per_row: further seconds per row.
+      commit: seconds without reading at the end of each tenth of a second.
+      noise: standard deviation of the logarithm of a call's time.
     """
 
     def __init__(self, controller, fixed, per_row, commit=0.0, noise=0.0):
@@ -24,7 +24,7 @@ class Model:
         self.now, self.queue = 0.0, []
 
     def run(self, rate, seconds):
-        """Offer records at a rate for so long, and return each record's latency."""
+        """Offer records at a rate for some seconds, and return the latency of each record."""
         latencies, due, ends = [], self.now, self.now + seconds
         bundle = self.now
         while self.now < ends:
@@ -77,7 +77,7 @@ def test_a_target_is_never_worse_than_none_however_unsteady_calls_are(fixed, per
         p99(Model(LatencyController(target), **costs).run(rate, 30)[-int(25 * rate) :])
         for target in (100, None)
     ]
-    assert found[0] <= max(0.100, 1.2 * found[1])  # two runs draw other noise
+    assert found[0] <= max(0.100, 1.2 * found[1])  # two runs have different noise
 
 
 def test_behind_an_outage_the_first_records_do_not_wait_for_the_last():
@@ -95,7 +95,7 @@ def test_backlog_is_worked_off_with_larger_polls_and_then_the_target_holds_again
     model = Model(LatencyController(100), fixed=0.030, per_row=0.0005)
     model.run(500, 5)
     steady = model.controller.rows
-    model.run(1500, 10)  # more than polls of that size can do
+    model.run(1500, 10)  # more than polls of that size can sustain
     assert model.controller.rows > 2 * steady
     model.run(200, 60)
     assert max(model.run(200, 10)) <= 0.100

@@ -52,7 +52,7 @@ def test_with_ends_it_is_done_when_all_partitions_are_read():
     tracker = PositionsTracker(Positions({0: 0, 1: 0}, {0: 5, 1: 0}))
     assert tracker.is_bounded()
     assert not tracker.current_restriction().is_read
-    tracker.try_claim({0: 7})  # records that came after the end was taken
+    tracker.try_claim({0: 7})  # records that arrived after the end was fixed
     assert tracker.current_restriction().is_read
     assert tracker.try_split(0) is None
     tracker.check_done()
@@ -84,7 +84,7 @@ def test_time_is_that_of_the_slowest_live_partition_and_never_goes_back():
     times = RecordTimes(5.0, clock)
     times.observe({0: 100.0, 1: 50.0})
     assert times.advance() == 50.0
-    times.observe({1: 40.0})  # late
+    times.observe({1: 40.0})  # late record
     assert times.advance() == 50.0
     clock.now += 4
     times.observe({0: 120.0})

@@ -8,15 +8,15 @@ from scoreline.transforms.kafka.records import take_more
 @pytest.mark.parametrize(
     ("sizes", "most_rows", "most_bytes", "taken"),
     [
-        ([100] * 10_000, 8192, 1 << 30, 8192),  # by rows
-        ([100] * 300, 8192, 1 << 30, 300),  # what there is
-        ([100] * 10_000, 8192, 60_000, 600),  # by bytes
+        ([100] * 10_000, 8192, 1 << 30, 8192),  # limited by rows
+        ([100] * 300, 8192, 1 << 30, 300),  # limited by available records
+        ([100] * 10_000, 8192, 60_000, 600),  # limited by bytes
         (
             [100, *[10**6] * 999],
             8192,
             4_000_000,
             129,
-        ),  # who saw small ones only takes some too many
+        ),  # after only small records, it takes too many
         ([100, *[10**6] * 999], 8192, 1 << 30, 1000),
         ([10**6] * 1000, 8192, 4_500_000, 5),
         ([10**6] * 1000, 8192, 1, 1),
@@ -32,4 +32,4 @@ def test_a_poll_ends_by_rows_by_bytes_or_when_nothing_is_left(sizes, most_rows, 
         return chunk
 
     assert len(take_more(take, first, most_rows, most_bytes)) == taken
-    assert len(values) == len(sizes) - taken  # none is taken and dropped
+    assert len(values) == len(sizes) - taken  # no record is lost

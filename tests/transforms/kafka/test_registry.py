@@ -258,7 +258,7 @@ def test_an_issuer_that_refuses_is_final_and_one_that_is_away_may_come_back(
         (["ssl.ca.location=/none/ca.pem"], r"ssl\.….*No such file"),
     ],
 )
-def test_settings_that_contradict_are_told_before_a_request(tmp_path, lines, told):
+def test_contradicting_settings_are_reported_before_the_first_request(tmp_path, lines, told):
     config = tmp_path / "client.properties"
     config.write_text("\n".join(f"schema.registry.{line}" for line in lines))
     with pytest.raises((ValueError, RegistryFails), match=told) as e:
@@ -266,13 +266,13 @@ def test_settings_that_contradict_are_told_before_a_request(tmp_path, lines, tol
     assert "hidden" not in str(e.value)
 
 
-def test_what_is_no_registry_is_told(one_attempt):
+def test_a_server_that_is_no_registry_is_reported(one_attempt):
     with pytest.raises(RegistryAway, match="expected a schema registry"):
         Registry(url="http://127.0.0.1:1").connect().latest("s")
 
 
 class Answers:
-    """Answers each request alike."""
+    """Gives the same answer to each request."""
 
     def __init__(self, status, content):
         self.given, self.asked, self.url = (status, content), [], ""

@@ -24,7 +24,7 @@ SAMPLE = pa.RecordBatch.from_pydict({"id": range(ROWS)})
 
 
 class Answers:
-    """What a model would give for the sample: scores, classes, dead rows, and how long it takes."""
+    """The results of a model for the sample: scores, classes, dead rows, and time."""
 
     def __init__(self, scores, classes=("a",) * ROWS, dead=(), times_ms=(1.0,)):
         alive = pa.array(np.isin(np.arange(ROWS), list(dead), invert=True))
@@ -65,7 +65,7 @@ def test_rows_that_only_the_old_model_can_score_count():
     assert found[:3] == (ROWS, 0.25, "")
     (problem,) = found.find_problems(0.2, 2.0)
     assert problem.startswith("disagreement of 0.25 about which rows can be scored on 100 rows")
-    # Rows that one of them lost are left out on both sides, in whatever order.
+    # Rows that one model lost are left out on both sides, in any order.
     found = compared(Answers(line(), dead=[3, 50]), Answers(line(), dead=[1, 50, 99]))
     assert found.disagreement == 2 / 98
     assert compared(Answers(line(), dead=[3]), Answers(line())).disagreement == 0
@@ -87,7 +87,7 @@ def test_slow_models_have_fewer_turns(monkeypatch):
 
 
 @pytest.mark.parametrize("value", [0.21, math.inf, math.nan])
-def test_each_bound_that_does_not_hold_is_told(value):
+def test_each_exceeded_limit_is_reported(value):
     assert Comparison(ROWS, 0.2, "y", 2.0).find_problems(0.2, 2.0) == []
     told = Comparison(ROWS, value, "y", value * 10).find_problems(0.2, 2.0)
     assert "about 'y' on 100 rows, expected at most 0.2 (--swap_max_disagreement)" in told[0]

@@ -1,4 +1,4 @@
-"""A folder of real models that changes while rows are scored; looks are made by hand."""
+"""A folder of real models that changes while rows are scored; tests trigger each look."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WEIGHT = {"good": 2.0, "near": 2.001, "far": -2.0, "renamed": 2.0}
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Models y = weight·a + b; one gives z instead, one is broken."""
+    """Models y = weight·a + b; one has the output z instead, one is broken."""
     folder = tmp_path_factory.mktemp("models")
     for kind, weight in WEIGHT.items():
         path = folder / f"{kind}.tflite"
@@ -75,7 +75,7 @@ class Folder:
         )
 
     def add(self, number, kind):
-        """Copy a model into the folder, as is recommended: under another name first."""
+        """Copy a model into the folder the recommended way: under another name first."""
         partial = self.path / "partial"
         partial.write_bytes((self._models / f"{kind}.tflite").read_bytes())
         partial.rename(self.path / f"{number}.tflite")
@@ -91,7 +91,7 @@ class Folder:
             self.watcher.look()
 
     def score(self, rows=2000):
-        """Score rows as a step does, and return the scores and the digest of the model."""
+        """Score rows like a step, and return the scores and the digest of the model."""
         batch = rows_of(rows)
         serving = self.watcher.take()
         scored, dead = score_batch(batch, *serving, Tally())
@@ -101,7 +101,7 @@ class Folder:
         return scored["y"].to_pylist(), digest
 
     def serves(self, number, weight):
-        """Return whether a version scores, and its scores are right."""
+        """Return whether a version scores, with correct scores."""
         scores, digest = self.score(10)
         assert scores == pytest.approx([weight * i / 2 for i in range(10)])
         return digest == self.digest(number)
@@ -156,7 +156,7 @@ def test_a_new_version_takes_over_once_its_files_rest_and_a_sample_agrees(folder
         ("broken", {}, r"does not load"),
     ],
 )
-def test_a_version_that_does_not_hold_is_refused_once_and_says_why(
+def test_a_version_that_breaks_a_limit_is_refused_once_with_the_reason(
     tmp_path, models, caplog, kind, changes, told
 ):
     folder = Folder(tmp_path, models, **changes)
@@ -170,11 +170,11 @@ def test_a_version_that_does_not_hold_is_refused_once_and_says_why(
     assert re.search(told, line), line
     assert folder.count(metrics.CANDIDATES_REFUSED) == 1
     assert folder.count(metrics.MODEL_SWAPS) == 0
-    # A job that starts now, or a worker that was restarted, does not begin with it.
+    # A job that starts now, or a restarted worker, does not start with it.
     assert choose_version(str(tmp_path)).name == "1.tflite"
     mark = tmp_path / "2.tflite.refused"
     assert re.search(told, mark.read_text())
-    # It is tried again when somebody says so, and when its files change.
+    # It is tried again on request, and if its files change.
     mark.unlink()
     for _ in range(4):
         folder.look()
@@ -193,7 +193,7 @@ def test_files_that_are_still_copied_are_left_alone_and_tried_when_they_are_whol
         folder.look()
         folder.score()
     assert caplog.messages == []
-    folder.look(2)  # the copy has come to a halt
+    folder.look(2)  # the copy has stopped growing
     assert "2.tflite is refused" in caplog.text
     copied.write_bytes(whole)
     folder.look(2)
@@ -231,7 +231,7 @@ def test_going_back_is_one_file_and_needs_no_agreement(folder, caplog):
     assert folder.serves(2, 2.001)
     folder.add(1, "far")
     folder.name(1)
-    folder.look(2)  # no row was seen since
+    folder.look(2)  # no new row since
     assert folder.serves(1, -2.0)
     assert "Model 1.tflite took over from 2.tflite" in caplog.text
     assert "as SERVING says" in caplog.text
@@ -243,7 +243,7 @@ def test_going_back_is_one_file_and_needs_no_agreement(folder, caplog):
     folder.score()
     folder.look()
     assert folder.serves(1, -2.0)
-    assert "Model 3.tflite is refused" in caplog.text  # it disagrees with the far one
+    assert "Model 3.tflite is refused" in caplog.text  # it disagrees with the distant model
     folder.name(3)
     folder.look(2)
     assert folder.serves(3, 2.001)
@@ -345,9 +345,9 @@ def test_a_candidate_is_dropped_when_another_is_to_serve(folder):
     assert folder.score(10)[1] == folder.digest(1)  # version 3 is the same model
 
 
-def test_the_old_model_is_let_go(folder):
+def test_the_old_model_is_freed(folder):
     servable = folder.watcher.take().servable
-    servable.itself = servable  # as a loaded SavedModel does
+    servable.itself = servable  # a reference cycle, like a loaded SavedModel
     old = weakref.ref(servable)
     del servable
     folder.add(2, "near")

@@ -1,4 +1,4 @@
-"""What the garbage collector passes over in a stream, and what it takes all the same."""
+"""Objects that the garbage collector skips in a stream, and objects that it still collects."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def thaw():
     gc.unfreeze()
 
 
-def test_what_is_there_is_passed_over_and_what_comes_later_is_collected():
+def test_existing_objects_are_skipped_and_later_ones_are_collected():
     kept = make_cycle()
     assert not is_settled()
     settle_heap()
@@ -39,7 +39,7 @@ def test_what_is_there_is_passed_over_and_what_comes_later_is_collected():
     assert later() is None
 
 
-def test_garbage_is_taken_whether_or_not_it_was_passed_over():
+def test_garbage_is_collected_even_if_it_was_frozen():
     before = make_cycle()
     gone = weakref.ref(before)
     settle_heap()

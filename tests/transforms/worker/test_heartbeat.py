@@ -23,7 +23,7 @@ def test_a_file_is_touched_at_most_once_a_second(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["path", "abstract"])
-def test_systemd_is_told_where_it_asks_for_it(tmp_path, monkeypatch, kind):
+def test_systemd_is_notified_if_it_asks_for_it(tmp_path, monkeypatch, kind):
     name = str(tmp_path / "notify") if kind == "path" else f"@scoreline-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(name if kind == "path" else "\0" + name[1:])

@@ -1,4 +1,4 @@
-"""What ends of bundles wait for."""
+"""The wait at the end of a bundle."""
 
 from __future__ import annotations
 
