@@ -177,7 +177,7 @@ def _to_array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         return pa.array(values, kind)
     if kind == _leaf_of(kind) and set(map(type, values)) <= {int, type(None)}:
         return pa.array(values, kind)
-    found = pa.array(values)  # of floats Arrow would cut the fractions off, were it told the type
+    found = pa.array(values)  # told the type, Arrow would cut the fractions of floats off
     leaf = _leaf_of(found.type)
     if not any(
         test(leaf) for test in (pa.types.is_integer, pa.types.is_floating, pa.types.is_null)
