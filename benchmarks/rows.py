@@ -54,7 +54,7 @@ def rows_of(chunk: int) -> Sequence[Any]:
 def note(row: Any) -> None:
     """Keep the score of a row, as far as it has one."""
     fields = row if isinstance(row, dict) else vars(row)
-    scores[fields[KEY]] = fields.get(OUTPUT, 0.0)
+    scores[fields[KEY]] = float(fields.get(OUTPUT, 0.0))
 
 
 def _to_row(result: Any) -> dict[str, Any]:

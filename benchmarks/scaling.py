@@ -221,7 +221,7 @@ def _commit_one(output: str, partition: str, files: int, table: DeltaTable | Non
     run_id = "1" * 15
     receipts = [_receipt(partition, run_id, number, files) for number in range(files)]
     metadata = {"model_digest": "sha256:1", "job_id": "job"}
-    spec = CommitSpec(output, ["id"], metadata, {partition: "f" * 16}, 0.01)
+    spec = CommitSpec(output, ["date"], ["id"], metadata, {partition: "f" * 16}, 0.01)
     outcome = commit_partition(receipts, spec, table)
     if outcome.state != "committed":
         raise RuntimeError(f"Expected a commit, got {outcome}")

@@ -8,13 +8,11 @@ A framework is imported when a model that needs it is loaded, never when this mo
 
 from __future__ import annotations
 
-import json
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -43,11 +41,49 @@ _WARM_UP_ROWS = (1, 2, 3)
 _FREE_SIZES = (1, 32, 256)
 _load_lock = threading.Lock()
 # Models of this process by what was asked for: those that somebody uses, and the last one.
-_in_use: weakref.WeakValueDictionary[Any, Servable] = weakref.WeakValueDictionary()
-_last: list[Servable] = []
+_in_use: weakref.WeakValueDictionary[Any, LocalServable] = weakref.WeakValueDictionary()
+_last: list[LocalServable] = []
 
 
-class Servable:
+class CallRows(Protocol):
+    """How many rows one call of a model gets."""
+
+    rows: int
+
+
+class Servable(Protocol):
+    """A model that is ready to score: in this process, or in a process of its own.
+
+    Attributes:
+      signature: the named, typed inputs and outputs of what `predict` calls.
+      digest: `sha256:…` of the model's files.
+      load_ms: what loading and warming up took, in milliseconds of wall time.
+    """
+
+    signature: Signature
+    digest: str
+    load_ms: int
+
+    @property
+    def call_size(self) -> CallRows:
+        """How many rows one call gets."""
+
+    def predict(
+        self,
+        features: Mapping[str, pa.Array],
+        rows: int,
+        outputs: Sequence[str] | None = None,
+        *,
+        sources: Sequence[InputColumn] = (),
+        conversions: Mapping[str, str] | None = None,
+    ) -> dict[str, pa.Array]:
+        """Return the outputs for some rows: see `LocalServable.predict`."""
+
+    def close(self) -> None:
+        """Free what belongs to this model alone."""
+
+
+class LocalServable:
     """A loaded model version, ready to score; safe to share between the threads of a process.
 
     Attributes:
@@ -256,7 +292,7 @@ def load_servable(
     op_libraries: Sequence[str] = (),
     outputs: Sequence[str] | None = None,
     ragged: Sequence[tuple[str, str]] = (),
-) -> Servable:
+) -> LocalServable:
     """Load a signature of a model and warm it up.
 
     Args:
@@ -280,13 +316,13 @@ def load_servable(
         raise ModelError(f"--model_digest: expected {digest}, got {found} for {path}. Refused")
     keep_freed_memory()
     model = load_model(path, signature_name, concurrent_calls, op_libraries)
-    servable = Servable(model, found, batch_rows)
+    servable = LocalServable(model, found, batch_rows)
     servable.warm_up(outputs, dict(ragged))
     servable.load_ms = round((time.perf_counter() - began) * 1000)
     return servable
 
 
-def shared_servable(path: str, signature_name: str, **options: Any) -> Servable:
+def shared_servable(path: str, signature_name: str, **options: Any) -> LocalServable:
     """Return `load_servable(…)`, loaded once for all threads of this process.
 
     The model that was asked for last is kept; another one as long as somebody uses it, so that a
@@ -305,24 +341,3 @@ def forget_shared_servable() -> None:
     """Let go of what `shared_servable` holds: it is freed when nobody else uses it."""
     with _load_lock:
         _last.clear()
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print a signature as JSON: `python -m scoreline.models.servable PATH SIGNATURE OPTIONS`.
-
-    OPTIONS is a JSON object of `load_servable`'s. A launcher that must not import TensorFlow runs
-    this in a process of its own. A model that is refused prints its reason as one line on standard
-    error, and exits 2.
-    """
-    path, signature_name, options = sys.argv[1:4] if argv is None else argv
-    try:
-        servable = load_servable(path, signature_name, **json.loads(options))
-    except (FileNotFoundError, ModelError) as e:
-        sys.stderr.write(f"{e}\n")
-        return 2
-    print(servable.signature.to_json())  # noqa: T201
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -342,6 +342,7 @@ class CommitPartitions(beam.PTransform):
         super().__init__()
         self._spec = CommitSpec(
             output=table,
+            partition_columns=(),  # StageScores creates the table; each path says its columns
             keys=name_list("keys", keys),
             metadata={
                 "model_digest": "",

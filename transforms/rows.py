@@ -13,12 +13,13 @@ import pyarrow as pa
 from apache_beam.typehints.row_type import RowTypeConstraint
 from apache_beam.utils.windowed_value import WindowedValue
 
+from scoreline.models.fit import DIGEST_COLUMN
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
 from scoreline.transforms import metrics
 from scoreline.transforms.isolate import EveryRowFails
 from scoreline.transforms.row_batches import RowReader, estimate_bytes, fields_of, to_python
 from scoreline.transforms.score import DEAD_LETTERS, Scorer
-from scoreline.transforms.scoring import DIGEST_COLUMN, ScoreSpec, Serving
+from scoreline.transforms.scoring import ScoreSpec, Serving
 from scoreline.transforms.wanted import WantedModel, check_schema, in_python, name_list
 
 # A buffer is scored when it holds so many rows, or seems to hold so many bytes, or the bundle ends.
@@ -32,12 +33,12 @@ class _ScoreRowsDoFn(beam.DoFn):
     def __init__(self, spec: ScoreSpec, keep: tuple[str, ...] | None) -> None:
         self._spec = spec
         self._keep = keep
-        self._max_rows = max(spec.batch_rows or 0, MAX_ROWS)
+        self._max_rows = max(spec.model.batch_rows or 0, MAX_ROWS)
 
     def setup(self) -> None:
         self._reader = RowReader(self._spec.inputs)
         spec = dataclasses.replace(self._spec, inputs=tuple(self._reader.inputs))
-        self._scorer = Scorer(Serving(self._spec.load(), spec))
+        self._scorer = Scorer(Serving(self._spec.model.load(), spec))
         self._checked = pa.schema([])
 
     def start_bundle(self) -> None:

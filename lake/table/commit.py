@@ -37,6 +37,7 @@ class CommitSpec(NamedTuple):
 
     Attributes:
       output: the table's path or URI.
+      partition_columns: the table's partition columns, for whoever creates it.
       keys: the key columns.
       metadata: facts about the run that the transaction records, as strings: model digest, …
       fingerprints: the input fingerprint of each partition, as far as it is known.
@@ -44,6 +45,7 @@ class CommitSpec(NamedTuple):
     """
 
     output: str
+    partition_columns: Sequence[str]
     keys: Sequence[str]
     metadata: Mapping[str, str]
     fingerprints: Mapping[str, str]

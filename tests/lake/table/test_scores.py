@@ -34,6 +34,7 @@ def output(tmp_path):
 def spec_of(output, ratio=0.0):
     return CommitSpec(
         output,
+        ["date"],
         ["id"],
         {"model_digest": "sha256:1", "job_id": "job"},
         {f"date={d}": "f" for d in ("1", "2", "a%2Fb")},
