@@ -56,13 +56,16 @@ class Timers(NamedTuple):
 class AnyRunner:
     """A runner that Beam knows by its name, or by the path of its class."""
 
-    def __init__(self, name: str, argv: Sequence[str], *, streaming: bool) -> None:
+    def __init__(
+        self, name: str, argv: Sequence[str], *, streaming: bool, transactions: bool = False
+    ) -> None:
         """Parse the flags that Beam knows.
 
         Args:
           name: as it was given; "" when none was.
-          argv: the whole command line.
+          argv: the flags that are not the command's own.
           streaming: whether the job is a stream.
+          transactions: whether each bundle of it is a transaction.
         """
         keep_values_out_of_the_log()
         self._name = name

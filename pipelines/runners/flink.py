@@ -36,9 +36,13 @@ _ENDING = ("CANCELLING", "FAILING")
 class Flink(AnyRunner):
     """Runs a job on a Flink cluster, which may start it again after a failure."""
 
-    def __init__(self, name: str, argv: Sequence[str], *, streaming: bool) -> None:
+    def __init__(
+        self, name: str, argv: Sequence[str], *, streaming: bool, transactions: bool = False
+    ) -> None:
         """Complete the command line with the defaults of Flink."""
-        kind = flink_options.stream_defaults(argv) if streaming else flink_options.BATCH_DEFAULTS
+        kind = flink_options.BATCH_DEFAULTS
+        if streaming:
+            kind = flink_options.stream_defaults(transactions=transactions)
         super().__init__(name, flink_options.complete_arguments(argv, kind), streaming=streaming)
         if streaming:
             hand_over_timers_at_once(self.options)

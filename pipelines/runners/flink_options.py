@@ -128,9 +128,9 @@ def complete_arguments(
     return [*added, *switches, *rest]
 
 
-def stream_defaults(argv: Sequence[str]) -> dict[str, str]:
+def stream_defaults(*, transactions: bool) -> dict[str, str]:
     """Return the default flags and values of a stream on Flink."""
-    bundle_ms = _TRANSACTION_MS if "--exactly_once" in argv else _BUNDLE_MS
+    bundle_ms = _TRANSACTION_MS if transactions else _BUNDLE_MS
     return {**_STREAM_DEFAULTS, "--max_bundle_time_mills": str(bundle_ms)}
 
 

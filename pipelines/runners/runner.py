@@ -105,18 +105,21 @@ _STRATEGIES: Mapping[str, type[AnyRunner]] = {
 }
 
 
-def choose_runner(argv: Sequence[str], *, streaming: bool = False) -> Runner:
+def choose_runner(
+    argv: Sequence[str], *, streaming: bool = False, transactions: bool = False
+) -> Runner:
     """Return the runner that a command line names; it has the command line's Beam options.
 
     A name is accepted in any case, with or without "Runner" and the path of its module.
 
     Args:
-      argv: the flags; those that are not about the runner are left alone.
+      argv: the flags that are not the command's own.
       streaming: whether the job is a stream.
+      transactions: whether each bundle of it is a transaction.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--runner", default="")
     name = parser.parse_known_args(list(argv))[0].runner
     short = name.rpartition(".")[2].lower().removesuffix("runner")
     strategy = _STRATEGIES.get(short, AnyRunner) if name else Local
-    return strategy(name, argv, streaming=streaming)
+    return strategy(name, argv, streaming=streaming, transactions=transactions)

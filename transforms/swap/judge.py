@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from scoreline.models.compare import disagreement_of
+from scoreline.models.servable import Servable
 from scoreline.transforms import metrics
-from scoreline.transforms.scoring import Loaded, Scored, ScoreSpec, Serving, score_batch
+from scoreline.transforms.scoring import Scored, ScoreSpec, Serving, score_batch
 
 # Both models score the sample so often, in turns; the fastest call of each counts, since noise only
 # ever adds time. Slow models have fewer turns.
@@ -25,7 +26,7 @@ _SAMPLE_ROWS = 1024
 _SAMPLE_BYTES = 64 << 20
 _MIN_SAMPLE_ROWS = 32
 _SAMPLE_SECONDS = 30.0
-ScoreBatch: TypeAlias = Callable[[pa.RecordBatch, Loaded, ScoreSpec, metrics.Tally], Scored]
+ScoreBatch: TypeAlias = Callable[[pa.RecordBatch, Servable, ScoreSpec, metrics.Tally], Scored]
 
 
 class Sample:

@@ -281,7 +281,7 @@ class ModelWatcher:
 
     def _load_first(self) -> tuple[Version, Serving]:
         first, digest = _last.get((self._spec, self._swap)) or (
-            version_at(self._spec.model),
+            version_at(self._spec.model.path),
             self._spec.digest,
         )
         try:
@@ -293,23 +293,24 @@ class ModelWatcher:
         except (OSError, ModelError) as e:
             self._say_once(f"{e}. {first.name} is scored with")
         if digest == self._spec.digest:
-            return first, Serving(self._spec.load(), self._spec)
+            return first, Serving(self._spec.model.load(), self._spec)
         return first, self._load(first, digest)
 
     def _load(self, version: Version, digest: str) -> Serving:
         """Return a version that is ready to score as the job was planned."""
-        spec = dataclasses.replace(self._spec, model=version.path, digest=digest)
-        servable = spec.load(shared=False)
+        model = dataclasses.replace(self._spec.model, path=version.path, digest=digest)
+        spec = dataclasses.replace(self._spec, model=model)
+        servable = model.load(shared=False)
         differences = find_differences(
             self._swap.signature,
             servable.signature,
             [(name, conversion) for name, _, conversion in spec.outputs],
-            all_outputs=spec.asked_outputs is None,
+            all_outputs=model.outputs is None,
         )
         if differences:
             servable.close()
             raise ModelError(
-                f"signature '{spec.signature_name}' is another: {'; '.join(differences)}. Start "
+                f"signature '{model.signature}' is another: {'; '.join(differences)}. Start "
                 "the job anew for such a model"
             )
         tensors = {tensor.name: tensor for tensor in servable.signature.inputs}
@@ -357,7 +358,7 @@ def acquire_watcher(spec: ScoreSpec, swap: SwapSpec) -> ModelWatcher:
 
     Where models run in processes of their own, each caller gets one of its own, as of those.
     """
-    if spec.batch_timeout_s is not None:
+    if spec.model.batch_timeout_s is not None:
         watcher = ModelWatcher(spec, swap)
         watcher.start()
         return watcher
@@ -374,7 +375,7 @@ def acquire_watcher(spec: ScoreSpec, swap: SwapSpec) -> ModelWatcher:
 
 def release_watcher(spec: ScoreSpec, watcher: ModelWatcher) -> None:
     """End the watching when nobody else uses it; a shared model stays loaded."""
-    if spec.batch_timeout_s is not None:
+    if spec.model.batch_timeout_s is not None:
         watcher.close()
         return
     with _shared_lock:

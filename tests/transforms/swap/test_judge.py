@@ -7,14 +7,13 @@ import pyarrow as pa
 import pytest
 
 from scoreline.lake.elements import DeadRows
+from scoreline.models.model_spec import ModelSpec
 from scoreline.transforms.metrics import PREDICT_MS
 from scoreline.transforms.scoring import Scored, ScoreSpec, Serving
 from scoreline.transforms.swap.judge import Comparison, compare
 
 SPEC = ScoreSpec(
-    model="m",
-    digest="sha256:0",
-    signature_name="serving_default",
+    model=ModelSpec(path="m", digest="sha256:0"),
     inputs=(),
     outputs=(("y", "score", ""), ("c", "class", "")),
     carried=("id",),

@@ -14,6 +14,7 @@ import pytest
 
 from scoreline.lake.elements import RecordKey
 from scoreline.models.artifact import digest_model
+from scoreline.models.model_spec import ModelSpec
 from scoreline.models.process import ModelProcess
 from scoreline.models.servable import load_servable
 from scoreline.models.signature import InputColumn
@@ -65,13 +66,10 @@ class Folder:
         fields = {"max_disagreement", "max_latency_ratio"}
         self.swap = swap._replace(**{name: changes.pop(name) for name in fields & changes.keys()})
         return ScoreSpec(
-            model=first,
-            digest=digest_model(first),
-            signature_name="serving_default",
+            model=ModelSpec(path=first, digest=digest_model(first), **changes),
             inputs=tuple(InputColumn(s, s.name) for s in signature.inputs),
             outputs=(("y", "y", ""),),
             carried=("id",),
-            **changes,
         )
 
     def add(self, number, kind):
@@ -393,10 +391,14 @@ def test_steps_that_begin_later_begin_with_what_took_over(folder, models):
 
 def test_a_worker_whose_version_is_gone_begins_with_the_highest(folder):
     folder.add(3, "near")
-    spec = dataclasses.replace(folder.spec, batch_rows=100)
+    spec = dataclasses.replace(
+        folder.spec, model=dataclasses.replace(folder.spec.model, batch_rows=100)
+    )
     assert ModelWatcher(spec, folder.swap).take().spec.digest == folder.digest(1)
     (folder.path / "1.tflite").unlink()
-    spec = dataclasses.replace(folder.spec, batch_rows=200)
+    spec = dataclasses.replace(
+        folder.spec, model=dataclasses.replace(folder.spec.model, batch_rows=200)
+    )
     assert ModelWatcher(spec, folder.swap).take().spec.digest == folder.digest(3)
 
 
