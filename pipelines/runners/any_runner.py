@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,11 +19,9 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
 
+from scoreline.pipelines.options.parser import suggest
 from scoreline.pipelines.runners.workarounds import keep_values_out_of_the_log
 from scoreline.transforms.worker import sampling
-
-# How alike two flags must be, from 0 to 1, for one to be a misspelling of the other.
-_ALIKE = 0.8
 
 
 class Placement(NamedTuple):
@@ -160,9 +157,4 @@ def find_unknown_flags(flags: Sequence[str]) -> list[str]:
     known = [option for action in parser._actions for option in action.option_strings]
     # Not their values, which may be secret.
     names = [flag.partition("=")[0] for flag in unknown if flag.startswith("-")]
-    return [f"unknown option {name}{_suggest(name, known)}" for name in names]
-
-
-def _suggest(name: str, known: Sequence[str]) -> str:
-    found = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
-    return f". Is {found[0]} meant?" if found else ""
+    return [f"unknown option {name}{suggest(name, known)}" for name in names]
