@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
+
 
 _CALL = re.compile(r"(?P<conversion>[a-z_0-9]+)\((?P<column>.+)\)\Z", re.DOTALL)
 _TICKS_PER_DAY = {"d": 1, "s": 86_400, "ms": 86_400_000, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
