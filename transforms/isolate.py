@@ -1,4 +1,7 @@
-"""A call that failed → the rows that fail, each by itself, and the outputs of all others."""
+"""A call that failed → the rows that fail, each by itself, and the outputs of all others.
+
+One bisection serves the calls of a model and the decoding of records.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,9 @@ class Isolated(NamedTuple, Generic[Outputs]):
     """What is left of a batch whose call failed.
 
     Attributes:
-      parts: the runs of rows that were scored, in order: first row, row behind the last, outputs.
+      parts: runs of rows whose call succeeded, in order: first row, row behind the last, outputs.
       dead: the reason of each row that failed alone, by position.
-      calls: how many calls of the model it took.
+      calls: how many calls it took.
     """
 
     parts: list[tuple[int, int, Outputs]]
@@ -44,6 +47,9 @@ def isolate(
     describe: Callable[[Exception], str],
     failure: Exception | None = None,
     is_costly: Callable[[Exception], bool] = lambda _: False,
+    *,
+    errors: tuple[type[Exception], ...] = (Exception,),
+    may_all_fail: bool = False,
 ) -> Isolated[Outputs]:
     """Take a batch apart until the rows that fail stand alone.
 
@@ -54,51 +60,31 @@ def isolate(
     alone fails.
 
     Args:
-      call: scores rows start to stop, or raises. A ModelError ends it all: there is no model.
+      call: returns the outputs of rows start to stop, or raises. A ModelError ends it all: there
+        is no model.
       rows: rows of the batch, whose call as a whole has failed.
       describe: the reason a dead letter gets for what was raised.
       failure: what the call of the whole batch raised.
       is_costly: whether a failure costs far more than a call that succeeds.
+      errors: what a row may be at fault for; anything else that is raised ends it all.
+      may_all_fail: whether rows that all fail for one reason are each at fault by themselves.
 
     Raises:
       EveryRowFails: 64 rows spread over the batch all fail alone, for the same reason, or 4 of
         them where that is costly; or 33 costly failures in one batch.
     """
-    parts: list[tuple[int, int, Outputs]] = []
-    dead: dict[int, str] = {}
-    calls = costly = 0
-
-    def attempt(start: int, stop: int) -> tuple[Outputs, None] | tuple[None, Exception]:
-        nonlocal calls, costly
-        calls += 1
-        try:
-            return call(start, stop), None
-        except ModelError:
-            raise
-        except Exception as e:
-            costly += is_costly(e)
-            if costly > _MAX_COSTLY:
-                raise EveryRowFails(
-                    f"{costly} calls for a batch of {rows} rows failed dearly: {describe(e)}"
-                ) from e
-            return None, e
-
-    def score(start: int, stop: int) -> Exception | None:
-        outputs, error = attempt(start, stop)
-        if error is None:
-            parts.append((start, stop, outputs))  # type: ignore[arg-type]
-        return error
-
+    attempts = _Attempts(call, rows, describe, is_costly, errors)
     unknown = failure or RuntimeError()
-    probes = _COSTLY_PROBES if is_costly(unknown) else _PROBES
-    _probe(lambda row: attempt(row, row + 1)[1], rows, describe, probes)
+    if not may_all_fail:
+        _probe(attempts, _COSTLY_PROBES if is_costly(unknown) else _PROBES)
+    dead: dict[int, str] = {}
     # First row, row behind the last, how it is known to fail.
     todo: list[tuple[int, int, Exception | None]] = [(0, rows, unknown)]
     while todo:
         start, stop, error = todo.pop()
         alone = stop - start == 1
         if error is None or alone:
-            error = score(start, stop)
+            error = attempts.make(start, stop)
             if error is None:
                 continue
             if alone:
@@ -110,7 +96,7 @@ def isolate(
             todo += [(at, min(at + size, stop), None) for at in reversed(cuts)]
             continue
         middle = (start + stop) // 2
-        first = score(start, middle)
+        first = attempts.make(start, middle)
         if first is None:
             todo.append((middle, stop, error))
             continue
@@ -119,26 +105,63 @@ def isolate(
             dead[start] = describe(first)
         else:
             todo.append((start, middle, first))
-    return Isolated(parts, dead, calls)
+    return Isolated(attempts.parts, dead, attempts.calls)
 
 
-def _probe(
-    fails: Callable[[int], Exception | None],
-    rows: int,
-    describe: Callable[[Exception], str],
-    probes: int,
-) -> None:
-    """Raise EveryRowFails unless some row can be scored or fails for another reason."""
-    if rows <= probes:
+class _Attempts(Generic[Outputs]):
+    """Makes the calls for a batch, counts them, and keeps the outputs of those that succeed."""
+
+    def __init__(
+        self,
+        call: Callable[[int, int], Outputs],
+        rows: int,
+        describe: Callable[[Exception], str],
+        is_costly: Callable[[Exception], bool],
+        errors: tuple[type[Exception], ...],
+    ) -> None:
+        self._call, self.rows, self.describe = call, rows, describe
+        self._is_costly, self._errors = is_costly, errors
+        self.parts: list[tuple[int, int, Outputs]] = []
+        self.calls = self._costly = 0
+
+    def make(self, start: int, stop: int, *, keep: bool = True) -> Exception | None:
+        """Make one call; return what it raised, or None.
+
+        Raises:
+          EveryRowFails: too many calls failed dearly.
+        """
+        self.calls += 1
+        try:
+            outputs = self._call(start, stop)
+        except ModelError:
+            raise
+        except self._errors as e:
+            self._costly += self._is_costly(e)
+            if self._costly > _MAX_COSTLY:
+                raise EveryRowFails(
+                    f"{self._costly} calls for a batch of {self.rows} rows failed dearly: "
+                    f"{self.describe(e)}"
+                ) from e
+            return e
+        if keep:
+            self.parts.append((start, stop, outputs))
+        return None
+
+
+def _probe(attempts: _Attempts[Outputs], probes: int) -> None:
+    """Raise EveryRowFails unless some row succeeds alone, or fails for another reason."""
+    if attempts.rows <= probes:
         return
     reasons = set()
     for number in range(probes):
-        error = fails(number * (rows - 1) // (probes - 1))
+        row = number * (attempts.rows - 1) // (probes - 1)
+        error = attempts.make(row, row + 1, keep=False)
         if error is None:
             return
-        reasons.add(describe(error))
+        reasons.add(attempts.describe(error))
         if len(reasons) > 1:
             return
     raise EveryRowFails(
-        f"every one of {probes} rows spread over a batch of {rows} fails alone: {reasons.pop()}"
+        f"every one of {probes} rows spread over a batch of {attempts.rows} fails alone: "
+        f"{reasons.pop()}"
     )

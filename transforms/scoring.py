@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from scoreline.models.process import ProcessLost
 from scoreline.models.servable import Servable
 from scoreline.models.signature import InputColumn
 from scoreline.transforms import metrics
+from scoreline.transforms.alive import all_but
 from scoreline.transforms.features import build_features
 from scoreline.transforms.isolate import Isolated, isolate
 from scoreline.transforms.rules import OutputRule, find_bad_outputs
@@ -71,30 +71,24 @@ def score_batch(
       ModelError: the model's process was lost, and the model cannot be loaded again.
     """
     with timers.timed(metrics.FEATURES_MS):
-        features = build_features(batch, spec.inputs)
-    dead = [features.dead] if features.dead else []
-    scorable = features.batch
+        columns, alive, lacking = build_features(batch, spec.inputs)
+    dead = [lacking] if lacking else []
     with timers.timed(metrics.PREDICT_MS):
         try:
-            outputs = _predict(servable, features.columns, scorable.num_rows, spec)
+            outputs = _predict(servable, columns, alive.rows, spec)
         except ModelError:
             raise
         except Exception as e:  # noqa: BLE001  whatever the model raises costs rows, not the job
-            outputs, failed = _predict_apart(servable, features.columns, scorable.num_rows, spec, e)
+            outputs, failed = _predict_apart(servable, columns, alive.rows, spec, e)
             timers.count(metrics.ISOLATION_CALLS, failed.calls)
             if failed.dead:
-                dead.append(_place(failed.dead, features.positions, "Predict"))
-                scorable = scorable.filter(_keep(scorable.num_rows, failed.dead))
-                features = features._replace(
-                    positions=_without_positions(features.positions, batch, failed.dead)
-                )
+                dead.append(alive.drop(failed.dead, "Predict"))
     bad = find_bad_outputs(outputs, spec.rules) if spec.rules else {}
     if bad:
-        dead.append(_place(bad, features.positions, "CheckOutputs"))
-        keep = _keep(scorable.num_rows, bad)
-        scorable = scorable.filter(keep)
-        outputs = {name: column.filter(keep) for name, column in outputs.items()}
-    return Scored(attach_keys(scorable, outputs, spec), dead)
+        good = pa.array(all_but(alive.rows, bad))
+        outputs = {name: column.take(good) for name, column in outputs.items()}
+        dead.append(alive.drop(bad, "CheckOutputs"))
+    return Scored(attach_keys(alive.take(batch), outputs, spec), dead)
 
 
 def score_none(batch: pa.RecordBatch, servable: Servable, spec: ScoreSpec, reason: str) -> Scored:
@@ -125,27 +119,6 @@ def _predict_apart(
         for name, empty in whole.items()
     }
     return joined, isolated
-
-
-def _keep(rows: int, dead: Mapping[int, str]) -> pa.Array:
-    """Return which of so many rows are not dead."""
-    keep = np.ones(rows, bool)
-    keep[list(dead)] = False
-    return pa.array(keep)
-
-
-def _without_positions(
-    positions: Sequence[int] | None, batch: pa.RecordBatch, dead: Mapping[int, str]
-) -> list[int]:
-    known = range(batch.num_rows) if positions is None else positions
-    return [position for row, position in enumerate(known) if row not in dead]
-
-
-def _place(dead: Mapping[int, str], positions: Sequence[int] | None, step: str) -> DeadRows:
-    """Return rows that failed after their features were built, at their places in the batch."""
-    rows = sorted(dead)
-    at = rows if positions is None else [positions[row] for row in rows]
-    return DeadRows(at, [dead[row] for row in rows], step)
 
 
 def _predict(

@@ -47,8 +47,8 @@ class OptionParser(argparse.ArgumentParser):
 
 def suggest(flag: str, known: Collection[str]) -> str:
     """Return a question that names the known flag which a flag resembles; "" for none."""
-    found = difflib.get_close_matches(flag, known, n=1, cutoff=_ALIKE)
-    return f". Is {found[0]} meant?" if found else ""
+    found = difflib.get_close_matches(flag, sorted(known), n=1, cutoff=_ALIKE)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def add_json(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

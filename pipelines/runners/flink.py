@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import apache_beam as beam
@@ -47,9 +47,9 @@ class Flink(AnyRunner):
         if streaming:
             hand_over_timers_at_once(self.options)
 
-    def find_problems(self) -> list[str]:
+    def find_problems(self, own_flags: Collection[str] = ()) -> list[str]:
         """Check the flags."""
-        return find_unknown_flags(self._flags)
+        return find_unknown_flags(self._flags, own_flags)
 
     def find_stream_problems(self, *, readers: str, until_end: bool) -> list[str]:
         """Check that nothing is lost or doubled when Flink starts the job again."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -34,8 +34,12 @@ class Runner(Protocol):
     def shares_process(self) -> bool:
         """Whether the workers are threads of this process."""
 
-    def find_problems(self) -> list[str]:
-        """Return a sentence for each thing that is wrong with the runner's name and flags."""
+    def find_problems(self, own_flags: Collection[str] = ()) -> list[str]:
+        """Return a sentence for each thing that is wrong with the runner's name and flags.
+
+        Args:
+          own_flags: those of the command, one of which may be meant by an unknown one.
+        """
 
     def find_stream_problems(self, *, readers: str, until_end: bool) -> list[str]:
         """Return a sentence for each thing that keeps a stream from running here.

@@ -269,7 +269,7 @@ def test_findings_of_verify_are_in_its_json(scored, manage):
     [
         ("table_status", ["status", "--output=none"], "expected a table of scores"),
         ("table_status", ["status"], "required: --output"),
-        ("table_status", ["status", "--output=x", "--inptu=s3cret"], "Is --input meant?"),
+        ("table_status", ["status", "--output=x", "--inptu=s3cret"], "did you mean --input?"),
         ("table_rollback", ["rollback", "--output=x", "--version=new"], "invalid int value"),
         ("table_history", ["history", "--output=x", "--limit=0"], "expected at least 1, got 0"),
         ("error", ["statsu", "--output=x"], "invalid choice: 'statsu'"),
