@@ -20,7 +20,13 @@ from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
 from scoreline.transforms.scoring import ScoreSpec
 
 # Flags of the command line in messages, which become keyword arguments of the library.
-_ARGUMENTS = {"fill": "fills", "pad": "pads", "load_op_library": "op_libraries"}
+_ARGUMENTS = {
+    "fill": "fills",
+    "pad": "pads",
+    "load_op_library": "op_libraries",
+    "input": "path",
+    "output": "table",
+}
 _FLAG = re.compile(
     r"--(?P<flag>[a-z_]+)(?: '?(?P<name>[\w.]+)=(?P<value>\w+(?:\.\w+)*(?:\([\w.]*\))?)'?)?"
 )
@@ -116,6 +122,21 @@ class WantedModel:
             outputs=tuple((o.tensor.name, o.column, o.conversion) for o in fit.outputs),
             carried=tuple(carried),
         )
+
+    def fit_here(self, carried: Sequence[str]) -> tuple[Signature, ScoreSpec]:
+        """Load the model in the launcher; return its signature and its spec.
+
+        Workers in this process reuse the loaded model. A model with a time limit is loaded in a
+        separate process, which ends before this returns.
+
+        Raises:
+          FileNotFoundError, ModelError, ValueError: see `load` and `to_spec`.
+        """
+        model = self.load(shared=True)
+        try:
+            return model.signature, self.to_spec(model, carried)
+        finally:
+            model.close()
 
 
 def check_schema(signature: Signature, spec: ScoreSpec, schema: pa.Schema) -> None:
