@@ -73,42 +73,18 @@ def isolate(
       EveryRowFails: 64 rows spread over the batch all fail alone, for the same reason, or 4 of
         them where that is costly; or 33 costly failures in one batch.
     """
-    parts: list[tuple[int, int, Outputs]] = []
-    dead: dict[int, str] = {}
-    calls = costly = 0
-
-    def attempt(start: int, stop: int) -> tuple[Outputs, None] | tuple[None, Exception]:
-        nonlocal calls, costly
-        calls += 1
-        try:
-            return call(start, stop), None
-        except ModelError:
-            raise
-        except errors as e:
-            costly += is_costly(e)
-            if costly > _MAX_COSTLY:
-                raise EveryRowFails(
-                    f"{costly} calls for a batch of {rows} rows failed dearly: {describe(e)}"
-                ) from e
-            return None, e
-
-    def keep(start: int, stop: int) -> Exception | None:
-        outputs, error = attempt(start, stop)
-        if error is None:
-            parts.append((start, stop, outputs))  # type: ignore[arg-type]
-        return error
-
+    attempts = _Attempts(call, rows, describe, is_costly, errors)
     unknown = failure or RuntimeError()
     if not may_all_fail:
-        probes = _COSTLY_PROBES if is_costly(unknown) else _PROBES
-        _probe(lambda row: attempt(row, row + 1)[1], rows, describe, probes)
+        _probe(attempts, _COSTLY_PROBES if is_costly(unknown) else _PROBES)
+    dead: dict[int, str] = {}
     # First row, row behind the last, how it is known to fail.
     todo: list[tuple[int, int, Exception | None]] = [(0, rows, unknown)]
     while todo:
         start, stop, error = todo.pop()
         alone = stop - start == 1
         if error is None or alone:
-            error = keep(start, stop)
+            error = attempts.make(start, stop)
             if error is None:
                 continue
             if alone:
@@ -120,7 +96,7 @@ def isolate(
             todo += [(at, min(at + size, stop), None) for at in reversed(cuts)]
             continue
         middle = (start + stop) // 2
-        first = keep(start, middle)
+        first = attempts.make(start, middle)
         if first is None:
             todo.append((middle, stop, error))
             continue
@@ -129,26 +105,63 @@ def isolate(
             dead[start] = describe(first)
         else:
             todo.append((start, middle, first))
-    return Isolated(parts, dead, calls)
+    return Isolated(attempts.parts, dead, attempts.calls)
 
 
-def _probe(
-    fails: Callable[[int], Exception | None],
-    rows: int,
-    describe: Callable[[Exception], str],
-    probes: int,
-) -> None:
-    """Raise EveryRowFails unless some row can be scored or fails for another reason."""
-    if rows <= probes:
+class _Attempts(Generic[Outputs]):
+    """Makes the calls for a batch, counts them, and keeps the outputs of those that succeed."""
+
+    def __init__(
+        self,
+        call: Callable[[int, int], Outputs],
+        rows: int,
+        describe: Callable[[Exception], str],
+        is_costly: Callable[[Exception], bool],
+        errors: tuple[type[Exception], ...],
+    ) -> None:
+        self._call, self.rows, self.describe = call, rows, describe
+        self._is_costly, self._errors = is_costly, errors
+        self.parts: list[tuple[int, int, Outputs]] = []
+        self.calls = self._costly = 0
+
+    def make(self, start: int, stop: int, *, keep: bool = True) -> Exception | None:
+        """Make one call; return what it raised, or None.
+
+        Raises:
+          EveryRowFails: too many calls failed dearly.
+        """
+        self.calls += 1
+        try:
+            outputs = self._call(start, stop)
+        except ModelError:
+            raise
+        except self._errors as e:
+            self._costly += self._is_costly(e)
+            if self._costly > _MAX_COSTLY:
+                raise EveryRowFails(
+                    f"{self._costly} calls for a batch of {self.rows} rows failed dearly: "
+                    f"{self.describe(e)}"
+                ) from e
+            return e
+        if keep:
+            self.parts.append((start, stop, outputs))
+        return None
+
+
+def _probe(attempts: _Attempts[Outputs], probes: int) -> None:
+    """Raise EveryRowFails unless some row succeeds alone, or fails for another reason."""
+    if attempts.rows <= probes:
         return
     reasons = set()
     for number in range(probes):
-        error = fails(number * (rows - 1) // (probes - 1))
+        row = number * (attempts.rows - 1) // (probes - 1)
+        error = attempts.make(row, row + 1, keep=False)
         if error is None:
             return
-        reasons.add(describe(error))
+        reasons.add(attempts.describe(error))
         if len(reasons) > 1:
             return
     raise EveryRowFails(
-        f"every one of {probes} rows spread over a batch of {rows} fails alone: {reasons.pop()}"
+        f"every one of {probes} rows spread over a batch of {attempts.rows} fails alone: "
+        f"{reasons.pop()}"
     )
