@@ -27,7 +27,7 @@ from scoreline.lake.table.outcomes import record_outcomes, take_outcomes
 from scoreline.lake.table.scores import create_table
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from scoreline.pipelines.options.batch import BatchSettings, read_batch
-from scoreline.pipelines.options.commands import parse_flags
+from scoreline.pipelines.options.commands import make_parser, parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.plan.batch import BatchPlan, Findings, make_plan
 from scoreline.pipelines.plan.preview import first_rows_of, score_first_rows
@@ -155,7 +155,7 @@ def prepare(argv: Sequence[str]) -> Prepared:
     if not others:  # of the others Beam must be asked whether it knows them
         problems.check_usage()
     runner = choose_runner(others)
-    for problem in runner.find_problems():
+    for problem in runner.find_problems(make_parser("batch").flags):
         problems.add_usage(problem)
     problems.check_usage()
     settings = _place(settings, runner, problems)

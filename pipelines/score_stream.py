@@ -23,7 +23,7 @@ import apache_beam as beam
 from rich.console import Console
 
 from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK
-from scoreline.pipelines.options.commands import parse_flags
+from scoreline.pipelines.options.commands import make_parser, parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.stream import StreamSettings, read_stream
 from scoreline.pipelines.plan.stream import StreamPlan, plan_stream
@@ -103,12 +103,10 @@ def prepare(settings: StreamSettings, others: Sequence[str], problems: Problems)
     if not others:  # of the others Beam must be asked whether it knows them
         problems.check_usage()
     runner = choose_runner(others, streaming=True, transactions=settings.sink.exactly_once)
-    for problem in runner.find_problems():
+    for problem in runner.find_problems(make_parser("stream").flags):
         problems.add_usage(problem)
     problems.add_all(
-        runner.find_stream_problems(
-            readers=str(settings.readers), until_end=settings.source.until_end
-        )
+        runner.find_stream_problems(readers=settings.readers, until_end=settings.source.until_end)
     )
     problems.check_usage()
     settings = _place(settings, runner, problems)

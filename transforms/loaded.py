@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from scoreline.lake.elements import DeadRows
+from scoreline.lake.table.letters import LETTER_COLUMNS
 from scoreline.models.servable import Servable
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
 from scoreline.transforms.metrics import Tally
@@ -29,7 +30,8 @@ class Scores(NamedTuple):
       table: a row for each row that was scored, in the order of the input: keys, kept columns,
         outputs, `model_digest`.
       dead_letters: the rows that could not be scored, in the order of the input: all their own
-        columns, then `_step` (what failed), `_reason` (why) and `_row` (which row it was, from 0).
+        columns, then `_step` (what failed), `_reason` (why), `_row` (which row it was, from 0) and
+        `_model_digest`.
     """
 
     table: pa.Table
@@ -92,7 +94,7 @@ class LoadedModel:
                 for group in result.dead
             ]
             first_row += batch.num_rows
-        return Scores(pa.Table.from_batches(scored), _to_letters(rows, dead))
+        return Scores(pa.Table.from_batches(scored), _to_letters(rows, dead, self.digest))
 
     def close(self) -> None:
         """End the model's process, where it has one; a model in this process needs no closing."""
@@ -164,7 +166,7 @@ def _cut(rows: pa.Table | pa.RecordBatch) -> list[pa.RecordBatch]:
     return batches or [pa.RecordBatch.from_pylist([], schema=table.schema)]
 
 
-def _to_letters(rows: pa.Table | pa.RecordBatch, dead: Sequence[DeadRows]) -> pa.Table:
+def _to_letters(rows: pa.Table | pa.RecordBatch, dead: Sequence[DeadRows], digest: str) -> pa.Table:
     found = sorted(
         (row, group.step, in_python(reason))
         for group in dead
@@ -173,7 +175,12 @@ def _to_letters(rows: pa.Table | pa.RecordBatch, dead: Sequence[DeadRows]) -> pa
     table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
     at, steps, reasons = zip(*found, strict=True) if found else ((), (), ())
     letters = table.take(pa.array(np.array(at, np.int64)))
-    why = {"_step": pa.array(steps, pa.string()), "_reason": pa.array(reasons, pa.string())}
-    for name, column in {**why, "_row": pa.array(at, pa.int64())}.items():
+    why = [
+        pa.array(steps, pa.string()),
+        pa.array(reasons, pa.string()),
+        pa.array(at, pa.int64()),
+        pa.repeat(pa.scalar(digest), len(at)),
+    ]
+    for name, column in zip(LETTER_COLUMNS, why, strict=True):
         letters = letters.append_column(name, column)
     return letters

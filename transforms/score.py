@@ -30,7 +30,7 @@ class ModelFails(RuntimeError):
     """The model fails on everything, so that going on is pointless; the message says why."""
 
 
-class _Scorer:
+class Scorer:
     """Scores record batches for a step, and counts what came of them.
 
     Attributes:
@@ -66,12 +66,16 @@ class _Scorer:
         """Return a batch of which every row is dead."""
         return score_none(batch, *self.serving, str(error))
 
+    def count(self, scored: int, dead: int) -> None:
+        """Count rows that were scored, and rows that are dead."""
+        self._has_scored = self._has_scored or scored > 0
+        self.metrics.count(metrics.ROWS_SCORED, scored)
+        self.metrics.count(metrics.ROWS_DEAD, dead)
+
     def to_letters(self, batch: pa.RecordBatch, scored: Scored) -> Iterator[pa.RecordBatch]:
         """Count what came of a batch, and yield its dead letters."""
-        self._has_scored = self._has_scored or scored.batch.num_rows > 0
-        self.metrics.count(metrics.ROWS_SCORED, scored.batch.num_rows)
+        self.count(scored.batch.num_rows, sum(len(group.rows) for group in scored.dead))
         for rows in scored.dead:
-            self.metrics.count(metrics.ROWS_DEAD, len(rows.rows))
             yield to_dead_letters(batch, rows, self.serving.spec.digest)
 
     def flush(self) -> None:
@@ -85,7 +89,7 @@ class _ScoreDoFn(beam.DoFn):
         self._spec = spec
 
     def setup(self) -> None:
-        self._scorer = _Scorer(Serving(self._spec.model.load(), self._spec))
+        self._scorer = Scorer(Serving(self._spec.model.load(), self._spec))
         self._given_up: tuple[str, int] | None = None
 
     def process(
@@ -159,7 +163,7 @@ class _ScoreStreamDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._watcher = acquire_watcher(self._spec, self._swap) if self._swap else None
-        self._scorer = _Scorer(
+        self._scorer = Scorer(
             self._watcher.take() if self._watcher else Serving(self._spec.model.load(), self._spec)
         )
         if not is_settled():

@@ -20,7 +20,13 @@ from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
 from scoreline.transforms.scoring import ScoreSpec
 
 # How the command line names what the library takes as keyword arguments.
-_ARGUMENTS = {"fill": "fills", "pad": "pads", "load_op_library": "op_libraries"}
+_ARGUMENTS = {
+    "fill": "fills",
+    "pad": "pads",
+    "load_op_library": "op_libraries",
+    "input": "path",
+    "output": "table",
+}
 _FLAG = re.compile(
     r"--(?P<flag>[a-z_]+)(?: '?(?P<name>[\w.]+)=(?P<value>\w+(?:\.\w+)*(?:\([\w.]*\))?)'?)?"
 )
@@ -116,6 +122,21 @@ class WantedModel:
             outputs=tuple((o.tensor.name, o.column, o.conversion) for o in fit.outputs),
             carried=tuple(carried),
         )
+
+    def fit_here(self, carried: Sequence[str]) -> tuple[Signature, ScoreSpec]:
+        """Load the model where the pipeline is built; return its signature and what to score with.
+
+        Workers in this process then find it loaded. A model with a time limit is loaded in a
+        process of its own, which ends here.
+
+        Raises:
+          FileNotFoundError, ModelError, ValueError: as `load` and `to_spec` do.
+        """
+        model = self.load(shared=True)
+        try:
+            return model.signature, self.to_spec(model, carried)
+        finally:
+            model.close()
 
 
 def check_schema(signature: Signature, spec: ScoreSpec, schema: pa.Schema) -> None:

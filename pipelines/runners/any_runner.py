@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
     PipelineOptions,
     PortableOptions,
     SetupOptions,
@@ -20,6 +21,7 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
 
+from scoreline.pipelines.runners.flink_options import FlinkOptions
 from scoreline.pipelines.runners.workarounds import keep_values_out_of_the_log
 from scoreline.transforms.worker import sampling
 
@@ -92,7 +94,7 @@ class AnyRunner:
             ]
         return []
 
-    def find_stream_problems(self, *, readers: str, until_end: bool) -> list[str]:
+    def find_stream_problems(self, *, readers: int, until_end: bool) -> list[str]:
         """Return nothing: what a runner of which nothing is known cannot do is not known."""
         return []
 
@@ -162,6 +164,16 @@ def find_unknown_flags(flags: Sequence[str], own_flags: Collection[str]) -> list
     # Not their values, which may be secret.
     names = [flag.partition("=")[0] for flag in unknown if flag.startswith("-")]
     return [f"unknown option {name}{_suggest(name, known)}" for name in names]
+
+
+def find_flink_flags(flags: Sequence[str]) -> list[str]:
+    """Return a sentence for each flag that another runner than Flink would not honour."""
+    parser = _BeamArgumentParser(allow_abbrev=False, add_help=False)
+    for family in (FlinkRunnerOptions, FlinkOptions):
+        family._add_argparse_args(parser)
+    known = {option for action in parser._actions for option in action.option_strings}
+    names = (flag.partition("=")[0] for flag in flags)
+    return [f"{name} is for --runner=flink; leave it out" for name in names if name in known]
 
 
 def _suggest(name: str, known: Collection[str]) -> str:

@@ -51,7 +51,7 @@ class Flink(AnyRunner):
         """Check the flags."""
         return find_unknown_flags(self._flags, own_flags)
 
-    def find_stream_problems(self, *, readers: str, until_end: bool) -> list[str]:
+    def find_stream_problems(self, *, readers: int, until_end: bool) -> list[str]:
         """Check that nothing is lost or doubled when Flink starts the job again."""
         return list(flink_options.find_stream_problems(self.options, until_end=until_end))
 

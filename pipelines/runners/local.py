@@ -7,7 +7,11 @@ from collections.abc import Collection
 from apache_beam.options.pipeline_options import DirectOptions
 from apache_beam.runners.runner import PipelineRunner
 
-from scoreline.pipelines.runners.any_runner import AnyRunner, find_unknown_flags
+from scoreline.pipelines.runners.any_runner import (
+    AnyRunner,
+    find_flink_flags,
+    find_unknown_flags,
+)
 from scoreline.pipelines.runners.workarounds import add_up_counters_at_once
 
 
@@ -26,11 +30,11 @@ class Local(AnyRunner):
 
     def find_problems(self, own_flags: Collection[str] = ()) -> list[str]:
         """Check the flags."""
-        return find_unknown_flags(self._flags, own_flags)
+        return [*find_unknown_flags(self._flags, own_flags), *find_flink_flags(self._flags)]
 
-    def find_stream_problems(self, *, readers: str, until_end: bool) -> list[str]:
+    def find_stream_problems(self, *, readers: int, until_end: bool) -> list[str]:
         """Check that there is one reader."""
-        if readers == "1":
+        if readers == 1:
             return []
         return [
             "--readers: the local runner ends bundles of all readers together, so that a silent "

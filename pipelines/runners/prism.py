@@ -8,7 +8,11 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PortableOptions
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
-from scoreline.pipelines.runners.any_runner import AnyRunner, find_unknown_flags
+from scoreline.pipelines.runners.any_runner import (
+    AnyRunner,
+    find_flink_flags,
+    find_unknown_flags,
+)
 from scoreline.pipelines.runners.workarounds import let_prism_wait
 
 
@@ -23,7 +27,7 @@ class Prism(AnyRunner):
 
     def find_problems(self, own_flags: Collection[str] = ()) -> list[str]:
         """Check the flags, and that the binary is named."""
-        problems = find_unknown_flags(self._flags, own_flags)
+        problems = [*find_unknown_flags(self._flags, own_flags), *find_flink_flags(self._flags)]
         if not self.options.get_all_options().get("prism_location"):
             problems.append(
                 "--runner=PrismRunner: expected --prism_location=PATH of the Prism binary; without "

@@ -41,11 +41,11 @@ class Runner(Protocol):
           own_flags: those of the command, one of which may be meant by an unknown one.
         """
 
-    def find_stream_problems(self, *, readers: str, until_end: bool) -> list[str]:
+    def find_stream_problems(self, *, readers: int, until_end: bool) -> list[str]:
         """Return a sentence for each thing that keeps a stream from running here.
 
         Args:
-          readers: how many consumers are asked for, as given.
+          readers: how many consumers are asked for.
           until_end: whether the stream is to end with its topic.
         """
 

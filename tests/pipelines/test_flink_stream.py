@@ -47,7 +47,7 @@ def test_a_stream_gets_checkpoints_and_the_clusters_own_restarts():
     assert known["retain_externalized_checkpoints_on_cancellation"] == "true"
     assert known["number_of_execution_retries"] is None
     assert not runner.find_problems()
-    assert not runner.find_stream_problems(readers="3", until_end=False)
+    assert not runner.find_stream_problems(readers=3, until_end=False)
 
 
 def test_bundles_of_transactions_end_sooner_unless_another_time_is_given():
@@ -89,7 +89,7 @@ def test_timers_are_handed_over_at_once_unless_the_buffer_is_set(given, found):
 def test_options_that_lose_or_double_records_on_flink_are_refused(flag, told):
     runner = choose_runner(["--runner=flink", flag], streaming=True)
     until_end = flag == "--until_end"
-    (problem,) = runner.find_stream_problems(readers="1", until_end=until_end)
+    (problem,) = runner.find_stream_problems(readers=1, until_end=until_end)
     assert told in problem
 
 

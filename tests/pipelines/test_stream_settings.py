@@ -30,9 +30,7 @@ def settings_of(*argv):
     runner = choose_runner(others, streaming=True)
     problems.add_all(runner.find_problems())
     problems.add_all(
-        runner.find_stream_problems(
-            readers=str(settings.readers), until_end=settings.source.until_end
-        )
+        runner.find_stream_problems(readers=settings.readers, until_end=settings.source.until_end)
     )
     problems.check()
     return settings
