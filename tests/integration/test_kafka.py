@@ -172,7 +172,7 @@ def test_poison_without_a_topic_for_it_ends_the_job_and_is_named(
     send(make_producer(broker.address), topics[0], [(b"k", b"not JSON")], partition=2)
     assert score_stream.main(stream_arguments("--until_end", dead_letter_topic=None)) == 1
     err = capsys.readouterr().err
-    assert f"offset 0 of partition 2 of topic {topics[0]} cannot be scored: Decode: " in err
+    assert f"offset 0 of partition 2 of topic {topics[0]}: Decode: " in err
     assert "--dead_letter_topic" in err
     assert committed(broker.address, f"group-of-{topics[0]}", topics[0])[2] < 0
 
