@@ -34,7 +34,7 @@ def test_without_a_dataset_it_describes_the_model(inspect, model):
 def test_with_a_dataset_it_shows_columns_and_first_scores(inspect, model, lake):
     ended = inspect(f"--model={model}", f"--input={lake}", "--fill=x=0.5", "--json")
     assert ended.code == 0
-    found = json.loads(ended.out)
+    found = json.loads(ended.out)["first_rows"]
     assert found["partition"] == "date=2024-01-01"
     assert {row["tensor"]: row["steps"] for row in found["inputs"]} == {
         "n": "",
@@ -64,7 +64,7 @@ def test_rows_that_would_be_dead_letters_say_why(inspect, model, tmp_path):
     broken = rows.set_column(1, "x", pa.array([None, 1.0, 2.0], pa.float32()))
     write_file(tmp_path / "lake", "date=1", "0.parquet", broken)
     ended = inspect(f"--model={model}", f"--input={tmp_path / 'lake'}", "--json")
-    rows_shown = json.loads(ended.out)["scores"]
+    rows_shown = json.loads(ended.out)["first_rows"]["scores"]
     assert [row["row"] for row in rows_shown] == [0, 1, 2]
     assert "null for input 'x'" in rows_shown[0]["dead"]
 
@@ -85,7 +85,7 @@ def test_examples_model_shows_its_features(inspect, zoo, tmp_path):
     write_file(tmp_path / "lake", "date=1", "0.parquet", rows)
     ended = inspect(f"--model={zoo('examples')}", f"--input={tmp_path / 'lake'}", "--json")
     assert ended.code == 0, ended.out
-    found = json.loads(ended.out)
+    found = json.loads(ended.out)["first_rows"]
     assert [row["y"] for row in found["scores"]] == [2.0, 7.0]
     assert {row["tensor"]: row["steps"] for row in found["inputs"]}["b"] == "null → missing feature"
 

@@ -25,7 +25,7 @@ GIVEN = [
 
 def settings_of(*argv):
     problems = Problems()
-    given, others = parse_flags("stream", [*GIVEN, *argv], None, problems)
+    given, others = parse_flags("stream", [*GIVEN, *argv], problems)
     settings = read_stream(given, problems)
     runner = choose_runner(others, streaming=True)
     problems.add_all(runner.find_problems())
