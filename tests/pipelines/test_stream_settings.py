@@ -227,7 +227,7 @@ def test_of_a_watched_folder_the_version_that_serves_is_begun_with(tmp_path):
     alone = settings_of(f"--model={tmp_path / '1.tflite'}", "--watch_model_s=0.5")
     assert choose_model(alone, problems) is None
     (problem,) = problems
-    assert "--model: with --watch_model_s it is a folder of versions. " in problem
+    assert "--model: expected a folder of versions with --watch_model_s. " in problem
     assert "expected a directory of model versions 1, 2, …, got a model itself" in problem
 
     plain = settings_of("--model=m")
