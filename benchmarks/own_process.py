@@ -29,7 +29,7 @@ _CALL_ROWS = 32_768
 _WARM_UP_BATCHES = 4
 
 
-def measure(scorer: Servable | ModelProcess, batch: pa.RecordBatch, batches: int) -> float:
+def measure(scorer: Servable, batch: pa.RecordBatch, batches: int) -> float:
     """Return the microseconds of CPU time per row, of this process and its children."""
     features = dict(zip(batch.schema.names, batch.columns, strict=True))
     for _ in range(_WARM_UP_BATCHES):

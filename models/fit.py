@@ -18,6 +18,9 @@ from scoreline.models.signature import (
     parse_value,
 )
 
+# The column of each score that tells which model gave it.
+DIGEST_COLUMN = "model_digest"
+
 
 class OutputColumn(NamedTuple):
     """An output that is stored: its tensor, its column, and `binary` to keep a string's bytes."""
@@ -139,12 +142,13 @@ def _choose_inputs(
     ]
     if serialized and not asked:
         return [InputColumn(TensorSpec(example, "string", (None,)), serialized)]
-    return [_choose_input(signature, options, spec, problems) for spec in signature.inputs]
+    chosen = (_choose_input(signature, options, spec, problems) for spec in signature.inputs)
+    return [source for source in chosen if source is not None]
 
 
 def _choose_input(
     signature: Signature, options: FitOptions, spec: TensorSpec, problems: list[str]
-) -> InputColumn:
+) -> InputColumn | None:
     values = {}
     for flag, texts in (("--fill", options.fills), ("--pad", options.pads)):
         if spec.name in texts:
@@ -152,11 +156,11 @@ def _choose_input(
                 values[flag] = parse_value(flag, spec, texts[spec.name])
             except ValueError as e:
                 problems.append(str(e))
-    conversion, column = "", spec.name
     try:
         conversion, column = parse_conversion(options.columns.get(spec.name, spec.name))
     except ValueError as e:
         problems.append(f"--columns: {e}")
+        return None
     return InputColumn(
         spec,
         column,

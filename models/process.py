@@ -81,14 +81,14 @@ class ModelProcess:
     """
 
     def __init__(
-        self, path: str, signature_name: str, *, batch_timeout_s: float, **options: Any
+        self, path: str, signature_name: str, *, batch_timeout_s: float | None, **options: Any
     ) -> None:
         """Start the process, load the model in it and warm it up.
 
         Args:
           path: the model.
           signature_name: the signature's key.
-          batch_timeout_s: maximum seconds of one `predict`.
+          batch_timeout_s: maximum seconds of one `predict`; None for no limit.
           **options: those of `load_servable`, JSON values only.
 
         Raises:
@@ -170,7 +170,7 @@ class ModelProcess:
 
     def _start(self) -> _Child:
         child = _Child()
-        load_s = max(_MIN_LOAD_S, self._timeout_s)
+        load_s = max(_MIN_LOAD_S, self._timeout_s or 0.0)
         try:
             child.send(self._load, {}, load_s)
             reply, _ = child.receive(load_s)

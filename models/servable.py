@@ -9,12 +9,10 @@ A framework is imported when a model that needs it is loaded, never when this mo
 from __future__ import annotations
 
 import functools
-import json
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -44,7 +42,45 @@ _FREE_SIZES = (1, 32, 256)
 _load_lock = threading.Lock()
 
 
-class Servable:
+class CallRows(Protocol):
+    """How many rows one call of a model gets."""
+
+    rows: int
+
+
+class Servable(Protocol):
+    """A model that is ready to score: in this process, or in a process of its own.
+
+    Attributes:
+      signature: the named, typed inputs and outputs of what `predict` calls.
+      digest: `sha256:…` of the model's files.
+      load_ms: what loading and warming up took, in milliseconds of wall time.
+    """
+
+    signature: Signature
+    digest: str
+    load_ms: int
+
+    @property
+    def call_size(self) -> CallRows:
+        """How many rows one call gets."""
+
+    def predict(
+        self,
+        features: Mapping[str, pa.Array],
+        rows: int,
+        outputs: Sequence[str] | None = None,
+        *,
+        sources: Sequence[InputColumn] = (),
+        conversions: Mapping[str, str] | None = None,
+    ) -> dict[str, pa.Array]:
+        """Return the outputs for some rows: see `LocalServable.predict`."""
+
+    def close(self) -> None:
+        """Free what belongs to this model alone."""
+
+
+class LocalServable:
     """A loaded model version, ready to score; safe to share between the threads of a process.
 
     Attributes:
@@ -253,7 +289,7 @@ def load_servable(
     op_libraries: Sequence[str] = (),
     outputs: Sequence[str] | None = None,
     ragged: Sequence[tuple[str, str]] = (),
-) -> Servable:
+) -> LocalServable:
     """Load a signature of a model and warm it up.
 
     Args:
@@ -277,18 +313,20 @@ def load_servable(
         raise ModelError(f"--model_digest: expected {digest}, got {found} for {path}. Refused")
     keep_freed_memory()
     model = load_model(path, signature_name, concurrent_calls, op_libraries)
-    servable = Servable(model, found, batch_rows)
+    servable = LocalServable(model, found, batch_rows)
     servable.warm_up(outputs, dict(ragged))
     servable.load_ms = round((time.perf_counter() - began) * 1000)
     return servable
 
 
 @functools.lru_cache(maxsize=1)
-def _load_once(path: str, signature_name: str, options: tuple[tuple[str, Any], ...]) -> Servable:
+def _load_once(
+    path: str, signature_name: str, options: tuple[tuple[str, Any], ...]
+) -> LocalServable:
     return load_servable(path, signature_name, **dict(options))
 
 
-def shared_servable(path: str, signature_name: str, **options: Any) -> Servable:
+def shared_servable(path: str, signature_name: str, **options: Any) -> LocalServable:
     """Return `load_servable(…)`, loaded once for all threads of this process."""
     with _load_lock:
         return _load_once(path, signature_name, tuple(sorted(options.items())))
@@ -298,24 +336,3 @@ def forget_shared_servable() -> None:
     """Let go of what `shared_servable` holds: it is freed when nobody else uses it."""
     with _load_lock:
         _load_once.cache_clear()
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print a signature as JSON: `python -m scoreline.models.servable PATH SIGNATURE OPTIONS`.
-
-    OPTIONS is a JSON object of `load_servable`'s. A launcher that must not import TensorFlow runs
-    this in a process of its own. A model that is refused prints its reason as one line on standard
-    error, and exits 2.
-    """
-    path, signature_name, options = sys.argv[1:4] if argv is None else argv
-    try:
-        servable = load_servable(path, signature_name, **json.loads(options))
-    except (FileNotFoundError, ModelError) as e:
-        sys.stderr.write(f"{e}\n")
-        return 2
-    print(servable.signature.to_json())  # noqa: T201
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

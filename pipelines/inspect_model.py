@@ -8,28 +8,27 @@ scores rows of it; 1 it fails on them; 2 options, model or dataset are wrong, or
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 from rich.markup import escape
 
 from scoreline.models.errors import ModelError
 from scoreline.models.inspection import ModelReport, inspect_model
-from scoreline.models.servable import load_servable
 from scoreline.models.signature import find_unsupported
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
-from scoreline.pipelines.options.batch import BatchScoringSettings, make_parser
-from scoreline.pipelines.options.problems import BadOptions
-from scoreline.pipelines.plan.preview import FirstScores, score_first_rows
+from scoreline.pipelines.options.commands import parse_flags
+from scoreline.pipelines.options.inspect import InspectSettings, read_inspect
+from scoreline.pipelines.options.problems import BadOptions, Problems
+from scoreline.pipelines.plan.model import find_model
+from scoreline.pipelines.plan.preview import FirstScores, find_first_rows, score_first_rows
 from scoreline.pipelines.report.console import make_console, make_table, say
 from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.preview import print_first_scores
-
-_USAGE = "scoreline inspect --model PATH [--input PATH] [options]"
 
 
 class Inspection(NamedTuple):
@@ -53,36 +52,39 @@ class Inspection(NamedTuple):
         return EXIT_FAILED if self.first.failure else EXIT_OK
 
 
-def inspect(settings: BatchScoringSettings) -> Inspection:
+def inspect(settings: InspectSettings, problems: Problems) -> Inspection:
     """Find out all there is to know about a model, and about a dataset when there is one.
 
     Raises:
       BadOptions: the model or the dataset cannot be read, or options name what is not there.
     """
+    model = find_model(settings.model, problems)
+    if model is None:
+        raise BadOptions(problems)
     try:
-        report = inspect_model(settings.model)
+        report = inspect_model(settings.model.path)
     except (FileNotFoundError, ModelError) as e:
-        raise BadOptions([str(e)]) from e
+        problems.add(str(e))
+        raise BadOptions(problems) from e
     known = {signature.name: signature for signature in report.signatures}
-    if settings.signature not in known:
+    if model.signature not in known:
         names = ", ".join(known) or "none"
-        raise BadOptions(
-            [f"--signature: model {settings.model} has no '{settings.signature}'; it has {names}"]
+        problems.add(
+            f"--signature: model {settings.model.path} has no '{model.signature}'; it has {names}"
         )
-    inspection = Inspection(report, find_unsupported(known[settings.signature]))
-    if not settings.input:
+        raise BadOptions(problems)
+    inspection = Inspection(report, find_unsupported(known[model.signature]))
+    if not settings.dataset.root:
+        problems.check()
         return inspection
     try:
-        servable = load_servable(
-            settings.model,
-            settings.signature,
-            op_libraries=settings.op_libraries,
-            outputs=None if settings.outputs is None else tuple(settings.outputs),
-            ragged=settings.ragged,
-        )
+        servable = model.load(shared=False)
     except ModelError as e:
+        problems.check()
         return inspection._replace(first=FirstScores(failure=str(e)))
-    return inspection._replace(first=score_first_rows(servable, settings))
+    with contextlib.closing(servable):
+        rows = find_first_rows(settings, model, servable.signature, problems)
+        return inspection._replace(first=score_first_rows(rows, servable))
 
 
 def to_json(inspection: Inspection) -> str:
@@ -139,19 +141,18 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     set_up_logs()
-    parser = make_parser(_USAGE, __doc__)
-    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
-    given = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    flags = [f for f in (sys.argv[1:] if argv is None else argv) if f != "--json"]
     console, errors = make_console(), make_console(stderr=True)
+    problems = Problems()
     try:
-        settings = BatchScoringSettings.from_options(PipelineOptions(flags), needs=["--model"])
-        inspection = inspect(settings)
+        given, _ = parse_flags("inspect", sys.argv[1:] if argv is None else argv, __doc__, problems)
+        settings = read_inspect(given, problems)
+        problems.check_usage()
+        inspection = inspect(settings, problems)
     except BadOptions as e:
         for problem in e.problems:
             say(errors, problem)
-        return EXIT_WRONG
-    if given.json:
+        return e.exit_code
+    if settings.json:
         say(console, to_json(inspection))
     else:
         print_inspection(inspection, console)

@@ -1,26 +1,28 @@
 """Score dead letters again, after a fix or with another model, and add their scores to the table.
 
-    scoreline replay --output … --model … --keys … [options of score_batch]
+    scoreline replay --output … --model … --keys … [--check]
 
 Only the dead letters of what the table holds now are replayed. Replaying twice changes nothing.
-Exit codes: 0 no dead letter is left; 3 some are; 1 a partition could not be merged, or the store
-did not answer; 2 options, model or table are wrong.
+With --check they are scored, and nothing is written. Exit codes: 0 no dead letter is left; 3 some
+are; 1 a partition could not be merged, or the store did not answer; 2 options, model or table are
+wrong.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
-from apache_beam.options.pipeline_options import PipelineOptions
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from rich.console import Console
 
-from scoreline.lake.files.partitions import parse_partition_path
+from scoreline.lake.files.examples import RAW_COLUMN
+from scoreline.lake.files.partitions import PartitionSpec, parse_partition_path
 from scoreline.lake.storage import may_pass
 from scoreline.lake.table.history import LivePartition, read_live_partitions
 from scoreline.lake.table.letters import REASON_COLUMNS
@@ -31,15 +33,16 @@ from scoreline.lake.table.merge import (
     merge_scores,
     read_letters,
 )
-from scoreline.lake.table.scores import find_table_problems, open_table
-from scoreline.models.errors import ModelError
-from scoreline.models.mapping import find_mismatches
-from scoreline.models.process import ModelProcess
-from scoreline.models.servable import Servable, load_servable
+from scoreline.lake.table.scores import find_table_problems
+from scoreline.models.model_spec import ModelSpec
+from scoreline.models.servable import Servable
 from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG
-from scoreline.pipelines.options.batch import BatchScoringSettings, make_parser
-from scoreline.pipelines.options.problems import BadOptions
-from scoreline.pipelines.plan.fit import choose_inputs, choose_outputs, choose_rules, scores_schema
+from scoreline.pipelines.options.commands import parse_flags
+from scoreline.pipelines.options.problems import BadOptions, Problems
+from scoreline.pipelines.options.replay import ReplaySettings, read_replay
+from scoreline.pipelines.plan.batch import find_table
+from scoreline.pipelines.plan.fit import Fit, check_schemas, fit_model
+from scoreline.pipelines.plan.model import find_model
 from scoreline.pipelines.report.console import make_console, say
 from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.transforms.isolate import EveryRowFails
@@ -47,7 +50,6 @@ from scoreline.transforms.metrics import Tally
 from scoreline.transforms.scoring import ScoreSpec, score_batch
 
 _BATCH_ROWS = 8192
-_USAGE = "scoreline replay --output PATH --model PATH --keys C,… [options]"
 
 
 class Replayed(NamedTuple):
@@ -60,115 +62,148 @@ class Replayed(NamedTuple):
     reason: str = ""
 
 
-def replay(settings: BatchScoringSettings) -> list[Replayed]:
+class DeadPartition(NamedTuple):
+    """A partition of the table, and its dead letters."""
+
+    live: LivePartition
+    letters: Letters
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReplayPlan:
+    """What a replay will do.
+
+    Attributes:
+      output: the table of scores.
+      partitions: those that have dead letters.
+      score: what to score them with.
+      schema: columns and types of the table, but for partition columns.
+      keys: the columns that identify a row within its partition.
+      may_write: whether scores are added, or only counted.
+    """
+
+    output: str
+    partitions: Sequence[DeadPartition]
+    score: ScoreSpec
+    schema: pa.Schema
+    keys: Sequence[str]
+    may_write: bool
+
+
+def replay(settings: ReplaySettings, problems: Problems) -> list[Replayed]:
     """Replay the dead letters of the selected partitions, one transaction for each.
 
     Raises:
       BadOptions: options, model or table are wrong; nothing was written.
     """
-    table = open_table(settings.output)
-    if table is None:
-        raise BadOptions([f"--output: expected a table of scores, got nothing: {settings.output}"])
-    specs = settings.partitions
-    found = [
-        (live, letters)
+    table = find_table(settings.output, problems)
+    if table is None and not problems:
+        problems.add(f"--output: expected a table of scores, got nothing: {settings.output}")
+    model = find_model(settings.model, problems)
+    found = _find_letters(settings.output, table, settings.partitions) if table else []
+    if table is None or model is None or not found:
+        problems.check()
+        return []
+    try:
+        servable = model.load(shared=False)
+    except (ValueError, OSError) as e:
+        problems.add(str(e))
+        raise BadOptions(problems) from e
+    with contextlib.closing(servable):
+        plan = _plan(settings, table, model, servable, found, problems)
+        return [_replay(plan, servable, partition) for partition in plan.partitions]
+
+
+def _find_letters(
+    output: str, table: DeltaTable, specs: Sequence[PartitionSpec]
+) -> list[DeadPartition]:
+    """Return the partitions that are meant and have dead letters."""
+    return [
+        DeadPartition(live, letters)
         for live in read_live_partitions(table)
         if not specs or any(s.matches(parse_partition_path(live.partition)) for s in specs)
-        if (letters := read_letters(settings.output, live)).rows.num_rows
+        if (letters := read_letters(output, live)).rows.num_rows
     ]
-    if not found:
-        return []
-    prepared = _prepare(settings, table, found)
-    with contextlib.closing(prepared[1]):
-        return [_replay(settings, prepared, live, letters) for live, letters in found]
 
 
-def _prepare(
-    settings: BatchScoringSettings,
+def _plan(
+    settings: ReplaySettings,
     table: DeltaTable,
-    found: Sequence[tuple[LivePartition, Letters]],
-) -> tuple[ScoreSpec, Servable | ModelProcess, pa.Schema]:
-    """Load the model and hold its signature against letters and table."""
-    problems: list[str] = []
-    try:
-        servable = _load(settings)
-    except (ModelError, FileNotFoundError) as e:
-        raise BadOptions([str(e)]) from e
+    model: ModelSpec,
+    servable: Servable,
+    found: Sequence[DeadPartition],
+    problems: Problems,
+) -> ReplayPlan:
+    """Hold the model's signature against letters and table.
+
+    Raises:
+      BadOptions: they do not fit; lists everything that is wrong.
+    """
     columns = table.metadata().partition_columns
-    inputs = choose_inputs(settings, servable.signature, problems)
-    outputs = choose_outputs(settings, servable.signature, columns, problems)
-    rules = choose_rules(settings, outputs, problems)
+    fit = fit_model(
+        servable.signature,
+        settings.model,
+        problems,
+        keys=settings.keys,
+        rules=settings.rules,
+        partition_columns=columns,
+        has_records=all(RAW_COLUMN in letters.rows.schema.names for _, letters in found),
+    )
+    schema = _scores_schema(fit, found, problems)
+    if schema is not None:
+        problems.add_all(find_table_problems(table, schema, columns))
+    problems.check()
+    if schema is None:
+        raise AssertionError("expected a problem for whatever keeps scores from having a schema")
+    return ReplayPlan(
+        output=settings.output,
+        partitions=found,
+        score=fit.score_spec(model),
+        schema=schema,
+        keys=fit.keys,
+        may_write=not settings.check,
+    )
+
+
+def _scores_schema(
+    fit: Fit, found: Sequence[DeadPartition], problems: Problems
+) -> pa.Schema | None:
+    """Return columns and types of the scores; None, and why, if letters do not give them."""
+    schemas: dict[pa.Schema, list[str]] = {}
     for live, letters in found:
-        told = find_mismatches(servable.signature, inputs, letters.rows.schema).values()
-        problems += [f"{problem} (in dead letters of {live.partition})." for problem in told]
-        missing = [c for c in settings.carried if c not in letters.rows.schema.names]
-        problems += [
-            f"--keys and --keep: dead letters of {live.partition} have no column '{column}'"
-            for column in missing
-            if column not in columns
-        ]
-    if problems:
-        raise BadOptions(problems)
-    carried = tuple(c for c in settings.carried if c not in columns)
-    schema = scores_schema(carried, outputs, found[0][1].rows.schema)
-    problems += find_table_problems(table, schema, columns)
-    if problems:
-        raise BadOptions(problems)
-    spec = ScoreSpec(
-        model=settings.model,
-        digest=servable.digest,
-        signature_name=settings.signature,
-        inputs=tuple(inputs),
-        outputs=tuple((s.name, column, kept) for s, column, kept in outputs),
-        carried=carried,
-        rules=rules,
-    )
-    return spec, servable, schema
+        paths = schemas.setdefault(letters.rows.schema.remove_metadata(), [])
+        paths.append(f"dead letters of {live.partition}")
+    if not check_schemas(fit, schemas, problems, of_files=False):
+        return None
+    try:
+        return fit.scores_schema(next(iter(schemas)))
+    except ValueError as e:
+        problems.add(f"--outputs: {e}. Leave it out with --outputs")
+        return None
 
 
-def _load(settings: BatchScoringSettings) -> Servable | ModelProcess:
-    options: dict[str, Any] = {
-        "digest": settings.model_digest,
-        "batch_rows": settings.batch_rows,
-        "op_libraries": settings.op_libraries,
-        "outputs": None if settings.outputs is None else tuple(settings.outputs),
-        "ragged": settings.ragged,
-    }
-    if settings.batch_timeout_s is None:
-        return load_servable(settings.model, settings.signature, **options)
-    return ModelProcess(
-        settings.model, settings.signature, batch_timeout_s=settings.batch_timeout_s, **options
-    )
-
-
-def _replay(
-    settings: BatchScoringSettings,
-    prepared: tuple[ScoreSpec, Servable | ModelProcess, pa.Schema],
-    live: LivePartition,
-    letters: Letters,
-) -> Replayed:
-    spec, servable, schema = prepared
+def _replay(plan: ReplayPlan, servable: Servable, partition: DeadPartition) -> Replayed:
+    live, letters = partition
     count = letters.rows.num_rows
     result = Replayed(live.partition, count, 0, count)
     try:
-        scores, left = _score(spec, servable, schema, letters)
-        keys = [key for key in settings.keys if key in schema.names]
-        new = drop_known_keys(settings.output, live, keys, scores)
-        added = merge_scores(settings.output, live, letters, new, left)
+        scores, left = _score(plan, servable, letters)
+        new = drop_known_keys(plan.output, live, plan.keys, scores)
+        added = new.num_rows
+        if plan.may_write:
+            added = merge_scores(plan.output, live, letters, new, left)
     except (MergeConflict, EveryRowFails, OSError, DeltaError, pa.ArrowException) as e:
         return result._replace(reason=str(e))
     return result._replace(added=added, left=left.num_rows)
 
 
-def _score(
-    spec: ScoreSpec, servable: Servable | ModelProcess, schema: pa.Schema, letters: Letters
-) -> tuple[pa.Table, pa.Table]:
+def _score(plan: ReplayPlan, servable: Servable, letters: Letters) -> tuple[pa.Table, pa.Table]:
     """Return the scores of letters in the table's schema, and the letters that failed again."""
     own = letters.rows.drop_columns(list(REASON_COLUMNS)).combine_chunks()
     scored, at, reasons, steps = [], [], [], []
     start = 0
     for batch in own.to_batches(_BATCH_ROWS):
-        part, dead = score_batch(batch, servable, spec, Tally())
+        part, dead = score_batch(batch, servable, plan.score, Tally())
         scored.append(part)
         for rows in dead:
             at += [start + row for row in rows.rows]
@@ -176,28 +211,28 @@ def _score(
             steps += [rows.step] * len(rows.rows)
         start += batch.num_rows
     whole = pa.Table.from_batches(scored).unify_dictionaries()
-    columns = [column.cast(field.type) for column, field in zip(whole.columns, schema, strict=True)]
+    columns = [
+        column.cast(field.type) for column, field in zip(whole.columns, plan.schema, strict=True)
+    ]
     left = letters.rows.take(pa.array(at, pa.int64()))
-    told = {"_step": steps, "_reason": reasons, "_model_digest": [spec.digest] * len(at)}
+    told = {"_step": steps, "_reason": reasons, "_model_digest": [plan.score.digest] * len(at)}
     for name, values in told.items():
         left = left.set_column(
             left.schema.get_field_index(name), name, pa.array(values, pa.string())
         )
-    return pa.Table.from_arrays(columns, schema=schema), left
+    return pa.Table.from_arrays(columns, schema=plan.schema), left
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     set_up_logs()
-    flags = sys.argv[1:] if argv is None else list(argv)
-    parser = make_parser(_USAGE, __doc__)
-    parser.parse_args(flags)
     console, errors = make_console(), make_console(stderr=True)
+    problems = Problems()
     try:
-        settings = BatchScoringSettings.from_options(
-            PipelineOptions(flags), needs=["--model", "--output", "--keys"]
-        )
-        found = replay(settings)
+        given, _ = parse_flags("replay", sys.argv[1:] if argv is None else argv, __doc__, problems)
+        settings = read_replay(given, problems)
+        problems.check_usage()
+        found = replay(settings, problems)
     except BadOptions as e:
         for problem in e.problems:
             say(errors, problem)
@@ -205,16 +240,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, DeltaError) as e:
         say(errors, str(e))
         return EXIT_FAILED if may_pass(e) else EXIT_WRONG
-    return _report(found, console)
+    return _report(found, console, is_check=settings.check)
 
 
-def _report(found: Sequence[Replayed], console: Console) -> int:
+def _report(found: Sequence[Replayed], console: Console, *, is_check: bool) -> int:
+    scored = "would be scored now" if is_check else "scored now"
     for result in found:
         told = f"NOT merged: {result.reason}" if result.reason else f"{result.left} left"
-        letters = f"{result.letters} dead letters, {result.added} scored now"
-        say(console, f"{result.partition}: {letters}, {told}")
+        say(
+            console,
+            f"{result.partition}: {result.letters} dead letters, {result.added} {scored}, {told}",
+        )
     if not found:
         console.print("There are no dead letters to replay.", highlight=False)
+    elif is_check:
+        console.print("Nothing was written: --check.", highlight=False)
     if any(result.reason for result in found):
         return EXIT_FAILED
     return EXIT_DEAD_LETTERS if any(result.left for result in found) else EXIT_OK

@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import sys
 import time
-import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,21 +21,16 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.runners.runner import PipelineResult
 from rich.console import Console
 
-from scoreline import __version__
 from scoreline.lake.elements import Outcome
-from scoreline.lake.files.read import DatasetSpec
 from scoreline.lake.kill_points import reach
-from scoreline.lake.table.commit import CommitSpec
 from scoreline.lake.table.outcomes import record_outcomes, take_outcomes
 from scoreline.lake.table.scores import create_table
-from scoreline.lake.table.shard_writer import StageSpec
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
-from scoreline.pipelines.options.batch import BatchScoringSettings, make_parser
-from scoreline.pipelines.options.problems import BadOptions
-from scoreline.pipelines.options.runner import add_runner_flags
-from scoreline.pipelines.plan.batch import Plan, Work, make_plan
-from scoreline.pipelines.plan.preview import score_first_rows
-from scoreline.pipelines.plan.signature import read_signature
+from scoreline.pipelines.options.batch import BatchSettings, read_batch
+from scoreline.pipelines.options.commands import parse_flags
+from scoreline.pipelines.options.problems import BadOptions, Problems
+from scoreline.pipelines.plan.batch import BatchPlan, Findings, make_plan
+from scoreline.pipelines.plan.preview import first_rows_of, score_first_rows
 from scoreline.pipelines.report.console import make_console, say
 from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.preview import print_first_scores
@@ -58,108 +52,70 @@ from scoreline.transforms.resume import SkipStaged
 from scoreline.transforms.score import Score
 from scoreline.transforms.stage import StageDeadLetters, StageScores
 
-_USAGE = "scoreline batch --input PATH --model PATH --keys C,… --output PATH [options]"
 _MAX_REASON = 2000
 
 
-def build(
-    pipeline: beam.Pipeline,
-    settings: BatchScoringSettings,
-    plan: Plan,
-    work: Work,
-    job_id: str,
-) -> beam.PCollection[Outcome]:
+def build(pipeline: beam.Pipeline, plan: BatchPlan) -> beam.PCollection[Outcome]:
     """Add the steps of a batch scoring job to a pipeline, and return its outcomes.
 
     SkipStaged, ReadRecordBatches, Score and the two Stage steps fuse to one stage on every runner;
     rows are never shuffled. Outcomes are also written for the launcher, under the job id.
     """
+    output = plan.stage.output
     found = (
         pipeline
-        | "MatchShards" >> MatchShards(shards=work.shards)
-        | "SkipStaged" >> SkipStaged(output=settings.output)
+        | "MatchShards" >> MatchShards(shards=plan.shards)
+        | "SkipStaged" >> SkipStaged(output=output)
     )
-    batches = found.shards | "ReadRecordBatches" >> ReadRecordBatches(
-        dataset=DatasetSpec(
-            root=settings.input,
-            format=work.format,
-            columns=work.columns,
-            top_columns=work.top_columns,
-            batch_rows=work.batch_rows,
-            dictionary_columns=work.dictionary_columns,
-            schema=work.input_schema,
-            constants=work.constants,
-            limits=settings.limits,
-        )
+    scored = (
+        found.shards
+        | "ReadRecordBatches" >> ReadRecordBatches(dataset=plan.read)
+        | "Score" >> Score(spec=plan.score)
     )
-    scored = batches | "Score" >> Score(spec=work.score)
-    receipts = scored.scores | "StageScores" >> StageScores(
-        spec=StageSpec(settings.output, work.schema, work.keys, work.integer_key)
-    )
-    dead_receipts = scored.dead_letters | "StageDeadLetters" >> StageDeadLetters(
-        output=settings.output
-    )
+    receipts = scored.scores | "StageScores" >> StageScores(spec=plan.stage)
+    dead_receipts = scored.dead_letters | "StageDeadLetters" >> StageDeadLetters(output=output)
     outcomes = (
         (receipts, dead_receipts, found.receipts)
         | "MergeReceipts" >> beam.Flatten()
-        | "CommitPartitions" >> CommitPartitions(spec=_commit_spec(settings, plan, work, job_id))
+        | "CommitPartitions" >> CommitPartitions(spec=plan.commit)
     )
-    _ = outcomes | "WriteOutcomes" >> WriteOutcomes(output=settings.output, job_id=job_id)
+    _ = outcomes | "WriteOutcomes" >> WriteOutcomes(output=output, job_id=plan.job_id)
     return outcomes
 
 
-def _commit_spec(settings: BatchScoringSettings, plan: Plan, work: Work, job_id: str) -> CommitSpec:
-    paths = set(work.partitions)
-    version = {} if plan.input_version is None else {"input_version": str(plan.input_version)}
-    return CommitSpec(
-        output=settings.output,
-        partition_columns=plan.partition_columns,
-        keys=work.keys,
-        metadata={
-            "model_digest": plan.digest,
-            "signature": settings.signature,
-            "tool_version": __version__,
-            "job_id": job_id,
-            **version,
-        },
-        fingerprints={p.path: p.fingerprint for p in plan.selected if p.path in paths},
-        max_dead_letter_ratio=settings.max_dead_letter_ratio,
-    )
-
-
 def run(
-    settings: BatchScoringSettings,
-    plan: Plan,
-    work: Work,
-    runner: Runner,
-    console: Console,
+    plan: BatchPlan, failed: Sequence[Outcome], runner: Runner, workers: int, console: Console
 ) -> Report:
     """Score what the plan says, showing progress, and return what came of it.
+
+    Args:
+      plan: what to do.
+      failed: outcomes of partitions that cannot even be started; they are recorded too.
+      runner: where to do it.
+      workers: how many run at once.
+      console: where progress is shown.
 
     Raises:
       OSError: the table cannot be created.
       Exception: whatever the runner raises when the job as a whole fails.
     """
+    output = plan.stage.output
     reach("planned")
-    create_table(settings.output, work.schema, plan.partition_columns)
-    job_id = uuid.uuid4().hex
+    create_table(output, plan.stage.schema, plan.commit.partition_columns)
     began = time.perf_counter()
-    name = name_batch(runner.options, work.partitions, plan.digest, job_id)
-    pipeline = runner.make_pipeline(settings.workers)
-    build(pipeline, settings, plan, work, job_id)
-    with show_progress(work, settings.output, console):
+    name = name_batch(runner.options, plan.partitions, plan.score.digest, plan.job_id)
+    pipeline = runner.make_pipeline(workers)
+    build(pipeline, plan)
+    with show_progress(plan, console):
         result = runner.run(pipeline, name, lambda text: say(console, text), endless=False)
-    seconds = time.perf_counter() - began
     reach("job_done")
-    outcomes = take_outcomes(settings.output, job_id)
-    silent = set(work.partitions) - {outcome.partition for outcome in outcomes}
+    seconds = time.perf_counter() - began
+    outcomes = take_outcomes(output, plan.job_id)
+    silent = set(plan.partitions) - {outcome.partition for outcome in outcomes}
     lost = [Outcome(path, "", "failed", reason="the job ended without it") for path in silent]
-    record_outcomes(settings.output, [*outcomes, *lost, *plan.failed])
-    return Report(
-        outcomes=sorted([*outcomes, *lost, *plan.failed]),
-        seconds=seconds,
-        counters=read_counters(result),
-    )
+    everything = sorted([*outcomes, *lost, *failed])
+    record_outcomes(output, everything)
+    return Report(outcomes=everything, seconds=seconds, counters=read_counters(result))
 
 
 def read_counters(result: PipelineResult) -> dict[str, int]:
@@ -172,38 +128,56 @@ def read_counters(result: PipelineResult) -> dict[str, int]:
     return counters
 
 
-def parse_arguments(argv: Sequence[str]) -> Runner:
-    """Return the runner of a command line, with its options; with `--help`, print them and exit."""
-    parser = make_parser(_USAGE, __doc__)
-    add_runner_flags(parser)
-    parser.parse_known_args(argv)
-    return choose_runner(argv)
-
-
-def read_settings(runner: Runner) -> BatchScoringSettings:
-    """Return checked settings, and have the runner's options completed for its cluster.
-
-    Raises:
-      BadOptions: options are wrong, or the cluster is not there; lists all of it.
-    """
-    problems = runner.find_problems()
-    placement = runner.place(problems)
-    settings = BatchScoringSettings.from_options(runner.options, problems)
-    settings = dataclasses.replace(
-        settings, input=runner.locate(settings.input), output=runner.locate(settings.output)
-    )
-    if placement is None:
-        return settings
-    return dataclasses.replace(
-        settings, workers=placement.slots, calls_per_process=placement.concurrent_calls
-    )
-
-
 class Ended(NamedTuple):
     """How a command ended: its exit code, and the report when anything was scored."""
 
     exit_code: int
     report: Report | None = None
+
+
+class Prepared(NamedTuple):
+    """A command line that was understood, and what it comes to."""
+
+    settings: BatchSettings
+    runner: Runner
+    found: Findings
+
+
+def prepare(argv: Sequence[str]) -> Prepared:
+    """Return what a command line asks for, checked as far as can be before the first row.
+
+    Raises:
+      BadOptions: something is wrong; lists all of it.
+    """
+    problems = Problems()
+    given, others = parse_flags("batch", argv, __doc__, problems)
+    settings = read_batch(given, problems)
+    if not others:  # of the others Beam must be asked whether it knows them
+        problems.check_usage()
+    runner = choose_runner(others)
+    for problem in runner.find_problems():
+        problems.add_usage(problem)
+    problems.check_usage()
+    settings = _place(settings, runner, problems)
+    found = make_plan(
+        settings, lambda model: model.read_signature(here=runner.shares_process), problems
+    )
+    return Prepared(settings, runner, found)
+
+
+def _place(settings: BatchSettings, runner: Runner, problems: Problems) -> BatchSettings:
+    """Return settings as the runner's workers see them."""
+    told: list[str] = []
+    placement = runner.place(told)
+    problems.add_all(told)
+    dataset = dataclasses.replace(settings.dataset, root=runner.locate(settings.dataset.root))
+    table = dataclasses.replace(settings.table, output=runner.locate(settings.table.output))
+    settings = dataclasses.replace(settings, dataset=dataset, table=table)
+    if placement is None:
+        return settings
+    return dataclasses.replace(
+        settings, workers=placement.slots, concurrent_calls=placement.concurrent_calls
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -215,25 +189,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:
     """Check, plan, score and report, as the command line says."""
-    runner = parse_arguments(argv)
-    in_process = runner.shares_process
     try:
-        settings = read_settings(runner)
-        plan = make_plan(settings, lambda s, d: read_signature(s, d, in_process=in_process))
+        settings, runner, found = prepare(argv)
     except BadOptions as e:
         print_problems(e.problems, errors)
         return Ended(e.exit_code)
-    if plan.work is None or settings.check:
-        if plan.work is not None:
-            return Ended(_check(plan, plan.work, settings, console, errors))
-        if plan.committed or not plan.failed:
-            print_nothing_left(plan, settings, console)
-        print_failures(plan.failed, errors)
-        if plan.failed and plan.has_table and not settings.check:
-            record_outcomes(settings.output, plan.failed)
-        return Ended(EXIT_FAILED if plan.failed else EXIT_OK)
+    plan, failed = found.plan, found.states.failed
+    if plan is None:
+        return Ended(_end_without_work(settings, found, console, errors))
+    if settings.check:
+        return Ended(_check(settings, found, plan, console, errors))
     try:
-        report = run(settings, plan, plan.work, runner, console)
+        report = run(plan, failed, runner, settings.workers, console)
     except KeyboardInterrupt:
         errors.print("Stopped. What is committed stays; run the same command to go on.")
         return Ended(EXIT_STOPPED)
@@ -245,24 +212,33 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:
     return Ended(report.exit_code, report)
 
 
+def _end_without_work(
+    settings: BatchSettings, found: Findings, console: Console, errors: Console
+) -> int:
+    """Tell why nothing is left to do, and record what failed before it began."""
+    states = found.states
+    if states.committed or not states.failed:
+        print_nothing_left(states, settings, console)
+    print_failures(states.failed, errors)
+    if states.failed and found.has_table and not settings.check:
+        record_outcomes(settings.table.output, states.failed)
+    return EXIT_FAILED if states.failed else EXIT_OK
+
+
 def _check(
-    plan: Plan,
-    work: Work,
-    settings: BatchScoringSettings,
-    console: Console,
-    errors: Console,
+    settings: BatchSettings, found: Findings, plan: BatchPlan, console: Console, errors: Console
 ) -> int:
     """Show what would be done, and what the model says of the first rows."""
-    print_plan(plan, work, settings, console)
-    print_failures(plan.failed, errors)
+    print_plan(found, plan, settings, console)
+    print_failures(found.states.failed, errors)
     try:
-        with contextlib.closing(work.score.load()) as model:
-            found = score_first_rows(model, settings)
+        with contextlib.closing(plan.score.model.load()) as model:
+            first = score_first_rows(first_rows_of(found, plan), model)
     except BadOptions as e:
         print_problems(e.problems, errors)
         return e.exit_code
-    print_first_scores(found, console)
-    return EXIT_FAILED if plan.failed or found.failure else EXIT_OK
+    print_first_scores(first, console)
+    return EXIT_FAILED if found.states.failed or first.failure else EXIT_OK
 
 
 def print_problems(problems: Sequence[str], errors: Console) -> None:

@@ -17,18 +17,15 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import apache_beam as beam
-from confluent_kafka import KafkaException
 from rich.console import Console
 
 from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK
-from scoreline.pipelines.options.batch import BatchScoringOptions, make_parser
-from scoreline.pipelines.options.problems import BadOptions, Passing
-from scoreline.pipelines.options.runner import add_runner_flags
-from scoreline.pipelines.options.stream import StreamScoringOptions, StreamScoringSettings
-from scoreline.pipelines.plan.access import allow
-from scoreline.pipelines.plan.signature import read_signature
+from scoreline.pipelines.options.commands import parse_flags
+from scoreline.pipelines.options.problems import BadOptions, Problems
+from scoreline.pipelines.options.stream import StreamSettings, read_stream
 from scoreline.pipelines.plan.stream import StreamPlan, plan_stream
 from scoreline.pipelines.report.console import make_console, say
 from scoreline.pipelines.report.logs import set_up_logs
@@ -36,32 +33,25 @@ from scoreline.pipelines.runners.any_runner import Timers
 from scoreline.pipelines.runners.job_name import name_stream
 from scoreline.pipelines.runners.runner import Runner, choose_runner
 from scoreline.pipelines.score_batch import print_problems, read_counters, root_cause
-from scoreline.pipelines.supervise import end_with_supervisor, supervise, tell_begun
-from scoreline.transforms.kafka.append import SCORED_DATE, prepare_table
-from scoreline.transforms.kafka.client import (
-    advance_group,
-    is_refused,
-    list_partitions,
-    reset_group,
+from scoreline.pipelines.stream_setup import (
+    check_all_read,
+    end_earlier_transactions,
+    register_schema,
+    set_group,
 )
+from scoreline.pipelines.supervise import end_with_supervisor, supervise, tell_begun
+from scoreline.transforms.kafka.append import SCORED_DATE
 from scoreline.transforms.kafka.decode import DecodeRecords
 from scoreline.transforms.kafka.poll import PollKafka
-from scoreline.transforms.kafka.producer import end_old_transactions
 from scoreline.transforms.kafka.read import ReadKafka
 from scoreline.transforms.kafka.reader import stop_reading
-from scoreline.transforms.kafka.registry import RegistryAway, RegistryFails
-from scoreline.transforms.kafka.unread import find_unread, read_topic_ends
+from scoreline.transforms.kafka.unread import read_topic_ends
 from scoreline.transforms.kafka.write import WriteKafka
 from scoreline.transforms.score import ScoreStream
 
-_USAGE = (
-    "scoreline stream --brokers HOST:PORT --topic T --group G --model PATH "
-    "--keys C,… --output_topic T [options]"
-)
-
 
 def build(
-    pipeline: beam.Pipeline, plan: StreamPlan, readers: int, timers: Timers | None = None
+    pipeline: beam.Pipeline, plan: StreamPlan, timers: Timers | None = None
 ) -> beam.PCollection[None]:
     """Add the steps of a stream scoring job to a pipeline; return what the last one gives: nothing.
 
@@ -72,8 +62,7 @@ def build(
     Args:
       pipeline: to add to.
       plan: what to do.
-      readers: consumers that share the partitions.
-      timers: drive them, if the runner cannot run a splittable step for long.
+      timers: drive the readers, if the runner cannot run a splittable step for long.
     """
     sink = plan.write if plan.write.exactly_once else None
     if timers is not None:
@@ -83,7 +72,7 @@ def build(
             | "ReadKafka" >> PollKafka(spec=plan.read, keys=timers.keys, sink=sink)
         )
     else:
-        records = pipeline | "ReadKafka" >> ReadKafka(spec=plan.read, slots=readers, sink=sink)
+        records = pipeline | "ReadKafka" >> ReadKafka(spec=plan.read, slots=plan.readers, sink=sink)
     scored = (
         records
         | "DecodeRecords" >> DecodeRecords(spec=plan.decode)
@@ -92,12 +81,54 @@ def build(
     return scored | "WriteKafka" >> WriteKafka(spec=plan.write)
 
 
-def parse_arguments(argv: Sequence[str]) -> Runner:
-    """Return the runner of a command line, with its options; with `--help`, print them and exit."""
-    parser = make_parser(_USAGE, __doc__, StreamScoringOptions)
-    add_runner_flags(parser)
-    parser.parse_known_args(argv)
-    return choose_runner(argv, streaming=True)
+class Prepared(NamedTuple):
+    """A command line that was understood, and what it comes to."""
+
+    settings: StreamSettings
+    runner: Runner
+    plan: StreamPlan
+
+
+def prepare(settings: StreamSettings, others: Sequence[str], problems: Problems) -> Prepared:
+    """Return what a command line asks for, checked as far as can be before the first record.
+
+    Args:
+      settings: what the command's own flags say.
+      others: the other arguments, which are about the runner.
+      problems: what is wrong already.
+
+    Raises:
+      BadOptions: something is wrong; lists all of it.
+    """
+    if not others:  # of the others Beam must be asked whether it knows them
+        problems.check_usage()
+    runner = choose_runner(others, streaming=True, transactions=settings.sink.exactly_once)
+    for problem in runner.find_problems():
+        problems.add_usage(problem)
+    problems.add_all(
+        runner.find_stream_problems(
+            readers=str(settings.readers), until_end=settings.source.until_end
+        )
+    )
+    problems.check_usage()
+    settings = _place(settings, runner, problems)
+    plan = plan_stream(
+        settings, lambda model: model.read_signature(here=runner.shares_process), problems
+    )
+    runner.refuse_second_job(settings.source.topic, settings.source.group)
+    return Prepared(settings, runner, plan)
+
+
+def _place(settings: StreamSettings, runner: Runner, problems: Problems) -> StreamSettings:
+    """Return settings as the runner's workers see them."""
+    told: list[str] = []
+    placement = runner.place(told, max_tasks=settings.readers)
+    problems.add_all(told)
+    sink = dataclasses.replace(settings.sink, output=runner.locate(settings.sink.output))
+    settings = dataclasses.replace(settings, sink=sink)
+    if placement is None:
+        return settings
+    return dataclasses.replace(settings, concurrent_calls=placement.concurrent_calls)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,23 +140,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
     """Check, plan and score, as the command line says."""
-    runner = parse_arguments(argv)
-    in_process = runner.shares_process
-    is_check = runner.options.view_as(BatchScoringOptions).check
-    if runner.options.view_as(StreamScoringOptions).restart and not is_check:
-        once = [flag for flag in argv if flag != "--restart"]
-        # The group is set to the start once: who comes after a failure goes on where it is.
-        again = _without_start(once)
-        return supervise(once, again, lambda text: say(errors, text), ["scoreline", "stream"])
-    end_with_supervisor()
+    problems = Problems()
     try:
-        settings = read_settings(runner)
-        plan = plan_stream(settings, lambda s, d: read_signature(s, d, in_process=in_process))
-        runner.refuse_second_job(settings.topic, settings.group)
+        given, others = parse_flags("stream", argv, __doc__, problems)
+        if given.restart and not given.check:
+            return _supervise(argv, errors)
+        end_with_supervisor()
+        settings, runner, plan = prepare(read_stream(given, problems), others, problems)
     except BadOptions as e:
         print_problems(e.problems, errors)
         return e.exit_code
-    if settings.scoring.check:
+    if settings.check:
         _print_plan(settings, plan, console)
         return EXIT_OK
     try:
@@ -142,145 +167,49 @@ def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
         return EXIT_FAILED
 
 
-def read_settings(runner: Runner) -> StreamScoringSettings:
-    """Return checked settings, and have the runner's options completed for its cluster.
-
-    Raises:
-      BadOptions: options are wrong, or the cluster is not there; lists all of it.
-    """
-    given = runner.options.view_as(StreamScoringOptions)
-    problems = runner.find_problems()
-    problems += runner.find_stream_problems(readers=given.readers, until_end=given.until_end)
-    # What is no number is refused below.
-    readers = max(1, int(given.readers)) if given.readers.isdigit() else 1
-    placement = runner.place(problems, max_tasks=readers)
-    settings = StreamScoringSettings.from_options(runner.options, problems)
-    scoring = dataclasses.replace(settings.scoring, output=runner.locate(settings.scoring.output))
-    if placement is not None:
-        scoring = dataclasses.replace(
-            scoring, workers=placement.slots, calls_per_process=placement.concurrent_calls
-        )
-    return dataclasses.replace(settings, scoring=scoring)
+def _supervise(argv: Sequence[str], errors: Console) -> int:
+    """Run the same command in a process of its own, as often as it fails."""
+    once = [flag for flag in argv if flag != "--restart"]
+    # The group is set to the start once: who comes after a failure goes on where it is.
+    again = _without_start(once)
+    return supervise(once, again, lambda text: say(errors, text), ["scoreline", "stream"])
 
 
-def _run(
-    settings: StreamScoringSettings, plan: StreamPlan, runner: Runner, console: Console
-) -> int:
-    if settings.exactly_once:
-        _end_old_transactions(settings, plan)
-    plan = _register_schema(settings, plan)
-    _set_group(settings, plan)
+def _run(settings: StreamSettings, plan: StreamPlan, runner: Runner, console: Console) -> int:
+    end_earlier_transactions(plan)
+    plan = register_schema(settings, plan)
+    set_group(settings, plan)
     tell_begun()
+    read, targets = plan.read, settings.sink.targets
     say(
         console,
-        f"scoring {settings.topic} → {_targets(settings)} as group {settings.group}, model "
-        f"{plan.score.digest[:19]}…",
+        f"scoring {read.topic} → {targets} as group {read.group}, model {plan.score.digest[:19]}…",
     )
     began = time.monotonic()
-    ends = {}
-    if settings.until_end:
-        ends = read_topic_ends(settings.connection, settings.group, settings.topic)
+    ends = read_topic_ends(read.connection, read.group, read.topic) if read.until_end else {}
     stop_reading.clear()
     with runner.stopping_in_order(stop_reading):
-        digest, run = plan.score.digest, uuid.uuid4().hex
-        name = name_stream(runner.options, settings.topic, settings.group, digest, run)
-        timers = runner.make_timers(settings.readers)
-        pipeline = runner.make_pipeline(settings.readers)
-        runner.end_stream(build(pipeline, plan, settings.readers, timers))
+        name = name_stream(
+            runner.options, read.topic, read.group, plan.score.digest, uuid.uuid4().hex
+        )
+        pipeline = runner.make_pipeline(plan.readers)
+        runner.end_stream(build(pipeline, plan, runner.make_timers(plan.readers)))
         result = runner.run(pipeline, name, lambda text: say(console, text), endless=True)
-    counters = read_counters(result)
-    read, dead = counters.get("rows_read", 0), counters.get("rows_dead", 0)
-    say(
-        console,
-        f"read {read:,} records, scored {counters.get('rows_scored', 0):,}, dead letters {dead:,}, "
-        f"in {time.monotonic() - began:.0f} s",
-    )
-    if settings.until_end and not stop_reading.is_set():
-        _check_all_read(settings, ends)
+    dead = _report(read_counters(result), time.monotonic() - began, console)
+    if read.until_end and not stop_reading.is_set():
+        check_all_read(plan, ends)
     return EXIT_DEAD_LETTERS if dead else EXIT_OK
 
 
-def _check_all_read(settings: StreamScoringSettings, ends: Mapping[int, int]) -> None:
-    """Have the job fail when its runner ended it before all was scored: Prism did so once.
-
-    Raises:
-      RuntimeError: records are left.
-    """
-    unread = find_unread(settings.connection, settings.group, settings.topic, ends)
-    if unread:
-        where = ", ".join(f"{partition} from offset {at}" for partition, at in unread.items())
-        raise RuntimeError(
-            f"the runner ended the job before all was scored: of topic {settings.topic}, records "
-            f"of partition {where} are left"
-        )
-
-
-def _end_old_transactions(settings: StreamScoringSettings, plan: StreamPlan) -> None:
-    try:
-        partitions = list_partitions(settings.connection.admin(), settings.topic)
-        end_old_transactions(plan.write, settings.readers, len(partitions))
-    except KafkaException as e:
-        if not is_refused(e.args[0]):
-            raise
-        what = f"transactional-id {plan.write.transactional_id(0)}"
-        told = f"--exactly_once: expected to be allowed to WRITE {what}, got: {e.args[0].str()}. "
-        raise BadOptions([told + allow("Write", what)]) from e
-
-
-def _register_schema(settings: StreamScoringSettings, plan: StreamPlan) -> StreamPlan:
-    """Have the registry know the schema of the scores, and return a plan with its id.
-
-    Raises:
-      BadOptions: it does not take it.
-    """
-    if settings.registry is None or plan.write.avro is None:
-        return plan
-    subject = f"{settings.output_topic}-value"
-    try:
-        schema_id = settings.registry.connect().register(subject, plan.write.avro.schema)
-    except RegistryAway as e:
-        raise BadOptions([Passing(f"--schema_registry: {e}")]) from e
-    except (ValueError, RegistryFails) as e:
-        raise BadOptions(
-            [
-                f"--schema_registry: the scores' schema cannot be registered as {subject}: {e}. "
-                "Take another --output_topic, the same outputs as before, or a laxer compatibility"
-            ]
-        ) from e
-    avro = dataclasses.replace(plan.write.avro, schema_id=schema_id)
-    return dataclasses.replace(plan, write=dataclasses.replace(plan.write, avro=avro))
-
-
-def _set_group(settings: StreamScoringSettings, plan: StreamPlan) -> None:
-    """Have the group where the options want it, and not behind what the table has.
-
-    Raises:
-      BadOptions: the options want it there.
-    """
-    connection, group, topic = settings.connection, settings.group, settings.topic
-    done = {}
-    if plan.write.table is not None:
-        admin = connection.admin()
-        done = prepare_table(plan.write.table, list_partitions(admin, topic))
-    if settings.start != "group":
-        try:
-            reset_group(connection, group, topic, settings.start, settings.start_ms, done)
-        except ValueError as e:
-            raise BadOptions(
-                [
-                    f"--start={settings.start}: {settings.scoring.output} has these records from "
-                    f"group {group} already: {e}. It takes no record of a group twice: to add "
-                    "what another model makes of them, take another --group"
-                ]
-            ) from e
-    # A job that was killed after its last file, before Kafka knew, left the group behind it.
-    advance_group(connection, group, topic, done)
-
-
-def _targets(settings: StreamScoringSettings) -> str:
-    return " and ".join(
-        place for place in (settings.output_topic, settings.scoring.output) if place
+def _report(counters: Mapping[str, int], seconds: float, console: Console) -> int:
+    """Say what was done, and return the number of dead letters."""
+    dead = counters.get("rows_dead", 0)
+    say(
+        console,
+        f"read {counters.get('rows_read', 0):,} records, scored "
+        f"{counters.get('rows_scored', 0):,}, dead letters {dead:,}, in {seconds:.0f} s",
     )
+    return dead
 
 
 def _without_start(argv: Sequence[str]) -> list[str]:
@@ -297,8 +226,8 @@ def _without_start(argv: Sequence[str]) -> list[str]:
     return kept
 
 
-def _print_plan(settings: StreamScoringSettings, plan: StreamPlan, console: Console) -> None:
-    say(console, f"topic      {settings.topic}, {settings.format} → {_targets(settings)}")
+def _print_plan(settings: StreamSettings, plan: StreamPlan, console: Console) -> None:
+    say(console, f"topic      {plan.read.topic}, {plan.decode.format} → {settings.sink.targets}")
     say(console, f"model      {plan.score.digest}")
     columns = ", ".join(f"{field.name} {field.type}" for field in plan.decode.schema)
     say(console, f"columns    {columns}")

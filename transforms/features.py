@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +14,7 @@ from scoreline.models.mapping import select_column
 from scoreline.models.shapes import find_bad_rows, is_list
 from scoreline.models.signature import InputColumn
 from scoreline.models.tensors import prepare
+from scoreline.transforms.alive import Alive
 
 
 class Features(NamedTuple):
@@ -22,14 +22,12 @@ class Features(NamedTuple):
 
     Attributes:
       columns: a column for each input, by its name; without nulls, unless the input is optional.
-      batch: the record batch's rows that have features; the whole batch when all have.
-      positions: where those rows stood in the record batch; None when all have features.
-      dead: the other rows.
+      alive: the rows of the record batch that these columns hold.
+      dead: the other rows; None when all have features.
     """
 
     columns: dict[str, pa.Array]
-    batch: pa.RecordBatch
-    positions: list[int] | None
+    alive: Alive
     dead: DeadRows | None
 
 
@@ -52,18 +50,11 @@ def build_features(batch: pa.RecordBatch, inputs: Sequence[InputColumn]) -> Feat
         if is_list(column.type) and source.conversion not in RAGGED:
             for row, problem in find_bad_rows(column, source).items():
                 bad.setdefault(row, []).append(f"{_name(source)} {problem}")
+    alive = Alive(batch.num_rows)
     if not bad:
-        return Features(columns, batch, None, None)
-    dead = sorted(bad)
-    keep = np.ones(batch.num_rows, bool)
-    keep[dead] = False
-    good = pa.array(np.flatnonzero(keep))
-    return Features(
-        {name: column.take(good) for name, column in columns.items()},
-        batch.take(good),
-        good.to_pylist(),
-        DeadRows(dead, ["; ".join(bad[row]) for row in dead], "BuildFeatures"),
-    )
+        return Features(columns, alive, None)
+    dead = alive.drop({row: "; ".join(why) for row, why in bad.items()}, "BuildFeatures")
+    return Features({name: alive.take(column) for name, column in columns.items()}, alive, dead)
 
 
 def _name(source: InputColumn) -> str:

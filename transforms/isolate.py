@@ -1,4 +1,7 @@
-"""A call that failed → the rows that fail, each by itself, and the outputs of all others."""
+"""A call that failed → the rows that fail, each by itself, and the outputs of all others.
+
+One bisection serves the calls of a model and the decoding of records.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,9 @@ class Isolated(NamedTuple, Generic[Outputs]):
     """What is left of a batch whose call failed.
 
     Attributes:
-      parts: the runs of rows that were scored, in order: first row, row behind the last, outputs.
+      parts: runs of rows whose call succeeded, in order: first row, row behind the last, outputs.
       dead: the reason of each row that failed alone, by position.
-      calls: how many calls of the model it took.
+      calls: how many calls it took.
     """
 
     parts: list[tuple[int, int, Outputs]]
@@ -44,6 +47,9 @@ def isolate(
     describe: Callable[[Exception], str],
     failure: Exception | None = None,
     is_costly: Callable[[Exception], bool] = lambda _: False,
+    *,
+    errors: tuple[type[Exception], ...] = (Exception,),
+    may_all_fail: bool = False,
 ) -> Isolated[Outputs]:
     """Take a batch apart until the rows that fail stand alone.
 
@@ -54,11 +60,14 @@ def isolate(
     alone fails.
 
     Args:
-      call: scores rows start to stop, or raises. A ModelError ends it all: there is no model.
+      call: returns the outputs of rows start to stop, or raises. A ModelError ends it all: there
+        is no model.
       rows: rows of the batch, whose call as a whole has failed.
       describe: the reason a dead letter gets for what was raised.
       failure: what the call of the whole batch raised.
       is_costly: whether a failure costs far more than a call that succeeds.
+      errors: what a row may be at fault for; anything else that is raised ends it all.
+      may_all_fail: whether rows that all fail for one reason are each at fault by themselves.
 
     Raises:
       EveryRowFails: 64 rows spread over the batch all fail alone, for the same reason, or 4 of
@@ -75,7 +84,7 @@ def isolate(
             return call(start, stop), None
         except ModelError:
             raise
-        except Exception as e:
+        except errors as e:
             costly += is_costly(e)
             if costly > _MAX_COSTLY:
                 raise EveryRowFails(
@@ -83,22 +92,23 @@ def isolate(
                 ) from e
             return None, e
 
-    def score(start: int, stop: int) -> Exception | None:
+    def keep(start: int, stop: int) -> Exception | None:
         outputs, error = attempt(start, stop)
         if error is None:
             parts.append((start, stop, outputs))  # type: ignore[arg-type]
         return error
 
     unknown = failure or RuntimeError()
-    probes = _COSTLY_PROBES if is_costly(unknown) else _PROBES
-    _probe(lambda row: attempt(row, row + 1)[1], rows, describe, probes)
+    if not may_all_fail:
+        probes = _COSTLY_PROBES if is_costly(unknown) else _PROBES
+        _probe(lambda row: attempt(row, row + 1)[1], rows, describe, probes)
     # First row, row behind the last, how it is known to fail.
     todo: list[tuple[int, int, Exception | None]] = [(0, rows, unknown)]
     while todo:
         start, stop, error = todo.pop()
         alone = stop - start == 1
         if error is None or alone:
-            error = score(start, stop)
+            error = keep(start, stop)
             if error is None:
                 continue
             if alone:
@@ -110,7 +120,7 @@ def isolate(
             todo += [(at, min(at + size, stop), None) for at in reversed(cuts)]
             continue
         middle = (start + stop) // 2
-        first = score(start, middle)
+        first = keep(start, middle)
         if first is None:
             todo.append((middle, stop, error))
             continue

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from scoreline.lake.elements import DeadRows
-from scoreline.models.process import ModelProcess
 from scoreline.models.servable import Servable
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
 from scoreline.transforms.metrics import Tally
@@ -48,7 +47,7 @@ class LoadedModel:
     def __init__(self, wanted: WantedModel) -> None:
         """Load the model and call it once; `scoreline.load` is the way to make one."""
         self._wanted = wanted
-        self._model: Servable | ModelProcess = wanted.load(shared=False)
+        self._model: Servable = wanted.load(shared=False)
         self.signature: Signature = self._model.signature
         self.digest: str = self._model.digest
         wanted.to_spec(self._model, ())

@@ -85,7 +85,7 @@ class _ScoreDoFn(beam.DoFn):
         self._spec = spec
 
     def setup(self) -> None:
-        self._scorer = _Scorer(Serving(self._spec.load(), self._spec))
+        self._scorer = _Scorer(Serving(self._spec.model.load(), self._spec))
         self._given_up: tuple[str, int] | None = None
 
     def process(
@@ -160,7 +160,7 @@ class _ScoreStreamDoFn(beam.DoFn):
     def setup(self) -> None:
         self._watcher = acquire_watcher(self._spec, self._swap) if self._swap else None
         self._scorer = _Scorer(
-            self._watcher.take() if self._watcher else Serving(self._spec.load(), self._spec)
+            self._watcher.take() if self._watcher else Serving(self._spec.model.load(), self._spec)
         )
         if not is_settled():
             settle_heap()

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from scoreline.lake.elements import DeadRows
-from scoreline.models.conversions import RAGGED
 from scoreline.models.errors import ModelError, describe_error
+from scoreline.models.fit import DIGEST_COLUMN
 from scoreline.models.mapping import select_column
-from scoreline.models.process import ModelProcess, ProcessLost
-from scoreline.models.servable import Servable, load_servable, shared_servable
+from scoreline.models.model_spec import ModelSpec
+from scoreline.models.process import ProcessLost
+from scoreline.models.servable import Servable
 from scoreline.models.signature import InputColumn
 from scoreline.transforms import metrics
+from scoreline.transforms.alive import all_but
 from scoreline.transforms.features import build_features
 from scoreline.transforms.isolate import Isolated, isolate
 from scoreline.transforms.rules import OutputRule, find_bad_outputs
-
-DIGEST_COLUMN = "model_digest"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,63 +28,23 @@ class ScoreSpec:
     """What to score with, and what a scored row holds.
 
     Attributes:
-      model: the model's directory or file, as a worker sees it.
-      digest: the digest it must have there.
-      signature_name: the signature's key.
+      model: which model, and how it is loaded by a worker.
       inputs: where each input tensor gets its values.
       outputs: triples of output tensor, its column, and `binary` to keep a string's bytes or "".
       carried: columns copied to the output before the outputs: keys, then kept columns.
-      batch_rows: rows per model call; None finds a good size.
-      concurrent_calls: how many workers share a process.
-      op_libraries: shared libraries with custom ops, as a worker sees them.
       rules: what the numbers of outputs must be.
-      asked_outputs: the outputs that were asked for by name; None when all are stored. The model is
-        loaded and checked for these.
-      batch_timeout_s: the most seconds that a record batch may take in the model, which then runs
-        in a process of its own; None for no limit, within this process.
     """
 
-    model: str
-    digest: str
-    signature_name: str
+    model: ModelSpec
     inputs: tuple[InputColumn, ...]
     outputs: tuple[tuple[str, str, str], ...]
     carried: tuple[str, ...]
-    batch_rows: int | None = None
-    concurrent_calls: int = 1
-    op_libraries: tuple[str, ...] = ()
     rules: tuple[OutputRule, ...] = ()
-    asked_outputs: tuple[str, ...] | None = None
-    batch_timeout_s: float | None = None
 
-    def load(self, *, shared: bool = True) -> Servable | ModelProcess:
-        """Return the model: one for all threads of this process, or one in its own process.
-
-        Unless it is to be shared, one in this process is loaded anew and kept by nobody else.
-        """
-        options: dict[str, Any] = {
-            "digest": self.digest,
-            "batch_rows": self.batch_rows,
-            "op_libraries": self.op_libraries,
-            "outputs": self.asked_outputs,
-            "ragged": ragged_of(self.inputs),
-        }
-        if self.batch_timeout_s is None:
-            options["concurrent_calls"] = self.concurrent_calls
-            load = shared_servable if shared else load_servable
-            return load(self.model, self.signature_name, **options)
-        return ModelProcess(
-            self.model,
-            self.signature_name,
-            batch_timeout_s=self.batch_timeout_s,
-            concurrent_calls=1,
-            **options,
-        )
-
-
-def ragged_of(inputs: Iterable[InputColumn]) -> tuple[tuple[str, str], ...]:
-    """Return the inputs that are components of ragged tensors, and which."""
-    return tuple((s.tensor.name, s.conversion) for s in inputs if s.conversion in RAGGED)
+    @property
+    def digest(self) -> str:
+        """The model's digest, which each scored row holds."""
+        return self.model.digest
 
 
 class Scored(NamedTuple):
@@ -97,7 +56,7 @@ class Scored(NamedTuple):
 
 def score_batch(
     batch: pa.RecordBatch,
-    servable: Servable | ModelProcess,
+    servable: Servable,
     spec: ScoreSpec,
     timers: metrics.Tally,
 ) -> Scored:
@@ -112,33 +71,27 @@ def score_batch(
       ModelError: the model's process was lost, and the model cannot be loaded again.
     """
     with timers.timed(metrics.FEATURES_MS):
-        features = build_features(batch, spec.inputs)
-    dead = [features.dead] if features.dead else []
-    scorable = features.batch
+        columns, alive, lacking = build_features(batch, spec.inputs)
+    dead = [lacking] if lacking else []
     with timers.timed(metrics.PREDICT_MS):
         try:
-            outputs = _predict(servable, features.columns, scorable.num_rows, spec)
+            outputs = _predict(servable, columns, alive.rows, spec)
         except ModelError:
             raise
         except Exception as e:  # noqa: BLE001  whatever the model raises costs rows, not the job
-            outputs, failed = _predict_apart(servable, features.columns, scorable.num_rows, spec, e)
+            outputs, failed = _predict_apart(servable, columns, alive.rows, spec, e)
             timers.count(metrics.ISOLATION_CALLS, failed.calls)
             if failed.dead:
-                dead.append(_place(failed.dead, features.positions, "Predict"))
-                scorable = scorable.filter(_keep(scorable.num_rows, failed.dead))
-                features = features._replace(
-                    positions=_without_positions(features.positions, batch, failed.dead)
-                )
+                dead.append(alive.drop(failed.dead, "Predict"))
     bad = find_bad_outputs(outputs, spec.rules) if spec.rules else {}
     if bad:
-        dead.append(_place(bad, features.positions, "CheckOutputs"))
-        keep = _keep(scorable.num_rows, bad)
-        scorable = scorable.filter(keep)
-        outputs = {name: column.filter(keep) for name, column in outputs.items()}
-    return Scored(attach_keys(scorable, outputs, spec), dead)
+        good = pa.array(all_but(alive.rows, bad))
+        outputs = {name: column.take(good) for name, column in outputs.items()}
+        dead.append(alive.drop(bad, "CheckOutputs"))
+    return Scored(attach_keys(alive.take(batch), outputs, spec), dead)
 
 
-def score_none(batch: pa.RecordBatch, servable: Loaded, spec: ScoreSpec, reason: str) -> Scored:
+def score_none(batch: pa.RecordBatch, servable: Servable, spec: ScoreSpec, reason: str) -> Scored:
     """Return a batch of which every row is dead, for one reason. The model is not called."""
     scores = attach_keys(batch.slice(0, 0), _predict(servable, {}, 0, spec), spec)
     rows = range(batch.num_rows)
@@ -146,7 +99,7 @@ def score_none(batch: pa.RecordBatch, servable: Loaded, spec: ScoreSpec, reason:
 
 
 def _predict_apart(
-    servable: Servable | ModelProcess,
+    servable: Servable,
     features: dict[str, pa.Array],
     rows: int,
     spec: ScoreSpec,
@@ -168,29 +121,8 @@ def _predict_apart(
     return joined, isolated
 
 
-def _keep(rows: int, dead: Mapping[int, str]) -> pa.Array:
-    """Return which of so many rows are not dead."""
-    keep = np.ones(rows, bool)
-    keep[list(dead)] = False
-    return pa.array(keep)
-
-
-def _without_positions(
-    positions: Sequence[int] | None, batch: pa.RecordBatch, dead: Mapping[int, str]
-) -> list[int]:
-    known = range(batch.num_rows) if positions is None else positions
-    return [position for row, position in enumerate(known) if row not in dead]
-
-
-def _place(dead: Mapping[int, str], positions: Sequence[int] | None, step: str) -> DeadRows:
-    """Return rows that failed after their features were built, at their places in the batch."""
-    rows = sorted(dead)
-    at = rows if positions is None else [positions[row] for row in rows]
-    return DeadRows(at, [dead[row] for row in rows], step)
-
-
 def _predict(
-    servable: Servable | ModelProcess,
+    servable: Servable,
     features: dict[str, pa.Array],
     rows: int,
     spec: ScoreSpec,
@@ -221,11 +153,8 @@ def attach_keys(
     )
 
 
-Loaded: TypeAlias = Servable | ModelProcess
-
-
 class Serving(NamedTuple):
     """A loaded model and what to score with it: the digest in the spec is that of the model."""
 
-    servable: Loaded
+    servable: Servable
     spec: ScoreSpec

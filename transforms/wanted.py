@@ -12,12 +12,12 @@ import pyarrow as pa
 
 from scoreline.models.artifact import digest_model
 from scoreline.models.errors import ModelError
-from scoreline.models.fit import FitOptions, fit_signature
+from scoreline.models.fit import DIGEST_COLUMN, FitOptions, fit_signature
 from scoreline.models.mapping import find_field, find_mismatches
-from scoreline.models.process import ModelProcess
-from scoreline.models.servable import Servable, load_servable, shared_servable
+from scoreline.models.model_spec import ModelSpec
+from scoreline.models.servable import Servable
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
-from scoreline.transforms.scoring import DIGEST_COLUMN, ScoreSpec
+from scoreline.transforms.scoring import ScoreSpec
 
 # How the command line names what the library takes as keyword arguments.
 _ARGUMENTS = {"fill": "fills", "pad": "pads", "load_op_library": "op_libraries"}
@@ -62,35 +62,37 @@ class WantedModel:
         )
         return cls(path=os.path.abspath(path), options=options, **rest)
 
-    def load(self, *, shared: bool) -> Servable | ModelProcess:
+    def load(self, *, shared: bool) -> Servable:
         """Return the loaded model: one of the caller's own, or one for all threads of this process.
 
         Raises:
           FileNotFoundError: there is no model.
           ModelError: another digest, no such signature, or a model that does not load or answer.
         """
-        options: dict[str, Any] = {
-            "digest": self.digest,
-            "batch_rows": self.batch_rows,
-            "op_libraries": self.op_libraries,
-            "outputs": self.options.asked_outputs,
-            "ragged": self.options.ragged,
-        }
         try:
-            if self.batch_timeout_s is not None:
-                options |= {"batch_timeout_s": self.batch_timeout_s, "concurrent_calls": 1}
-                return ModelProcess(self.path, self.signature, **options)
             if not shared:
-                return load_servable(self.path, self.signature, **options)
+                return self._model_spec(self.digest or "", None).load(shared=False)
             # As workers in this process ask for it, so that the model is loaded for them already.
-            options |= {"digest": self.digest or digest_model(self.path), "concurrent_calls": 1}
-            return shared_servable(self.path, self.signature, **options)
+            return self._model_spec(self.digest or digest_model(self.path), 1).load()
         except FileNotFoundError as e:
             raise FileNotFoundError(in_python(str(e))) from e
         except ModelError as e:
             raise ModelError(in_python(str(e))) from e
 
-    def to_spec(self, model: Servable | ModelProcess, carried: Sequence[str]) -> ScoreSpec:
+    def _model_spec(self, digest: str, concurrent_calls: int | None) -> ModelSpec:
+        return ModelSpec(
+            path=self.path,
+            digest=digest,
+            signature=self.signature,
+            batch_rows=self.batch_rows,
+            concurrent_calls=concurrent_calls,
+            op_libraries=self.op_libraries,
+            outputs=self.options.asked_outputs,
+            ragged=self.options.ragged,
+            batch_timeout_s=self.batch_timeout_s,
+        )
+
+    def to_spec(self, model: Servable, carried: Sequence[str]) -> ScoreSpec:
         """Return what to score with: the signature of the loaded model, fitted to what is wanted.
 
         Raises:
@@ -109,16 +111,10 @@ class WantedModel:
         if problems:
             refuse(problems)
         return ScoreSpec(
-            model=self.path,
-            digest=model.digest,
-            signature_name=self.signature,
+            model=self._model_spec(model.digest, 1),
             inputs=fit.inputs,
             outputs=tuple((o.tensor.name, o.column, o.conversion) for o in fit.outputs),
             carried=tuple(carried),
-            batch_rows=self.batch_rows,
-            op_libraries=self.op_libraries,
-            asked_outputs=self.options.asked_outputs,
-            batch_timeout_s=self.batch_timeout_s,
         )
 
 

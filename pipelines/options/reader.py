@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from scoreline.lake.files.partitions import PartitionSpec
 from scoreline.models.artifact import DIGEST_PREFIX
+from scoreline.pipelines.options.problems import Problems
 
 _SECRET_NAMES = re.compile(r"(?i)(^|[&_-])\w*(token|secret|password|passwd|key|sig|signature)\w*=")
 
@@ -32,34 +33,35 @@ def find_secret(flag: str, uri: str) -> str:
 class OptionReader:
     """Reads option values and gathers what is wrong with them, to say it all at once."""
 
-    def __init__(self, problems: Sequence[str], needs: Sequence[str]) -> None:
-        self.problems = list(problems)
+    def __init__(self, problems: Problems, needs: Sequence[str] = ()) -> None:
+        """Read for a command; `needs` are the flags that must be given."""
+        self.problems = problems
         self._needs = needs
 
     def required(self, flag: str, value: str | None) -> str:
         """Return a value that must be given."""
         if not value and flag in self._needs:
-            self.problems.append(f"{flag} is required")
+            self.problems.add_usage(f"{flag} is required")
         return value or ""
 
     def place(self, flag: str, value: str | None) -> str:
         """Return a path or URI that must be given, and must hold no secret."""
         problem = find_secret(flag, value or "")
         if problem:
-            self.problems.append(problem)
+            self.problems.add(problem)
         return self.required(flag, value)
 
     def local(self, flag: str, value: str) -> str:
         """Return a path of this machine."""
         if "://" in value:
-            self.problems.append(f"{flag}: expected a local path, got {value}. Copy it first")
+            self.problems.add(f"{flag}: expected a local path, got {value}. Copy it first")
         return value
 
     def names(self, flag: str, text: str) -> tuple[str, ...]:
         """Return names with commas between."""
         names = tuple(name.strip() for name in text.split(",")) if text else ()
         if "" in names:
-            self.problems.append(f"{flag}: expected names with commas between, got '{text}'")
+            self.problems.add(f"{flag}: expected names with commas between, got '{text}'")
         return names
 
     def pairs(self, flag: str, texts: Sequence[str] | None, form: str) -> dict[str, str]:
@@ -68,9 +70,9 @@ class OptionReader:
         for text in (part for given in texts or () for part in given.split(",")):
             left, equals, right = text.partition("=")
             if not equals or not left or not right:
-                self.problems.append(f"{flag}: expected {form}, got '{text}'")
+                self.problems.add(f"{flag}: expected {form}, got '{text}'")
             elif left in pairs:
-                self.problems.append(f"{flag}: {left} is given twice")
+                self.problems.add(f"{flag}: {left} is given twice")
             else:
                 pairs[left] = right
         return pairs
@@ -83,9 +85,9 @@ class OptionReader:
         for text in texts or ():
             name, equals, value = text.partition("=")
             if not equals or not name:
-                self.problems.append(f"{flag}: expected {form}, got '{text}'")
+                self.problems.add(f"{flag}: expected {form}, got '{text}'")
             elif name in values:
-                self.problems.append(f"{flag}: {name} is given twice")
+                self.problems.add(f"{flag}: {name} is given twice")
             values[name] = value
         return values
 
@@ -93,8 +95,18 @@ class OptionReader:
         """Return the absolute paths of files that are there."""
         for path in paths or ():
             if not os.path.isfile(path):
-                self.problems.append(f"{flag}: expected a file, got {path}")
+                self.problems.add(f"{flag}: expected a file, got {path}")
         return tuple(os.path.abspath(path) for path in paths or ())
+
+    def file(self, flag: str, path: str | None) -> str | None:
+        """Return the absolute path of a file that is there; None when none is given."""
+        return next(iter(self.files(flag, [path] if path else [])), None)
+
+    def choice(self, flag: str, text: str, choices: Sequence[str]) -> str:
+        """Return one of some words."""
+        if text not in choices:
+            self.problems.add(f"{flag}: expected one of {', '.join(choices)}, got '{text}'")
+        return text
 
     def outputs(self, texts: Sequence[str] | None) -> dict[str, str] | None:
         """Return the columns of outputs by output; None for all."""
@@ -112,14 +124,14 @@ class OptionReader:
             try:
                 specs.append(PartitionSpec(text))
             except ValueError as e:
-                self.problems.append(str(e))
+                self.problems.add(str(e))
         return tuple(specs)
 
     def digest(self, text: str | None) -> str | None:
         """Return a digest of a model."""
         digits = (text or "").removeprefix(DIGEST_PREFIX)
         if text and (len(digits) != 64 or not text.startswith(DIGEST_PREFIX)):
-            self.problems.append(
+            self.problems.add(
                 f"--model_digest: expected {DIGEST_PREFIX} and 64 hex digits, got '{text}'"
             )
         return text
@@ -128,7 +140,7 @@ class OptionReader:
         """Return the kinds of numbers that no output may be."""
         names = self.names("--forbid", text)
         if set(names) - {"nan", "inf"}:
-            self.problems.append(f"--forbid: expected nan, inf or both, got '{text}'")
+            self.problems.add(f"--forbid: expected nan, inf or both, got '{text}'")
         return names
 
     def ranges(self, texts: Sequence[str] | None) -> dict[str, tuple[float, float]]:
@@ -142,31 +154,29 @@ class OptionReader:
             except ValueError:
                 dots = ""
             if not dots or not name or not ranges[name][0] <= ranges[name][1]:
-                self.problems.append(
+                self.problems.add(
                     f"--range: expected T=FROM..TO with FROM at most TO, got '{text}'"
                 )
         return ranges
 
-    def ratio(self, text: str) -> float:
+    def ratio(self, flag: str, text: str) -> float:
         """Return a number from 0 to 1."""
         try:
             value = float(text)
         except ValueError:
             value = -1.0
         if not 0 <= value <= 1:
-            self.problems.append(
-                f"--max_dead_letter_ratio: expected a number from 0 to 1, got '{text}'"
-            )
+            self.problems.add(f"{flag}: expected a number from 0 to 1, got '{text}'")
         return value
 
-    def positive(self, flag: str, text: str, alternative: str) -> int:
+    def positive(self, flag: str, text: str, alternative: str = "") -> int:
         """Return a whole number of at least 1."""
         try:
             value = int(text)
         except ValueError:
             value = 0
         if value < 1:
-            self.problems.append(
+            self.problems.add(
                 f"{flag}: expected {alternative}a whole number of at least 1, got '{text}'"
             )
         return max(value, 1)
@@ -180,5 +190,17 @@ class OptionReader:
         except ValueError:
             value = 0.0
         if not 0 < value < math.inf:
-            self.problems.append(f"{flag}: expected a number of seconds above 0, got '{text}'")
+            self.problems.add(f"{flag}: expected a number of seconds above 0, got '{text}'")
+        return value
+
+    def bound(self, flag: str, text: str | None, default: float) -> float:
+        """Return a number of at least 0."""
+        if text is None:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value < math.inf:
+            self.problems.add(f"{flag}: expected a number of at least 0, got '{text}'")
         return value

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient
 
-from scoreline.pipelines.options.problems import Passing
+from scoreline.pipelines.options.problems import Passing, Problems
 from scoreline.transforms.kafka.client import Connection, is_refused
 
 _QUICK_SECONDS = 10.0
@@ -22,7 +22,7 @@ _ADVICE = {
 }
 
 
-def connect(connection: Connection, problems: list[str]) -> AdminClient | None:
+def connect(connection: Connection, problems: Problems) -> AdminClient | None:
     """Return a client that a broker has answered; else None, and why among the problems.
 
     No secret is in what the client library says: it names settings, not their values.
@@ -31,7 +31,7 @@ def connect(connection: Connection, problems: list[str]) -> AdminClient | None:
     try:
         client = connection.admin(told.append)
     except KafkaException as e:
-        problems.append(f"--kafka_config: {connection.config}: {e.args[0].str()}")
+        problems.add(f"--kafka_config: {connection.config}: {e.args[0].str()}")
         return None
     deadline = time.monotonic() + _QUICK_SECONDS
     while True:
@@ -44,7 +44,7 @@ def connect(connection: Connection, problems: list[str]) -> AdminClient | None:
             if reason.code() in _FINAL or time.monotonic() > deadline:
                 told_of = f"--brokers: expected Kafka at {connection.brokers}, got: {reason.str()}"
                 is_final = reason.code() in _FINAL
-                problems.append(told_of + _ADVICE[reason.code()] if is_final else Passing(told_of))
+                problems.add(told_of + _ADVICE[reason.code()] if is_final else Passing(told_of))
                 return None
 
 

@@ -1,87 +1,63 @@
-"""What a run will do, worked out before the first row: partitions, schema, shards, problems."""
+"""What a batch job will do, worked out before the first row: partitions, schema, shards."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from scoreline.lake.elements import UNKNOWN_ROWS, Outcome, Shard
-from scoreline.lake.files.columns import top_columns
+from scoreline import __version__
+from scoreline.lake.elements import UNKNOWN_ROWS, Shard
 from scoreline.lake.files.data_file import Footer
-from scoreline.lake.files.missing import Constant
-from scoreline.lake.files.partitions import Listing, Partition, newest, run_id_of
+from scoreline.lake.files.read import DatasetSpec
 from scoreline.lake.files.shards import plan_shards
-from scoreline.lake.table.history import read_live_partitions
-from scoreline.lake.table.outcomes import read_failures
-from scoreline.lake.table.scores import FOREIGN_RUN, committed_runs, find_table_problems, open_table
-from scoreline.models.artifact import digest_model
-from scoreline.models.signature import InputColumn, Signature, TensorSpec
-from scoreline.pipelines.options.batch import BatchScoringSettings
-from scoreline.pipelines.options.problems import BadOptions, as_problem
-from scoreline.pipelines.plan.dataset import (
-    add_constant_fields,
-    choose_constants,
-    choose_schema,
-    find_inference_problems,
-    given_schema,
-    read_footers,
-    select_partitions,
-)
-from scoreline.pipelines.plan.fit import (
-    choose_inputs,
-    choose_outputs,
-    choose_rules,
-    find_key_problems,
-    find_schema_problems,
-    find_write_problems,
-    gather_schemas,
-    scores_schema,
-)
-from scoreline.transforms.rules import OutputRule
+from scoreline.lake.table.commit import CommitSpec
+from scoreline.lake.table.scores import find_table_problems, open_table
+from scoreline.lake.table.shard_writer import StageSpec
+from scoreline.models.model_spec import ModelSpec
+from scoreline.models.signature import InputColumn
+from scoreline.pipelines.options.batch import BatchSettings
+from scoreline.pipelines.options.problems import Problems
+from scoreline.pipelines.options.reader import find_secret
+from scoreline.pipelines.plan.dataset import Dataset, find_dataset
+from scoreline.pipelines.plan.files import FileSchemas, read_files
+from scoreline.pipelines.plan.fit import Fit, check_schemas, fit_model
+from scoreline.pipelines.plan.model import SignatureReader, find_model, load_signature
+from scoreline.pipelines.plan.states import States, find_states
 from scoreline.transforms.scoring import ScoreSpec
 
-# Raised when the meaning of scores changes without a change of any option.
-_RUN_FORMAT = 1
 _MAX_BATCH_ROWS = 65_536
 _BATCH_BYTES = 64 << 20
 
-SignatureReader = Callable[[BatchScoringSettings, str], Signature]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Work:
-    """What to do about the partitions that are to be scored.
+class BatchPlan:
+    """What the graph of a batch job is built of: one finished object for each step.
 
     Attributes:
-      score: what to score with.
-      schema: columns and types of the staged files.
       shards: what to read, unless an earlier run has staged it.
-      batch_rows: most rows of a record batch.
-      dictionary_columns: columns to read as dictionaries.
-      keys: the key columns that staged files hold: those that are no partition columns.
-      integer_key: the key, when there is one only and it holds integers.
-      format: the format of the files to read.
-      input_schema: the types that all of them are read as; None for files that say their own.
-      read_schema: the schema of some record batch before columns are picked from it.
-      constants: columns to add where files lack them.
+      read: how shards become record batches.
+      score: what to score them with.
+      stage: what staged files hold.
+      commit: how partitions are published.
     """
 
+    shards: Sequence[Shard]
+    read: DatasetSpec
     score: ScoreSpec
-    schema: pa.Schema
-    shards: list[Shard]
-    batch_rows: int
-    dictionary_columns: tuple[str, ...]
-    keys: tuple[str, ...]
-    integer_key: str | None
-    format: str
-    input_schema: pa.Schema | None
-    read_schema: pa.Schema
-    constants: tuple[Constant, ...]
+    stage: StageSpec
+    commit: CommitSpec
+
+    @property
+    def job_id(self) -> str:
+        """What tells this job from all others."""
+        return self.commit.metadata["job_id"]
 
     @property
     def rows(self) -> int:
@@ -94,267 +70,202 @@ class Work:
         """The partitions to score, by path."""
         return sorted({shard.partition for shard in self.shards})
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns to read."""
-        inputs = (source.column for source in self.score.inputs)
-        return tuple(dict.fromkeys((*self.score.carried, *inputs)))
-
-    @property
-    def top_columns(self) -> tuple[str, ...]:
-        """The columns of record batches: those that the columns to read begin in."""
-        return top_columns(self.read_schema, self.columns)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a run finds before its first row.
+class Findings:
+    """What is found before the first row.
 
     Attributes:
-      digest: the model's.
-      partition_columns: of input and output, outermost first.
-      selected: all partitions that are meant.
-      committed: those of them whose scores the table holds already, and that are left alone.
-      outdated: those of the committed that another model, input or configuration scored.
-      failed: outcomes of partitions that cannot even be started.
+      states: how each partition that is meant stands.
       has_table: whether the table is there already.
       input_version: the version of the Delta table that is read; None for plain folders.
-      work: what to do about the others; None when nothing is left.
+      read_schema: of the record batches that are read; None if nothing is left to do.
+      fit: how the model is fed; None if nothing is left to do.
+      plan: what is left to do; None for nothing.
     """
 
-    digest: str
-    partition_columns: tuple[str, ...]
-    selected: list[Partition]
-    committed: list[Partition]
-    outdated: list[Partition]
-    failed: list[Outcome]
+    states: States
     has_table: bool = False
     input_version: int | None = None
-    work: Work | None = None
+    read_schema: pa.Schema | None = None
+    fit: Fit | None = None
+    plan: BatchPlan | None = None
 
 
-def make_plan(settings: BatchScoringSettings, read_signature: SignatureReader) -> Plan:
+def make_plan(
+    settings: BatchSettings, read_signature: SignatureReader, problems: Problems
+) -> Findings:
     """Work out what to do, and check all that can be checked before the first row.
 
     Args:
       settings: what was asked for.
-      read_signature: loads the model, calls it once and returns the signature; called only when
-        there is something to score.
+      read_signature: loads the model and calls it once; it is called only when there is something
+        to score, or when that cannot be told.
+      problems: what is wrong already; gets what else is.
 
     Raises:
       BadOptions: something is wrong with options, dataset, model or table; lists all of it.
     """
-    problems: list[str] = []
-    listing = select_partitions(settings, problems)
-    listing = listing._replace(partitions=newest(listing.partitions, settings.last))
-    given = given_schema(settings, listing.format, problems) if listing.partitions else None
-    digest = find_digest(settings, problems)
+    dataset = find_dataset(settings.dataset, problems)
+    model = find_model(settings.model, problems, settings.concurrent_calls)
+    table = find_table(settings.table.output, problems)
+    states = find_states(settings, dataset, model, table) if dataset else None
+    if states is None or states.todo:
+        check_writable(settings.table.output, problems)
+        fit = _fit(settings, states, model, read_signature, problems)
+        files = read_files(dataset, states.todo, problems) if dataset and states else None
+    else:
+        fit, files = None, None
+    found = None
+    if dataset and states:
+        found = Findings(
+            states=states,
+            has_table=table is not None,
+            input_version=dataset.listing.version,
+        )
+    if found and dataset and files and fit:
+        found = _plan_work(settings, dataset, model, table, fit, files, found, problems)
+    problems.check()
+    if found is None:
+        raise AssertionError("expected a problem for whatever keeps a plan from being made")
+    return found
+
+
+def find_table(output: str, problems: Problems) -> DeltaTable | None:
+    """Return the table of scores; None if there is none yet, or if it cannot be opened."""
+    if not output or find_secret("", output):
+        return None  # told with the options
     try:
-        table = open_table(settings.output)
+        return open_table(output)
     except ValueError as e:
-        problems.append(str(e))
+        problems.add(str(e))
     except (OSError, DeltaError) as e:
-        problems.append(as_problem(e, "--output"))
-    if problems:
-        raise BadOptions(problems)
-
-    configuration = _configuration(settings, digest, given)
-    plan, todo, runs, held = _sort_partitions(settings, listing, configuration, table)
-    if not todo:
-        return plan
-    try:
-        signature = read_signature(settings, digest)
-    except (ValueError, OSError) as e:
-        raise BadOptions([str(e)]) from e
-    columns = plan.partition_columns
-    inputs = choose_inputs(settings, signature, problems, listing.format)
-    outputs = choose_outputs(settings, signature, columns, problems)
-    rules = choose_rules(settings, outputs, problems)
-    problems += find_key_problems(settings, columns)
-    problems += find_write_problems(settings.output)
-    try:
-        input_schema = choose_schema(settings, listing, given)
-    except (ValueError, OSError) as e:
-        raise BadOptions([*problems, as_problem(e, "--input")]) from e
-    footers = read_footers(settings, listing, todo, input_schema)
-    for partition in todo:
-        errors = [f.error for f in footers[partition.path] if f.error]
-        if errors:
-            outcome = Outcome(partition.path, runs[partition.path], "failed")
-            plan.failed.append(outcome._replace(reason="; ".join(errors)))
-    unreadable = {outcome.partition for outcome in plan.failed}
-    readable = [p for p in todo if p.path not in unreadable]
-
-    without_schema = find_inference_problems(listing, readable, input_schema)
-    if without_schema:  # what would follow from it is no news
-        raise BadOptions([*problems, *without_schema])
-    held_schemas = gather_schemas(readable, footers)
-    constants = choose_constants(settings, inputs, readable, held_schemas, problems)
-    schemas = add_constant_fields(held_schemas, constants)
-    problems += find_schema_problems(settings, signature, inputs, columns, schemas)
-    if problems:
-        raise BadOptions(problems)
-    if not readable:
-        return plan
-    keys = tuple(key for key in settings.keys if key not in columns)
-    carried = (*keys, *settings.keep)
-    if not schemas:
-        raise BadOptions(
-            [
-                f"--input: no rows at all: the partitions to score in {settings.input} hold no "
-                "file, so nothing says what columns the output has"
-            ]
-        )
-    read_schema = next(iter(schemas))
-    schema = scores_schema(carried, outputs, read_schema)
-    if table:
-        problems += find_table_problems(table, schema, columns)
-    if problems:
-        raise BadOptions(problems)
-    shards = [
-        shard
-        for p in readable
-        for shard in plan_shards(p, footers[p.path], runs[p.path], held.get(p.path, ""))
-    ]
-    work = Work(
-        score=make_score_spec(settings, digest, inputs, outputs, rules, carried),
-        schema=schema,
-        shards=shards,
-        batch_rows=_batch_rows(settings, footers),
-        dictionary_columns=_dictionary_columns(inputs, held_schemas),
-        keys=keys,
-        integer_key=_integer_key(keys, schema),
-        format=listing.format,
-        input_schema=input_schema,
-        read_schema=read_schema,
-        constants=constants,
-    )
-    return dataclasses.replace(plan, work=work)
+        problems.add_error(e, "--output")
+    return None
 
 
-def make_score_spec(
-    settings: BatchScoringSettings,
-    digest: str,
-    inputs: Sequence[InputColumn],
-    outputs: Sequence[tuple[TensorSpec, str, str]],
-    rules: tuple[OutputRule, ...],
-    carried: tuple[str, ...],
-) -> ScoreSpec:
-    """Return what workers need to score, for a batch job or a stream."""
-    return ScoreSpec(
-        model=os.path.abspath(settings.model),
-        digest=digest,
-        signature_name=settings.signature,
-        inputs=tuple(inputs),
-        outputs=tuple((spec.name, column, kept) for spec, column, kept in outputs),
-        carried=carried,
-        batch_rows=settings.batch_rows,
-        batch_timeout_s=settings.batch_timeout_s,
-        concurrent_calls=settings.concurrent_calls,
-        op_libraries=settings.op_libraries,
-        rules=rules,
-        asked_outputs=None if settings.outputs is None else tuple(settings.outputs),
+def check_writable(output: str, problems: Problems) -> None:
+    """Add why nothing can be written at a local path; other file systems tell when asked to."""
+    if not output or "://" in output or Path(output).is_file():
+        return  # what is no table is told by who opens it
+    nearest = Path(output).absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        problems.add(f"--output: expected a folder that can be written, got {nearest}")
+
+
+def _fit(
+    settings: BatchSettings,
+    states: States | None,
+    model: ModelSpec | None,
+    read_signature: SignatureReader,
+    problems: Problems,
+) -> Fit | None:
+    signature = load_signature(model, read_signature, problems)
+    if signature is None:
+        return None
+    return fit_model(
+        signature,
+        settings.model,
+        problems,
+        keys=settings.keys,
+        rules=settings.rules,
+        partition_columns=states.partition_columns if states else (),
+        has_records=states is not None and states.has_records,
     )
 
 
-def _sort_partitions(
-    settings: BatchScoringSettings,
-    listing: Listing,
-    configuration: dict[str, object],
+def _plan_work(
+    settings: BatchSettings,
+    dataset: Dataset,
+    model: ModelSpec | None,
     table: DeltaTable | None,
-) -> tuple[Plan, list[Partition], dict[str, str], dict[str, str]]:
-    """Return a plan without work, what is to be scored, run ids, and what the table holds."""
-    partitions = listing.partitions
-    runs = {p.path: run_id_of(p, configuration) for p in partitions}
-    held = committed_runs(table, runs) if table else {}
-    wanted = _choose_by_state(settings, partitions, held, table)
-    committed = [p for p in partitions if p.path in held and p.path not in wanted]
-    broken = [p for p in partitions if p.problems and p.path in wanted]
-    todo = [p for p in partitions if p.path in wanted and not p.problems]
-    plan = Plan(
-        digest=str(configuration["model_digest"]),
-        input_version=listing.version,
-        partition_columns=partitions[0].columns,
-        selected=partitions,
-        committed=committed,
-        outdated=[p for p in committed if held[p.path] != runs[p.path]],
-        failed=[
-            Outcome(p.path, runs[p.path], "failed", reason="; ".join(p.problems)) for p in broken
+    fit: Fit,
+    files: FileSchemas,
+    found: Findings,
+    problems: Problems,
+) -> Findings:
+    """Hold the model against files and table, and return the findings with the plan."""
+    states = found.states.with_failures(files.unreadable)
+    found = dataclasses.replace(found, states=states)
+    if not states.todo:
+        return found
+    files = files.with_constants(dataset, fit, states.todo, problems)
+    schema = _scores_schema(settings, fit, files, problems)
+    if table and schema is not None:
+        problems.add_all(find_table_problems(table, schema, states.partition_columns))
+    if problems or schema is None or model is None:
+        return found
+    plan = BatchPlan(
+        shards=[
+            shard
+            for p in states.todo
+            for shard in plan_shards(
+                p, files.footers[p.path], states.runs[p.path], states.held.get(p.path, "")
+            )
         ],
-        has_table=table is not None,
+        read=files.dataset_spec(
+            dataset,
+            fit.columns,
+            _batch_rows(settings.model.batch_rows, files.footers),
+            _dictionary_columns(fit.inputs, files),
+        ),
+        score=fit.score_spec(model),
+        stage=StageSpec(
+            output=settings.table.output,
+            schema=schema,
+            statistics=fit.keys,
+            integer_key=_integer_key(fit.keys, schema),
+        ),
+        commit=_commit_spec(settings, found, model, fit),
     )
-    return plan, todo, runs, held
+    return dataclasses.replace(found, fit=fit, read_schema=files.read_schema, plan=plan)
 
 
-def _choose_by_state(
-    settings: BatchScoringSettings,
-    partitions: Sequence[Partition],
-    held: Mapping[str, str],
-    table: DeltaTable | None,
-) -> set[str]:
-    """Return the paths of the partitions that `--reprocess` means."""
-    if settings.reprocess == "all":
-        return {p.path for p in partitions}
-    if settings.reprocess == "failed":
-        return {p.path for p in partitions} & read_failures(settings.output).keys()
-    missing = {p.path for p in partitions if held.get(p.path, FOREIGN_RUN) == FOREIGN_RUN}
-    if settings.reprocess == "none" or table is None:
-        return missing
-    commits = {live.partition: live.commit for live in read_live_partitions(table)}
-    then = {path: commit.get("input_fingerprint") for path, commit in commits.items()}
-    stale = {p.path for p in partitions if then.get(p.path) not in (None, p.fingerprint)}
-    return missing | stale
-
-
-def find_digest(settings: BatchScoringSettings, problems: list[str]) -> str:
-    """Return the model's digest; adds to the problems when there is none, or another is wanted."""
-    try:
-        digest = digest_model(settings.model)
-    except FileNotFoundError as e:
-        problems.append(str(e))
-        return ""
-    if settings.model_digest not in (None, digest):
-        problems.append(
-            f"--model_digest: expected {settings.model_digest}, got {digest} for {settings.model}. "
-            "Nothing of it was run"
+def _scores_schema(
+    settings: BatchSettings, fit: Fit, files: FileSchemas, problems: Problems
+) -> pa.Schema | None:
+    """Return columns and types of the table, but for partition columns; None if they are wrong."""
+    if not check_schemas(fit, files.schemas, problems):
+        return None
+    if not files.schemas:
+        problems.add(
+            f"--input: no rows at all: the partitions to score in {settings.dataset.root} hold no "
+            "file, so nothing says what columns the output has"
         )
-    return digest
+        return None
+    try:
+        return fit.scores_schema(files.read_schema)
+    except ValueError as e:
+        problems.add(f"--outputs: {e}. Leave it out with --outputs")
+        return None
 
 
-def _configuration(
-    settings: BatchScoringSettings, digest: str, schema: pa.Schema | None
-) -> dict[str, object]:
-    """Return all that changes values; what only changes speed must not be in here.
-
-    An inferred schema is not: it depends on the other partitions of the run, and a value that it
-    would change does not fit the table's columns or the model's inputs.
-    """
-    since_first = {
-        "pads": settings.pads,
-        "truncate": settings.truncate,
-        "allow_missing": settings.allow_missing,
-        "forbid": sorted(settings.forbid),
-        "ranges": settings.ranges,
-        "schema": [(field.name, str(field.type)) for field in schema or ()],
-    }
-    return {
-        "format": _RUN_FORMAT,
-        "model_digest": digest,
-        "signature": settings.signature,
-        "keys": settings.keys,
-        "keep": settings.keep,
-        "columns": settings.columns,
-        "fills": settings.fills,
-        "outputs": settings.outputs,
-        # Options that came later count only where they are used: the others keep their run ids.
-        **{name: value for name, value in since_first.items() if value},
-    }
+def _commit_spec(
+    settings: BatchSettings, found: Findings, model: ModelSpec, fit: Fit
+) -> CommitSpec:
+    version = {} if found.input_version is None else {"input_version": str(found.input_version)}
+    return CommitSpec(
+        output=settings.table.output,
+        partition_columns=found.states.partition_columns,
+        keys=fit.keys,
+        metadata={
+            "model_digest": model.digest,
+            "signature": model.signature,
+            "tool_version": __version__,
+            "job_id": uuid.uuid4().hex,
+            **version,
+        },
+        fingerprints={p.path: p.fingerprint for p in found.states.todo},
+        max_dead_letter_ratio=settings.table.max_dead_letter_ratio,
+    )
 
 
-def _batch_rows(settings: BatchScoringSettings, footers: dict[str, list[Footer]]) -> int:
+def _batch_rows(asked: int | None, footers: Mapping[str, Sequence[Footer]]) -> int:
     """Return the rows of a record batch: a model call's, or as many as fit in a fair amount."""
-    if settings.batch_rows:
-        return settings.batch_rows
+    if asked:
+        return asked
     groups = [
         size / rows
         for files in footers.values()
@@ -366,15 +277,15 @@ def _batch_rows(settings: BatchScoringSettings, footers: dict[str, list[Footer]]
     return int(min(_MAX_BATCH_ROWS, max(1, _BATCH_BYTES // max(widest, 1.0))))
 
 
-def _dictionary_columns(
-    inputs: Sequence[InputColumn], schemas: dict[pa.Schema, list[str]]
-) -> tuple[str, ...]:
-    texts = {source.column for source in inputs if source.tensor.dtype == "string"}
+def _dictionary_columns(inputs: Sequence[InputColumn], files: FileSchemas) -> tuple[str, ...]:
+    """Return the columns of text in all files, which are read as dictionaries."""
+    added = {constant.column for constant in files.constants}
+    texts = {source.column for source in inputs if source.tensor.dtype == "string"} - added
     return tuple(
         sorted(
             column
             for column in texts
-            if all(column in s.names and _is_text(s.field(column).type) for s in schemas)
+            if all(column in s.names and _is_text(s.field(column).type) for s in files.schemas)
         )
     )
 

@@ -1,190 +1,238 @@
-"""Signature, schemas and output held against each other, before the first row."""
+"""The one fit of a model to a table: for batch, stream, replay, `--check` and inspect."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from scoreline.lake.files.data_file import Footer
 from scoreline.lake.files.examples import RAW_COLUMN
-from scoreline.lake.files.partitions import Partition
 from scoreline.lake.table.scores import storable_type
-from scoreline.models.fit import OutputColumn, fit_signature
+from scoreline.models.fit import DIGEST_COLUMN, OutputColumn, fit_signature
 from scoreline.models.mapping import find_field, find_mismatches
-from scoreline.models.signature import InputColumn, Signature, TensorSpec
+from scoreline.models.model_spec import ModelSpec
+from scoreline.models.signature import InputColumn, Signature
 from scoreline.models.tensors import output_type
-from scoreline.pipelines.options.batch import BatchScoringSettings
+from scoreline.pipelines.options.model import ModelSettings
+from scoreline.pipelines.options.problems import Problems
+from scoreline.pipelines.options.rows import KeySettings, RuleSettings
 from scoreline.transforms.rules import OutputRule
-from scoreline.transforms.scoring import DIGEST_COLUMN
+from scoreline.transforms.scoring import ScoreSpec
 
 _MAX_NAMED = 5
 
 
-def choose_inputs(
-    settings: BatchScoringSettings,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How a model is fed from a table, and what a scored row holds.
+
+    Attributes:
+      signature: the model's.
+      inputs: where each input gets its values.
+      outputs: the outputs to store.
+      rules: what their numbers must be.
+      keys: the columns that identify a row within its partition.
+      keep: further columns to copy.
+    """
+
+    signature: Signature
+    inputs: tuple[InputColumn, ...]
+    outputs: tuple[OutputColumn, ...]
+    rules: tuple[OutputRule, ...] = ()
+    keys: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The columns that are copied: keys, then kept columns."""
+        return (*self.keys, *self.keep)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns to read; `parent.child` is a field of a struct column."""
+        inputs = (source.column for source in self.inputs)
+        return tuple(dict.fromkeys((*self.carried, *inputs)))
+
+    def scores_schema(self, schema: pa.Schema) -> pa.Schema:
+        """Return columns and types of scored rows.
+
+        Args:
+          schema: of the table, which has all carried columns.
+
+        Raises:
+          ValueError: Delta Lake has no such type.
+        """
+        return pa.schema(
+            [
+                *((name, storable_type(find_field(schema, name)[0])) for name in self.carried),
+                *(
+                    (output.column, storable_type(output_type(output.tensor, output.conversion)))
+                    for output in self.outputs
+                ),
+                (DIGEST_COLUMN, pa.string()),
+            ]
+        )
+
+    def score_spec(self, model: ModelSpec, more: Sequence[str] = ()) -> ScoreSpec:
+        """Return what workers score with; `more` are further columns that go along."""
+        return ScoreSpec(
+            model=model,
+            inputs=self.inputs,
+            outputs=tuple(
+                (output.tensor.name, output.column, output.conversion) for output in self.outputs
+            ),
+            carried=(*self.carried, *more),
+            rules=self.rules,
+        )
+
+
+def fit_model(
     signature: Signature,
-    problems: list[str],
-    data_format: str = "parquet",
-) -> list[InputColumn]:
-    """Return where each input gets its values; adds what is wrong with that to the problems."""
-    records = RAW_COLUMN if data_format == "tfrecord" else ""
-    fit = fit_signature(signature, settings.fit_options, record_column=records)
-    problems += fit.problems
-    return list(fit.inputs)
-
-
-def choose_outputs(
-    settings: BatchScoringSettings,
-    signature: Signature,
-    partition_columns: Sequence[str],
-    problems: list[str],
-) -> list[OutputColumn]:
-    """Return the outputs to store; adds what is wrong with them to the problems."""
-    taken = {*settings.carried, DIGEST_COLUMN}
-    fit = fit_signature(signature, settings.fit_options, taken=taken)
-    problems += [problem for problem in fit.problems if problem not in problems]
-    wanted = {output.column for output in fit.outputs}
-    for column in partition_columns:
-        if column in {*settings.keep, DIGEST_COLUMN} or column in wanted:
-            problems.append(
-                f"output column '{column}' is a partition column, which the output has anyway. "
-                "Leave it out of --keep, or rename the output with --outputs T=COLUMN"
-            )
-    return list(fit.outputs)
-
-
-def choose_rules(
-    settings: BatchScoringSettings,
-    outputs: Sequence[tuple[TensorSpec, str, str]],
-    problems: list[str],
-) -> tuple[OutputRule, ...]:
-    """Return what the numbers of outputs must be; adds what is wrong to the problems."""
-    specs = {spec.name: spec for spec, _, _ in outputs}
-    for name in settings.ranges:
-        if name not in specs or specs[name].dtype in ("string", "bool"):
-            what = specs[name].dtype if name in specs else "no output that is stored"
-            problems.append(f"--range {name}: expected an output of numbers, got {what}")
-    rules = []
-    for name, spec in specs.items():
-        low, high = settings.ranges.get(name, (float("-inf"), float("inf")))
-        is_float = "float" in spec.dtype
-        nan, inf = (is_float and kind in settings.forbid for kind in ("nan", "inf"))
-        if nan or inf or name in settings.ranges:
-            rules.append(OutputRule(name, nan, inf, low, high))
-    return tuple(rules)
-
-
-def scores_schema(
-    carried: Sequence[str], outputs: Sequence[tuple[TensorSpec, str, str]], schema: pa.Schema
-) -> pa.Schema:
-    """Return columns and types of the table, but for partition columns.
+    model: ModelSettings,
+    problems: Problems,
+    *,
+    rules: RuleSettings,
+    keys: KeySettings | None = None,
+    partition_columns: Sequence[str] = (),
+    has_records: bool = False,
+) -> Fit:
+    """Return how a signature is fed and stored; adds what is wrong with that to the problems.
 
     Args:
-      carried: the columns that are copied.
-      outputs: outputs with their columns, as `choose_outputs` gives them.
-      schema: where the carried columns have their types from.
-
-    Raises:
-      ValueError: Delta Lake has no such type.
+      signature: of the model.
+      model: what was asked for.
+      problems: collects.
+      rules: what outputs must be.
+      keys: the columns to copy; None if rows are not stored.
+      partition_columns: of the table of scores, which it has anyway.
+      has_records: whether rows have a column of whole tf.Examples, `_example`.
     """
-    return pa.schema(
-        [
-            *((name, storable_type(find_field(schema, name)[0])) for name in carried),
-            *((column, storable_type(output_type(spec, kept))) for spec, column, kept in outputs),
-            (DIGEST_COLUMN, pa.string()),
-        ]
+    keys = keys or KeySettings(keys=())
+    fit = fit_signature(
+        signature,
+        model.fit,
+        record_column=RAW_COLUMN if has_records else "",
+        taken={*keys.carried, DIGEST_COLUMN},
+    )
+    problems.add_all(fit.problems)
+    stored = {output.column for output in fit.outputs}
+    problems.add_all(
+        f"output column '{column}' is a partition column, which the output has anyway. "
+        "Leave it out of --keep, or rename the output with --outputs T=COLUMN"
+        for column in partition_columns
+        if column in {*keys.keep, DIGEST_COLUMN} or column in stored
+    )
+    within = tuple(key for key in keys.keys if key not in partition_columns)
+    if keys.keys and not within:
+        problems.add(
+            f"--keys: expected a column of the files, got only partition columns "
+            f"({', '.join(keys.keys)}), which are the same for all rows of a partition. Add a "
+            "column that tells rows apart"
+        )
+    return Fit(
+        signature=signature,
+        inputs=fit.inputs,
+        outputs=fit.outputs,
+        rules=_choose_rules(rules, fit.outputs, problems),
+        keys=within,
+        keep=tuple(column for column in keys.keep if column not in partition_columns),
     )
 
 
-def gather_schemas(
-    partitions: Sequence[Partition], footers: dict[str, list[Footer]]
-) -> dict[pa.Schema, list[str]]:
-    """Return each schema there is, and the partitions whose files have it."""
-    schemas: dict[pa.Schema, list[str]] = {}
-    for partition in partitions:
-        for footer in footers[partition.path]:
-            if footer.schema is not None:
-                paths = schemas.setdefault(footer.schema.remove_metadata(), [])
-                if partition.path not in paths[-1:]:
-                    paths.append(partition.path)
-    return schemas
+def _choose_rules(
+    rules: RuleSettings, outputs: Sequence[OutputColumn], problems: Problems
+) -> tuple[OutputRule, ...]:
+    """Return what the numbers of outputs must be."""
+    specs = {output.tensor.name: output.tensor for output in outputs}
+    for name in rules.ranges:
+        if name not in specs or specs[name].dtype in ("string", "bool"):
+            what = specs[name].dtype if name in specs else "no output that is stored"
+            problems.add(f"--range {name}: expected an output of numbers, got {what}")
+    found = []
+    for name, spec in specs.items():
+        low, high = rules.ranges.get(name, (float("-inf"), float("inf")))
+        is_float = "float" in spec.dtype
+        nan, inf = (is_float and kind in rules.forbid for kind in ("nan", "inf"))
+        if nan or inf or name in rules.ranges:
+            found.append(OutputRule(name, nan, inf, low, high))
+    return tuple(found)
 
 
-def find_key_problems(
-    settings: BatchScoringSettings, partition_columns: Sequence[str]
-) -> list[str]:
-    """Return why keys do not tell the rows of a partition apart; nothing when they may."""
-    if set(settings.keys) - set(partition_columns):
-        return []
-    return [
-        f"--keys: expected a column of the files, got only partition columns "
-        f"({', '.join(settings.keys)}), which are the same for all rows of a partition. Add a "
-        "column that tells rows apart"
-    ]
+def check_schemas(
+    fit: Fit,
+    schemas: Mapping[pa.Schema, Sequence[str]],
+    problems: Problems,
+    *,
+    of_files: bool = True,
+) -> bool:
+    """Return whether tables have all columns; adds what is wrong with them to the problems.
 
-
-def find_schema_problems(
-    settings: BatchScoringSettings,
-    signature: Signature,
-    inputs: Sequence[InputColumn],
-    partition_columns: Sequence[str],
-    schemas: dict[pa.Schema, list[str]],
-) -> list[str]:
-    """Return what keeps partitions from feeding the signature or their columns from being copied.
-
-    Each sentence names all partitions it is about.
+    Args:
+      fit: what is wanted.
+      schemas: each schema there is, and the partitions or topics that have it.
+      problems: collects; each sentence names all places it is about.
+      of_files: whether the schemas are whole. Dead letters hold only the columns that were read,
+        and cannot be given others.
     """
     where: dict[str, list[str]] = {}
-    stored: dict[str, dict[str, list[str]]] = {}
     about: dict[str, str] = {}
+    stored: dict[str, dict[str, list[str]]] = {}
     for schema, paths in schemas.items():
-        checked = [*inputs, *_parsed_features(signature, inputs, schema)]
-        columns_of = {source.tensor.name: source.column for source in checked}
-        for name, problem in find_mismatches(signature, checked, schema).items():
+        for column, problem in _find_input_problems(fit, schema, of_files):
             where.setdefault(problem, []).extend(paths)
-            about[problem] = columns_of[name]
-        for flag, columns in (("--keys", settings.keys), ("--keep", settings.keep)):
+            about[problem] = column
+        for flag, columns in (("--keys", fit.keys), ("--keep", fit.keep)):
             for column in columns:
-                if column in partition_columns:  # the output has it anyway
-                    continue
-                at = find_field(schema, column)
-                if len(at) != 1:
-                    count = "no column" if not at else f"{len(at)} columns"
-                    note = f"{flag}: the table has {count} '{column}'"
-                    where.setdefault(note, []).extend(paths)
-                    about[note] = column
-                    continue
-                try:
-                    kind = str(storable_type(at[0]))
+                kind, problem = _storable(flag, column, schema)
+                if problem:
+                    where.setdefault(problem, []).extend(paths)
+                    about[problem] = column
+                else:
                     stored.setdefault(column, {}).setdefault(kind, []).extend(paths)
-                except ValueError as e:
-                    where.setdefault(f"{flag}: column '{column}': {e}", []).extend(paths)
     total = len({path for paths in schemas.values() for path in paths})
-    problems = [
-        f"{problem} (in {_name(paths, total)}).{_advise_missing(about.get(problem), schemas)}"
+    problems.add_all(
+        f"{problem} (in {_name(paths, total)})."
+        + (_advise_missing(about[problem], schemas) if of_files else "")
         for problem, paths in where.items()
-    ]
-    for column, kinds in stored.items():
-        if len(kinds) > 1:
-            places = " and ".join(f"{kind} in {_name(p, 0)}" for kind, p in kinds.items())
-            problems.append(f"column '{column}' cannot be copied to one table: it is {places}.")
-    return problems
+    )
+    mixed = {column: kinds for column, kinds in stored.items() if len(kinds) > 1}
+    for column, kinds in mixed.items():
+        places = " and ".join(f"{kind} in {_name(paths, 0)}" for kind, paths in kinds.items())
+        problems.add(f"column '{column}' cannot be copied to one table: it is {places}.")
+    return not where and not mixed
 
 
-def _parsed_features(
-    signature: Signature, inputs: Sequence[InputColumn], schema: pa.Schema
-) -> list[InputColumn]:
+def _find_input_problems(fit: Fit, schema: pa.Schema, of_files: bool) -> list[tuple[str, str]]:
+    """Return columns that cannot feed their inputs, and why."""
+    checked = [*fit.inputs, *(_parsed_features(fit, schema) if of_files else ())]
+    columns = {source.tensor.name: source.column for source in checked}
+    found = find_mismatches(fit.signature, checked, schema)
+    return [(columns[name], problem) for name, problem in found.items()]
+
+
+def _storable(flag: str, column: str, schema: pa.Schema) -> tuple[str, str]:
+    """Return the type that a copied column is stored as, and why it cannot be copied, if so."""
+    found = find_field(schema, column)
+    if len(found) != 1:
+        count = "no column" if not found else f"{len(found)} columns"
+        return "", f"{flag}: the table has {count} '{column}'"
+    try:
+        return str(storable_type(found[0])), ""
+    except ValueError as e:
+        return "", f"{flag}: column '{column}': {e}"
+
+
+def _parsed_features(fit: Fit, schema: pa.Schema) -> list[InputColumn]:
     """Return the features that records must have which go to the model as they are."""
-    if [source.column for source in inputs] != [RAW_COLUMN]:
+    if [source.column for source in fit.inputs] != [RAW_COLUMN]:
         return []
-    required = [spec for spec in signature.inputs if not spec.optional or spec.name in schema.names]
+    features = fit.signature.inputs
+    required = [spec for spec in features if not spec.optional or spec.name in schema.names]
     return [InputColumn(spec, spec.name, is_feature=True) for spec in required]
 
 
-def _advise_missing(column: str | None, schemas: dict[pa.Schema, list[str]]) -> str:
+def _advise_missing(column: str, schemas: Mapping[pa.Schema, Sequence[str]]) -> str:
     """Return what to do about a column that some partitions have and others lack; "" if not so."""
     if not 0 < sum(column in schema.names for schema in schemas) < len(schemas):
         return ""
@@ -201,15 +249,3 @@ def _name(paths: Sequence[str], total: int) -> str:
     names = ", ".join(distinct[:_MAX_NAMED])
     more = len(distinct) - _MAX_NAMED
     return f"{names} and {more} more" if more > 0 else names
-
-
-def find_write_problems(output: str) -> list[str]:
-    """Return why nothing can be written at a local path; other file systems tell when asked to."""
-    if "://" in output:
-        return []
-    nearest = Path(output).absolute()
-    while not nearest.exists():
-        nearest = nearest.parent
-    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
-        return []
-    return [f"--output: expected a folder that can be written, got {nearest}"]

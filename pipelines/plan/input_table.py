@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from scoreline.models.mapping import find_field, find_mismatches
-from scoreline.models.signature import InputColumn, Signature
+from scoreline.models.signature import InputColumn
+from scoreline.pipelines.plan.fit import Fit
 
 
 class Mapped(NamedTuple):
@@ -25,11 +25,9 @@ class Mapped(NamedTuple):
     problem: str
 
 
-def map_inputs(
-    signature: Signature, inputs: Sequence[InputColumn], schema: pa.Schema
-) -> list[Mapped]:
-    """Return how each input of a signature is fed from a table of a schema."""
-    problems = find_mismatches(signature, inputs, schema)
+def map_inputs(fit: Fit, schema: pa.Schema) -> list[Mapped]:
+    """Return how each input of a model is fed from a table of a schema."""
+    problems = find_mismatches(fit.signature, fit.inputs, schema)
     return [
         Mapped(
             source.tensor.name,
@@ -39,7 +37,7 @@ def map_inputs(
             describe_steps(source),
             problems.get(source.tensor.name, ""),
         )
-        for source in inputs
+        for source in fit.inputs
     ]
 
 

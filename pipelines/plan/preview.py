@@ -2,138 +2,53 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from scoreline.lake.files.columns import top_columns
-from scoreline.lake.files.data_file import CorruptFile, Footer
-from scoreline.lake.files.missing import Constant
+from scoreline.lake.elements import Shard
+from scoreline.lake.files.data_file import CorruptFile
 from scoreline.lake.files.partitions import Partition
 from scoreline.lake.files.read import DatasetSpec, read_shard
 from scoreline.lake.files.shards import plan_shards
 from scoreline.lake.storage import resolve
-from scoreline.models.errors import first_lines
-from scoreline.models.process import ModelProcess
+from scoreline.models.errors import ModelError
+from scoreline.models.model_spec import ModelSpec
 from scoreline.models.servable import Servable
-from scoreline.models.signature import InputColumn
-from scoreline.pipelines.options.batch import BatchScoringSettings
-from scoreline.pipelines.options.problems import BadOptions
-from scoreline.pipelines.plan.dataset import (
-    add_constant_fields,
-    choose_constants,
-    choose_schema,
-    given_schema,
-    read_footers,
-    select_partitions,
-)
-from scoreline.pipelines.plan.fit import choose_inputs, gather_schemas
+from scoreline.models.signature import Signature
+from scoreline.pipelines.options.inspect import InspectSettings
+from scoreline.pipelines.options.problems import BadOptions, Problems
+from scoreline.pipelines.plan.batch import BatchPlan, Findings
+from scoreline.pipelines.plan.dataset import Dataset, find_dataset
+from scoreline.pipelines.plan.files import read_files
+from scoreline.pipelines.plan.fit import fit_model
 from scoreline.pipelines.plan.input_table import Mapped, map_inputs
-from scoreline.transforms.features import build_features
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FirstPartition:
-    """The first of the selected partitions that has files.
-
-    Attributes:
-      partition: which it is.
-      format: the dataset's.
-      footers: of its files.
-      input_schema: the types they are read as; None for files that say their own.
-      schema: that of its record batches.
-      constants: columns to add where files lack them.
-    """
-
-    partition: Partition
-    format: str
-    footers: list[Footer]
-    input_schema: pa.Schema | None
-    schema: pa.Schema
-    constants: tuple[Constant, ...] = ()
-
-    def with_constants(
-        self, settings: BatchScoringSettings, inputs: Sequence[InputColumn]
-    ) -> FirstPartition:
-        """Return the partition with the columns that inputs take and files lack.
-
-        Raises:
-          BadOptions: a column has no value here.
-        """
-        problems: list[str] = []
-        held = gather_schemas([self.partition], {self.partition.path: self.footers})
-        constants = choose_constants(settings, inputs, [self.partition], held, problems)
-        if problems:
-            raise BadOptions(problems)
-        schema = next(iter(add_constant_fields(held, constants)))
-        return dataclasses.replace(self, schema=schema, constants=constants)
-
-    def read(
-        self, settings: BatchScoringSettings, inputs: Sequence[InputColumn], rows: int
-    ) -> pa.RecordBatch:
-        """Return the first rows, with the columns that the inputs take.
-
-        Raises:
-          BadOptions: there are none, or they cannot be read.
-        """
-        columns = tuple(dict.fromkeys(source.column for source in inputs))
-        dataset = DatasetSpec(
-            root=settings.input,
-            columns=columns,
-            top_columns=top_columns(self.schema, columns),
-            batch_rows=rows,
-            format=self.format,
-            schema=self.input_schema,
-            constants=self.constants,
-            limits=settings.limits,
-        )
-        file_system, _ = resolve(settings.input)
-        (shard, *_) = plan_shards(self.partition, self.footers, "", "")
-        try:
-            batch = next(read_shard(file_system, shard, dataset), None)
-        except CorruptFile as e:
-            raise BadOptions([str(e)]) from e
-        if batch is None:
-            raise BadOptions([f"--input: {self.partition.path} has no rows"])
-        return batch.slice(0, rows)
-
-
-def open_first_partition(settings: BatchScoringSettings) -> FirstPartition:
-    """Find the first selected partition with files, and read its schema.
-
-    Raises:
-      BadOptions: there is none, or its files cannot be read.
-    """
-    problems: list[str] = []
-    listing = select_partitions(settings, problems)
-    given = given_schema(settings, listing.format, problems) if listing.partitions else None
-    if problems:
-        raise BadOptions(problems)
-    usable = [p for p in listing.partitions if p.files and not p.problems]
-    if not usable:
-        raise BadOptions([f"--input: no partition of {settings.input} has files"])
-    schema = choose_schema(settings, listing, given)
-    footers = read_footers(settings, listing, usable[:1], schema)[usable[0].path]
-    errors = [footer.error for footer in footers if footer.error]
-    held = gather_schemas(usable[:1], {usable[0].path: footers})
-    if errors or not held:
-        raise BadOptions(errors or [f"--input: {usable[0].path} has no rows"])
-    return FirstPartition(
-        partition=usable[0],
-        format=listing.format,
-        footers=footers,
-        input_schema=schema,
-        schema=next(iter(held)),
-    )
-
+from scoreline.transforms.isolate import EveryRowFails
+from scoreline.transforms.metrics import Tally
+from scoreline.transforms.scoring import ScoreSpec, score_batch
 
 _ROWS_CALLED = 5
 
 
+class FirstRows(NamedTuple):
+    """The first rows of a dataset, and how a model is fed from them.
+
+    Attributes:
+      shard: that begins with them.
+      read: how it is read.
+      score: what to score them with.
+      mapped: how each input is fed, and what does not fit.
+    """
+
+    shard: Shard
+    read: DatasetSpec
+    score: ScoreSpec
+    mapped: Sequence[Mapped]
+
+
 class FirstScores(NamedTuple):
-    """What came of calling a model on the first rows of the first selected partition.
+    """What came of calling a model on the first rows of a dataset.
 
     Attributes:
       partition: the partition that has them; "" when none was looked at.
@@ -153,38 +68,94 @@ class FirstScores(NamedTuple):
         return not any(row.problem for row in self.mapped)
 
 
-def score_first_rows(
-    servable: Servable | ModelProcess, settings: BatchScoringSettings
-) -> FirstScores:
-    """Feed a model the first rows as a job would, and return what it says of them.
+def first_rows_of(found: Findings, plan: BatchPlan) -> FirstRows:
+    """Return the first rows of what a plan reads."""
+    mapped = map_inputs(found.fit, found.read_schema) if found.fit else ()
+    return FirstRows(plan.shards[0], plan.read, plan.score, mapped)
+
+
+def find_first_rows(
+    settings: InspectSettings, model: ModelSpec, signature: Signature, problems: Problems
+) -> FirstRows:
+    """Return the first rows of the first partition that is meant and has files.
 
     Raises:
-      BadOptions: there are no rows, they cannot be read, or options name what is not there.
+      BadOptions: there are none, they cannot be read, or options name what is not there.
     """
-    first = open_first_partition(settings)
-    problems: list[str] = []
-    inputs = choose_inputs(settings, servable.signature, problems, first.format)
-    if problems:
-        raise BadOptions(problems)
-    first = first.with_constants(settings, inputs)
-    mapped = map_inputs(servable.signature, inputs, first.schema)
-    found = FirstScores(first.partition.path, mapped)
+    dataset = find_dataset(settings.dataset, problems)
+    fit = fit_model(
+        signature,
+        settings.model,
+        problems,
+        rules=settings.rules,
+        has_records=dataset is not None and dataset.has_records,
+    )
+    usable = _find_partition(dataset, problems) if dataset else None
+    files = read_files(dataset, [usable], problems) if dataset and usable else None
+    if dataset and usable and files:
+        problems.add_all(files.unreadable.values())
+        if not files.unreadable and not files.schemas:
+            problems.add(f"--input: {usable.path} has no rows")
+        files = files.with_constants(dataset, fit, [usable], problems)
+    problems.check()
+    if not (dataset and usable and files):
+        raise AssertionError("expected a problem for whatever keeps rows from being read")
+    (shard, *_) = plan_shards(usable, files.footers[usable.path], "", "")
+    return FirstRows(
+        shard=shard,
+        read=files.dataset_spec(dataset, fit.columns, _ROWS_CALLED, ()),
+        score=fit.score_spec(model),
+        mapped=map_inputs(fit, files.read_schema),
+    )
+
+
+def _find_partition(dataset: Dataset, problems: Problems) -> Partition | None:
+    """Return the first partition that has files."""
+    for partition in dataset.listing.partitions:
+        if partition.files and not partition.problems:
+            return partition
+    problems.add(f"--input: no partition of {dataset.settings.root} has files")
+    return None
+
+
+def score_first_rows(first: FirstRows, servable: Servable) -> FirstScores:
+    """Score the first rows as a job would, and return what came of it.
+
+    Raises:
+      BadOptions: there are no rows, or they cannot be read.
+    """
+    found = FirstScores(first.shard.partition, first.mapped)
     if not found.fit:
         return found
-    batch = first.read(settings, inputs, _ROWS_CALLED)
-    features = build_features(batch, inputs)
+    batch = _read(first)
     try:
-        outputs = servable.predict(
-            features.columns,
-            features.batch.num_rows,
-            list(settings.outputs or ()) or None,
-            sources=inputs,
-        )
-    except Exception as e:  # noqa: BLE001  whatever the model raises is what is to be shown
-        return found._replace(failure=f"{type(e).__name__}: {first_lines(e)}")
-    scores = pa.RecordBatch.from_pydict(outputs).to_pylist()
-    dead = [] if features.dead is None else zip(*features.dead[:2], strict=True)
-    reasons = [{"row": row, "dead": reason} for row, reason in dead]
-    positions = features.positions or range(batch.num_rows)
-    rows = [{"row": row, **found} for row, found in zip(positions, scores, strict=False)]
-    return found._replace(rows=sorted([*rows, *reasons], key=lambda r: r["row"]))
+        scored, groups = score_batch(batch, servable, first.score, Tally())
+    except (EveryRowFails, ModelError) as e:
+        return found._replace(failure=str(e))
+    dead = {
+        row: (group.step, reason)
+        for group in groups
+        for row, reason in zip(group.rows, group.reasons, strict=True)
+    }
+    failures = [reason for step, reason in dead.values() if step == "Predict"]
+    if failures and not scored.num_rows:
+        return found._replace(failure=failures[0])
+    scores = iter(scored.select([column for _, column, _ in first.score.outputs]).to_pylist())
+    rows = [
+        {"row": row, "dead": dead[row][1]} if row in dead else {"row": row, **next(scores)}
+        for row in range(batch.num_rows)
+    ]
+    return found._replace(rows=rows)
+
+
+def _read(first: FirstRows) -> pa.RecordBatch:
+    """Return the first rows."""
+    file_system, _ = resolve(first.read.root)
+    read = first.read._replace(batch_rows=_ROWS_CALLED)
+    try:
+        batch = next(read_shard(file_system, first.shard, read), None)
+    except CorruptFile as e:
+        raise BadOptions([str(e)]) from e
+    if batch is None:
+        raise BadOptions([f"--input: {first.shard.partition} has no rows"])
+    return batch.slice(0, _ROWS_CALLED)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from scoreline.lake.elements import UNKNOWN_ROWS, Shard
 from scoreline.lake.storage import list_folder, resolve
 from scoreline.lake.table.layout import safe_folder, shard_in
-from scoreline.pipelines.plan.batch import Work
+from scoreline.pipelines.plan.batch import BatchPlan
 
 _TERMINAL_SECONDS = 0.5
 _LOG_SECONDS = 30.0
@@ -22,12 +22,12 @@ _LOOKING = 0.1
 
 
 @contextmanager
-def show_progress(work: Work, output: str, console: Console) -> Iterator[None]:
+def show_progress(plan: BatchPlan, console: Console) -> Iterator[None]:
     """Show how many rows are staged, until the with block ends; shards when rows are not known.
 
     What is done is read off the staged files, so it works the same for every runner.
     """
-    seen = StagedShards(work.shards, output)
+    seen = StagedShards(plan.shards, plan.stage.output)
     if not console.is_terminal:
 
         def log() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,9 +12,10 @@ from rich.table import Table
 from scoreline.lake.elements import UNKNOWN_ROWS, Outcome
 from scoreline.lake.table.layout import dead_letters_root
 from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK
-from scoreline.pipelines.options.batch import BatchScoringSettings
-from scoreline.pipelines.plan.batch import Plan, Work
+from scoreline.pipelines.options.batch import BatchSettings
+from scoreline.pipelines.plan.batch import BatchPlan, Findings
 from scoreline.pipelines.plan.input_table import describe_steps
+from scoreline.pipelines.plan.states import States
 from scoreline.pipelines.report.console import make_table, say
 from scoreline.transforms import metrics
 
@@ -64,68 +65,69 @@ class Report:
         return EXIT_DEAD_LETTERS if self.total("rows_dead") else EXIT_OK
 
 
-def print_nothing_left(plan: Plan, settings: BatchScoringSettings, console: Console) -> None:
+def print_nothing_left(states: States, settings: BatchSettings, console: Console) -> None:
     """Say that every selected partition is committed already."""
-    if settings.reprocess == "failed":
+    if settings.table.reprocess == "failed":
         console.print("Nothing is left to do: no partition failed last time.", highlight=False)
         return
     console.print(
-        f"Nothing is left to do: all {len(plan.committed)} partitions are committed in "
-        f"{settings.output}.",
+        f"Nothing is left to do: all {len(states.committed)} partitions are committed in "
+        f"{settings.table.output}.",
         highlight=False,
     )
-    print_outdated(plan, console)
+    print_outdated(states, console)
 
 
-def print_outdated(plan: Plan, console: Console) -> None:
+def print_outdated(states: States, console: Console) -> None:
     """Say which committed partitions another model, input or configuration scored."""
-    if plan.outdated:
+    if states.outdated:
         console.print(
-            f"{len(plan.outdated)} of them were scored with another model, input or configuration, "
-            f"{plan.outdated[0].path} for one: --reprocess=stale scores those whose input changed, "
-            "--reprocess=all everything again.",
+            f"{len(states.outdated)} of them were scored with another model, input or "
+            f"configuration, {states.outdated[0].path} for one: --reprocess=stale scores those "
+            "whose input changed, --reprocess=all everything again.",
             highlight=False,
             soft_wrap=True,
         )
 
 
-def print_plan(plan: Plan, work: Work, settings: BatchScoringSettings, console: Console) -> None:
+def print_plan(found: Findings, plan: BatchPlan, settings: BatchSettings, console: Console) -> None:
     """Show what would be done: partitions, rows, and where every input and column comes from."""
-    paths = work.partitions
-    size = sum(f.size_bytes for p in plan.selected if p.path in set(paths) for f in p.files)
+    paths, states = plan.partitions, found.states
+    size = sum(f.size_bytes for p in states.todo for f in p.files)
     facts = _two_columns()
-    facts.add_row("partitions", f"{len(paths)} to score, {len(plan.committed)} committed already")
+    facts.add_row("partitions", f"{len(paths)} to score, {len(states.committed)} committed already")
     facts.add_row("", f"{paths[0]} … {paths[-1]}" if len(paths) > 1 else paths[0])
-    rows = "counted as they are read," if work.rows == UNKNOWN_ROWS else f"{work.rows:,}"
-    facts.add_row("rows", f"{rows} in {len(work.shards)} shards, {size / 1e6:,.1f} MB")
-    facts.add_row("dataset", _describe_input(plan, work, settings))
-    for field in work.input_schema or ():
-        if field.name in work.top_columns:
+    rows = "counted as they are read," if plan.rows == UNKNOWN_ROWS else f"{plan.rows:,}"
+    facts.add_row("rows", f"{rows} in {len(plan.shards)} shards, {size / 1e6:,.1f} MB")
+    facts.add_row("dataset", _describe_input(found, plan, settings))
+    for field in plan.read.schema or ():
+        if field.name in plan.read.top_columns:
             facts.add_row("", escape(f"{field.name} {field.type}"))
-    for constant in work.constants:
+    for constant in plan.read.constants:
         value = "the partition's" if constant.text is None else repr(constant.text)
         facts.add_row("", escape(f"{constant.column} {constant.data_type}, where missing: {value}"))
-    facts.add_row("model", f"{settings.model}, signature {settings.signature}")
-    facts.add_row("", plan.digest)
-    for source in work.score.inputs:
+    facts.add_row("model", f"{settings.model.path}, signature {settings.model.signature}")
+    facts.add_row("", plan.score.digest)
+    for source in plan.score.inputs:
         steps = describe_steps(source)
         how = f"{source.tensor.name} {source.tensor} ← {source.column}"
         facts.add_row("input", escape(f"{how}, {steps}" if steps else how))
-    facts.add_row("output", settings.output)
-    for field in work.schema:
+    facts.add_row("output", plan.stage.output)
+    for field in plan.stage.schema:
         facts.add_row("column", escape(f"{field.name} {field.type}"))
-    for column in plan.partition_columns:
+    for column in plan.commit.partition_columns:
         facts.add_row("column", escape(f"{column} string (partition)"))
     console.print(facts, highlight=False)
 
 
-def _describe_input(plan: Plan, work: Work, settings: BatchScoringSettings) -> str:
-    if plan.input_version is not None:
-        return f"{settings.input}, Delta table, version {plan.input_version}"
-    if work.input_schema is None:
-        return f"{settings.input}, {work.format}"
-    how = "inferred from the first files" if settings.schema is None else f"of {settings.schema}"
-    return f"{settings.input}, {work.format}, with the schema {how}:"
+def _describe_input(found: Findings, plan: BatchPlan, settings: BatchSettings) -> str:
+    root, schema = settings.dataset.root, settings.dataset.schema
+    if found.input_version is not None:
+        return f"{root}, Delta table, version {found.input_version}"
+    if plan.read.schema is None:
+        return f"{root}, {plan.read.format}"
+    how = "inferred from the first files" if schema is None else f"of {schema}"
+    return f"{root}, {plan.read.format}, with the schema {how}:"
 
 
 def _two_columns() -> Table:
@@ -135,7 +137,7 @@ def _two_columns() -> Table:
     return table
 
 
-def print_report(report: Report, settings: BatchScoringSettings, console: Console) -> None:
+def print_report(report: Report, settings: BatchSettings, console: Console) -> None:
     """Show what was done, what failed and why, and where the time went."""
     table = _two_columns()
     states = [o.state for o in report.outcomes]
@@ -149,7 +151,7 @@ def print_report(report: Report, settings: BatchScoringSettings, console: Consol
     table.add_row("rows in", f"{report.total('rows_in'):,}")
     table.add_row("scored", f"{report.total('rows_scored'):,}")
     dead = report.total("rows_dead")
-    where = f" in {dead_letters_root(settings.output)}" if dead else ""
+    where = f" in {dead_letters_root(settings.table.output)}" if dead else ""
     table.add_row("dead letters", f"{dead:,}{where}")
     skipped = report.counters.get(metrics.SHARDS_SKIPPED.name, 0)
     if skipped:
@@ -170,7 +172,7 @@ def print_report(report: Report, settings: BatchScoringSettings, console: Consol
     print_failures(report.unpublished, console)
 
 
-def print_failures(outcomes: list[Outcome], console: Console) -> None:
+def print_failures(outcomes: Sequence[Outcome], console: Console) -> None:
     """Name the partitions that were not published, and why."""
     for outcome in outcomes[:_MAX_SHOWN]:
         say(console, f"{outcome.partition} {outcome.state}: {outcome.reason}")

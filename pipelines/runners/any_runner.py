@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import NamedTuple
@@ -56,13 +56,16 @@ class Timers(NamedTuple):
 class AnyRunner:
     """A runner that Beam knows by its name, or by the path of its class."""
 
-    def __init__(self, name: str, argv: Sequence[str], *, streaming: bool) -> None:
+    def __init__(
+        self, name: str, argv: Sequence[str], *, streaming: bool, transactions: bool = False
+    ) -> None:
         """Parse the flags that Beam knows.
 
         Args:
           name: as it was given; "" when none was.
-          argv: the whole command line.
+          argv: the flags that are not the command's own.
           streaming: whether the job is a stream.
+          transactions: whether each bundle of it is a transaction.
         """
         keep_values_out_of_the_log()
         self._name = name
@@ -78,7 +81,7 @@ class AnyRunner:
         """Whether the workers are threads of this process."""
         return self.options.view_as(PortableOptions).environment_type == "LOOPBACK"
 
-    def find_problems(self) -> list[str]:
+    def find_problems(self, own_flags: Collection[str] = ()) -> list[str]:
         """Check that Beam has the runner. Its flags may be those of a job server: all are taken."""
         try:
             create_runner(self._name)
@@ -147,19 +150,20 @@ class AnyRunner:
         return result
 
 
-def find_unknown_flags(flags: Sequence[str]) -> list[str]:
-    """Return a sentence for each flag that neither Beam nor a command declares as an option."""
+def find_unknown_flags(flags: Sequence[str], own_flags: Collection[str]) -> list[str]:
+    """Return a sentence for each flag that Beam does not declare, with the one that is meant."""
     parser = _BeamArgumentParser(allow_abbrev=False, add_help=False, conflict_handler="resolve")
     for family in PipelineOptions.__subclasses__():
         if "_add_argparse_args" in vars(family):
             family._add_argparse_args(parser)
     _, unknown = parser.parse_known_args(list(flags))
-    known = [option for action in parser._actions for option in action.option_strings]
+    known = {option for action in parser._actions for option in action.option_strings}
+    known.update(own_flags)
     # Not their values, which may be secret.
     names = [flag.partition("=")[0] for flag in unknown if flag.startswith("-")]
     return [f"unknown option {name}{_suggest(name, known)}" for name in names]
 
 
-def _suggest(name: str, known: Sequence[str]) -> str:
-    found = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
-    return f". Is {found[0]} meant?" if found else ""
+def _suggest(name: str, known: Collection[str]) -> str:
+    found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_ALIKE)
+    return f"; did you mean {found[0]}?" if found else ""

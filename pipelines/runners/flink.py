@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import apache_beam as beam
@@ -36,16 +36,20 @@ _ENDING = ("CANCELLING", "FAILING")
 class Flink(AnyRunner):
     """Runs a job on a Flink cluster, which may start it again after a failure."""
 
-    def __init__(self, name: str, argv: Sequence[str], *, streaming: bool) -> None:
+    def __init__(
+        self, name: str, argv: Sequence[str], *, streaming: bool, transactions: bool = False
+    ) -> None:
         """Complete the command line with the defaults of Flink."""
-        kind = flink_options.stream_defaults(argv) if streaming else flink_options.BATCH_DEFAULTS
+        kind = flink_options.BATCH_DEFAULTS
+        if streaming:
+            kind = flink_options.stream_defaults(transactions=transactions)
         super().__init__(name, flink_options.complete_arguments(argv, kind), streaming=streaming)
         if streaming:
             hand_over_timers_at_once(self.options)
 
-    def find_problems(self) -> list[str]:
+    def find_problems(self, own_flags: Collection[str] = ()) -> list[str]:
         """Check the flags."""
-        return find_unknown_flags(self._flags)
+        return find_unknown_flags(self._flags, own_flags)
 
     def find_stream_problems(self, *, readers: str, until_end: bool) -> list[str]:
         """Check that nothing is lost or doubled when Flink starts the job again."""

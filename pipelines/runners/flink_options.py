@@ -13,6 +13,7 @@ from pathlib import Path
 
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 
+from scoreline.pipelines.options.java_flags import JAVA_OPTIONS
 from scoreline.pipelines.options.runner import add_flink_flags
 from scoreline.pipelines.runners.cache import cache_folder
 from scoreline.pipelines.runners.versions import BEAM_JAVA_VERSION, FLINK_MINOR
@@ -36,42 +37,6 @@ _STREAM_DEFAULTS = {
 # Minimum age of a bundle. Flink checks twice in that time, idle or not: with 20 ms this took 1 % of
 # a core. A reader's bundle lasts half a second anyway; a transaction waits for the bundle's end.
 _BUNDLE_MS, _TRANSACTION_MS = 200, 10
-# Options of Beam's Java runner that its Python SDK does not know; they are passed on as they are.
-# A list, so that a misspelt one is refused: docs/decisions/0018-flags-of-beams-java-runner.md.
-JAVA_OPTIONS = (
-    "allow_non_restored_state",
-    "auto_watermark_interval",
-    "checkpoint_timeout_millis",
-    "checkpointing_interval",
-    "checkpointing_mode",
-    "disable_metrics",
-    "enable_stable_input_drain",
-    "execution_mode_for_batch",
-    "execution_retry_delay",
-    "externalized_checkpoints_enabled",
-    "fail_on_checkpointing_errors",
-    "faster_copy",
-    "finish_bundle_before_checkpointing",
-    "flink_conf_dir",
-    "force_slot_sharing_group",
-    "force_unaligned_checkpoint_enabled",
-    "latency_tracking_interval",
-    "max_bundle_size",
-    "max_bundle_time_mills",
-    "min_pause_between_checkpoints",
-    "num_concurrent_checkpoints",
-    "number_of_execution_retries",
-    "object_reuse",
-    "operator_chaining",
-    "report_checkpoint_duration",
-    "retain_externalized_checkpoints_on_cancellation",
-    "savepoint_path",
-    "shutdown_sources_after_idle_ms",
-    "state_backend",
-    "state_backend_factory",
-    "state_backend_storage_path",
-    "unaligned_checkpoint_enabled",
-)
 
 
 class FlinkOptions(PipelineOptions):
@@ -128,9 +93,9 @@ def complete_arguments(
     return [*added, *switches, *rest]
 
 
-def stream_defaults(argv: Sequence[str]) -> dict[str, str]:
+def stream_defaults(*, transactions: bool) -> dict[str, str]:
     """Return the default flags and values of a stream on Flink."""
-    bundle_ms = _TRANSACTION_MS if "--exactly_once" in argv else _BUNDLE_MS
+    bundle_ms = _TRANSACTION_MS if transactions else _BUNDLE_MS
     return {**_STREAM_DEFAULTS, "--max_bundle_time_mills": str(bundle_ms)}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from apache_beam.options.pipeline_options import DirectOptions
 from apache_beam.runners.runner import PipelineRunner
 
@@ -22,9 +24,9 @@ class Local(AnyRunner):
         """Whether the workers are threads of this process."""
         return self.options.view_as(DirectOptions).direct_running_mode != "multi_processing"
 
-    def find_problems(self) -> list[str]:
+    def find_problems(self, own_flags: Collection[str] = ()) -> list[str]:
         """Check the flags."""
-        return find_unknown_flags(self._flags)
+        return find_unknown_flags(self._flags, own_flags)
 
     def find_stream_problems(self, *, readers: str, until_end: bool) -> list[str]:
         """Check that there is one reader."""

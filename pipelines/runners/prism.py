@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PortableOptions
 from apache_beam.runners.runner import PipelineRunner, create_runner
@@ -19,9 +21,9 @@ class Prism(AnyRunner):
         environment = self.options.view_as(PortableOptions).environment_type
         return (environment or "LOOPBACK") == "LOOPBACK"
 
-    def find_problems(self) -> list[str]:
+    def find_problems(self, own_flags: Collection[str] = ()) -> list[str]:
         """Check the flags, and that the binary is named."""
-        problems = find_unknown_flags(self._flags)
+        problems = find_unknown_flags(self._flags, own_flags)
         if not self.options.get_all_options().get("prism_location"):
             problems.append(
                 "--runner=PrismRunner: expected --prism_location=PATH of the Prism binary; without "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -34,8 +34,12 @@ class Runner(Protocol):
     def shares_process(self) -> bool:
         """Whether the workers are threads of this process."""
 
-    def find_problems(self) -> list[str]:
-        """Return a sentence for each thing that is wrong with the runner's name and flags."""
+    def find_problems(self, own_flags: Collection[str] = ()) -> list[str]:
+        """Return a sentence for each thing that is wrong with the runner's name and flags.
+
+        Args:
+          own_flags: those of the command, one of which may be meant by an unknown one.
+        """
 
     def find_stream_problems(self, *, readers: str, until_end: bool) -> list[str]:
         """Return a sentence for each thing that keeps a stream from running here.
@@ -105,18 +109,21 @@ _STRATEGIES: Mapping[str, type[AnyRunner]] = {
 }
 
 
-def choose_runner(argv: Sequence[str], *, streaming: bool = False) -> Runner:
+def choose_runner(
+    argv: Sequence[str], *, streaming: bool = False, transactions: bool = False
+) -> Runner:
     """Return the runner that a command line names; it has the command line's Beam options.
 
     A name is accepted in any case, with or without "Runner" and the path of its module.
 
     Args:
-      argv: the flags; those that are not about the runner are left alone.
+      argv: the flags that are not the command's own.
       streaming: whether the job is a stream.
+      transactions: whether each bundle of it is a transaction.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--runner", default="")
     name = parser.parse_known_args(list(argv))[0].runner
     short = name.rpartition(".")[2].lower().removesuffix("runner")
     strategy = _STRATEGIES.get(short, AnyRunner) if name else Local
-    return strategy(name, argv, streaming=streaming)
+    return strategy(name, argv, streaming=streaming, transactions=transactions)

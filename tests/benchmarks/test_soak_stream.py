@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from benchmarks.data import Workload
 from benchmarks.soak_stream import JOBS, Growth, Result, find_failures, fit_growth, to_command
-from scoreline.pipelines.options.stream import StreamScoringOptions
+from scoreline.pipelines.options.commands import parse_flags
+from scoreline.pipelines.options.problems import Problems
 
 FLAT = Growth(500.0, 500.0, 0.0, 0.1)
 
@@ -51,7 +51,9 @@ def test_each_job_is_started_with_its_own_group_and_promise(tmp_path, monkeypatc
     work = Workload(flights=tmp_path, models={"small": tmp_path / "m"}, keep=(), fills={})
     commands = {job.name: to_command(job, "b:9092", "in", "out", work) for job in JOBS}
     for name, command in commands.items():
-        options = PipelineOptions(command[3:]).view_as(StreamScoringOptions)
+        problems = Problems()
+        options = parse_flags("stream", command[4:], None, problems).given
+        assert not problems
         assert (options.topic, options.output_topic, options.group) == ("in", "out", "out")
         assert options.exactly_once == name.startswith("exactly once")
         assert options.restart == name.endswith("killed")

@@ -17,8 +17,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from scoreline.pipelines.options.batch import make_parser
-from scoreline.pipelines.score_batch import parse_arguments
+from scoreline.pipelines.options.commands import make_parser, parse_flags
+from scoreline.pipelines.options.problems import Problems
+from scoreline.pipelines.runners.runner import choose_runner
 from tests.fakes import ROOT
 
 MANIFESTS = ROOT / "deploy" / "flink" / "kubernetes"
@@ -171,10 +172,13 @@ def test_launcher_is_given_options_that_exist_and_reaches_the_cluster(name):
     (container,) = spec["containers"]
     assert container["command"] == ["scoreline", "batch"]
     argv = container["args"]
-    known = {flag for action in make_parser("", "")._actions for flag in action.option_strings}
+    known = {flag for action in make_parser("batch")._actions for flag in action.option_strings}
     unknown = {arg.partition("=")[0] for arg in argv} - known
     assert {flag.removeprefix("--") for flag in unknown} == BEAM_FLAGS
-    options = parse_arguments(argv).options.get_all_options()
+    problems = Problems()
+    given, others = parse_flags("batch", argv, None, problems)
+    options = choose_runner(others).options.get_all_options()
+    assert not problems
     assert options["environment_type"] == "EXTERNAL"
     assert options["flink_submit_uber_jar"] is True
     (session,) = load("session.yaml")
@@ -185,7 +189,7 @@ def test_launcher_is_given_options_that_exist_and_reaches_the_cluster(name):
     pool = session["spec"]["taskManager"]["podTemplate"]["spec"]["initContainers"][0]
     assert options["environment_config"] == f"localhost:{pool['ports'][0]['containerPort']}"
     assert pool["image"] == container["image"]
-    assert options["model"].startswith("/files/")
+    assert given.model.startswith("/files/")
 
 
 def test_standalone_settings_are_those_of_kubernetes_where_both_have_them():

@@ -14,8 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from scoreline.pipelines.options.batch import make_parser
-from scoreline.pipelines.options.stream import StreamScoringOptions
+from scoreline.pipelines.options.commands import make_parser
 from scoreline.transforms.isolate import _MAX_COSTLY
 from scoreline.transforms.kafka.client import DELIVERY_MS
 from tests.fakes import ROOT
@@ -51,7 +50,7 @@ def settings_of(unit):
 
 
 def assert_arguments_are_known(argv):
-    parser = make_parser("", "", StreamScoringOptions)
+    parser = make_parser("stream")
     given, unknown = parser.parse_known_args(argv)
     assert unknown == []
     assert given.exactly_once

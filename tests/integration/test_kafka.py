@@ -405,10 +405,10 @@ def test_batch_timeout_gives_the_model_its_own_process_and_changes_no_score(
         started.append(options["batch_timeout_s"])
         return ModelProcess(*args, **options)
 
-    monkeypatch.setattr("scoreline.transforms.scoring.ModelProcess", start)
+    monkeypatch.setattr("scoreline.models.model_spec.ModelProcess", start)
     send(make_producer(broker.address), topics[0], as_json(rows(0, 500)))
     assert score_stream.main(stream_arguments("--until_end", batch_timeout_s=60)) == 0
-    assert started == [60.0]
+    assert started == [60.0, 60.0]  # the launcher reads the signature, then the worker scores
     assert_scored(scores_of(broker.address, topics[1]), 500, exactly_once=True)
 
 

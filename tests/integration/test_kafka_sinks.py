@@ -391,7 +391,7 @@ def test_avro_values_have_the_schema_that_check_shows(
     assert all(score["event_time"] <= score["scored_time"] for score in scores)
 
     assert score_stream.main(stream_arguments(**options, outputs="pair=a-b")) == 2
-    assert "--output_format=avro: 'a-b' is no name in Avro" in capsys.readouterr().err
+    assert "--output_format=avro: 'a-b' is not a name in Avro" in capsys.readouterr().err
 
 
 WRITTEN = {

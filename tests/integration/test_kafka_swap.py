@@ -128,7 +128,7 @@ def test_a_stream_swaps_models_refuses_bad_ones_and_rolls_back(
     for told in (
         "Model 2.tflite took over from 1.tflite",
         "Model 3.tflite is refused",
-        "expected at most 0.2 (--swap_max_disagreement)",
+        "at most 0.2 (--swap_max_disagreement)",
         "output 'z' is new",
         "Model 1.tflite took over from 2.tflite",
         "Model 6 took over from 1.tflite",

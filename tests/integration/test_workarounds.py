@@ -10,7 +10,8 @@ import apache_beam as beam
 import psutil
 import pytest
 
-from scoreline.pipelines.runners.flink_options import JAVA_OPTIONS, job_server_jar
+from scoreline.pipelines.options.java_flags import JAVA_OPTIONS
+from scoreline.pipelines.runners.flink_options import job_server_jar
 from scoreline.pipelines.runners.runner import choose_runner
 from tests.flink import require_flink
 

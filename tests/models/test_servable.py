@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 
 from scoreline.models.artifact import digest_model
 from scoreline.models.errors import ModelError
+from scoreline.models.model_spec import ModelSpec
 from scoreline.models.runtimes.tensorflow import import_tensorflow
-from scoreline.models.servable import Servable, load_servable, shared_servable
+from scoreline.models.servable import LocalServable, load_servable, shared_servable
 from scoreline.models.signature import Signature, TensorSpec
-from tests.fakes import expected_scores, make_rows, run_command
+from tests.fakes import expected_scores, make_rows
 
 
 def columns_of(rows):
@@ -127,13 +129,19 @@ def test_output_that_is_not_one_entry_for_each_row_is_found_when_it_is_loaded(tm
         load_servable(str(tmp_path))
 
 
-def test_inspecting_prints_the_signature_and_never_imports_keras(model):
-    ended = run_command("scoreline.models.servable", model, "serving_default", "{}")
-    assert ended.code == 0, ended.err
-    assert Signature.from_json(ended.out) == load_servable(model).signature
-    refused = run_command("scoreline.models.servable", model, "other", "{}")
-    assert refused.code == 2
-    assert "has no signature 'other'" in refused.err
+def test_a_process_of_its_own_reads_the_signature_and_gives_the_same_reasons(model):
+    spec = ModelSpec(path=model)
+    assert spec.read_signature(here=False) == load_servable(model).signature
+    with pytest.raises(ModelError, match="has no signature 'other'"):
+        dataclasses.replace(spec, signature="other").read_signature(here=False)
+
+
+def test_a_spec_loads_one_model_for_all_threads_or_one_of_its_own(model):
+    spec = ModelSpec(path=model, digest=digest_model(model))
+    assert spec.load() is spec.load()
+    assert spec.load(shared=False) is not spec.load()
+    with pytest.raises(ModelError, match="--model_digest: expected sha256:00, got"):
+        dataclasses.replace(spec, digest="sha256:00").load()
 
 
 def test_tensorflow_is_imported_without_keras_and_keras_still_imports_afterwards():
@@ -175,7 +183,7 @@ class Small:
 
 def test_a_call_that_runs_out_of_memory_is_halved_and_the_size_is_remembered():
     model = Small(300)
-    servable = Servable(model, "sha256:0", batch_rows=1000)
+    servable = LocalServable(model, "sha256:0", batch_rows=1000)
     x = np.arange(2000, dtype=np.float32)
     got = servable.predict({"x": pa.array(x)}, 2000)["y"].to_numpy()
     np.testing.assert_array_equal(got, x * 2)
@@ -184,4 +192,4 @@ def test_a_call_that_runs_out_of_memory_is_halved_and_the_size_is_remembered():
     servable.predict({"x": pa.array(x)}, 2000)
     assert servable.call_size.rows == 250
     with pytest.raises(MemoryError):
-        Servable(Small(0), "sha256:0").predict({"x": pa.array(x)}, 2000)
+        LocalServable(Small(0), "sha256:0").predict({"x": pa.array(x)}, 2000)

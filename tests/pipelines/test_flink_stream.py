@@ -54,10 +54,10 @@ def test_bundles_of_transactions_end_sooner_unless_another_time_is_given():
     argv = ["--runner=flink", "--flink_master=h:1"]
     asked = ["--max_bundle_time_mills=5"]
     times = [
-        choose_runner([*argv, *flags], streaming=True).options.get_all_options()[
-            "max_bundle_time_mills"
-        ]
-        for flags in ([], ["--exactly_once"], asked, ["--exactly_once", *asked])
+        choose_runner(
+            [*argv, *flags], streaming=True, transactions=transactions
+        ).options.get_all_options()["max_bundle_time_mills"]
+        for flags, transactions in (([], False), ([], True), (asked, False), (asked, True))
     ]
     assert times == ["200", "10", "5", "5"]
 

@@ -445,11 +445,17 @@ def test_wrong_allow_missing_is_refused(score):
 
 
 def test_run_id_of_a_plain_run_is_the_one_it_always_had(tmp_path):
-    from scoreline.pipelines.options.batch import BatchScoringSettings
-    from scoreline.pipelines.plan.batch import _configuration
+    from scoreline.lake.files.partitions import Listing
+    from scoreline.pipelines.options.batch import read_batch
+    from scoreline.pipelines.options.commands import parse_flags
+    from scoreline.pipelines.options.problems import Problems
+    from scoreline.pipelines.plan.dataset import Dataset
+    from scoreline.pipelines.plan.states import _configuration
 
-    settings = BatchScoringSettings(input="i", output="o", model="m", keys=("id",))
-    assert list(_configuration(settings, "sha256:0", None)) == [
+    flags = ["--input=i", "--output=o", "--model=m", "--keys=id"]
+    settings = read_batch(parse_flags("batch", flags, None, Problems()).given, Problems())
+    dataset = Dataset(settings=settings.dataset, listing=Listing([], []))
+    assert list(_configuration(settings, dataset, "sha256:0")) == [
         "format",
         "model_digest",
         "signature",
@@ -500,22 +506,16 @@ def test_empty_records_files_are_published_as_empty_with_a_schema(score, tmp_pat
 
 
 def test_progress_counts_shards_where_rows_are_not_known(tmp_path, model):
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    from scoreline.pipelines.options.batch import BatchScoringSettings
-    from scoreline.pipelines.plan.batch import make_plan
-    from scoreline.pipelines.plan.signature import read_signature
-    from scoreline.pipelines.report.progress import _Staged
+    from scoreline.pipelines.report.progress import StagedShards
+    from scoreline.pipelines.score_batch import prepare
 
     root, _ = write_dataset(tmp_path / "lake", "tfrecord", days=2)
-    options = PipelineOptions(
+    plan = prepare(
         [f"--input={root}", f"--model={model}", "--keys=id", f"--output={tmp_path / 'scores'}"]
-    )
-    settings = BatchScoringSettings.from_options(options)
-    work = make_plan(settings, lambda s, digest: read_signature(s, digest, in_process=True)).work
-    seen = _Staged(work, settings.output)
+    ).found.plan
+    seen = StagedShards(plan.shards, plan.stage.output)
     assert (seen.total, seen.unit, seen.count()) == (4, "shards", 0)
-    shard = work.shards[1]
+    shard = plan.shards[1]
     name = f"part-{shard.number:05d}-{shard.run_id}-00000000.parquet"
     write_bytes(tmp_path / "scores" / shard.partition / name, b"")
     assert seen.count() == 1

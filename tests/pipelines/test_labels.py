@@ -11,16 +11,13 @@ import pyarrow as pa
 import pytest
 from apache_beam import coders
 from apache_beam.io.flink.flink_streaming_impulse_source import FlinkStreamingImpulseSource
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pipeline import PipelineVisitor
 from apache_beam.portability.api import schema_pb2
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec
 
 from scoreline.lake.elements import BatchKey, Outcome, Piece, Reading, Receipt, RecordKey, Shard
+from scoreline.models.model_spec import ModelSpec
 from scoreline.pipelines import score_batch, score_stream
-from scoreline.pipelines.options.batch import BatchScoringSettings
-from scoreline.pipelines.plan.batch import make_plan
-from scoreline.pipelines.plan.signature import read_signature
 from scoreline.pipelines.plan.stream import StreamPlan
 from scoreline.pipelines.runners.any_runner import Timers
 from scoreline.transforms.kafka.client import Connection
@@ -130,13 +127,9 @@ def _name(coder):
 
 
 def test_the_batch_graph_is_frozen(tmp_path, lake, model):
-    options = PipelineOptions(
-        [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={tmp_path / 's'}"]
-    )
-    settings = BatchScoringSettings.from_options(options)
-    plan = make_plan(settings, lambda s, digest: read_signature(s, digest, in_process=True))
+    flags = [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={tmp_path / 's'}"]
     pipeline = beam.Pipeline(runner="FnApiRunner")
-    score_batch.build(pipeline, settings, plan, plan.work, "job")
+    score_batch.build(pipeline, score_batch.prepare(flags).found.plan)
     assert describe(pipeline) == BATCH
 
 
@@ -150,9 +143,7 @@ def test_the_stream_graphs_are_frozen(timers, frozen):
     plan = StreamPlan(
         read=ReadSpec(connection=kafka, topic="records", group="group"),
         decode=DecodeSpec(format="json", schema=pa.schema([("x", pa.float32())])),
-        score=ScoreSpec(
-            model="m", digest="d", signature_name="s", inputs=(), outputs=(), carried=()
-        ),
+        score=ScoreSpec(model=ModelSpec(path="m", digest="d"), inputs=(), outputs=(), carried=()),
         swap=None,
         write=WriteSpec(
             connection=kafka,
@@ -161,9 +152,10 @@ def test_the_stream_graphs_are_frozen(timers, frozen):
             source_topic="records",
             group="group",
         ),
+        readers=2,
     )
     pipeline = beam.Pipeline(runner="FnApiRunner")
-    score_stream.build(pipeline, plan, 2, timers)
+    score_stream.build(pipeline, plan, timers)
     assert describe(pipeline) == frozen
 
 

@@ -27,13 +27,10 @@ def test_importing_the_command_imports_neither_tensorflow_nor_keras():
 def test_launcher_of_remote_workers_reads_the_signature_in_another_process(lake, model):
     code = f"""
 import sys
-from scoreline.pipelines.options.batch import BatchScoringSettings
-from scoreline.pipelines.plan.signature import read_signature
+from scoreline.models.model_spec import ModelSpec
 from scoreline.pipelines.runners.runner import choose_runner
-runner = choose_runner(["--input={lake}", "--model={model}", "--keys=id", "--output=o",
-    "--runner=FlinkRunner", "--environment_type=EXTERNAL"])
-settings = BatchScoringSettings.from_options(runner.options)
-signature = read_signature(settings, "", in_process=runner.shares_process)
+runner = choose_runner(["--runner=FlinkRunner", "--environment_type=EXTERNAL"])
+signature = ModelSpec(path="{model}").read_signature(here=runner.shares_process)
 print([spec.name for spec in signature.inputs], "tensorflow" in sys.modules)
 """
     done = subprocess.run(

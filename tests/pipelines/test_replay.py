@@ -123,7 +123,7 @@ def test_replayed_partition_counts_as_the_run_it_belongs_to(scored, again, score
     [
         (["--outputs=pair"], "expected column 'score' as no column"),
         (["--columns=x=other"], "the table has no column 'other'"),
-        (["--keep=unread"], "have no column 'unread'"),
+        (["--keep=unread"], "--keep: the table has no column 'unread' (in all 2 partitions)."),
     ],
 )
 def test_options_that_do_not_fit_the_table_are_refused(scored, again, options, told):

@@ -15,8 +15,6 @@ import pytest
 
 from scoreline.lake.table.scores import create_table
 from scoreline.pipelines import score_batch
-from scoreline.pipelines.plan.batch import make_plan
-from scoreline.pipelines.plan.signature import read_signature
 from scoreline.transforms import metrics
 from tests.fakes import (
     assert_scored_whole,
@@ -107,11 +105,10 @@ def test_a_job_that_the_runner_restarts_finds_what_its_first_attempt_staged(
 ):
     """A runner restarts a job with the graph that was built before anything was staged."""
     lake = killed._replace(output=tmp_path / "fresh")
-    settings = score_batch.read_settings(score_batch.parse_arguments(lake.arguments(model)))
-    plan = make_plan(settings, lambda s, digest: read_signature(s, digest, in_process=True))
-    create_table(settings.output, plan.work.schema, plan.partition_columns)
+    plan = score_batch.prepare(lake.arguments(model)).found.plan
+    create_table(plan.stage.output, plan.stage.schema, plan.commit.partition_columns)
     pipeline = beam.Pipeline(runner="FnApiRunner")
-    score_batch.build(pipeline, settings, plan, plan.work, "job")
+    score_batch.build(pipeline, plan)
 
     def fail(*args, **kwargs):
         raise RuntimeError("the first attempt ends before its commits")

@@ -3,9 +3,13 @@ from __future__ import annotations
 import pytest
 
 from scoreline.pipelines import score_stream
-from scoreline.pipelines.options.problems import BadOptions, Passing
+from scoreline.pipelines.options.commands import parse_flags
+from scoreline.pipelines.options.problems import BadOptions, Passing, Problems
+from scoreline.pipelines.options.stream import read_stream
 from scoreline.pipelines.plan.stream import choose_model, make_swap_spec
-from scoreline.pipelines.score_stream import _without_start, parse_arguments, read_settings
+from scoreline.pipelines.plan.topics import connection_of
+from scoreline.pipelines.runners.runner import choose_runner
+from scoreline.pipelines.score_stream import _without_start
 from scoreline.pipelines.supervise import is_failure, next_pause
 from tests.fakes import run_command
 
@@ -20,7 +24,18 @@ GIVEN = [
 
 
 def settings_of(*argv):
-    return read_settings(parse_arguments([*GIVEN, *argv]))
+    problems = Problems()
+    given, others = parse_flags("stream", [*GIVEN, *argv], None, problems)
+    settings = read_stream(given, problems)
+    runner = choose_runner(others, streaming=True)
+    problems.add_all(runner.find_problems())
+    problems.add_all(
+        runner.find_stream_problems(
+            readers=str(settings.readers), until_end=settings.source.until_end
+        )
+    )
+    problems.check()
+    return settings
 
 
 def problems_of(*argv):
@@ -39,10 +54,10 @@ def test_options_become_settings(tmp_path):
         "--latency_target_ms=50",
         "--exactly_once",
     )
-    assert settings.start_ms == 1000
+    assert settings.source.start_ms == 1000
     assert settings.latency_target_ms == 50.0
-    assert settings.scoring.keys == ("id",)
-    client = settings.connection.settings(linger_ms=2)
+    assert settings.keys.keys == ("id",)
+    client = connection_of(settings.source).settings(linger_ms=2)
     assert client.pop("reconnect.backoff.ms") < client.pop("reconnect.backoff.max.ms")
     assert client == {
         "linger.ms": 2,
@@ -82,8 +97,8 @@ def test_everything_that_is_wrong_is_said_at_once(capsys, tmp_path):
         "--start_time: expected a time with --start=timestamp",
         "--latency_target_ms: expected a whole number of at least 1, got '0'",
         "--readers: the local runner",
-        "--partitions is an option of score_batch",
-        "--input is an option of score_batch",
+        "stream does not take --partitions; it is a flag of batch, replay and inspect",
+        "stream does not take --input; it is a flag of batch and inspect",
         "line 1: expected KEY=VALUE",
         "expected different topics, got t, t",
         "unknown option --no_such_flag",
@@ -99,7 +114,7 @@ def test_everything_that_is_wrong_is_said_at_once(capsys, tmp_path):
         (["--start=timestamp", "--start_time=2026-01-01T00:00:00"], "with its zone"),
         (["--start=timestamp", "--start_time=soon"], "with its zone"),
         (["--avro_schema_id=5"], "--avro_schema_id is for --format=avro"),
-        (["--input=x"], "--input is an option of score_batch"),
+        (["--input=x"], "stream does not take --input; it is a flag of batch and inspect"),
         (["--output_topic="], "--output_topic is required, a topic for scores; or --output"),
         (["--output_schema_id=5"], "--output_schema_id is for --output_format=avro"),
         (
@@ -110,9 +125,9 @@ def test_everything_that_is_wrong_is_said_at_once(capsys, tmp_path):
         (["--output=x", "--flush_interval_s=0"], "a number of seconds above 0, got '0'"),
         (["--output=x", "--exactly_once"], "a second job of another --group"),
         (["--output=s3://b/t?token=x"], "expected a URI without a secret"),
-        (["--workers=2"], "--workers is an option of score_batch"),
-        (["--max_value_bytes=9"], "--max_value_bytes is an option of score_batch"),
-        (["--max_batch_bytes=99999999"], "--max_batch_bytes is an option of score_batch"),
+        (["--workers=2"], "stream does not take --workers; it is a flag of batch"),
+        (["--max_value_bytes", "9"], "stream does not take --max_value_bytes; it is a flag of"),
+        (["--last", "3"], "stream does not take --last; it is a flag of batch and inspect"),
         (["--heartbeat_file=/no/such/folder/file"], "expected a file that can be written"),
         (["--restart", "--until_end", "--start=earliest"], "leave one of them out"),
         (["--watch_model_s=0"], "--watch_model_s: expected a number of seconds above 0, got '0'"),
@@ -139,8 +154,8 @@ def test_options_that_do_not_go_together_are_refused(argv, told):
 
 def test_a_table_alone_is_enough_and_has_a_file_each_minute():
     settings = settings_of("--output_topic=", "--output=t")
-    assert (settings.output_topic, settings.flush_interval_s) == ("", 60.0)
-    assert settings.scoring.output == "t"
+    assert (settings.sink.output_topic, settings.sink.flush_interval_s) == ("", 60.0)
+    assert settings.sink.output == "t"
 
 
 def test_a_setting_that_an_option_makes_is_refused_in_the_file(tmp_path):
@@ -204,11 +219,11 @@ def test_of_a_watched_folder_the_version_that_serves_is_begun_with(tmp_path):
         "--swap_max_disagreement=0.01",
         "--swap_max_latency_ratio=3",
     )
-    problems = []
-    assert choose_model(given, problems).model == str(tmp_path / "2.tflite")
+    problems = Problems()
+    assert choose_model(given, problems).path == str(tmp_path / "2.tflite")
     (tmp_path / "SERVING").write_text("1.tflite")
-    assert choose_model(given, problems).model == str(tmp_path / "1.tflite")
-    assert problems == []
+    assert choose_model(given, problems).path == str(tmp_path / "1.tflite")
+    assert not problems
     assert make_swap_spec(given, "signature") == (str(tmp_path), 0.5, 0.01, 3.0, "signature")
 
     alone = settings_of(f"--model={tmp_path / '1.tflite'}", "--watch_model_s=0.5")
@@ -218,11 +233,11 @@ def test_of_a_watched_folder_the_version_that_serves_is_begun_with(tmp_path):
     assert "expected a directory of model versions 1, 2, …, got a model itself" in problem
 
     plain = settings_of("--model=m")
-    assert choose_model(plain, problems) is plain.scoring
+    assert choose_model(plain, problems) is plain.model
     assert make_swap_spec(plain, "signature") is None
 
 
 def test_a_batch_job_watches_no_model():
     ended = run_command("scoreline", "batch", "--watch_model_s=1")
     assert ended.code == 2
-    assert "unknown option --watch_model_s" in ended.err
+    assert "batch does not take --watch_model_s; it is a flag of stream" in ended.err

@@ -24,13 +24,13 @@ def missing(batch):
 def test_every_row_has_features_or_is_dead_with_a_reason(batch):
     features = build_features(batch, INPUTS)
     dead = list(features.dead.rows) if features.dead else []
-    good = list(range(batch.num_rows)) if features.positions is None else features.positions
+    good = features.alive.positions.tolist()
 
     assert dead == missing(batch)
     assert sorted(good + dead) == list(range(batch.num_rows))
     assert all(len(column) == len(good) for column in features.columns.values())
     assert all(column.null_count == 0 for column in features.columns.values())
-    assert str(features.batch.to_pylist()) == str(
+    assert str(features.alive.take(batch).to_pylist()) == str(
         batch.take(pa.array(good, pa.int64())).to_pylist()
     )
     flags = batch.column("b").to_pylist()
@@ -40,7 +40,7 @@ def test_every_row_has_features_or_is_dead_with_a_reason(batch):
 @given(record_batches(nulls=False))
 def test_batch_without_nulls_is_passed_on_untouched(batch):
     features = build_features(batch, INPUTS)
-    assert features.batch is batch
+    assert features.alive.take(batch) is batch
     assert features.dead is None
 
 

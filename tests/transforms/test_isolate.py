@@ -122,3 +122,14 @@ def test_without_a_model_nothing_is_isolated():
 
     with pytest.raises(ModelError, match="the model is gone"):
         isolate(call, 10, str)
+
+
+def test_rows_may_all_fail_where_each_is_at_fault_by_itself():
+    isolated = isolate(Model(range(100)), 100, str, may_all_fail=True)
+    assert isolated.dead == dict.fromkeys(range(100), "bad row")
+    assert not isolated.parts
+
+
+def test_what_no_row_is_at_fault_for_ends_it_all():
+    with pytest.raises(ValueError, match="bad row"):
+        isolate(Model({3}), 100, str, errors=(TypeError,), may_all_fail=True)

@@ -18,6 +18,7 @@ from scoreline.lake.table.letters import (
     to_dead_letters,
 )
 from scoreline.models.artifact import digest_model
+from scoreline.models.model_spec import ModelSpec
 from scoreline.models.servable import shared_servable
 from scoreline.models.signature import InputColumn
 from scoreline.transforms.metrics import Tally
@@ -30,9 +31,7 @@ from tests.strategies import record_batches
 def spec_of(model, **changes):
     servable = shared_servable(model, "serving_default")
     fields = {
-        "model": model,
-        "digest": digest_model(model),
-        "signature_name": "serving_default",
+        "model": ModelSpec(path=model, digest=digest_model(model)),
         "inputs": tuple(InputColumn(s, s.name) for s in servable.signature.inputs),
         "outputs": (("score", "late", ""),),
         "carried": ("id",),

@@ -1,7 +1,7 @@
-"""Connections to Kafka: settings from a file, clients made of them, offsets asked for.
+"""Connections to Kafka: settings from a file, clients, and offsets of groups and topics.
 
-Settings may hold secrets. They stay in their file, which every worker reads for itself: they are
-in no command line, no job graph and no log.
+Settings may hold secrets. They stay in their file, which every worker reads itself. They are never
+in a command line, a job graph or a log.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from confluent_kafka.admin import AdminClient
 from scoreline.transforms.kafka.client_log import CLIENT_LOG
 
 _LOG = logging.getLogger(__name__)
-# Long enough for a broker that is just starting, or for one transaction to time out.
+# Long enough for the start of a broker, or for the timeout of a transaction.
 TIMEOUT_SECONDS = 60.0
 _PASSING = (
     KafkaError._ALL_BROKERS_DOWN,
@@ -51,10 +51,10 @@ _REFUSED = (
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 )
-# Within which Kafka must have taken a record, and a transaction must have ended.
+# Time limit for the delivery of a record, and for a transaction.
 DELIVERY_MS = 120_000
 Answer = TypeVar("Answer")
-# Of settings for the schema registry's client, as Confluent names them.
+# Prefix of registry settings in the properties file, as in Confluent's documentation.
 REGISTRY_PREFIX = "schema.registry."
 _OF_REGISTRY = (
     "basic.auth.credentials.source",
@@ -80,14 +80,15 @@ _OUR_OWN = (
 
 
 class NotAllowed(LookupError):
-    """Something that the brokers do not let this user see."""
+    """The brokers do not allow this user to access a resource."""
 
 
 def parse_properties(text: str) -> dict[str, str]:
-    """Return the settings of a properties file: `key=value` lines; `#` begins a comment line.
+    """Return the settings of a properties file: `key=value` lines; `#` starts a comment line.
 
     Raises:
-      ValueError: a line is none, or sets what options set; names the line, never its value.
+      ValueError: a line is invalid, or sets something that an option sets. The message has the
+        number of the line, never its value.
     """
     settings: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -97,12 +98,12 @@ def parse_properties(text: str) -> dict[str, str]:
         name, equals, value = line.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise ValueError(f"line {number}: expected KEY=VALUE as of librdkafka")
+            raise ValueError(f"line {number}: expected KEY=VALUE of librdkafka")
         if name in _OUR_OWN:
             raise ValueError(f"line {number}: {name} is set by the command's options; leave it out")
         if name.startswith(REGISTRY_PREFIX) and name[len(REGISTRY_PREFIX) :] not in _OF_REGISTRY:
             known = ", ".join(_OF_REGISTRY)
-            raise ValueError(f"line {number}: of {REGISTRY_PREFIX}… only {known} are known")
+            raise ValueError(f"line {number}: expected {REGISTRY_PREFIX}… with one of {known}")
         settings[name] = value.strip()
     return settings
 
@@ -112,18 +113,18 @@ class Connection:
     """How to reach Kafka.
 
     Attributes:
-      brokers: `host:port,…` to begin with.
-      config: a file of further client settings (TLS, SASL), as a worker sees it; "" for none.
+      brokers: bootstrap servers, as `host:port,…`.
+      config: path, on a worker, of a file with further client settings (TLS, SASL); "" for none.
     """
 
     brokers: str
     config: str = ""
 
     def settings(self, **ours: Any) -> dict[str, Any]:
-        """Return a client's settings: defaults of ours, the file's over them, brokers.
+        """Return the settings of a client: our defaults, overridden by the file, and the brokers.
 
         Args:
-          ours: defaults, with `_` for the dots of their names.
+          ours: further defaults, with `_` instead of dots in their names.
         """
         given = parse_properties(Path(self.config).read_text("utf-8")) if self.config else {}
         defaults: dict[str, Any] = {"reconnect.backoff.ms": 500, "reconnect.backoff.max.ms": 2000}
@@ -132,14 +133,14 @@ class Connection:
         return {**defaults, **given, "bootstrap.servers": self.brokers}
 
     def consumer(self, group: str, **ours: Any) -> Consumer:
-        """Return a consumer that commits only what it is told to, and joins no group by itself."""
+        """Return a consumer without automatic commits, which does not join its group by itself."""
         fixed = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "error"}
         return Consumer({**self.settings(**ours), **fixed}, logger=CLIENT_LOG)
 
     def producer(self, transactional_id: str | None = None) -> Producer:
         """Return an idempotent producer; with an id, a transactional one, not yet initialized.
 
-        Its reports are of errors only: `flush` tells that all else has arrived.
+        It reports only errors. After `flush` all other records are delivered.
         """
         settings = self.settings(
             linger_ms=2,
@@ -154,10 +155,10 @@ class Connection:
         return Producer({**settings, **fixed}, logger=CLIENT_LOG)
 
     def admin(self, on_error: Callable[[KafkaError], None] | None = None) -> AdminClient:
-        """Return a client that asks about topics and makes them.
+        """Return a client that describes and creates topics.
 
         Args:
-          on_error: is told, when the client is polled, why a broker cannot be reached.
+          on_error: called, when the client is polled, with the reason why a broker is unreachable.
         """
         settings = self.settings()
         if on_error is not None:
@@ -168,10 +169,10 @@ class Connection:
 def until_done(
     call: Callable[..., Answer], *args: Any, seconds: float = TIMEOUT_SECONDS, **kwargs: Any
 ) -> Answer:
-    """Return what a call of a client returns, made again while it fails in a way that passes.
+    """Call a client, retry transient errors, and return the result.
 
     Raises:
-      KafkaException: it fails for good, or for so many seconds.
+      KafkaException: the error is permanent, or lasts longer than `seconds`.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -180,7 +181,7 @@ def until_done(
         except KafkaException as e:
             if not is_passing(e.args[0]) or time.monotonic() > deadline:
                 raise
-            _LOG.warning("%s: %s; trying again", getattr(call, "__name__", "call"), e.args[0].str())
+            _LOG.warning("%s: %s; retrying", getattr(call, "__name__", "call"), e.args[0].str())
         time.sleep(0.2)
 
 
@@ -188,23 +189,23 @@ def list_partitions(client: Any, topic: str, timeout: float = TIMEOUT_SECONDS) -
     """Return the partitions of a topic, sorted.
 
     Raises:
-      NotAllowed: this user may not see it.
+      NotAllowed: this user may not describe it.
       LookupError: there is no such topic.
       KafkaException: no broker answers.
     """
     found = client.list_topics(topic, timeout=timeout).topics.get(topic)
     if found is not None and found.error is not None and is_refused(found.error):
-        raise NotAllowed(f"expected a topic that can be seen, got {topic}: {found.error.str()}")
+        raise NotAllowed(f"expected the right to describe topic {topic}, got: {found.error.str()}")
     if found is None or found.error is not None or not found.partitions:
         why = found.error.str() if found is not None and found.error is not None else "no partition"
-        raise LookupError(f"expected a topic that can be read, got {topic}: {why}")
+        raise LookupError(f"expected a readable topic, got {topic}: {why}")
     return sorted(found.partitions)
 
 
 def read_topic_id(client: AdminClient, topic: str) -> str:
-    """Return what tells a topic from all others: made anew, or on another cluster, it has another.
+    """Return the unique id of a topic. A topic that is deleted and created again has a new id.
 
-    A broker older than Kafka 2.8 gives none; then it is the topic's name.
+    A broker before Kafka 2.8 has no ids; then the result is the topic's name.
 
     Raises:
       KafkaException: no broker answers, or there is no such topic.
@@ -224,7 +225,7 @@ def read_topic_id(client: AdminClient, topic: str) -> str:
 def read_committed(
     consumer: Consumer, topic: str, partitions: Iterable[int], timeout: float = TIMEOUT_SECONDS
 ) -> dict[int, int]:
-    """Return the offsets that the consumer's group goes on from, for partitions that have one."""
+    """Return the committed offsets of the consumer's group, for partitions that have one."""
     asked = [TopicPartition(topic, partition) for partition in partitions]
 
     def ask() -> list[TopicPartition]:
@@ -239,19 +240,19 @@ def read_committed(
 
 
 def read_bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
-    """Return the first offset that a partition holds, and the one its next record gets."""
+    """Return the first offset of a partition, and the offset of its next record."""
     at = TopicPartition(topic, partition)
     first, end = until_done(consumer.get_watermark_offsets, at, timeout=TIMEOUT_SECONDS)
     return int(first), int(end)
 
 
 def read_ends(consumer: Consumer, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-    """Return the offset that the next record of each partition gets."""
+    """Return the offset of the next record of each partition."""
     return {partition: read_bounds(consumer, topic, partition)[1] for partition in partitions}
 
 
 def starting_offsets(consumer: Consumer, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-    """Return where to begin: the group's offset, or the first record where it has none."""
+    """Return the offsets to start at: the group's, or the first record if it has none."""
     wanted = list(partitions)
     committed = read_committed(consumer, topic, wanted)
     return {
@@ -270,21 +271,22 @@ def reset_group(
     since_ms: int | None = None,
     done: Mapping[int, int] | None = None,
 ) -> dict[int, int]:
-    """Set a group's offsets on a topic, and return them: `earliest`, `latest` or `timestamp`.
+    """Set a group's offsets on a topic, and return them.
 
-    Done once, before a job begins, so that however often it is restarted it goes on from what it
-    has delivered.
+    This happens once, before a job starts. A restarted job then continues after the records that
+    it has delivered.
 
     Args:
-      connection: how to reach Kafka.
-      group: the group, of which no member may be active.
+      connection: the connection to Kafka.
+      group: the group; none of its members may be active.
       topic: the topic.
-      start: to the first record, behind the last one, or to the first of a time.
+      start: `earliest` for the first record, `latest` for the end, `timestamp` for the first record
+        from a time on.
       since_ms: that time, in ms since 1970.
-      done: offsets below which no partition may be set.
+      done: offsets by partition; no partition may be set below them.
 
     Raises:
-      ValueError: a partition would be; the group stays where it is.
+      ValueError: a partition would be set below `done`; the group is not changed.
       LookupError: there is no such topic.
       KafkaException: no broker answers, or the group is in use.
     """
@@ -302,8 +304,8 @@ def reset_group(
         for partition, offset in (done or {}).items():
             if offsets.get(partition, offset) < offset:
                 raise ValueError(
-                    f"partition {partition} of {topic} would be read from {offsets[partition]} on, "
-                    f"and what is below {offset} is done"
+                    f"expected partition {partition} of {topic} to start at {offset} or later, got "
+                    f"{offsets[partition]}; earlier records are done"
                 )
         commit(consumer, topic, offsets)
     finally:
@@ -314,7 +316,7 @@ def reset_group(
 def advance_group(
     connection: Connection, group: str, topic: str, done: Mapping[int, int]
 ) -> dict[int, int]:
-    """Set a group's offsets to those below which all is done, where it is behind; return these.
+    """Advance a group's offsets to `done` on partitions that are behind; return the new offsets.
 
     Raises:
       KafkaException: no broker answers, or the group is in use.
@@ -331,10 +333,10 @@ def advance_group(
 
 
 def commit(consumer: Consumer, topic: str, offsets: Mapping[int, int]) -> None:
-    """Commit a group's offsets and wait until the broker has them.
+    """Commit a group's offsets and wait for the broker's answer.
 
     Raises:
-      KafkaException: it did not take them.
+      KafkaException: the broker rejected them.
     """
 
     def ask() -> None:
@@ -347,15 +349,15 @@ def commit(consumer: Consumer, topic: str, offsets: Mapping[int, int]) -> None:
 
 
 def to_positions(topic: str, offsets: Mapping[int, int]) -> list[TopicPartition]:
-    """Return offsets by partition as the client wants them."""
+    """Return offsets by partition in the client's type."""
     return [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
 
 
 def is_passing(error: KafkaError) -> bool:
-    """Return whether a client mends this error by itself: a broker that is away for a while."""
+    """Return whether an error is transient, for example a broker that is down for a while."""
     return bool(error.retriable()) or error.code() in _PASSING
 
 
 def is_refused(error: KafkaError) -> bool:
-    """Return whether the brokers do not let this user do what it asked for."""
+    """Return whether an error means that this user lacks a right."""
     return error.code() in _REFUSED

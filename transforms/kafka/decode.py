@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
@@ -16,7 +15,9 @@ from scoreline.lake.files.examples import RAW_COLUMN, decode_examples, make_deco
 from scoreline.lake.files.jsonl import parse_lines
 from scoreline.lake.table.letters import to_dead_letters
 from scoreline.transforms import metrics
+from scoreline.transforms.alive import Alive
 from scoreline.transforms.bundle_metrics import BundleMetrics
+from scoreline.transforms.isolate import isolate
 from scoreline.transforms.kafka.decode_avro import AvroDecoder
 from scoreline.transforms.kafka.records import VALUE
 from scoreline.transforms.kafka.registry import Registry
@@ -126,23 +127,27 @@ class Decoded(NamedTuple):
 def decode_batch(raw: pa.RecordBatch, decoder: Decoder, schema: pa.Schema) -> Decoded:
     """Return the columns of a schema beside those of the raw records.
 
-    When values do not decode as a whole, they are halved until those stand alone that do not.
+    When values do not decode as a whole, they are taken apart until those stand alone that do not.
     """
     values = raw.column(VALUE).to_pylist()
     dead: dict[int, str] = {row: "has no value" for row, v in enumerate(values) if v is None}
+    at = [row for row in range(len(values)) if row not in dead] if dead else range(len(values))
+    present = [values[row] for row in at] if dead else values
     parts: list[list[pa.Array]] = []
-    at = [row for row in range(len(values)) if row not in dead]
-    todo = [(0, len(at))] if at else []
-    while todo:
-        start, stop = todo.pop()
-        try:
-            parts.append(decoder.decode([values[row] for row in at[start:stop]]))
-        except _ERRORS as e:
-            if stop - start == 1:
-                dead[at[start]] = (str(e) or type(e).__name__)[:_MAX_REASON_CHARS]
-            else:
-                middle = (start + stop) // 2
-                todo += [(middle, stop), (start, middle)]
+    try:
+        if present:
+            parts = [decoder.decode(present)]
+    except _ERRORS as e:
+        isolated = isolate(
+            lambda start, stop: decoder.decode(present[start:stop]),
+            len(present),
+            _describe,
+            e,
+            errors=_ERRORS,
+            may_all_fail=True,
+        )
+        parts = [columns for _, _, columns in isolated.parts]
+        dead |= {at[row]: reason for row, reason in isolated.dead.items()}
     columns = [
         parts[0][i]
         if len(parts) == 1
@@ -153,13 +158,15 @@ def decode_batch(raw: pa.RecordBatch, decoder: Decoder, schema: pa.Schema) -> De
     ]
     letters = None
     if dead:
-        keep = np.ones(raw.num_rows, bool)
-        rows = sorted(dead)
-        keep[rows] = False
-        raw = raw.filter(pa.array(keep))
-        letters = DeadRows(rows, [dead[row] for row in rows], "Decode")
+        alive = Alive(raw.num_rows)
+        letters = alive.drop(dead, "Decode")
+        raw = alive.take(raw)
     names = [*raw.schema.names, *schema.names]
     return Decoded(pa.RecordBatch.from_arrays([*raw.columns, *columns], names), letters)
+
+
+def _describe(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:_MAX_REASON_CHARS]
 
 
 class _DecodeDoFn(beam.DoFn):

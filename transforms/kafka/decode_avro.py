@@ -1,4 +1,4 @@
-"""Avro values → columns, and Avro's types as Arrow's."""
+"""Avro values → columns, and Avro types → Arrow types."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _LOGICAL = {
     "timestamp-millis": pa.timestamp("ms", "UTC"),
     "timestamp-micros": pa.timestamp("us", "UTC"),
 }
-HEADER_BYTES = 5  # of Confluent's: 0, then the schema's id in four bytes
+HEADER_BYTES = 5  # Confluent's header: 0, then the schema id in four bytes
 
 
 def parse_avro_schema(text: str) -> pa.Schema:
-    """Return the columns of an Avro record schema; fields without a counterpart are left out.
+    """Return the columns of an Avro record schema, without fields that have no Arrow type.
 
     Raises:
-      ValueError: it is no Avro schema, or not of a record.
+      ValueError: it is not an Avro schema, or not the schema of a record.
     """
     try:
         parsed = fastavro.parse_schema(json.loads(text))
@@ -72,7 +72,7 @@ def _to_arrow(kind: Any, named: dict[str, Any]) -> pa.DataType | None:
 
 
 class AvroDecoder:
-    """One Avro record in each value, without a file's header, decoded by fastavro."""
+    """Decodes one Avro record per value, without a file header, with fastavro."""
 
     def __init__(
         self,
@@ -81,13 +81,13 @@ class AvroDecoder:
         schema_id: int | None = None,
         registry: RegistryClient | None = None,
     ) -> None:
-        """Take the columns, and how to tell what schema a value was written with.
+        """Set the columns, and the schemas to decode values with.
 
         Args:
           schema: the columns.
-          avro_schema: the schema that values were written with, or with a registry, are read as.
-          schema_id: its id, if values say it in Confluent's header.
-          registry: where the schemas are whose ids values say.
+          avro_schema: the writer schema of values; with a registry, the reader schema.
+          schema_id: its id, if values have Confluent's header.
+          registry: the registry of the schemas whose ids are in values.
         """
         self._fields = list(schema)
         self._avro = fastavro.parse_schema(json.loads(avro_schema))
@@ -98,7 +98,7 @@ class AvroDecoder:
         """Return the columns; see `Decoder`.
 
         Raises:
-          RegistryFails: the registry cannot tell a schema.
+          RegistryFails: the registry does not return a schema.
         """
         read = self._read_any if self._registry else self._read_own
         rows = [read(value) for value in values]
@@ -110,7 +110,7 @@ class AvroDecoder:
         header = value[:HEADER_BYTES]
         if header != self._header:
             raise ValueError(
-                f"expected a value that begins with Confluent's header for schema id "
+                f"expected a value that starts with Confluent's header for schema id "
                 f"{int.from_bytes(self._header[1:], 'big')}, got {header.hex(' ')}"
             )
         return _read(value, HEADER_BYTES, self._avro, None)
@@ -120,7 +120,7 @@ class AvroDecoder:
         header = value[:HEADER_BYTES]
         if len(header) < HEADER_BYTES or header[0] != 0:
             raise ValueError(
-                f"expected a value that begins with Confluent's header: 0 and a schema's id, got "
+                f"expected a value that starts with Confluent's header (0 and a schema id), got "
                 f"{header.hex(' ')}"
             )
         schema_id = int.from_bytes(header[1:], "big")
@@ -130,19 +130,18 @@ class AvroDecoder:
             return _read(value, HEADER_BYTES, writer, reader)
         except SchemaResolutionError as e:
             raise ValueError(
-                f"schema {schema_id}, which it was written with, cannot be read as the one that is "
-                f"wanted: {e}"
+                f"expected a writer schema that is compatible with the reader schema, got schema "
+                f"{schema_id}: {e}"
             ) from e
 
 
 def _read(value: bytes, at: int, writer: Any, reader: Any) -> Any:
-    """Return the record of a value, from a place in it on to its end."""
+    """Return the record of a value, from a position to its end."""
     stream = io.BytesIO(value)
     stream.seek(at)
     row = fastavro.schemaless_reader(stream, writer, reader)
     if stream.tell() != len(value):
         raise ValueError(
-            f"expected an Avro record of the schema, got {len(value) - stream.tell()} bytes "
-            "behind it"
+            f"expected the end of the Avro record, got {len(value) - stream.tell()} more bytes"
         )
     return row

@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 
 from scoreline.transforms.kafka.records import KEY, LATEST_MS, OFFSET, PARTITION, TIME_MS, TOPIC
 
-# What a scored batch carries beside the keys, for the sink.
+# Columns of a scored batch for the sink, besides the keys.
 CARRIED = (TOPIC, PARTITION, OFFSET, TIME_MS, KEY)
-# How these are called in a value.
+# Their names in a value.
 _NAMES = {TOPIC: "source_topic", PARTITION: "source_partition", OFFSET: "source_offset"}
 EVENT_TIME, SCORED_TIME = "event_time_ms", "scored_time_ms"
 VALUE_NAMES = (*_NAMES.values(), EVENT_TIME, SCORED_TIME)
-# The same where there are types, and times need no unit in their name: in a table and in Avro.
+# Their names in a table and in Avro, whose time types need no unit in the name.
 SOURCE_FIELDS = (
     pa.field("source_topic", pa.string()),
     pa.field("source_partition", pa.int32()),
@@ -30,12 +30,12 @@ _MILLISECONDS = pa.timestamp("ms", "UTC")
 
 
 def to_json_values(scored: pa.RecordBatch, now_ms: int) -> list[bytes]:
-    """Return one JSON object for each row of a scored batch.
+    """Return one JSON object per row of a scored batch.
 
     It holds keys, kept columns, outputs, `model_digest`, `source_topic`, `source_partition`,
-    `source_offset`, `event_time_ms` (the source record's) and `scored_time_ms`. NaN and infinite
-    numbers, which JSON does not have, are null; bytes are base64. What is the same in all rows
-    comes last.
+    `source_offset`, `event_time_ms` (of the source record) and `scored_time_ms`. NaN and infinite
+    numbers become null, because JSON lacks them. Bytes are base64. Values that are equal in all
+    rows come last.
     """
     names: list[str] = []
     columns: list[list[Any]] = []
@@ -52,7 +52,7 @@ def to_json_values(scored: pa.RecordBatch, now_ms: int) -> list[bytes]:
     same[SCORED_TIME] = now_ms
     if not names:
         return [orjson.dumps(same, default=_to_json)] * scored.num_rows
-    # Two objects made one: the end of the first gives way to the inside of the second.
+    # Join two objects: drop the end of the first and the start of the second.
     end = b"," + orjson.dumps(same, default=_to_json)[1:]
     return [
         orjson.dumps(dict(zip(names, row, strict=True)), default=_to_json)[:-1] + end
@@ -61,7 +61,7 @@ def to_json_values(scored: pa.RecordBatch, now_ms: int) -> list[bytes]:
 
 
 def _is_same_in_all(column: pa.Array) -> bool:
-    """Return whether a column is a dictionary of one value, as digest and topic are."""
+    """Return whether a column is a dictionary of one value, like digest and topic."""
     return (
         pa.types.is_dictionary(column.type)
         and len(column.dictionary) == 1
@@ -71,7 +71,7 @@ def _is_same_in_all(column: pa.Array) -> bool:
 
 
 def _to_list(column: pa.Array) -> list[Any]:
-    """Return the values of a column; a dictionary's one by one would take 2 µs each."""
+    """Return the values of a column. Dictionaries are decoded first, which saves 2 µs per value."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     values: list[Any] = column.to_pylist()
@@ -79,9 +79,9 @@ def _to_list(column: pa.Array) -> list[Any]:
 
 
 def to_columns(scored: pa.RecordBatch, now_ms: int) -> pa.RecordBatch:
-    """Return a scored batch as it is stored: its own columns, then `SOURCE_FIELDS`.
+    """Return a scored batch in the form of the table: its own columns, then `SOURCE_FIELDS`.
 
-    A record without a time, or with one behind the year 9999, has a null for it.
+    The time is null if a record has none, or one after the year 9999.
     """
     own = [name for name in scored.schema.names if name not in CARRIED]
     times = scored.column(TIME_MS)

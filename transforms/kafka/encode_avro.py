@@ -1,4 +1,4 @@
-"""Scored rows → Avro values, and the Avro schema they have."""
+"""Scored rows → Avro values, and their Avro schema."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _TYPES = {
     pa.binary(): "bytes",
     pa.date32(): {"type": "int", "logicalType": "date"},
 }
-# Every scored record has these; all others may be null, and default to it, so that an output that
-# is added or left out later keeps the schema compatible.
+# Every scored record has these. All other fields may be null, and null is their default. So the
+# schema stays compatible if an output is added or removed later.
 _ALWAYS = {f.name for f in SOURCE_FIELDS if f.name != "event_time"} | {"model_digest"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AvroSpec:
-    """How values are written.
+    """The encoding of values.
 
     Attributes:
-      columns: columns and types of a row, as `to_avro_schema` had them.
+      columns: columns and types of a row, as passed to `to_avro_schema`.
       schema: the Avro schema, as JSON.
       schema_id: its id, in Confluent's header before each value; None for no header.
     """
@@ -51,15 +51,15 @@ class AvroSpec:
 def to_avro_schema(columns: pa.Schema, outputs: Collection[str] = ()) -> str:
     """Return the schema of a record with these columns, as JSON.
 
-    Columns may be null but for those that every scored record has. So may the items of lists, but
-    for those of the model's outputs: an item of a union costs a byte and a look at its type.
+    Columns are nullable, except those that every scored record has. Items of lists are nullable,
+    except in outputs of the model, because an item of a union costs one more byte and a type check.
 
     Args:
-      columns: names and types, as a Delta table has them.
+      columns: names and types, those of a Delta table.
       outputs: the columns that are outputs of the model.
 
     Raises:
-      ValueError: Avro has no such name or type; names all of them.
+      ValueError: Avro does not support a name or type; the message lists all of them.
     """
     problems: list[str] = []
     fields = []
@@ -82,7 +82,7 @@ def to_avro_schema(columns: pa.Schema, outputs: Collection[str] = ()) -> str:
 
 def _check_name(name: str, problems: list[str]) -> None:
     if not _NAME.match(name):
-        problems.append(f"'{name}' is no name in Avro: letters, digits and _ only, no digit first")
+        problems.append(f"'{name}' is not a name in Avro: use letters, digits and _")
 
 
 def _to_avro(kind: pa.DataType, path: str, problems: list[str], null_items: bool) -> Any:
@@ -103,26 +103,26 @@ def _to_avro(kind: pa.DataType, path: str, problems: list[str], null_items: bool
             fields.append({"name": field.name, "type": ["null", inner], "default": None})
         return {"type": "record", "name": f"{path}_record", "fields": fields}
     if kind not in _TYPES:
-        raise ValueError(f"Avro has no {kind}")
+        raise ValueError(f"Avro has no type for {kind}")
     return _TYPES[kind]
 
 
 class AvroEncoder:
-    """Writes one Avro record for each row, without a file's header."""
+    """Writes one Avro record per row, without a file header."""
 
     def __init__(self, spec: AvroSpec) -> None:
-        """Take the schema."""
+        """Parse the schema."""
         self._columns = spec.columns
         self._schema = fastavro.parse_schema(json.loads(spec.schema))
         self._header = b"" if spec.schema_id is None else b"\0" + spec.schema_id.to_bytes(4, "big")
 
     def encode(self, rows: pa.RecordBatch) -> list[bytes]:
-        """Return a value for each row of a batch, which has the columns in their order."""
+        """Return one value per row of a batch, whose columns are in the order of the schema."""
         names = self._columns.names
         columns = []
         for column, field in zip(rows.columns, self._columns, strict=True):
             stored = column.cast(field.type)
-            # fastavro takes the numbers of times as they are, and they are quicker than datetimes.
+            # fastavro accepts times as integers, which is faster than datetimes.
             is_time = pa.types.is_timestamp(field.type)
             columns.append((stored.cast(pa.int64()) if is_time else stored).to_pylist())
         values = []

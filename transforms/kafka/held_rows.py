@@ -1,7 +1,7 @@
 """Scored rows of a stream that wait, over many bundles, for the next file of their table.
 
-What waits is in memory only: its offsets are not committed, so that whoever dies reads it again.
-Within a process, though, the reader must go on behind it, and not where the group is.
+Waiting rows are in memory only. Their offsets are not committed, so they are read again after a
+crash. Within a process, the reader must continue after them, and not at the group's offsets.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from scoreline.lake.storage import table_uri
 from scoreline.transforms.kafka.append import TableSpec, append_scores
 from scoreline.transforms.kafka.holding import Holding
 
-# What waits is written when it takes this much memory, even before its time.
+# Rows are written when they take this much memory, even before their time.
 _MAX_BYTES = 64 << 20
 
 
 class LostRows(RuntimeError):
-    """Rows were given up, and what was read behind them since must not stand for them."""
+    """Rows were given up; offsets that were read after them must not be committed for them."""
 
 
 class HeldRows:
-    """The rows of one slot that wait. Bundles may end, and rows be written, in different threads.
+    """The waiting rows of one slot. Different threads may end bundles and write rows.
 
-    One thread at a time writes: a later file that came first would have the table take the rows of
-    the earlier one for rows it has.
+    Only one thread writes at a time. If a later file came first, the table would treat the rows of
+    the earlier file as rows that it already has.
     """
 
     def __init__(
@@ -39,30 +39,30 @@ class HeldRows:
         holding: Holding,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Open the table, which must be there."""
+        """Open the table, which must exist."""
         self._spec, self._slot, self._holding, self._clock = spec, slot, holding, clock
         self._table = DeltaTable(table_uri(spec.output))
         self._lock = threading.Lock()
-        self._open: list[pa.RecordBatch] = []  # of the bundle that has not ended
+        self._open: list[pa.RecordBatch] = []  # rows of the open bundle
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_bytes = 0
         self._behind: dict[int, int] = {}
         self._since = 0.0
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Add rows of the bundle that is open; they count when it has ended."""
+        """Add rows of the open bundle; they count after it has ended."""
         self._open.append(batch)
 
     def end_bundle(self, behind: Mapping[int, int]) -> None:
-        """Have the rows of the bundle wait: all of its records below these offsets are there.
+        """End the bundle: its rows are complete below these offsets, and now wait.
 
         Raises:
-          LostRows: its reader went on from rows that were given up since.
+          LostRows: its reader continued after rows that were given up meanwhile.
         """
         with self._lock:
             if self._holding.seen != self._holding.losses:
                 raise LostRows(
-                    "Rows that waited for the table were given up since this bundle began. "
+                    "Rows that waited for the table were given up after the start of this bundle. "
                     "A restart reads them again"
                 )
             if not self._behind:
@@ -75,7 +75,7 @@ class HeldRows:
 
     @property
     def is_due(self) -> bool:
-        """Whether what waits is to be written now."""
+        """Whether waiting rows must be written now."""
         if not self._behind:
             return False
         return (
@@ -85,10 +85,11 @@ class HeldRows:
         )
 
     def write(self, commit: Callable[[Mapping[int, int]], None]) -> int:
-        """Append what waits to the table, then have its offsets committed; return bytes written.
+        """Append waiting rows to the table, then commit their offsets; return the bytes written.
 
         Raises:
-          AppendConflict, DeltaError, OSError, ArrowException: it could not be written. It waits on.
+          AppendConflict, DeltaError, OSError, ArrowException: the append failed; the rows still
+            wait.
         """
         with self._lock:
             if not self._behind:
@@ -102,7 +103,7 @@ class HeldRows:
         return sum(file.size_bytes for file in staged)
 
     def give_up(self) -> None:
-        """Forget what waits: it is read again, from the group's offsets."""
+        """Drop waiting rows; they are read again, from the group's offsets."""
         with self._lock:
             if self._behind or self._open:
                 for partition in self._behind:

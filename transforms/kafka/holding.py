@@ -1,4 +1,4 @@
-"""What reader and sink of a slot, which are one fused stage, tell each other within a process."""
+"""State that the reader and the sink of a slot, one fused stage, share within a process."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import threading
 
 
 class Holding:
-    """How far the records are that a slot's sink holds, over many bundles, before it delivers them.
+    """The records that a slot's sink holds, over many bundles, before it delivers them.
 
     Attributes:
-      offsets: the offset behind them, by partition.
-      losses: how often the sink gave up what it held: who read it must read it again.
-      seen: the losses that the slot's reader knew of when it began to read last.
-      ended: whether that reader reads nothing more, so that nothing is to be held.
+      offsets: the offset after the last of them, by partition.
+      losses: number of times that the sink gave up held records; the reader must read them again.
+      seen: the value of `losses` when the slot's reader last started to read.
+      ended: whether that reader has reached its end, so that the sink must hold no records.
     """
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start with no records."""
         self.offsets: dict[int, int] = {}
         self.losses = self.seen = 0
         self.ended = False
@@ -27,6 +27,6 @@ _lock = threading.Lock()
 
 
 def holding_of(brokers: str, group: str, topic: str, slot: int) -> Holding:
-    """Return this process's holding of a slot."""
+    """Return the shared state of a slot in this process."""
     with _lock:
         return _holdings.setdefault((brokers, group, topic, slot), Holding())

@@ -1,4 +1,4 @@
-"""How far the partitions of a topic are read: Beam's restriction over several of them at once."""
+"""Beam's restriction over the offsets of several partitions of a topic."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 
 
 class Positions(NamedTuple):
-    """What of a topic is still to be read.
+    """The part of a topic that is still to be read.
 
     Attributes:
-      offsets: the next offset, by partition. A partition that is not in it yet may join.
-      ends: where to end, by partition; None for a stream without an end.
-      stopped: whether nothing more is to be read, because the rest has been given to another.
+      offsets: the next offset, by partition. New partitions may be added.
+      ends: the end offset, by partition; None for a stream without an end.
+      stopped: whether reading has stopped here, because the rest was passed to another restriction.
     """
 
     offsets: Mapping[int, int]
@@ -33,19 +33,19 @@ class Positions(NamedTuple):
 
 
 class PositionsCoder(coders.Coder):
-    """Encode positions as JSON, so that another version can read a savepoint."""
+    """Encodes positions as JSON, so that another version can read a savepoint."""
 
     def encode(self, value: Positions) -> bytes:
         """Return JSON."""
         return json.dumps([_to_list(value.offsets), _to_list(value.ends), value.stopped]).encode()
 
     def decode(self, encoded: bytes) -> Positions:
-        """Return what was encoded."""
+        """Return the decoded positions."""
         offsets, ends, stopped = json.loads(encoded)
         return Positions(dict(offsets), None if ends is None else dict(ends), stopped)
 
     def is_deterministic(self) -> bool:
-        """Return True: partitions are sorted."""
+        """Return True: the encoding sorts partitions."""
         return True
 
 
@@ -54,29 +54,29 @@ def _to_list(offsets: Mapping[int, int] | None) -> list[tuple[int, int]] | None:
 
 
 class PositionsTracker(RestrictionTracker):
-    """Hand out runs of records, and give all the rest away at a checkpoint.
+    """Claims runs of records, and passes the rest to the residual at a checkpoint.
 
-    The endless tail is never cut in two. At a checkpoint what is claimed stays here, and everything
-    behind it goes to the residual, which is read once this bundle has ended. A split for the sake
-    of parallelism is refused: its residual is read at once (Prism does so), and who delivers it
-    first would have the offsets of what is still in the model committed.
+    At a checkpoint, claimed records stay here, and all later ones go to the residual. The residual
+    is read after this bundle has ended. A split for parallelism is refused. A runner such as Prism
+    reads its residual at once, and could then commit offsets of records that the model has not
+    scored yet.
     """
 
     def __init__(self, positions: Positions) -> None:
-        """Begin at these positions."""
+        """Start at these positions."""
         self._offsets = dict(positions.offsets)
         self._ends = positions.ends
         self._stopped = positions.stopped
         self._claimed = 0
 
     def current_restriction(self) -> Positions:
-        """Return what is still to be read."""
+        """Return the positions that are still to be read."""
         return Positions(dict(self._offsets), self._ends, self._stopped)
 
     def try_claim(self, position: Mapping[int, int] | None) -> bool:
-        """Claim all records below the given offsets; False when the rest has been given away.
+        """Claim all records below the given offsets; return False if the rest was passed on.
 
-        None gives up the rest: whoever reads on begins at the group's offsets.
+        None gives up the rest: the next reader starts at the group's offsets.
         """
         if position is None:
             self._stopped = True
@@ -88,7 +88,7 @@ class PositionsTracker(RestrictionTracker):
         return True
 
     def try_split(self, fraction_of_remainder: float) -> tuple[Positions, Positions] | None:
-        """Stop here and return this and the rest; None for a fraction, or when there is no rest."""
+        """Stop here and return this and the rest; None for a fraction, or if there is no rest."""
         rest = self.current_restriction()
         if fraction_of_remainder > 0 or rest.stopped or rest.is_read:
             return None
@@ -96,34 +96,34 @@ class PositionsTracker(RestrictionTracker):
         return self.current_restriction(), rest
 
     def check_done(self) -> None:
-        """Raise ValueError unless all is read or given away."""
+        """Raise ValueError unless everything is read or passed on."""
         if not (self._stopped or self.current_restriction().is_read):
             raise ValueError(
-                f"Expected records to be read on from {self._offsets}; the reader left"
+                f"Expected more records to be read from {self._offsets} on, but the reader returned"
             )
 
     def current_progress(self) -> RestrictionProgress:
-        """Return how many records were claimed; of an endless rest, nothing can be said."""
+        """Return the number of claimed records; the rest of an endless stream has no size."""
         left = [end - self._offsets.get(p, 0) for p, end in (self._ends or {}).items()]
         return RestrictionProgress(completed=self._claimed, remaining=max(1, sum(left)))
 
     def is_bounded(self) -> bool:
-        """Return whether there is an end."""
+        """Return whether the restriction has an end."""
         return self._ends is not None
 
 
 class RecordTimes:
-    """The time that a stream has come to, by the time of its records.
+    """The watermark of a stream, from the timestamps of its records.
 
-    Each partition has come to its newest record; the stream to the least of them. A partition
-    that was silent for `idle_seconds` does not hold the others back; when all are silent, time
-    goes on at that distance behind the clock. It never goes back: a late record is behind it.
+    The watermark of a partition is its newest timestamp. The watermark of the stream is the minimum
+    over partitions. A partition that was idle for `idle_seconds` does not hold it back. If all are
+    idle, it follows the clock at that distance. It never goes back, so a late record is behind it.
     """
 
     def __init__(
         self, idle_seconds: float, clock: Callable[[], float] = time.time, at: float = 0.0
     ) -> None:
-        """Begin at a time, in seconds since 1970."""
+        """Start at a time, in seconds since 1970."""
         self._idle_seconds = idle_seconds
         self._clock = clock
         self._newest: dict[int, float] = {}
@@ -131,14 +131,14 @@ class RecordTimes:
         self.at = at
 
     def observe(self, newest_seconds: Mapping[int, float]) -> None:
-        """Take note of the newest records of partitions."""
+        """Record the newest timestamps of partitions."""
         now = self._clock()
         for partition, seconds in newest_seconds.items():
             self._newest[partition] = max(seconds, self._newest.get(partition, seconds))
             self._heard[partition] = now
 
     def advance(self) -> float:
-        """Return the time the stream has come to."""
+        """Return the watermark, in seconds since 1970."""
         now = self._clock()
         live = [
             newest

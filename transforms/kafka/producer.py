@@ -1,7 +1,7 @@
-"""The producer of one slot: sends what came of its records, and commits their offsets with it.
+"""The producer of one slot: sends the results of records, and commits their offsets with them.
 
-Bundles of a slot follow each other, and a runner spreads them over several instances of a step: all
-of a process share one producer.
+Bundles of a slot are sequential. A runner may spread them over several instances of a step, and all
+instances in a process share one producer.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ from scoreline.transforms.kafka.holding import holding_of
 from scoreline.transforms.kafka.records import OFFSET, largest_by_partition
 
 _LOG = logging.getLogger(__name__)
-# librdkafka gives a record up before (DELIVERY_MS), and says so.
+# librdkafka gives up on a record earlier (after DELIVERY_MS), and reports it.
 _DELIVERY_SECONDS = DELIVERY_MS / 1000 + 30
-# A transaction of which no record is taken for so long is given up; they are read again.
+# A transaction without any delivery for this time is given up; its records are read again.
 _STALLED_SECONDS = 30.0
-# A commit that takes longer, once all records are delivered, is given up; they are read again.
+# A commit that takes longer after all deliveries is given up; its records are read again.
 _COMMIT_SECONDS = 10.0
 _ENDING_AT_ONCE = 8
 
 
 class Undeliverable(RuntimeError):
-    """Records that Kafka did not take, or that there is no topic for; the message says why."""
+    """Kafka did not accept records, or there is no topic for them. The message has the reason."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WriteSpec:
-    """Where scores and dead letters go, and how.
+    """Destinations of scores and dead letters, and the delivery guarantee.
 
     Attributes:
-      connection: how to reach Kafka.
-      topic: of the scores; "" when they go into a table only.
-      dead_letter_topic: of the records that could not be scored; "" when that is to fail the job.
-      source_topic: where the records are from.
-      group: whose offsets on the source topic are committed.
-      exactly_once: whether each bundle is one transaction that holds its offsets too.
-      table: the table that scores are appended to; None for none. Offsets are committed when the
-        topic and the table have what came of their records.
-      avro: the schema of the topic's values; None for JSON.
+      connection: the connection to Kafka.
+      topic: topic of scores; "" if they go to a table only.
+      dead_letter_topic: topic of records that cannot be scored; "" if they fail the job.
+      source_topic: topic of the source records.
+      group: consumer group whose offsets on the source topic are committed.
+      exactly_once: whether each bundle is one transaction that includes its offsets.
+      table: the table to which scores are appended, or None. Offsets are committed after topic and
+        table have the results of their records.
+      avro: the schema of values in the topic; None for JSON.
     """
 
     connection: Connection
@@ -75,18 +75,18 @@ class WriteSpec:
     avro: AvroSpec | None = None
 
     def transactional_id(self, slot: int) -> str:
-        """Return the id of a slot's transactions: the same after a restart, which ends the old."""
+        """Return the id of a slot's transactions. A restart reuses it, which ends the old ones."""
         return f"scoreline-{self.group}-{self.source_topic}-{slot}"
 
 
-def end_old_transactions(spec: WriteSpec, slots: int, most_slots: int) -> None:
-    """Abort what a job that was killed left open, so that the group's offsets can be read.
+def end_old_transactions(spec: WriteSpec, slots: int, max_slots: int) -> None:
+    """Abort open transactions of a killed job, so that the group's offsets can be read.
 
     Args:
-      spec: how it wrote.
-      slots: how many slots there are to be.
-      most_slots: how many it may have had: no more than partitions had anything to write. Of those
-        beyond `slots`, the brokers may not let this user end any; then it began none either.
+      spec: the destinations of the killed job.
+      slots: number of slots of the new job.
+      max_slots: maximum number of slots of the killed job: the number of partitions. This user may
+        lack the right to end transactions beyond `slots`; then it has started none either.
 
     Raises:
       KafkaException: a broker does not answer, or does not allow it.
@@ -101,17 +101,17 @@ def end_old_transactions(spec: WriteSpec, slots: int, most_slots: int) -> None:
                 raise
 
     with ThreadPoolExecutor(_ENDING_AT_ONCE) as pool:
-        list(pool.map(end, range(max(slots, most_slots))))
+        list(pool.map(end, range(max(slots, max_slots))))
 
 
 class SlotProducer:
-    """One producer: a bundle's records of one slot, and the offsets behind them.
+    """Delivers the records of a slot's bundles, and commits the offsets after them.
 
-    Every method may raise Undeliverable or KafkaException; the bundle fails then.
+    Every method may raise Undeliverable or KafkaException. Then the bundle fails.
     """
 
     def __init__(self, spec: WriteSpec, slot: int) -> None:
-        """Connect; with transactions, those that another producer of the slot left open end."""
+        """Connect. This aborts open transactions of an earlier producer of the slot."""
         self._spec = spec
         self.users: set[int] = set()
         self.is_closed = False
@@ -133,17 +133,17 @@ class SlotProducer:
 
     @property
     def is_usable(self) -> bool:
-        """Whether nothing of a bundle that failed is left in it."""
+        """Whether it holds no records of a failed bundle."""
         return not (self._is_open or self._is_lost)
 
     def begin(self) -> None:
-        """Begin a bundle, if none is open."""
+        """Start a bundle, if none is open."""
         if self._spec.exactly_once and not self._is_open:
             self._producer.begin_transaction()
         self._is_open = True
 
     def send(self, keys: Sequence[bytes | None], values: Sequence[bytes]) -> None:
-        """Hand scores to the producer; waits while its queue is full."""
+        """Pass scores to the producer; wait while its queue is full."""
         messages: list[dict[str, Any]] = [
             {"key": key, "value": value} for key, value in zip(keys, values, strict=True)
         ]
@@ -163,7 +163,7 @@ class SlotProducer:
         self._producer.poll(0)
 
     def send_letter(self, key: bytes | None, value: bytes | None, why: Mapping[str, str]) -> None:
-        """Hand a record that could not be scored to the producer, as it came, with the reason."""
+        """Pass an unscored record to the producer, unchanged, with the reason in its headers."""
         headers: dict[str, str | bytes | None] = {**why}
         while True:
             try:
@@ -184,16 +184,16 @@ class SlotProducer:
             self._held.add(rows)
 
     def write_due(self) -> int:
-        """Write what waits for the table, if it is time, and have its offsets committed.
+        """If the next file is due, append waiting rows to the table and commit their offsets.
 
-        Returns how many bytes were written.
+        Returns the number of bytes written.
         """
         if self._held is None or not self._held.is_due:
             return 0
         return self._held.write(self._commit_offsets)
 
     def observe(self, batch: pa.RecordBatch) -> None:
-        """Take note of where the records of a batch are from."""
+        """Record the offsets of a batch."""
         for partition, offset in largest_by_partition(batch, OFFSET).items():
             self._offsets[partition] = max(offset + 1, self._offsets.get(partition, 0))
 
@@ -202,16 +202,16 @@ class SlotProducer:
             self._failed.append(f"topic {message.topic()}: {error.str()}")
 
     def finish(self) -> None:
-        """Wait until all records are delivered, and have their offsets committed.
+        """Wait until all records are delivered, then commit their offsets.
 
-        Offsets of rows that wait for the table are committed with them.
+        Offsets of rows that wait for the table are committed with those rows.
         """
         if not self._is_open:
             return
         offsets, self._offsets = self._offsets, {}
         left = self._flush()
         if left or self._failed:
-            # Who does not answer now would not answer an abort either.
+            # A broker that ignores the flush would ignore an abort too.
             self._is_lost = bool(left)
             raise Undeliverable(self._describe(left))
         if self._spec.exactly_once:
@@ -229,17 +229,18 @@ class SlotProducer:
         except KafkaException as e:
             if not is_passing(e.args[0]):
                 raise Undeliverable(
-                    f"Offsets of group {self._spec.group} are not taken: {e.args[0].str()}. "
-                    "Is another consumer in this group, or was the right to it taken away?"
+                    f"Expected to commit offsets of group {self._spec.group}, got: "
+                    f"{e.args[0].str()}. Check for another consumer in the group, and the group's "
+                    "access rights"
                 ) from e
-            # The records are delivered; the next commit tells of them too.
+            # The records are delivered, and the next commit includes their offsets.
             _LOG.warning("Offsets of group %s not committed: %s", self._spec.group, e)
 
     def _flush(self) -> int:
-        """Wait until Kafka has taken all records, however slowly; return how many it has not.
+        """Wait while Kafka makes progress on deliveries; return the number of undelivered records.
 
-        A transactional producer may get stuck for good when a broker comes back: when nothing is
-        taken for a while it is given up; a job that is restarted goes on with another one.
+        A transactional producer may hang for ever after a broker's restart. Therefore it is given
+        up if no record is delivered for a while. A restarted job continues with a new producer.
         """
         patience = _STALLED_SECONDS if self._spec.exactly_once else _DELIVERY_SECONDS
         left, deadline = len(self._producer), time.monotonic() + patience
@@ -253,7 +254,7 @@ class SlotProducer:
     def _describe(self, left: int) -> str:
         told = "; ".join(dict.fromkeys(self._failed)) or f"{left} records not acknowledged in time"
         self._failed = []
-        return f"Kafka did not take all records: {told}. They are read and scored again"
+        return f"Kafka did not accept all records: {told}. They are read and scored again"
 
     def _commit_transaction(self, offsets: Mapping[int, int]) -> None:
         def commit_all() -> None:
@@ -277,17 +278,17 @@ class SlotProducer:
             raise Undeliverable(f"{self._describe(0)}: {e}") from e
 
     def close(self) -> None:
-        """Give up what is not finished: without its offsets it is read again."""
+        """Give up unfinished records; without committed offsets they are read again."""
         self.is_closed = True
         if self._held is not None:
             self._give_up_held(self._held)
-        if self._is_lost:  # its calls may hang; the broker ends the transaction in time
+        if self._is_lost:  # its calls may hang; the broker aborts the transaction at its timeout
             return
         if self._is_open and self._spec.exactly_once:
             try:
                 _within(_COMMIT_SECONDS, lambda: self._producer.abort_transaction(_COMMIT_SECONDS))
             except (KafkaException, TimeoutError) as e:
-                _LOG.warning("Transaction not aborted: %s; the broker does it in time", e)
+                _LOG.warning("Transaction not aborted: %s; the broker aborts it later", e)
                 return
         self._producer.purge()
         self._producer.flush(1)
@@ -303,10 +304,10 @@ class SlotProducer:
 
 
 def _within(seconds: float, call: Callable[[], None]) -> None:
-    """Call in a thread, and raise TimeoutError when it takes longer.
+    """Call in a thread, and raise TimeoutError if it takes longer.
 
-    librdkafka's send_offsets_to_transaction does not keep to its own timeout: while the broker that
-    coordinates the group is away, and sometimes after, it hangs (librdkafka issue 5456).
+    librdkafka's send_offsets_to_transaction ignores its own timeout. It hangs while the broker that
+    coordinates the group is down, and sometimes afterwards (librdkafka issue 5456).
     """
     failed: list[Exception] = []
 
@@ -320,13 +321,13 @@ def _within(seconds: float, call: Callable[[], None]) -> None:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        raise TimeoutError(f"the transaction was not ended within {seconds:.0f} s")
+        raise TimeoutError(f"expected the end of the transaction in {seconds:.0f} s")
     if failed:
         raise failed[0]
 
 
-# The runner spreads the bundles of one slot, which follow each other, over several instances of the
-# step. They share the slot's producer: a second one with the same transactional id would end it.
+# The runner spreads the sequential bundles of a slot over several instances of the step. They share
+# the slot's producer, because a second one with the same transactional id would fence it.
 _shared: dict[tuple[WriteSpec, int], SlotProducer] = {}
 _shared_lock = threading.Lock()
 
@@ -347,9 +348,9 @@ def _get(spec: WriteSpec, number: int) -> SlotProducer:
 
 
 def take_over(spec: WriteSpec, number: int) -> None:
-    """Make this process the one whose transactions of a slot count; those of others end.
+    """Make this process the owner of a slot's transactions, and end those of others.
 
-    Once a slot has a producer here, none of before can move the group's offsets any more.
+    After that, no earlier producer of the slot can commit offsets of the group.
 
     Raises:
       KafkaException: a broker does not answer, or does not allow it.
@@ -361,15 +362,14 @@ def take_over(spec: WriteSpec, number: int) -> None:
 def release(
     spec: WriteSpec, number: int, slot: SlotProducer, user: object, *, is_open: bool
 ) -> None:
-    """Close a slot's producer when nobody else uses it, or when the user's bundle of it failed.
+    """Close a slot's producer if it has no other user, or if the user's bundle has failed.
 
     Args:
-      spec: how it writes.
+      spec: the destinations.
       number: the slot.
       slot: its producer.
-      user: who used it.
-      is_open: whether the user left a bundle of the slot open. One that another user has open is
-        let be.
+      user: the instance that used it.
+      is_open: whether this user left a bundle open. A bundle of another user is not touched.
     """
     with _shared_lock:
         slot.users.discard(id(user))
@@ -377,11 +377,11 @@ def release(
             return
         if _shared.get((spec, number)) is slot:
             del _shared[spec, number]
-        # Nobody begins a new one before what this one holds is written or given up.
+        # The lock prevents a new producer until the rows of this one are written or given up.
         slot.close()
 
 
 def slots_of(spec: WriteSpec) -> list[SlotProducer]:
-    """Return all producers of this process that write so."""
+    """Return all producers of this process with these destinations."""
     with _shared_lock:
         return [slot for (other, _), slot in _shared.items() if other == spec]

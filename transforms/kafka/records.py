@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-# The columns of a raw record; a decoded one has them too, so that it can be told where it is from.
+# The columns of a raw record. Decoded records keep them, which identifies their source.
 TOPIC, PARTITION, OFFSET = "_topic", "_partition", "_offset"
 TIME_MS, KEY, VALUE = "_time_ms", "_key", "_value"
 RAW_SCHEMA = pa.schema(
@@ -22,28 +22,28 @@ RAW_SCHEMA = pa.schema(
     ]
 )
 _CHUNK_ROWS = 128
-# The end of the year 9999. A time behind it is a producer's mistake, nanoseconds for example, which
-# neither Beam nor a table can hold.
+# The end of the year 9999. A later time is a mistake of the producer, for example nanoseconds.
+# Neither Beam nor a table can hold it.
 LATEST_MS = 253_402_300_799_999
 
 
 def take_more(
-    take: Callable[[int], list[Any]], first: Any, most_rows: int, most_bytes: int
+    take: Callable[[int], list[Any]], first: Any, max_rows: int, max_bytes: int
 ) -> list[Any]:
-    """Return a record and those behind it that are there, until they are enough.
+    """Return a record and the available records after it, up to a limit.
 
     Args:
-      take: gives as many as there are, up to a number.
+      take: returns the available records, up to a number.
       first: the record.
-      most_rows: how many are enough.
-      most_bytes: of values; the last records that were taken may go beyond, when they are larger
-        than those before.
+      max_rows: maximum number of records.
+      max_bytes: maximum size of values. The last records may exceed it if they are larger than
+        the ones before.
     """
     messages = [first]
     taken = largest = len(first)
-    while len(messages) < most_rows and taken < most_bytes:
-        fitting = max(1, (most_bytes - taken) // max(1, largest))
-        asked = min(most_rows - len(messages), fitting, _CHUNK_ROWS)
+    while len(messages) < max_rows and taken < max_bytes:
+        fitting = max(1, (max_bytes - taken) // max(1, largest))
+        asked = min(max_rows - len(messages), fitting, _CHUNK_ROWS)
         chunk = take(asked)
         messages += chunk
         if len(chunk) < asked:
@@ -71,12 +71,12 @@ def to_raw_batch(topic: str, messages: Sequence[Any]) -> pa.RecordBatch:
 
 
 def largest_by_partition(batch: pa.RecordBatch, column: str) -> dict[int, int]:
-    """Return the largest value of a column of whole numbers in each partition of the topic."""
+    """Return the largest value of an integer column in each partition of the topic."""
     partitions, values = batch.column(PARTITION).to_numpy(), batch.column(column).to_numpy()
     return {p: int(values[partitions == p].max()) for p in np.unique(partitions).tolist()}
 
 
 def _newest_seconds(raw: pa.RecordBatch) -> dict[int, float]:
-    """Return when the newest record of each partition was made."""
+    """Return the time of the newest record of each partition, in seconds since 1970."""
     newest_ms = largest_by_partition(raw, TIME_MS)
     return {p: min(time_ms, LATEST_MS) / 1000 for p, time_ms in newest_ms.items()}

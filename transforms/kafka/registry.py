@@ -33,7 +33,7 @@ _CLIENT: dict[str, Any] = {
     "retries.max.wait.ms": 3500,
     "cache.latest.ttl.sec": 0,  # a newer schema may come
 }
-# A missing schema may come: registries replicate. But every poison value asks for one.
+# A missing schema may appear later, because registries replicate. But bad values ask for any id.
 _REFUSED_SECONDS = 60.0
 _MAX_REFUSED = 10_000
 _MAX_REASON = 500
@@ -80,11 +80,11 @@ class Registry:
 
 
 class RegistryClient:
-    """Asks a registry, and remembers schemas: the schema of an id never changes."""
+    """Queries a registry, and caches schemas: the schema of an id never changes."""
 
     def __init__(self, registry: Registry) -> None:
         """Read the credentials and make Confluent's client; see `Registry.connect`."""
-        # 409 modules, 0.14 CPU s: only users of a registry pay for them.
+        # The import takes 0.14 CPU s, so only users of a registry pay for it.
         from confluent_kafka.schema_registry import SchemaRegistryClient
 
         self._url = registry.url.rstrip("/")
@@ -98,7 +98,7 @@ class RegistryClient:
             ) from e
         except (ValueError, TypeError) as e:
             raise ValueError(f"{REGISTRY_PREFIX}…: {e}") from e
-        # Nobody closes a decoder: its connections close when it is collected.
+        # Decoders are never closed: their connections close in garbage collection.
         weakref.finalize(self, self._client.close)
         self._schemas: dict[int, Any] = {}
         self._refused: dict[int, tuple[float, str]] = {}
@@ -137,7 +137,7 @@ class RegistryClient:
             return None
         _check_type(found.schema)
         if found.schema.references:
-            raise ValueError(f"the schema of subject {subject} refers to others")
+            raise ValueError(f"expected a schema of subject {subject} without references to others")
         schema_id = self._require(path, found.schema_id)
         return Registered(schema_id, self._require(path, found.schema.schema_str))
 
@@ -178,13 +178,13 @@ class RegistryClient:
             raise ValueError(f"the schema registry has an invalid schema: {e}") from e
 
     def _require(self, path: str, value: _Value | None) -> _Value:
-        """Return what the answer from a path must hold."""
+        """Return a required field of the answer from a path."""
         if value is None:
             raise RegistryAway(f"{self._url}{path}: expected a schema and its id, got neither")
         return value
 
     def _ask(self, path: str, call: Callable[..., _Answer], *args: Any) -> _Answer | None:
-        """Return the answer to a call of the client, or None if the registry has no such thing."""
+        """Return the answer to a call of the client, or None if the registry answers 404."""
         import httpx2
         from confluent_kafka.schema_registry import SchemaRegistryError
         from confluent_kafka.schema_registry.error import OAuthTokenError
@@ -201,7 +201,7 @@ class RegistryClient:
         except httpx2.InvalidURL as e:
             raise RegistryFails(f"{where}: expected a URL, got: {e}") from e
         except (httpx2.HTTPError, ValueError, TypeError, LookupError, AttributeError) as e:
-            # The client trusts answers: without JSON, or with other JSON, it raises any of these.
+            # The client does not validate answers. Missing or unexpected JSON raises any of these.
             why = f"{type(e).__name__}: {e}"[:_MAX_REASON]
             raise RegistryAway(f"{where}: expected a schema registry, got: {why}") from e
 
@@ -210,7 +210,7 @@ def _read_settings(text: str) -> dict[str, str]:
     """Return the client's settings in a properties file, without their prefix.
 
     Raises:
-      ValueError: they contradict each other; names them, never their values.
+      ValueError: they contradict each other. The message has their names, never their values.
     """
     settings = {
         name.removeprefix(REGISTRY_PREFIX): value
@@ -224,13 +224,13 @@ def _read_settings(text: str) -> dict[str, str]:
         source = f"{REGISTRY_PREFIX}bearer.auth.credentials.source"
         if settings.get("bearer.auth.credentials.source") != "OAUTHBEARER":
             raise ValueError(f"expected {source}=OAUTHBEARER")
-        if "basic.auth.user.info" in settings:  # the client would leave the token out
+        if "basic.auth.user.info" in settings:  # the client would ignore the token
             raise ValueError(f"expected {source} or {REGISTRY_PREFIX}basic.auth.…, got both")
     return settings
 
 
 def _to_failure(where: str, error: SchemaRegistryError) -> Exception:
-    """Return what an answer with an error's status means."""
+    """Return the exception for an answer with an error status."""
     status, is_known = error.http_status_code, error.error_code != error.UNKNOWN
     why = str(error.error_message or "")[:_MAX_REASON]
     if is_known and status in _NOT_ACCEPTED:
@@ -250,13 +250,13 @@ def _to_failure(where: str, error: SchemaRegistryError) -> Exception:
 
 
 def _to_token_failure(where: str, error: OAuthTokenError) -> RegistryFails:
-    """Return what it means that the token endpoint gave no token."""
+    """Return the exception for a failed token request."""
     import httpx2
 
-    cause = error.__context__  # the client keeps it in no other place
+    cause = error.__context__  # the client stores the cause only there
     if isinstance(cause, httpx2.HTTPStatusError):
         may_pass = _may_pass(cause.response.status_code)
-    else:  # no answer, no JSON or no token; otherwise the endpoint refuses by OAuth's rules
+    else:  # no answer, no JSON or no token; any other error is a refusal by OAuth's rules
         may_pass = isinstance(cause, httpx2.TransportError | ValueError | LookupError)
     return (RegistryAway if may_pass else RegistryFails)(
         f"{where}: expected a token from {REGISTRY_PREFIX}bearer.auth.issuer.endpoint.url in "
@@ -271,4 +271,4 @@ def _may_pass(status: int) -> bool:
 def _check_type(schema: Schema) -> None:
     kind = schema.schema_type or "AVRO"
     if kind != "AVRO":
-        raise ValueError(f"expected a schema of Avro in the schema registry, got one of {kind}")
+        raise ValueError(f"expected an Avro schema in the schema registry, got a {kind} schema")

@@ -1,4 +1,4 @@
-"""What of a topic a group has not come to: whether a job that was to end there has."""
+"""The unread records of a topic for a group: whether a bounded job has reached its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _POLL_SECONDS = 0.5
 
 
 def read_topic_ends(connection: Connection, group: str, topic: str) -> dict[int, int]:
-    """Return the offset behind the last record of each partition of a topic.
+    """Return the end offset of each partition of a topic.
 
     Raises:
       LookupError: there is no such topic.
@@ -38,10 +38,10 @@ def read_topic_ends(connection: Connection, group: str, topic: str) -> dict[int,
 def find_unread(
     connection: Connection, group: str, topic: str, ends: Mapping[int, int]
 ) -> dict[int, int]:
-    """Return the first record below these ends that a group has still to read, by partition.
+    """Return, by partition, the first unread record of a group below the given ends.
 
-    Offsets alone do not tell: behind the last record there may be markers of transactions, or
-    records that were never committed. So what is left is looked at.
+    Offsets are not enough: the last ones may be transaction markers or records of aborted
+    transactions. Therefore the rest is read.
 
     Raises:
       KafkaException: no broker answers.
@@ -65,7 +65,7 @@ def _first_records(
         message: Any = consumer.poll(_POLL_SECONDS)
         if message is None or message.partition() not in left:
             if time.monotonic() > deadline:
-                return found | left  # it cannot be said that they are read
+                return found | left  # unknown, so treat them as unread
             continue
         error = message.error()
         if error is not None and is_passing(error):

@@ -1,4 +1,4 @@
-"""Score a sample of real rows with two models, and tell how far they differ."""
+"""Scores a sample of real rows with two models, and compares scores and time."""
 
 from __future__ import annotations
 
@@ -11,38 +11,40 @@ import numpy as np
 import pyarrow as pa
 
 from scoreline.models.compare import disagreement_of
+from scoreline.models.servable import Servable
 from scoreline.transforms import metrics
-from scoreline.transforms.scoring import Loaded, Scored, ScoreSpec, Serving, score_batch
+from scoreline.transforms.alive import Alive
+from scoreline.transforms.scoring import Scored, ScoreSpec, Serving, score_batch
 
-# Both models score the sample so often, in turns; the fastest call of each counts, since noise only
-# ever adds time. Slow models have fewer turns.
+# Both models score the sample in turns. The fastest call of each counts, because noise only adds
+# time. Slow models get fewer turns.
 _TURNS = 5
 _MAX_SECONDS = 20.0
 
-# The sample is full with so many rows or bytes; after some time fewer will do, but not fewer than
-# the least: of a handful of rows nothing follows.
+# The sample is full with this many rows or bytes. After some time fewer rows are enough, but never
+# fewer than the minimum: a handful of rows proves nothing.
 _SAMPLE_ROWS = 1024
 _SAMPLE_BYTES = 64 << 20
 _MIN_SAMPLE_ROWS = 32
 _SAMPLE_SECONDS = 30.0
-ScoreBatch: TypeAlias = Callable[[pa.RecordBatch, Loaded, ScoreSpec, metrics.Tally], Scored]
+ScoreBatch: TypeAlias = Callable[[pa.RecordBatch, Servable, ScoreSpec, metrics.Tally], Scored]
 
 
 class Sample:
-    """Rows that were just scored, kept until there are enough; safe to share between threads.
+    """Recently scored rows, collected until there are enough. Thread-safe.
 
     Attributes:
-      is_wanted: whether rows are wanted still.
+      is_wanted: whether it needs more rows.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Want nothing yet; the clock counts seconds."""
+        """Start without collecting; the clock returns seconds."""
         self._clock = clock
         self._lock = threading.Lock()
         self.clear()
 
     def clear(self, *, wanted: bool = False) -> None:
-        """Forget what there is, and say whether rows are wanted."""
+        """Drop the rows, and set whether to collect new ones."""
         with self._lock:
             self._batches: list[pa.RecordBatch] = []
             self._rows = self._bytes = 0
@@ -61,7 +63,7 @@ class Sample:
             return not self.is_wanted
 
     def take(self) -> pa.RecordBatch | None:
-        """Return the rows; None while they are too few."""
+        """Return the rows; None if they are too few."""
         with self._lock:
             waited = self._clock() - self._since >= _SAMPLE_SECONDS
             enough = self._rows >= _MIN_SAMPLE_ROWS and waited
@@ -72,14 +74,14 @@ class Sample:
 
 
 class Comparison(NamedTuple):
-    """How a new model compares with the one that serves, on one sample.
+    """The comparison of a new model with the serving one, on one sample.
 
     Attributes:
-      rows: rows of the sample.
-      disagreement: the largest of all output columns (see `disagreement_of`), or the share of rows
-        that only the old model can score, where that is more.
-      column: the output column it is of; "" for the rows that cannot be scored.
-      latency_ratio: time of the new model's fastest call over that of the old one's.
+      rows: number of rows of the sample.
+      disagreement: the maximum over output columns (see `disagreement_of`) and the share of rows
+        that only the old model can score.
+      column: the output column with the maximum; "" for the share of unscored rows.
+      latency_ratio: time of the new model's fastest call, divided by that of the old model.
     """
 
     rows: int
@@ -87,19 +89,20 @@ class Comparison(NamedTuple):
     column: str
     latency_ratio: float
 
-    def find_problems(self, most_disagreement: float, most_latency_ratio: float) -> list[str]:
-        """Return a sentence for each bound that does not hold."""
+    def find_problems(self, max_disagreement: float, max_latency_ratio: float) -> list[str]:
+        """Return one sentence per exceeded limit."""
         problems = []
-        if not self.disagreement <= most_disagreement:
+        if not self.disagreement <= max_disagreement:
             of = f"'{self.column}'" if self.column else "which rows can be scored"
             problems.append(
-                f"disagreement of {self.disagreement:.3g} about {of} on {self.rows:,} rows, "
-                f"expected at most {most_disagreement:g} (--swap_max_disagreement)"
+                f"expected a disagreement of at most {max_disagreement:g} "
+                f"(--swap_max_disagreement), got {self.disagreement:.3g} about {of} on "
+                f"{self.rows:,} rows"
             )
-        if not self.latency_ratio <= most_latency_ratio:
+        if not self.latency_ratio <= max_latency_ratio:
             problems.append(
-                f"{self.latency_ratio:.2f} times the model's time for {self.rows:,} rows, expected "
-                f"at most {most_latency_ratio:g} (--swap_max_latency_ratio)"
+                f"expected at most {max_latency_ratio:g} times the model's time "
+                f"(--swap_max_latency_ratio), got {self.latency_ratio:.2f} for {self.rows:,} rows"
             )
         return problems
 
@@ -110,7 +113,7 @@ def compare(
     """Score a sample with both models, in turns, and compare scores and time.
 
     Raises:
-      Exception: whatever `score` does when one of them fails on every row.
+      Exception: the exception of `score` if one model fails on every row.
     """
     began = time.monotonic()
     fastest = [float("inf"), float("inf")]
@@ -127,20 +130,13 @@ def compare(
 
 
 def _compare_scores(rows: int, old: Scored, new: Scored, spec: ScoreSpec) -> tuple[float, str]:
-    by_old, by_new = (_alive(scored, rows) for scored in (old, new))
-    lost = int(np.sum(by_old & ~by_new))
-    worst = (lost / max(int(by_old.sum()), 1), "")
-    olds = old.batch.filter(pa.array(by_new[by_old]))
-    news = new.batch.filter(pa.array(by_old[by_new]))
+    by_old, by_new = (Alive(rows, scored.dead).positions for scored in (old, new))
+    both, in_old, in_new = np.intersect1d(by_old, by_new, assume_unique=True, return_indices=True)
+    lost = len(by_old) - len(both)
+    worst = (lost / max(len(by_old), 1), "")
+    olds = old.batch.take(pa.array(in_old))
+    news = new.batch.take(pa.array(in_new))
     for _, column, _ in spec.outputs:
         found = disagreement_of(olds.column(column), news.column(column))
         worst = max(worst, (found, column))
     return worst
-
-
-def _alive(scored: Scored, rows: int) -> np.ndarray:
-    """Return which rows of the sample were scored."""
-    alive = np.ones(rows, bool)
-    for dead in scored.dead:
-        alive[list(dead.rows)] = False
-    return alive

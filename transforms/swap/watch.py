@@ -1,9 +1,9 @@
-"""Watch a folder of model versions while scoring, and swap to a new one that holds.
+"""Watches a folder of model versions while scoring, and swaps to a new version if it passes.
 
-A thread looks at the folder, loads a new version beside the one that serves, has it warmed up and
-compared on rows that are being scored (see `transforms/shadow.py`); meanwhile scoring goes on. What
-serves is one reference: whoever scores a record batch takes it once, so that no batch is scored by
-two models, and the digest in its rows is that of the model that scored it.
+A thread polls the folder. It loads a new version beside the serving one, warms it up, and compares
+both on rows that are being scored (see `judge.py`). Scoring continues meanwhile. The serving model
+is a single reference. Each record batch takes it once, so no batch is scored by two models, and its
+rows have the digest of the model that scored them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from scoreline.lake.elements import DeadRows
@@ -37,6 +36,7 @@ from scoreline.models.versions import (
     version_at,
 )
 from scoreline.transforms import metrics
+from scoreline.transforms.alive import Alive
 from scoreline.transforms.scoring import Serving
 from scoreline.transforms.swap.judge import Sample, compare
 from scoreline.transforms.worker.heap import settle_heap
@@ -49,14 +49,14 @@ _STOP_SECONDS = 10.0
 
 
 class SwapSpec(NamedTuple):
-    """What is watched, and what a new version must hold.
+    """The folder to watch, and the limits for new versions.
 
     Attributes:
-      folder: of the versions, as a worker sees it.
-      poll_s: seconds between two looks at it.
+      folder: the folder of versions, as a worker sees it.
+      poll_s: seconds between two looks at the folder.
       max_disagreement: see `Comparison.disagreement`.
       max_latency_ratio: see `Comparison.latency_ratio`.
-      signature: what the job was planned with.
+      signature: the signature that the job was planned with.
     """
 
     folder: str
@@ -67,19 +67,19 @@ class SwapSpec(NamedTuple):
 
 
 class ModelWatcher:
-    """What scores in this process, kept up to date with a folder of versions.
+    """The serving model of this process, updated from a folder of versions.
 
     Attributes:
-      users: how many steps score with it.
+      users: number of steps that score with it.
     """
 
     def __init__(
         self, spec: ScoreSpec, swap: SwapSpec, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Load what is to serve first: a named version, the last one here, or the job's own.
+        """Load the first model: the version in SERVING, the last one here, or the job's own.
 
         Raises:
-          ModelError: that does not load or answer.
+          ModelError: the model does not load or fails in warm-up.
           FileNotFoundError: there is no model.
         """
         self._spec, self._swap = spec, swap
@@ -88,7 +88,7 @@ class ModelWatcher:
         self._said: set[str] = set()
         self._digests: dict[str, tuple[Fingerprint, str]] = {}
         self._refused: set[str] = set()
-        # What the folder looked like, and what of that there is nothing more to do about.
+        # Last observed state of the folder, and the part already handled.
         self._seen: object = None
         self._decided: object = None
         self._candidate: Serving | None = None
@@ -102,25 +102,22 @@ class ModelWatcher:
         self._version, self._serving = self._load_first()
 
     def take(self) -> Serving:
-        """Return what scores the next batch; what the last one was scored with may end."""
+        """Return the model for the next batch; close the one that was swapped out."""
         retired, self._retired = self._retired, None
         if retired is not None:
             retired.servable.close()
         return self._serving
 
     def offer(self, batch: pa.RecordBatch, dead: Sequence[DeadRows]) -> None:
-        """Tell which rows were scored: while a candidate waits, some are kept to compare it on."""
+        """Offer scored rows; some are kept for the comparison if a candidate waits."""
         if not self._sample.is_wanted:
             return
-        keep = np.ones(batch.num_rows, bool)
-        for rows in dead:
-            keep[list(rows.rows)] = False
-        if self._sample.add(batch.filter(pa.array(keep)) if dead else batch):
+        if self._sample.add(Alive(batch.num_rows, dead).take(batch)):
             self._wake.set()
 
     def report(self, timers: metrics.Tally) -> None:
-        """Count what has happened since the last call."""
-        with contextlib.suppress(IndexError):  # another thread took the rest
+        """Add the metrics since the last call."""
+        with contextlib.suppress(IndexError):  # another thread took the last ones
             while self._news:
                 metric, value = self._news.popleft()
                 if metric.kind == "counter":
@@ -129,45 +126,45 @@ class ModelWatcher:
                     timers.observe(metric, value)
 
     def start(self) -> None:
-        """Have a thread look at the folder, now and from then on."""
+        """Start the thread that polls the folder."""
         if self._thread is None:
             self._ended = threading.Event()
             self._thread = threading.Thread(target=self._run, args=(self._ended,), daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; what serves stays."""
+        """Stop the thread; the serving model stays."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._ended.set()
             self._wake.set()
-            thread.join(_STOP_SECONDS)  # it may be loading a model, and then ends after that
+            thread.join(_STOP_SECONDS)  # if it is loading a model, it ends after that
 
     def close(self) -> None:
-        """End the thread and what serves."""
+        """Stop the thread and close the serving model."""
         self.stop()
         self.take().servable.close()
 
     def _run(self, ended: threading.Event) -> None:
         while not ended.is_set():
             try:
-                with self._looking:  # a thread that was ended may still be loading a model
+                with self._looking:  # an earlier thread may still be loading a model
                     self.look()
-            except Exception as e:  # noqa: BLE001  a look that fails must not end those to come
-                self._say_once(f"Looking for models failed: {describe_error(e)}")
+            except Exception as e:  # noqa: BLE001  a failed look must not end the thread
+                self._say_once(f"Cannot look for new models: {describe_error(e)}")
             self._wake.wait(self._swap.poll_s)
             self._wake.clear()
         with self._looking:
             self._drop_candidate()
 
     def look(self) -> None:
-        """Look at the folder once, and do the next step about what is new there.
+        """Look at the folder once, and take the next step with a new version.
 
-        A version is touched only when two looks have found its files the same: it may still be
-        copied. One that was refused is looked at again when its files change.
+        A version is loaded only after two looks have found the same files, because it may still be
+        copied. A refused version is tried again if its files change.
         """
         if self._is_garbage:
-            settle_heap()  # a loaded SavedModel refers to itself
+            settle_heap()  # a loaded SavedModel is a reference cycle
             self._is_garbage = False
         try:
             chosen = choose_version(self._swap.folder, self._is_refused)
@@ -180,14 +177,14 @@ class ModelWatcher:
         elif seen != self._decided:
             if chosen is None:
                 self._decided = seen
-                self._say_once(f"{seen[0]}. {self._version.name} goes on")
+                self._say_once(f"{seen[0]}. {self._version.name} continues")
             else:
                 self._decided = seen if self._consider(chosen) else None
 
     def _consider(self, chosen: Version) -> bool:
-        """Do the next step about a version whose files have settled; return whether it is done."""
+        """Take the next step with a version whose files are stable; return whether it is done."""
         if not chosen.is_named and chosen.number < self._version.number:
-            return True  # what serves was removed: going back is to be asked for
+            return True  # the serving version was removed: a rollback must be requested
         if self._candidate is None:
             digest = self._digest_of(chosen.path)
             if digest == self._serving.spec.digest:
@@ -204,7 +201,7 @@ class ModelWatcher:
                 candidate.servable.close()
                 return False
             if chosen.is_named:
-                self._take_over(chosen, candidate, "as SERVING says")
+                self._take_over(chosen, candidate, "named in SERVING")
                 return True
             self._candidate = candidate
             self._sample.clear(wanted=True)
@@ -220,7 +217,7 @@ class ModelWatcher:
                 self._swap.max_disagreement, self._swap.max_latency_ratio
             )
         except Exception as e:  # noqa: BLE001  whatever a candidate does, the job goes on
-            problems = [f"it cannot be compared on {sample.num_rows:,} rows: {describe_error(e)}"]
+            problems = [f"the comparison on {sample.num_rows:,} rows failed: {describe_error(e)}"]
         if problems:
             self._drop_candidate()
             self._refuse(chosen, candidate.spec.digest, "; ".join(problems))
@@ -262,9 +259,9 @@ class ModelWatcher:
                 again = f"{chosen.name}.refused is removed or its files change"
             except OSError as e:
                 self._refused.add(digest)
-                again = f"its files change, or by a job that starts anew: not marked, {e}"
+                again = f"its files change, or the job restarts (the mark failed: {e})"
         _LOG.warning(
-            "Model %s is refused (%s), %s goes on: %s. Tried again when %s",
+            "Model %s is refused (%s), %s continues: %s. It is tried again if %s",
             chosen.name,
             digest,
             self._version.name,
@@ -281,7 +278,7 @@ class ModelWatcher:
 
     def _load_first(self) -> tuple[Version, Serving]:
         first, digest = _last.get((self._spec, self._swap)) or (
-            version_at(self._spec.model),
+            version_at(self._spec.model.path),
             self._spec.digest,
         )
         try:
@@ -291,26 +288,27 @@ class ModelWatcher:
                 if chosen_digest != digest:
                     return chosen, self._load(chosen, chosen_digest)
         except (OSError, ModelError) as e:
-            self._say_once(f"{e}. {first.name} is scored with")
+            self._say_once(f"{e}. Scoring with {first.name}")
         if digest == self._spec.digest:
-            return first, Serving(self._spec.load(), self._spec)
+            return first, Serving(self._spec.model.load(), self._spec)
         return first, self._load(first, digest)
 
     def _load(self, version: Version, digest: str) -> Serving:
-        """Return a version that is ready to score as the job was planned."""
-        spec = dataclasses.replace(self._spec, model=version.path, digest=digest)
-        servable = spec.load(shared=False)
+        """Load a version that fits the plan of the job."""
+        model = dataclasses.replace(self._spec.model, path=version.path, digest=digest)
+        spec = dataclasses.replace(self._spec, model=model)
+        servable = model.load(shared=False)
         differences = find_differences(
             self._swap.signature,
             servable.signature,
             [(name, conversion) for name, _, conversion in spec.outputs],
-            all_outputs=spec.asked_outputs is None,
+            all_outputs=model.outputs is None,
         )
         if differences:
             servable.close()
             raise ModelError(
-                f"signature '{spec.signature_name}' is another: {'; '.join(differences)}. Start "
-                "the job anew for such a model"
+                f"expected signature '{model.signature}' of the plan, got another: "
+                f"{'; '.join(differences)}. Restart the job for such a model"
             )
         tensors = {tensor.name: tensor for tensor in servable.signature.inputs}
         inputs = tuple(
@@ -327,7 +325,7 @@ class ModelWatcher:
         return bool(self._refused) and self._digest_of(version.path) in self._refused
 
     def _digest_of(self, path: str) -> str:
-        """Return a model's digest, worked out again only when its files have changed."""
+        """Return a model's digest, computed again only if its files have changed."""
         now = fingerprint_of(path)
         known = self._digests.get(path)
         if known is None or known[0] != now:
@@ -346,18 +344,18 @@ class ModelWatcher:
             _LOG.warning("%s", text)
 
 
-# What a process went over to last: steps that are set up later begin with it.
+# The last version in this process; steps that are set up later start with it.
 _last: dict[tuple[ScoreSpec, SwapSpec], tuple[Version, str]] = {}
 _shared: dict[tuple[ScoreSpec, SwapSpec], ModelWatcher] = {}
 _shared_lock = threading.Lock()
 
 
 def acquire_watcher(spec: ScoreSpec, swap: SwapSpec) -> ModelWatcher:
-    """Return a watcher that runs: one for all threads of this process.
+    """Return a running watcher, shared by all threads of this process.
 
-    Where models run in processes of their own, each caller gets one of its own, as of those.
+    If models run in separate processes, each caller gets its own watcher.
     """
-    if spec.batch_timeout_s is not None:
+    if spec.model.batch_timeout_s is not None:
         watcher = ModelWatcher(spec, swap)
         watcher.start()
         return watcher
@@ -374,7 +372,7 @@ def acquire_watcher(spec: ScoreSpec, swap: SwapSpec) -> ModelWatcher:
 
 def release_watcher(spec: ScoreSpec, watcher: ModelWatcher) -> None:
     """End the watching when nobody else uses it; a shared model stays loaded."""
-    if spec.batch_timeout_s is not None:
+    if spec.model.batch_timeout_s is not None:
         watcher.close()
         return
     with _shared_lock:

@@ -125,8 +125,8 @@ def test_all_names_and_types_that_avro_lacks_are_reported():
             ("fine", pa.int64()),
         ]
     )
-    with pytest.raises(ValueError, match="no name in Avro") as e:
+    with pytest.raises(ValueError, match="not a name in Avro") as e:
         to_avro_schema(columns)
-    for told in ("'a-b'", "'1st'", "column 'map': Avro has no map<", "'x y'"):
+    for told in ("'a-b'", "'1st'", "column 'map': Avro has no type for map<", "'x y'"):
         assert told in str(e.value)
     assert "fine" not in str(e.value)

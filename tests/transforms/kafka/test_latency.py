@@ -102,7 +102,7 @@ def test_backlog_is_worked_off_with_larger_polls_and_then_the_target_holds_again
 
 
 def test_polls_never_take_less_than_one_row_nor_more_than_the_most():
-    controller = LatencyController(10, most_rows=100)
+    controller = LatencyController(10, max_rows=100)
     for _ in range(20):
         controller.record(controller.rows, 5.0)
     assert controller.rows >= 1
@@ -112,6 +112,6 @@ def test_polls_never_take_less_than_one_row_nor_more_than_the_most():
 
 
 def test_without_a_target_polls_take_the_most():
-    controller = LatencyController(None, most_rows=500)
+    controller = LatencyController(None, max_rows=500)
     controller.record(500, 10.0)
     assert controller.rows == 500

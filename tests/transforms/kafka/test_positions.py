@@ -44,7 +44,7 @@ def test_a_reader_is_never_cut_in_two(fraction):
 def test_a_reader_that_leaves_without_giving_the_rest_away_is_an_error():
     tracker = PositionsTracker(Positions({0: 0}))
     tracker.try_claim({0: 5})
-    with pytest.raises(ValueError, match="read on from"):
+    with pytest.raises(ValueError, match="to be read from"):
         tracker.check_done()
 
 

@@ -6,7 +6,7 @@ from scoreline.transforms.kafka.records import take_more
 
 
 @pytest.mark.parametrize(
-    ("sizes", "most_rows", "most_bytes", "taken"),
+    ("sizes", "max_rows", "max_bytes", "taken"),
     [
         ([100] * 10_000, 8192, 1 << 30, 8192),  # limited by rows
         ([100] * 300, 8192, 1 << 30, 300),  # limited by available records
@@ -24,12 +24,12 @@ from scoreline.transforms.kafka.records import take_more
         ([100] * 1000, 1, 1 << 30, 1),
     ],
 )
-def test_a_poll_ends_by_rows_by_bytes_or_when_nothing_is_left(sizes, most_rows, most_bytes, taken):
+def test_a_poll_ends_by_rows_by_bytes_or_when_nothing_is_left(sizes, max_rows, max_bytes, taken):
     first, *values = [b"x" * size for size in sizes]
 
     def take(count):
         chunk, values[:count] = values[:count], []
         return chunk
 
-    assert len(take_more(take, first, most_rows, most_bytes)) == taken
+    assert len(take_more(take, first, max_rows, max_bytes)) == taken
     assert len(values) == len(sizes) - taken  # no record is lost

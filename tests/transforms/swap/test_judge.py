@@ -7,14 +7,13 @@ import pyarrow as pa
 import pytest
 
 from scoreline.lake.elements import DeadRows
+from scoreline.models.model_spec import ModelSpec
 from scoreline.transforms.metrics import PREDICT_MS
 from scoreline.transforms.scoring import Scored, ScoreSpec, Serving
 from scoreline.transforms.swap.judge import Comparison, compare
 
 SPEC = ScoreSpec(
-    model="m",
-    digest="sha256:0",
-    signature_name="serving_default",
+    model=ModelSpec(path="m", digest="sha256:0"),
     inputs=(),
     outputs=(("y", "score", ""), ("c", "class", "")),
     carried=("id",),
@@ -64,7 +63,7 @@ def test_rows_that_only_the_old_model_can_score_count():
     found = compared(Answers(line()), Answers(line(), dead=range(10, 35)))
     assert found[:3] == (ROWS, 0.25, "")
     (problem,) = found.find_problems(0.2, 2.0)
-    assert problem.startswith("disagreement of 0.25 about which rows can be scored on 100 rows")
+    assert problem.endswith("got 0.25 about which rows can be scored on 100 rows")
     # Rows that one model lost are left out on both sides, in any order.
     found = compared(Answers(line(), dead=[3, 50]), Answers(line(), dead=[1, 50, 99]))
     assert found.disagreement == 2 / 98
@@ -90,6 +89,7 @@ def test_slow_models_have_fewer_turns(monkeypatch):
 def test_each_exceeded_limit_is_reported(value):
     assert Comparison(ROWS, 0.2, "y", 2.0).find_problems(0.2, 2.0) == []
     told = Comparison(ROWS, value, "y", value * 10).find_problems(0.2, 2.0)
-    assert "about 'y' on 100 rows, expected at most 0.2 (--swap_max_disagreement)" in told[0]
-    assert "times the model's time for 100 rows" in told[1]
-    assert "expected at most 2 (--swap_max_latency_ratio)" in told[1]
+    assert told[0].startswith(
+        "expected a disagreement of at most 0.2 (--swap_max_disagreement), got "
+    )
+    assert "at most 2 times the model's time (--swap_max_latency_ratio)" in told[1]

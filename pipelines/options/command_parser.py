@@ -1,0 +1,43 @@
+"""The parser of a command: its flags in groups, and no other flag."""
+
+from __future__ import annotations
+
+import argparse
+
+from scoreline.pipelines.options.parser import OptionParser
+
+
+class CommandParser(OptionParser):
+    """A parser whose families of flags may add to one another's groups.
+
+    It has no `choices`: argparse would stop at the first wrong one, while we say all that is wrong.
+    """
+
+    def __init__(self, usage: str, doc: str | None) -> None:
+        """Describe the command by the part of a docstring before its example."""
+        super().__init__(
+            prog=" ".join(usage.split()[:2]),
+            usage=usage,
+            description=(doc or "").partition("\n\n    ")[0],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self._by_title: dict[str, argparse._ArgumentGroup] = {}
+
+    def group(self, title: str) -> argparse._ArgumentGroup:
+        """Return the group of flags with a title, which several families may fill."""
+        if title not in self._by_title:
+            self._by_title[title] = self.add_argument_group(title)
+        return self._by_title[title]
+
+    @property
+    def flags(self) -> frozenset[str]:
+        """All flags, but for `--help`."""
+        names = (name for action in self._actions for name in action.option_strings)
+        return frozenset(name for name in names if name not in ("-h", "--help"))
+
+
+# Titles of groups that several families fill.
+WHAT = "what is scored"
+MODEL = "with which model"
+WHERE = "where scores go"
+HOW = "how it runs"

@@ -1,0 +1,119 @@
+"""Flags about the dataset: where it is, its schema, which partitions are meant, its limits."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+from scoreline.lake.files.data_file import MAX_BATCH_BYTES, MAX_VALUE_BYTES, Limits
+from scoreline.lake.files.partitions import PartitionSpec
+from scoreline.pipelines.options.command_parser import HOW, WHAT, CommandParser
+from scoreline.pipelines.options.problems import Problems
+from scoreline.pipelines.options.reader import OptionReader
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetSettings:
+    """Checked settings about the dataset.
+
+    Attributes:
+      root: `--input`; "" when none is given.
+      schema: the file of `--schema`; None when none is given.
+      allow_missing: by column, the value for files that lack it.
+      partitions: which are meant; all when empty.
+      last: how many of the newest are meant; None for all.
+      limits: what may be decoded at once.
+    """
+
+    root: str
+    schema: str | None = None
+    allow_missing: dict[str, str] = dataclasses.field(default_factory=dict)
+    partitions: tuple[PartitionSpec, ...] = ()
+    last: int | None = None
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+
+def add_flags(parser: CommandParser) -> None:
+    """Declare the flags of a dataset of partitions."""
+    what = parser.group(WHAT)
+    what.add_argument(
+        "--input",
+        metavar="PATH",
+        help="root of the dataset: PATH/<column>=<value>/… with files *.parquet, "
+        "*.tfrecord[.gz], *.csv[.gz] or *.jsonl[.gz], all of one format; or a Delta table",
+    )
+    what.add_argument(
+        "--schema",
+        metavar="FILE",
+        help="types of the columns: schema.pbtxt of tensorflow-metadata for TFRecord, JSON as "
+        '{"id": "int64"} for CSV and JSON Lines (default: inferred from the first files)',
+    )
+    what.add_argument(
+        "--allow_missing",
+        metavar="C=VALUE",
+        action="append",
+        help="value of column C for files that lack it; repeatable. Else that is an error",
+    )
+    add_partition_flags(parser)
+    what.add_argument(
+        "--last",
+        metavar="N",
+        help="only the N newest partitions: a job that runs every night catches up by itself",
+    )
+    how = parser.group(HOW)
+    how.add_argument(
+        "--max_value_bytes",
+        metavar="N",
+        default=str(MAX_VALUE_BYTES),
+        help="most bytes that one value, line or record may decode to; a file with a larger "
+        "one fails its partition (default: 64 MiB)",
+    )
+    how.add_argument(
+        "--max_batch_bytes",
+        metavar="N",
+        default=str(MAX_BATCH_BYTES),
+        help="most bytes that a record batch may decode to: large rows make smaller batches "
+        "(default: 256 MiB)",
+    )
+
+
+def add_partition_flags(parser: CommandParser) -> None:
+    """Declare `--partitions`."""
+    parser.group(WHAT).add_argument(
+        "--partitions",
+        metavar="SPEC",
+        action="append",
+        help="date=2013-11-01, date=2013-11-01..2013-12-31 or region=eu/date=2013-11-01; "
+        "repeatable; default: all",
+    )
+
+
+def read_dataset(given: argparse.Namespace, read: OptionReader) -> DatasetSettings:
+    """Return the settings; adds what is wrong with them to the problems."""
+    specs = read.specs(given.partitions)
+    last = None if given.last is None else read.positive("--last", given.last)
+    if given.partitions and not specs:
+        last = 1  # nothing will be scored: one partition shows what else is wrong
+    limits = Limits(
+        read.positive("--max_value_bytes", given.max_value_bytes),
+        read.positive("--max_batch_bytes", given.max_batch_bytes),
+    )
+    _check_limits(limits, read.problems)
+    return DatasetSettings(
+        root=read.place("--input", given.input),
+        schema=read.file("--schema", given.schema),
+        allow_missing=read.values("--allow_missing", given.allow_missing, "C=VALUE"),
+        partitions=specs,
+        last=last,
+        limits=limits,
+    )
+
+
+def _check_limits(limits: Limits, problems: Problems) -> None:
+    """Add a problem when a value may be larger than the batch that holds it."""
+    value_bytes, batch_bytes = limits
+    if value_bytes > batch_bytes:
+        problems.add(
+            f"--max_value_bytes: expected at most --max_batch_bytes, which is "
+            f"{batch_bytes}, got {value_bytes}"
+        )

@@ -1,0 +1,169 @@
+"""Flags about the stream that is scored: brokers, topic, group, what records hold."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime as dt
+from pathlib import Path
+
+from scoreline.pipelines.options.command_parser import CommandParser
+from scoreline.pipelines.options.reader import OptionReader, find_secret
+
+# What values of records hold.
+VALUE_FORMATS = ("json", "avro", "example")
+STARTS = ("group", "earliest", "latest", "timestamp")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SourceSettings:
+    """Checked settings about the stream; fields are named and explained as the options.
+
+    Attributes:
+      config: the properties file of `--kafka_config`; "" for none.
+      schema_registry: its URL; "" for none.
+      start_ms: `--start_time` in milliseconds since 1970.
+    """
+
+    brokers: str
+    config: str = ""
+    topic: str
+    group: str
+    format: str = "json"
+    schema: str | None = None
+    avro_schema_id: int | None = None
+    schema_registry: str = ""
+    start: str = "group"
+    start_ms: int | None = None
+    until_end: bool = False
+
+
+def add_flags(parser: CommandParser) -> None:
+    """Declare the flags."""
+    source = parser.group("the stream")
+    source.add_argument("--brokers", metavar="HOST:PORT,…", help="Kafka brokers to begin with")
+    source.add_argument(
+        "--kafka_config",
+        metavar="FILE",
+        help="properties file of librdkafka for what else a client needs, as SASL and TLS; "
+        "secrets belong there. Every worker reads it",
+    )
+    source.add_argument("--topic", metavar="T", help="topic of the records to score")
+    source.add_argument(
+        "--group", metavar="G", help="consumer group that keeps how far is scored; one per job"
+    )
+    source.add_argument(
+        "--format",
+        metavar="|".join(VALUE_FORMATS),
+        default="json",
+        help="what values hold: json (default), avro or example, a serialized tf.Example",
+    )
+    source.add_argument(
+        "--schema",
+        metavar="FILE",
+        help="types of the columns: an Avro schema, schema.pbtxt of tensorflow-metadata for "
+        'tf.Examples, or JSON as {"id": "int64"}; columns that feed inputs need none but in Avro',
+    )
+    source.add_argument(
+        "--avro_schema_id",
+        metavar="N",
+        help="values begin with Confluent's header and this schema id, that of --schema",
+    )
+    source.add_argument(
+        "--schema_registry",
+        metavar="URL",
+        help="schema registry of Avro values: each is read by the schema whose id is in its "
+        "header, as --schema or the newest of T-value; scores' schema is registered there",
+    )
+    source.add_argument(
+        "--start",
+        metavar="|".join(STARTS),
+        default="group",
+        help="group: go on where the group is, from the first record if it is nowhere "
+        "(default). The others set the group there first",
+    )
+    source.add_argument(
+        "--start_time",
+        metavar="TIME",
+        help="for --start=timestamp, as 2026-11-24T06:00:00Z or in ms since 1970",
+    )
+    source.add_argument(
+        "--until_end",
+        action="store_true",
+        help="end when all is scored that the topic holds now: for backfills and tests",
+    )
+
+
+def read_source(given: argparse.Namespace, read: OptionReader) -> SourceSettings:
+    """Return the settings; adds what is wrong with them to the problems."""
+    schema_id = given.avro_schema_id
+    config = _config(read, given.kafka_config)
+    return SourceSettings(
+        brokers=read.required("--brokers", given.brokers),
+        config=config,
+        topic=read.required("--topic", given.topic),
+        group=read.required("--group", given.group),
+        format=read.choice("--format", given.format, VALUE_FORMATS),
+        schema=read.file("--schema", given.schema),
+        avro_schema_id=None if schema_id is None else read.positive("--avro_schema_id", schema_id),
+        schema_registry=_registry(read, given.schema_registry, config),
+        start=read.choice("--start", given.start, STARTS),
+        start_ms=_start_ms(read, given.start, given.start_time),
+        until_end=given.until_end,
+    )
+
+
+def _registry(read: OptionReader, url: str | None, config: str) -> str:
+    if url is None:
+        return ""
+    if "@" in url or find_secret("", url):
+        read.problems.add(
+            "--schema_registry: expected a URL without credentials. Give them in --kafka_config as "
+            "schema.registry.basic.auth.user.info=USER:PASSWORD, or as "
+            "schema.registry.bearer.auth.… for OAuth"
+        )
+        return ""
+    if not url.startswith(("http://", "https://")):
+        read.problems.add(f"--schema_registry: expected http://… or https://…, got '{url}'")
+        return ""
+    if config:
+        from scoreline.transforms.kafka.registry import Registry
+
+        try:
+            Registry(url=url, config=config).connect()
+        except (ValueError, OSError) as e:
+            read.problems.add(f"--kafka_config: {config}: {e}")
+    return url
+
+
+def _config(read: OptionReader, path: str | None) -> str:
+    found = read.file("--kafka_config", path) or ""
+    if found and Path(found).is_file():
+        from scoreline.transforms.kafka.client import parse_properties
+
+        try:
+            parse_properties(Path(found).read_text("utf-8"))
+        except (ValueError, OSError) as e:
+            read.problems.add_usage(f"--kafka_config: {path}: {e}")
+            return ""
+    return found
+
+
+def _start_ms(read: OptionReader, start: str, text: str | None) -> int | None:
+    if (start == "timestamp") != (text is not None):
+        read.problems.add(
+            "--start_time: expected a time with --start=timestamp, and none without, "
+            f"got '{text}' with --start={start}"
+        )
+    if text is None or text.isdigit():
+        return None if text is None else int(text)
+    try:
+        at = dt.datetime.fromisoformat(text)
+    except ValueError:
+        at = dt.datetime(1970, 1, 1)  # noqa: DTZ001  refused just below
+    if at.tzinfo is None:
+        read.problems.add(
+            f"--start_time: expected a time with its zone, as 2026-11-24T06:00:00Z, got '{text}'"
+        )
+        return None
+    return int(at.timestamp() * 1000)

@@ -1,0 +1,166 @@
+"""What the files of a dataset say of themselves: schemas, rows, and what is wrong with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from scoreline.lake.files.columns import top_columns
+from scoreline.lake.files.data_file import Footer
+from scoreline.lake.files.examples import RAW_COLUMN
+from scoreline.lake.files.formats import FORMATS, describe_files
+from scoreline.lake.files.missing import Constant
+from scoreline.lake.files.partitions import Partition
+from scoreline.lake.files.read import DatasetSpec
+from scoreline.lake.storage import resolve
+from scoreline.pipelines.options.problems import Problems
+from scoreline.pipelines.plan.dataset import Dataset
+from scoreline.pipelines.plan.fit import Fit
+from scoreline.pipelines.plan.missing import add_constant_fields, choose_constants
+
+# A schema is inferred from the first file of each of so many partitions.
+SAMPLED_PARTITIONS = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileSchemas:
+    """What the files of partitions say of themselves.
+
+    Attributes:
+      footers: of each file, by partition.
+      unreadable: by partition, what is wrong with its files.
+      input_schema: the types that all files are read as; None for files that say their own.
+      schemas: each schema of record batches, and the partitions that have it.
+      constants: columns to add where files lack them.
+    """
+
+    footers: Mapping[str, Sequence[Footer]]
+    unreadable: Mapping[str, str]
+    input_schema: pa.Schema | None
+    schemas: Mapping[pa.Schema, Sequence[str]]
+    constants: tuple[Constant, ...] = ()
+
+    @property
+    def read_schema(self) -> pa.Schema:
+        """The schema of some record batch, before columns are picked from it."""
+        return next(iter(self.schemas))
+
+    def dataset_spec(
+        self, dataset: Dataset, columns: Sequence[str], batch_rows: int, dictionaries: Sequence[str]
+    ) -> DatasetSpec:
+        """Return how shards become record batches of these columns.
+
+        Args:
+          dataset: that the files are of.
+          columns: to read; `parent.child` is a field of a struct column.
+          batch_rows: maximum rows of a record batch.
+          dictionaries: columns of text to read as dictionaries.
+        """
+        return DatasetSpec(
+            root=dataset.settings.root,
+            format=dataset.format,
+            columns=columns,
+            top_columns=top_columns(self.read_schema, columns),
+            batch_rows=batch_rows,
+            dictionary_columns=tuple(dictionaries),
+            schema=self.input_schema,
+            constants=self.constants,
+            limits=dataset.settings.limits,
+        )
+
+    def with_constants(
+        self, dataset: Dataset, fit: Fit, partitions: Sequence[Partition], problems: Problems
+    ) -> FileSchemas:
+        """Return these with the columns that files lack and that inputs or options give."""
+        missing = dataset.settings.allow_missing
+        constants = choose_constants(missing, fit, partitions, self.schemas, problems)
+        schemas = add_constant_fields(self.schemas, constants)
+        return dataclasses.replace(self, constants=constants, schemas=schemas)
+
+
+def read_files(
+    dataset: Dataset, partitions: Sequence[Partition], problems: Problems
+) -> FileSchemas | None:
+    """Return what files say; None, and why in the problems, if no schema can be told."""
+    try:
+        input_schema = _choose_schema(dataset)
+    except (ValueError, OSError) as e:
+        problems.add_error(e, "--input")
+        return None
+    footers = _read_footers(dataset, partitions, input_schema)
+    errors = {path: [f.error for f in found if f.error] for path, found in footers.items()}
+    unreadable = {path: "; ".join(found) for path, found in errors.items() if found}
+    readable = [p for p in partitions if p.path not in unreadable]
+    problem = _find_inference_problem(dataset, readable, input_schema)
+    if problem:
+        problems.add(problem)
+        return None
+    return FileSchemas(
+        footers=footers,
+        unreadable=unreadable,
+        input_schema=input_schema,
+        schemas=_gather_schemas(readable, footers),
+    )
+
+
+def _choose_schema(dataset: Dataset) -> pa.Schema | None:
+    """Return the types that all files of the run are read as; None for files that say their own.
+
+    A schema that is not given is inferred from the same files in each run over these partitions:
+    the first of each of the first `SAMPLED_PARTITIONS` that hold any.
+
+    Raises:
+      ValueError: the files are of another kind, or no one schema holds them.
+    """
+    infer = FORMATS[dataset.format].infer
+    if infer is None:
+        return None
+    file_system, _ = resolve(dataset.settings.root)
+    with_files = [p for p in dataset.listing.partitions if p.files and not p.problems]
+    paths = [p.files[0].path for p in with_files[:SAMPLED_PARTITIONS]]
+    schema = infer(file_system, paths, dataset.given)
+    if not dataset.has_records:
+        return schema
+    if RAW_COLUMN in schema.names:
+        raise ValueError(f"a feature is named '{RAW_COLUMN}', as the record itself is")
+    return schema.append(pa.field(RAW_COLUMN, pa.large_binary()))
+
+
+def _find_inference_problem(
+    dataset: Dataset, partitions: Sequence[Partition], schema: pa.Schema | None
+) -> str:
+    """Return why a schema says nothing although there are files; "" when it does."""
+    if schema is None or set(schema.names) - {RAW_COLUMN}:
+        return ""
+    if not any(partition.files for partition in partitions):
+        return ""
+    return (
+        "--input: no row to infer a schema from; say one with --schema, or leave partitions "
+        f"without rows out: the first files of {dataset.listing.partitions[0].path} … are empty"
+    )
+
+
+def _read_footers(
+    dataset: Dataset, partitions: Sequence[Partition], schema: pa.Schema | None
+) -> dict[str, list[Footer]]:
+    """Return what the files of partitions say of themselves, by partition."""
+    file_system, _ = resolve(dataset.settings.root)
+    files = [file for p in partitions for file in p.files]
+    footers = iter(describe_files(file_system, dataset.format, files, schema))
+    return {p.path: [next(footers) for _ in p.files] for p in partitions}
+
+
+def _gather_schemas(
+    partitions: Sequence[Partition], footers: Mapping[str, Sequence[Footer]]
+) -> dict[pa.Schema, list[str]]:
+    """Return each schema there is, and the partitions whose files have it."""
+    schemas: dict[pa.Schema, list[str]] = {}
+    for partition in partitions:
+        for footer in footers[partition.path]:
+            if footer.schema is not None:
+                paths = schemas.setdefault(footer.schema.remove_metadata(), [])
+                if partition.path not in paths[-1:]:
+                    paths.append(partition.path)
+    return schemas

@@ -1,0 +1,131 @@
+"""Columns that files lack: partition columns that feed inputs, and those of `--allow_missing`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from scoreline.lake.files.missing import Constant
+from scoreline.lake.files.partitions import Partition
+from scoreline.models.mapping import find_field
+from scoreline.models.signature import InputColumn
+from scoreline.pipelines.options.problems import Problems
+from scoreline.pipelines.plan.fit import Fit
+
+_MAX_NAMED = 5
+
+
+def choose_constants(
+    allow_missing: Mapping[str, str],
+    fit: Fit,
+    partitions: Sequence[Partition],
+    schemas: Mapping[pa.Schema, Sequence[str]],
+    problems: Problems,
+) -> tuple[Constant, ...]:
+    """Return the columns to add where files lack them; adds what is wrong to the problems.
+
+    These are the partition columns that inputs take, and those of `--allow_missing`.
+    """
+    columns = partitions[0].columns if partitions else ()
+    constants = []
+    for column in columns:
+        kinds = {_type_for(source) for source in fit.inputs if source.column == column}
+        if kinds and any(column not in schema.names for schema in schemas):
+            if len(kinds) > 1:
+                problems.add(
+                    f"partition column '{column}' feeds inputs of several dtypes, "
+                    f"{' and '.join(sorted(map(str, kinds)))}; expected one"
+                )
+            constants.append(Constant(column, sorted(kinds, key=str)[0]))
+    for column, text in allow_missing.items():
+        if column in columns:
+            problems.add(
+                f"--allow_missing {column}: it is a partition column, which is never missing"
+            )
+            continue
+        kind = _type_of_missing(column, fit, schemas, problems)
+        if kind is not None:
+            constants.append(Constant(column, kind, text))
+    valid = [c for c in constants if _has_values(c, fit.inputs, partitions, problems)]
+    return tuple(c for c in valid if any(c.column not in schema.names for schema in schemas))
+
+
+def _type_for(source: InputColumn) -> pa.DataType:
+    """Return the type to read a text as for an input; conversions are given the text itself."""
+    dtype = source.tensor.dtype
+    if source.conversion or dtype in ("string", "bfloat16"):
+        return pa.string()
+    return pa.type_for_alias(dtype)
+
+
+def _type_of_missing(
+    column: str,
+    fit: Fit,
+    schemas: Mapping[pa.Schema, Sequence[str]],
+    problems: Problems,
+) -> pa.DataType | None:
+    takers = [source for source in fit.inputs if source.column == column]
+    if not takers and column not in fit.carried:
+        problems.add(
+            f"--allow_missing {column}: no input, key or kept column reads a column '{column}'"
+        )
+        return None
+    held = [found[0] for schema in schemas if (found := find_field(schema, column))]
+    if held and not any(column in schema.names for schema in schemas):
+        problems.add(
+            f"--allow_missing {column}: expected a column, got a field of a struct. Add it in the "
+            "table"
+        )
+        return None
+    if held or takers:
+        return held[0] if held else _type_for(takers[0])
+    problems.add(
+        f"--allow_missing {column}: no partition has the column and no input takes it, so nothing "
+        "says its type. Leave it out of --keys and --keep"
+    )
+    return None
+
+
+def _has_values(
+    constant: Constant,
+    inputs: Sequence[InputColumn],
+    partitions: Sequence[Partition],
+    problems: Problems,
+) -> bool:
+    """Return whether a constant has a value in each partition; adds to the problems if not."""
+    if constant.text is not None:
+        try:
+            constant.value_in("")
+        except ValueError as e:
+            problems.add(f"--allow_missing {constant.column}={constant.text}: {e}")
+            return False
+        return True
+    wrong: list[str] = []
+    for partition in partitions:
+        try:
+            constant.value_in(partition.path)
+        except ValueError as e:
+            wrong.append(f"{partition.path} ({e})")
+    if wrong:
+        takers = [s.tensor for s in inputs if s.column == constant.column]
+        more = f" and {len(wrong) - _MAX_NAMED} more" if len(wrong) > _MAX_NAMED else ""
+        problems.add(
+            f"partition column '{constant.column}' feeds input '{takers[0].name}' as {takers[0]}; "
+            f"got {', '.join(wrong[:_MAX_NAMED])}{more}. Leave these partitions out with "
+            "--partitions, or name another column with --columns"
+        )
+    return not wrong
+
+
+def add_constant_fields(
+    schemas: Mapping[pa.Schema, Sequence[str]], constants: Sequence[Constant]
+) -> dict[pa.Schema, list[str]]:
+    """Return schemas as record batches have them, with the constants that files lack."""
+    added: dict[pa.Schema, list[str]] = {}
+    for schema, paths in schemas.items():
+        for constant in constants:
+            if constant.column not in schema.names:
+                schema = schema.append(pa.field(constant.column, constant.data_type))
+        added.setdefault(schema, []).extend(paths)
+    return added

@@ -1,0 +1,61 @@
+"""The model: its digest, its signature, and what planning, workers and replay load."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from scoreline.models.artifact import digest_model
+from scoreline.models.model_spec import ModelSpec
+from scoreline.models.signature import Signature
+from scoreline.pipelines.options.model import ModelSettings
+from scoreline.pipelines.options.problems import Problems
+
+# Loads a model, has it answer a call and returns its signature.
+SignatureReader = Callable[[ModelSpec], Signature]
+
+
+def find_model(
+    settings: ModelSettings, problems: Problems, concurrent_calls: int | None = None
+) -> ModelSpec | None:
+    """Return what to load; None, and why in the problems, if there is no such model.
+
+    Nothing of the model is run.
+    """
+    if not settings.path or "://" in settings.path:
+        return None  # told with the options
+    try:
+        digest = digest_model(settings.path)
+    except (FileNotFoundError, PermissionError) as e:
+        problems.add(str(e))
+        return None
+    if settings.digest not in (None, digest):
+        problems.add(
+            f"--model_digest: expected {settings.digest}, got {digest} for {settings.path}. "
+            "Nothing of it was run"
+        )
+        return None
+    return ModelSpec(
+        path=os.path.abspath(settings.path),
+        digest=digest,
+        signature=settings.signature,
+        batch_rows=settings.batch_rows,
+        concurrent_calls=concurrent_calls,
+        op_libraries=settings.op_libraries,
+        outputs=settings.fit.asked_outputs,
+        ragged=settings.fit.ragged,
+        batch_timeout_s=settings.batch_timeout_s,
+    )
+
+
+def load_signature(
+    model: ModelSpec | None, read: SignatureReader, problems: Problems
+) -> Signature | None:
+    """Return the signature of a model; None, and why in the problems, if it does not load."""
+    if model is None:
+        return None
+    try:
+        return read(model)
+    except (ValueError, OSError) as e:
+        problems.add(str(e))
+        return None

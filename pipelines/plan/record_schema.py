@@ -1,0 +1,131 @@
+"""The types of a record's columns: of `--schema`, of a registry, and of the inputs they feed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from scoreline.lake.files.examples import RAW_COLUMN
+from scoreline.lake.files.schema_file import parse_features, parse_types
+from scoreline.models.examples import stored_type
+from scoreline.models.mapping import find_field
+from scoreline.models.signature import InputColumn, TensorSpec
+from scoreline.models.tensors import output_type
+from scoreline.pipelines.options.problems import Passing, Problems
+from scoreline.pipelines.options.stream import StreamSettings
+from scoreline.pipelines.plan.fit import Fit
+from scoreline.pipelines.plan.topics import Topics, registry_of
+from scoreline.transforms.kafka.decode_avro import parse_avro_schema
+from scoreline.transforms.kafka.registry import Registry, RegistryAway
+
+
+class RecordSchema(NamedTuple):
+    """What is said of a record's columns.
+
+    Attributes:
+      text: the schema as it is written; "" when nothing says one.
+      columns: the columns that it names.
+      registry: the schema registry; None when none is given.
+    """
+
+    text: str
+    columns: pa.Schema
+    registry: Registry | None
+
+
+def find_schema(
+    settings: StreamSettings, topics: Topics, problems: Problems
+) -> RecordSchema | None:
+    """Return what is said of a record's columns; None, and why in the problems, if it is wrong."""
+    source = settings.source
+    registry = registry_of(source)
+    text = _read_text(settings, registry, problems)
+    if text is None:
+        return None
+    parse = {"json": parse_types, "avro": parse_avro_schema, "example": parse_features}
+    if source.format not in parse:
+        return None  # told with the options
+    try:
+        columns = parse[source.format](text) if text else pa.schema([])
+    except ValueError as e:
+        named = source.schema or f"the newest schema of {source.topic}-value"
+        problems.add(f"--schema: {named}: {e}")
+        return None
+    return RecordSchema(text, columns, registry)
+
+
+def _read_text(
+    settings: StreamSettings, registry: Registry | None, problems: Problems
+) -> str | None:
+    """Return what says the types of a record's columns; "" when nothing does, None if it fails."""
+    source, subject = settings.source, f"{settings.source.topic}-value"
+    if source.schema is not None and not os.path.isfile(source.schema):
+        return None  # told with the options
+    try:
+        if source.schema is not None:
+            return Path(source.schema).read_text("utf-8")
+        if source.format != "avro":
+            return ""
+        if registry is None:
+            return None  # told with the options
+        found = registry.connect().latest(subject)
+        if found is not None:
+            return found.schema
+        problems.add(
+            f"--schema_registry: expected a subject {subject} at {registry.url}, there is "
+            "none. Give the Avro schema that values are to be read as with --schema"
+        )
+    except RegistryAway as e:
+        problems.add(Passing(f"--schema_registry: {e}"))
+    except (ValueError, OSError) as e:
+        flag = "--schema_registry" if source.schema is None else f"--schema: {source.schema}"
+        problems.add(f"{flag}: {e}")
+    return None
+
+
+def complete_schema(
+    settings: StreamSettings, fit: Fit, given: RecordSchema, problems: Problems
+) -> pa.Schema:
+    """Return the types of a record's columns: those that are given, and of the inputs they feed.
+
+    Adds to the problems the columns whose types nothing says.
+    """
+    data_format = settings.source.format
+    if data_format == "avro":
+        return given.columns
+    columns = {field.name: field.type for field in given.columns}
+    if data_format == "example":
+        columns[RAW_COLUMN] = pa.large_binary()
+    features = [InputColumn(spec, spec.name) for spec in fit.signature.inputs]
+    for source in (*fit.inputs, *(features if fit.signature.example_input else ())):
+        if not source.conversion and not find_field(
+            pa.schema(list(columns.items())), source.column
+        ):
+            columns[source.column] = _type_of(source.tensor, data_format)
+    schema = pa.schema(list(columns.items()))
+    wanted = (*fit.carried, *(source.column for source in fit.inputs))
+    untold = [name for name in dict.fromkeys(wanted) if not find_field(schema, name)]
+    if untold:
+        how = (
+            "a tensorflow-metadata Schema in text format"
+            if data_format == "example"
+            else 'JSON such as {"' + untold[0] + '": "int64"}'
+        )
+        problems.add(
+            f"--schema: expected a file that says the types of {', '.join(untold)}, which the "
+            f"model's signature does not say: {how}"
+        )
+        schema = pa.schema([*schema, *((name, pa.string()) for name in untold)])
+    return schema
+
+
+def _type_of(spec: TensorSpec, data_format: str) -> pa.DataType:
+    if data_format == "example":
+        return stored_type(spec)
+    kind = output_type(spec._replace(shape=(None,)))
+    for _ in () if spec.is_one_value else spec.row_shape:
+        kind = pa.list_(kind)  # Arrow's JSON parser knows no lists of a fixed size
+    return kind

@@ -1,0 +1,133 @@
+"""How the partitions that are meant stand: committed, outdated, to be scored, or unusable."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from deltalake import DeltaTable
+
+from scoreline.lake.elements import Outcome
+from scoreline.lake.files.partitions import Partition, run_id_of
+from scoreline.lake.table.history import read_live_partitions
+from scoreline.lake.table.outcomes import read_failures
+from scoreline.lake.table.scores import FOREIGN_RUN, committed_runs
+from scoreline.models.model_spec import ModelSpec
+from scoreline.pipelines.options.batch import BatchSettings
+from scoreline.pipelines.plan.dataset import Dataset
+
+# Raised when the meaning of scores changes without a change of any option.
+_RUN_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class States:
+    """How partitions stand.
+
+    Attributes:
+      selected: all partitions that are meant.
+      committed: those whose scores the table holds already, and that are left alone.
+      outdated: those of the committed that another model, input or configuration scored.
+      todo: those to score.
+      failed: outcomes of partitions that cannot even be started.
+      runs: the run id of each partition that is meant, by path.
+      held: the run id of what the table holds, by path.
+      partition_columns: of input and output, outermost first.
+      has_records: whether rows have a column of whole tf.Examples.
+    """
+
+    selected: Sequence[Partition]
+    committed: Sequence[Partition]
+    outdated: Sequence[Partition]
+    todo: Sequence[Partition]
+    failed: Sequence[Outcome]
+    runs: Mapping[str, str]
+    held: Mapping[str, str]
+    partition_columns: tuple[str, ...]
+    has_records: bool
+
+    def with_failures(self, reasons: Mapping[str, str]) -> States:
+        """Return the states with further partitions that cannot be started, and why."""
+        failed = [
+            Outcome(path, self.runs[path], "failed", reason=reason)
+            for path, reason in reasons.items()
+        ]
+        todo = [partition for partition in self.todo if partition.path not in reasons]
+        return dataclasses.replace(self, todo=todo, failed=[*self.failed, *failed])
+
+
+def find_states(
+    settings: BatchSettings,
+    dataset: Dataset,
+    model: ModelSpec | None,
+    table: DeltaTable | None,
+) -> States:
+    """Return how the partitions of a dataset stand; without a model, all that differ from it."""
+    partitions = dataset.listing.partitions
+    configuration = _configuration(settings, dataset, model.digest if model else "")
+    runs = {p.path: run_id_of(p, configuration) for p in partitions}
+    held = committed_runs(table, runs) if table else {}
+    wanted = _choose_by_state(settings, partitions, held, table)
+    committed = [p for p in partitions if p.path in held and p.path not in wanted]
+    broken = {p.path: "; ".join(p.problems) for p in partitions if p.problems and p.path in wanted}
+    return States(
+        selected=partitions,
+        committed=committed,
+        outdated=[p for p in committed if held[p.path] != runs[p.path]],
+        todo=[p for p in partitions if p.path in wanted],
+        failed=[],
+        runs=runs,
+        held=held,
+        partition_columns=partitions[0].columns,
+        has_records=dataset.has_records,
+    ).with_failures(broken)
+
+
+def _choose_by_state(
+    settings: BatchSettings,
+    partitions: Sequence[Partition],
+    held: Mapping[str, str],
+    table: DeltaTable | None,
+) -> set[str]:
+    """Return the paths of the partitions that `--reprocess` means."""
+    reprocess = settings.table.reprocess
+    if reprocess == "all":
+        return {p.path for p in partitions}
+    if reprocess == "failed":
+        return {p.path for p in partitions} & read_failures(settings.table.output).keys()
+    missing = {p.path for p in partitions if held.get(p.path, FOREIGN_RUN) == FOREIGN_RUN}
+    if reprocess != "stale" or table is None:
+        return missing
+    commits = {live.partition: live.commit for live in read_live_partitions(table)}
+    then = {path: commit.get("input_fingerprint") for path, commit in commits.items()}
+    stale = {p.path for p in partitions if then.get(p.path) not in (None, p.fingerprint)}
+    return missing | stale
+
+
+def _configuration(settings: BatchSettings, dataset: Dataset, digest: str) -> dict[str, object]:
+    """Return all that changes values; what only changes speed must not be in here.
+
+    An inferred schema is not: it depends on the other partitions of the run, and a value that it
+    would change does not fit the table's columns or the model's inputs.
+    """
+    fit = settings.model.fit
+    since_first = {
+        "pads": fit.pads,
+        "truncate": fit.truncate,
+        "allow_missing": settings.dataset.allow_missing,
+        "forbid": sorted(settings.rules.forbid),
+        "ranges": settings.rules.ranges,
+        "schema": [(field.name, str(field.type)) for field in dataset.given or ()],
+    }
+    return {
+        "format": _RUN_FORMAT,
+        "model_digest": digest,
+        "signature": settings.model.signature,
+        "keys": settings.keys.keys,
+        "keep": settings.keys.keep,
+        "columns": fit.columns,
+        "fills": fit.fills,
+        "outputs": fit.outputs,
+        # Options that came later count only where they are used: the others keep their run ids.
+        **{name: value for name, value in since_first.items() if value},
+    }

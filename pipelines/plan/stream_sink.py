@@ -1,0 +1,96 @@
+"""How scored rows of a stream are stored: columns of a table, and of values in Avro."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pyarrow as pa
+from confluent_kafka import KafkaException
+
+from scoreline.lake.table.scores import find_table_problems
+from scoreline.pipelines.options.problems import Problems
+from scoreline.pipelines.options.stream import StreamSettings
+from scoreline.pipelines.plan.batch import check_writable, find_table
+from scoreline.pipelines.plan.fit import Fit
+from scoreline.pipelines.plan.topics import Topics, as_kafka_problem
+from scoreline.transforms.kafka.append import SCORED_DATE, TableSpec
+from scoreline.transforms.kafka.client import read_topic_id
+from scoreline.transforms.kafka.encode import SOURCE_FIELDS
+from scoreline.transforms.kafka.encode_avro import AvroSpec, to_avro_schema
+
+
+class StoredRows(NamedTuple):
+    """How scored rows are stored.
+
+    Attributes:
+      avro: how values are written in Avro; None when they are not.
+      table: the table that they are appended to; None for none.
+    """
+
+    avro: AvroSpec | None
+    table: TableSpec | None
+
+
+def store_rows(
+    settings: StreamSettings, fit: Fit, schema: pa.Schema, problems: Problems
+) -> pa.Schema | None:
+    """Return columns and types of a scored row in a table or in Avro; empty for JSON.
+
+    None, and why in the problems, if they cannot be stored.
+    """
+    sink = settings.sink
+    if not sink.output and sink.output_format != "avro":
+        return pa.schema([])
+    names = {*(field.name for field in SOURCE_FIELDS), SCORED_DATE}
+    problems.add_all(
+        f"--keys, --keep and --outputs: '{name}' is a column that scores have anyway. Rename an "
+        "output with --outputs T=COLUMN"
+        for name in (*fit.carried, *(output.column for output in fit.outputs))
+        if name in names
+    )
+    try:
+        return pa.schema([*fit.scores_schema(schema), *SOURCE_FIELDS])
+    except ValueError as e:
+        problems.add(f"--outputs: {e}, nor can Avro. Leave it out with --outputs")
+        return None
+
+
+def plan_avro(
+    settings: StreamSettings, fit: Fit, columns: pa.Schema, problems: Problems
+) -> AvroSpec | None:
+    """Return how values are written in Avro; None when they are not, or cannot be."""
+    if settings.sink.output_format != "avro":
+        return None
+    try:
+        text = to_avro_schema(columns, {output.column for output in fit.outputs})
+    except ValueError as e:
+        problems.add(f"--output_format=avro: {e}. Rename an output with --outputs T=COLUMN")
+        return None
+    return AvroSpec(columns=columns, schema=text, schema_id=settings.sink.output_schema_id)
+
+
+def plan_table(
+    settings: StreamSettings, columns: pa.Schema, topics: Topics, problems: Problems
+) -> TableSpec | None:
+    """Return the table that scores are appended to; None, and why, if it cannot be used."""
+    output = settings.sink.output
+    table = find_table(output, problems)
+    check_writable(output, problems)
+    if table is not None:
+        problems.add_all(find_table_problems(table, columns, [SCORED_DATE]))
+    topic = settings.source.topic
+    if topics.admin is None:
+        return None  # no broker answers, or a topic is missing: told before
+    try:
+        topic_id = read_topic_id(topics.admin, topic)
+    except KafkaException as e:
+        problems.add(as_kafka_problem(e.args[0], f"--topic: {topic} cannot be described"))
+        return None
+    return TableSpec(
+        output=output,
+        schema=columns,
+        topic=topic,
+        topic_id=topic_id,
+        group=settings.source.group,
+        flush_seconds=settings.sink.flush_interval_s,
+    )

@@ -1,0 +1,109 @@
+"""What a stream does at Kafka and its registry once, before its first record and after its last."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from confluent_kafka import KafkaException
+
+from scoreline.pipelines.options.problems import BadOptions, Passing
+from scoreline.pipelines.options.stream import StreamSettings
+from scoreline.pipelines.plan.access import allow
+from scoreline.pipelines.plan.stream import StreamPlan
+from scoreline.pipelines.plan.topics import registry_of
+from scoreline.transforms.kafka.append import prepare_table
+from scoreline.transforms.kafka.client import (
+    advance_group,
+    is_refused,
+    list_partitions,
+    reset_group,
+)
+from scoreline.transforms.kafka.producer import end_old_transactions
+from scoreline.transforms.kafka.registry import RegistryAway, RegistryFails
+from scoreline.transforms.kafka.unread import find_unread
+
+
+def check_all_read(plan: StreamPlan, ends: Mapping[int, int]) -> None:
+    """Have the job fail when its runner ended it before all was scored: Prism did so once.
+
+    Raises:
+      RuntimeError: records are left.
+    """
+    unread = find_unread(plan.read.connection, plan.read.group, plan.read.topic, ends)
+    if unread:
+        where = ", ".join(f"{partition} from offset {at}" for partition, at in unread.items())
+        raise RuntimeError(
+            f"the runner ended the job before all was scored: of topic {plan.read.topic}, records "
+            f"of partition {where} are left"
+        )
+
+
+def end_earlier_transactions(plan: StreamPlan) -> None:
+    """End the transactions that an earlier job of the group has left open, if scores go in some.
+
+    Raises:
+      BadOptions: the user may not.
+    """
+    if not plan.write.exactly_once:
+        return
+    try:
+        partitions = list_partitions(plan.read.connection.admin(), plan.read.topic)
+        end_old_transactions(plan.write, plan.readers, len(partitions))
+    except KafkaException as e:
+        if not is_refused(e.args[0]):
+            raise
+        what = f"transactional-id {plan.write.transactional_id(0)}"
+        told = f"--exactly_once: expected to be allowed to WRITE {what}, got: {e.args[0].str()}. "
+        raise BadOptions([told + allow("Write", what)]) from e
+
+
+def register_schema(settings: StreamSettings, plan: StreamPlan) -> StreamPlan:
+    """Have the registry know the schema of the scores, and return a plan with its id.
+
+    Raises:
+      BadOptions: it does not take it.
+    """
+    registry = registry_of(settings.source)
+    if registry is None or plan.write.avro is None:
+        return plan
+    subject = f"{settings.sink.output_topic}-value"
+    try:
+        schema_id = registry.connect().register(subject, plan.write.avro.schema)
+    except RegistryAway as e:
+        raise BadOptions([Passing(f"--schema_registry: {e}")]) from e
+    except (ValueError, RegistryFails) as e:
+        raise BadOptions(
+            [
+                f"--schema_registry: the scores' schema cannot be registered as {subject}: {e}. "
+                "Take another --output_topic, the same outputs as before, or a laxer compatibility"
+            ]
+        ) from e
+    avro = dataclasses.replace(plan.write.avro, schema_id=schema_id)
+    return dataclasses.replace(plan, write=dataclasses.replace(plan.write, avro=avro))
+
+
+def set_group(settings: StreamSettings, plan: StreamPlan) -> None:
+    """Have the group where the options want it, and not behind what the table has.
+
+    Raises:
+      BadOptions: the options want it there.
+    """
+    connection, group, topic = plan.read.connection, plan.read.group, plan.read.topic
+    source, done = settings.source, {}
+    if plan.write.table is not None:
+        admin = connection.admin()
+        done = prepare_table(plan.write.table, list_partitions(admin, topic))
+    if source.start != "group":
+        try:
+            reset_group(connection, group, topic, source.start, source.start_ms, done)
+        except ValueError as e:
+            raise BadOptions(
+                [
+                    f"--start={source.start}: {settings.sink.output} has these records from "
+                    f"group {group} already: {e}. It takes no record of a group twice: to add "
+                    "what another model makes of them, take another --group"
+                ]
+            ) from e
+    # A job that was killed after its last file, before Kafka knew, left the group behind it.
+    advance_group(connection, group, topic, done)
