@@ -20,8 +20,9 @@ import scoreline
 from demo.data import KEY, PARTITION_COLUMN, prepare_flights
 from demo.features import is_late
 from demo.model import FILLS, OUTPUT, auc, train_flights
-from scoreline.pipelines.report.console import make_console, make_table, say
+from scoreline.pipelines.report.console import make_table, say
 from scoreline.pipelines.report.logs import set_up_logs
+from scoreline.pipelines.report.reporter import Reporter
 from scoreline.pipelines.report.summary import Report
 from scoreline.pipelines.score_batch import execute
 
@@ -118,7 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--output", default=SCORES, metavar="PATH", help=f"default: {SCORES}")
     given, further = parser.parse_known_args(argv)
-    console, errors = make_console(), make_console(stderr=True)
+    reporter = Reporter("batch")
+    console = reporter.console
     with console.status("preparing flights"):
         flights = prepare_flights(DATASET)
     made = "found" if flights.was_cached else "wrote"
@@ -138,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         soft_wrap=True,
     )
     arguments = scoring_arguments(given.partitions or [HELD_OUT], given.output)
-    ended = execute([*arguments, *further], console, errors)
+    ended = execute([*arguments, *further], reporter)
     if ended.report is not None:
         print_findings(ended.report, console, given.output)
     return ended.exit_code

@@ -34,6 +34,7 @@ from scoreline.lake.table.scores import open_scores
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from scoreline.pipelines.report.console import make_console, say
 from scoreline.pipelines.report.logs import set_up_logs
+from scoreline.pipelines.report.reporter import Reporter
 from scoreline.pipelines.score_batch import execute
 from scoreline.transforms.kafka.client import Connection, list_partitions, to_positions
 
@@ -161,7 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepare_flights(DATASET)
     with console.status("training the model (under a minute)"):
         train_flights(DATASET, MODEL)
-    if code := execute(scoring_arguments([HELD_OUT]), Console(quiet=True), errors).exit_code:
+    quiet = Reporter("batch", quiet=True)
+    if code := execute(scoring_arguments([HELD_OUT]), quiet).exit_code:
         return code
     flights = read_flights(given.flights)
     connection = Connection(brokers=given.brokers)

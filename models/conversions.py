@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 _CALL = re.compile(r"(?P<conversion>[a-z_0-9]+)\((?P<column>.+)\)\Z", re.DOTALL)
 _TICKS_PER_DAY = {"d": 1, "s": 86_400, "ms": 86_400_000, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
@@ -74,6 +73,8 @@ def _ticks_per_day(data_type: pa.DataType) -> int:
 
 def _rescale(ticks: pa.Array, has: int, wants: int) -> pa.Array:
     """Return ticks in another unit, rounded down, also for times before 1970."""
+    import pyarrow.compute as pc  # its import takes longer than all else of this module
+
     if wants >= has:
         return pc.multiply_checked(ticks, wants // has)
     step = has // wants

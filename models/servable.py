@@ -8,9 +8,9 @@ A framework is imported when a model that needs it is loaded, never when this mo
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -40,6 +40,9 @@ _WARM_UP_ROWS = (1, 2, 3)
 # What the warm-up tries for dimensions of free size: an image of one pixel is too small for most.
 _FREE_SIZES = (1, 32, 256)
 _load_lock = threading.Lock()
+# Models of this process by what was asked for: those that somebody uses, and the last one.
+_in_use: weakref.WeakValueDictionary[Any, LocalServable] = weakref.WeakValueDictionary()
+_last: list[LocalServable] = []
 
 
 class CallRows(Protocol):
@@ -319,20 +322,22 @@ def load_servable(
     return servable
 
 
-@functools.lru_cache(maxsize=1)
-def _load_once(
-    path: str, signature_name: str, options: tuple[tuple[str, Any], ...]
-) -> LocalServable:
-    return load_servable(path, signature_name, **dict(options))
-
-
 def shared_servable(path: str, signature_name: str, **options: Any) -> LocalServable:
-    """Return `load_servable(…)`, loaded once for all threads of this process."""
+    """Return `load_servable(…)`, loaded once for all threads of this process.
+
+    The model that was asked for last is kept; another one as long as somebody uses it, so that a
+    pipeline with two models loads each once.
+    """
+    key = (path, signature_name, tuple(sorted(options.items())))
     with _load_lock:
-        return _load_once(path, signature_name, tuple(sorted(options.items())))
+        servable = _in_use.get(key)
+        if servable is None:
+            servable = _in_use[key] = load_servable(path, signature_name, **options)
+        _last[:] = [servable]
+        return servable
 
 
 def forget_shared_servable() -> None:
     """Let go of what `shared_servable` holds: it is freed when nobody else uses it."""
     with _load_lock:
-        _load_once.cache_clear()
+        _last.clear()

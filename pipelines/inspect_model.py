@@ -1,18 +1,11 @@
-"""Show what a model is, how a dataset's columns feed it, and its scores of the first rows.
-
-    scoreline inspect --model PATH [--input PATH --columns … --fill …]
-
-Without --input nothing of the model is run. Exit codes: 0 the model can be read and, with --input,
-scores rows of it; 1 it fails on them; 2 options, model or dataset are wrong, or columns do not fit.
-"""
+"""Show what a model is, how a dataset's columns feed it, and its scores of the first rows."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -26,9 +19,11 @@ from scoreline.pipelines.options.inspect import InspectSettings, read_inspect
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.plan.model import find_model
 from scoreline.pipelines.plan.preview import FirstScores, find_first_rows, score_first_rows
-from scoreline.pipelines.report.console import make_console, make_table, say
+from scoreline.pipelines.report.console import make_table, say
+from scoreline.pipelines.report.documents import first_fields
 from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.preview import print_first_scores
+from scoreline.pipelines.report.reporter import make_reporter
 
 
 class Inspection(NamedTuple):
@@ -87,32 +82,31 @@ def inspect(settings: InspectSettings, problems: Problems) -> Inspection:
         return inspection._replace(first=score_first_rows(rows, servable))
 
 
-def to_json(inspection: Inspection) -> str:
-    """Return an inspection as JSON, for machines."""
-    model = inspection.model
-    return json.dumps(
-        {
-            "model": {
-                **model._asdict(),
-                "signatures": [
-                    {
-                        "name": signature.name,
-                        "inputs": {s.name: str(s) for s in signature.inputs},
-                        "outputs": {s.name: str(s) for s in signature.outputs},
-                    }
-                    for signature in model.signatures
-                ],
-                "concerns": [concern._asdict() for concern in model.concerns],
-            },
-            "unsupported": inspection.unsupported,
-            "partition": inspection.first.partition,
-            "inputs": [row._asdict() for row in inspection.first.mapped],
-            "scores": inspection.first.rows,
-            "failure": inspection.first.failure,
+def to_fields(inspection: Inspection) -> dict[str, Any]:
+    """Return what an inspection found, for JSON."""
+    model, first = inspection.model, inspection.first
+    wrong = [mapped.problem for mapped in first.mapped if mapped.problem]
+    return {
+        "model": {
+            **model._asdict(),
+            "signatures": [
+                {
+                    "name": signature.name,
+                    "inputs": {spec.name: str(spec) for spec in signature.inputs},
+                    "outputs": {spec.name: str(spec) for spec in signature.outputs},
+                }
+                for signature in model.signatures
+            ],
+            "concerns": [concern._asdict() for concern in model.concerns],
         },
-        default=lambda value: value.hex() if isinstance(value, bytes) else str(value),
-        indent=1,
-    )
+        "unsupported": list(inspection.unsupported),
+        "first_rows": first_fields(first),
+        "problems": [
+            *inspection.unsupported,
+            *wrong,
+            *([f"The model fails: {first.failure}"] if first.failure else []),
+        ],
+    }
 
 
 def print_inspection(inspection: Inspection, console: Console) -> None:
@@ -141,23 +135,15 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     set_up_logs()
-    console, errors = make_console(), make_console(stderr=True)
+    flags = sys.argv[1:] if argv is None else argv
+    reporter = make_reporter("inspect", flags)
     problems = Problems()
     try:
-        given, _ = parse_flags("inspect", sys.argv[1:] if argv is None else argv, __doc__, problems)
+        given, _ = parse_flags("inspect", flags, problems)
         settings = read_inspect(given, problems)
         problems.check_usage()
         inspection = inspect(settings, problems)
     except BadOptions as e:
-        for problem in e.problems:
-            say(errors, problem)
-        return e.exit_code
-    if settings.json:
-        say(console, to_json(inspection))
-    else:
-        print_inspection(inspection, console)
-    return inspection.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        return reporter.end(e.exit_code, problems=e.problems)
+    reporter.show(lambda console: print_inspection(inspection, console))
+    return reporter.end(inspection.exit_code, to_fields(inspection))

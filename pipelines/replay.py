@@ -1,11 +1,6 @@
-"""Score dead letters again, after a fix or with another model, and add their scores to the table.
-
-    scoreline replay --output … --model … --keys … [--check]
+"""Score dead letters again and add their scores to the table: what a replay does.
 
 Only the dead letters of what the table holds now are replayed. Replaying twice changes nothing.
-With --check they are scored, and nothing is written. Exit codes: 0 no dead letter is left; 3 some
-are; 1 a partition could not be merged, or the store did not answer; 2 options, model or table are
-wrong.
 """
 
 from __future__ import annotations
@@ -40,11 +35,12 @@ from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_
 from scoreline.pipelines.options.commands import parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.replay import ReplaySettings, read_replay
-from scoreline.pipelines.plan.batch import find_table
 from scoreline.pipelines.plan.fit import Fit, check_schemas, fit_model
 from scoreline.pipelines.plan.model import find_model
-from scoreline.pipelines.report.console import make_console, say
+from scoreline.pipelines.plan.table import find_table
+from scoreline.pipelines.report.console import say
 from scoreline.pipelines.report.logs import set_up_logs
+from scoreline.pipelines.report.reporter import make_reporter
 from scoreline.transforms.isolate import EveryRowFails
 from scoreline.transforms.metrics import Tally
 from scoreline.transforms.scoring import ScoreSpec, score_batch
@@ -152,9 +148,8 @@ def _plan(
     schema = _scores_schema(fit, found, problems)
     if schema is not None:
         problems.add_all(find_table_problems(table, schema, columns))
-    problems.check()
-    if schema is None:
-        raise AssertionError("expected a problem for whatever keeps scores from having a schema")
+    if problems or schema is None:
+        raise BadOptions(problems)
     return ReplayPlan(
         output=settings.output,
         partitions=found,
@@ -226,24 +221,37 @@ def _score(plan: ReplayPlan, servable: Servable, letters: Letters) -> tuple[pa.T
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     set_up_logs()
-    console, errors = make_console(), make_console(stderr=True)
+    flags = sys.argv[1:] if argv is None else argv
+    reporter = make_reporter("replay", flags)
     problems = Problems()
     try:
-        given, _ = parse_flags("replay", sys.argv[1:] if argv is None else argv, __doc__, problems)
+        given, _ = parse_flags("replay", flags, problems)
         settings = read_replay(given, problems)
         problems.check_usage()
         found = replay(settings, problems)
     except BadOptions as e:
-        for problem in e.problems:
-            say(errors, problem)
-        return e.exit_code
+        return reporter.end(e.exit_code, problems=e.problems)
     except (ValueError, OSError, DeltaError) as e:
-        say(errors, str(e))
-        return EXIT_FAILED if may_pass(e) else EXIT_WRONG
-    return _report(found, console, is_check=settings.check)
+        return reporter.end(EXIT_FAILED if may_pass(e) else EXIT_WRONG, problems=[str(e)])
+    reporter.show(lambda console: _print_replayed(found, console, is_check=settings.check))
+    fields = {
+        "output": settings.output,
+        "is_check": settings.check,
+        "partitions": [result._asdict() for result in found],
+        "problems": [
+            f"{result.partition}: NOT merged: {result.reason}" for result in found if result.reason
+        ],
+    }
+    return reporter.end(_exit_code(found), fields)
 
 
-def _report(found: Sequence[Replayed], console: Console, *, is_check: bool) -> int:
+def _exit_code(found: Sequence[Replayed]) -> int:
+    if any(result.reason for result in found):
+        return EXIT_FAILED
+    return EXIT_DEAD_LETTERS if any(result.left for result in found) else EXIT_OK
+
+
+def _print_replayed(found: Sequence[Replayed], console: Console, *, is_check: bool) -> None:
     scored = "would be scored now" if is_check else "scored now"
     for result in found:
         told = f"NOT merged: {result.reason}" if result.reason else f"{result.left} left"
@@ -255,10 +263,3 @@ def _report(found: Sequence[Replayed], console: Console, *, is_check: bool) -> i
         console.print("There are no dead letters to replay.", highlight=False)
     elif is_check:
         console.print("Nothing was written: --check.", highlight=False)
-    if any(result.reason for result in found):
-        return EXIT_FAILED
-    return EXIT_DEAD_LETTERS if any(result.left for result in found) else EXIT_OK
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,11 +1,4 @@
-"""Score partitions of a dataset with a TensorFlow model into a Delta table.
-
-    scoreline batch --input … --model … --keys … --output …
-
-Exit codes: 0 every row is scored and published (or nothing was left to do); 1 a partition could not
-be published, or the job failed; 2 options, dataset, model or table are wrong, found before the
-first row; 3 all is published, and some rows are dead letters; 130 stopped by Ctrl-C.
-"""
+"""Score partitions of a dataset with a TensorFlow model into a Delta table: the job."""
 
 from __future__ import annotations
 
@@ -27,16 +20,19 @@ from scoreline.lake.table.outcomes import record_outcomes, take_outcomes
 from scoreline.lake.table.scores import create_table
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from scoreline.pipelines.options.batch import BatchSettings, read_batch
-from scoreline.pipelines.options.commands import parse_flags
+from scoreline.pipelines.options.commands import make_parser, parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.plan.batch import BatchPlan, Findings, make_plan
 from scoreline.pipelines.plan.preview import first_rows_of, score_first_rows
-from scoreline.pipelines.report.console import make_console, say
+from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.documents import batch_fields, plan_fields
 from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.preview import print_first_scores
 from scoreline.pipelines.report.progress import show_progress
+from scoreline.pipelines.report.reporter import Reporter, make_reporter
 from scoreline.pipelines.report.summary import (
     Report,
+    describe_failure,
     print_failures,
     print_nothing_left,
     print_plan,
@@ -150,12 +146,12 @@ def prepare(argv: Sequence[str]) -> Prepared:
       BadOptions: something is wrong; lists all of it.
     """
     problems = Problems()
-    given, others = parse_flags("batch", argv, __doc__, problems)
+    given, others = parse_flags("batch", argv, problems)
     settings = read_batch(given, problems)
     if not others:  # of the others Beam must be asked whether it knows them
         problems.check_usage()
     runner = choose_runner(others)
-    for problem in runner.find_problems():
+    for problem in runner.find_problems(make_parser("batch").flags):
         problems.add_usage(problem)
     problems.check_usage()
     settings = _place(settings, runner, problems)
@@ -184,69 +180,64 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     set_up_logs()
     given = sys.argv[1:] if argv is None else argv
-    return execute(given, make_console(), make_console(stderr=True)).exit_code
+    return execute(given, make_reporter("batch", given)).exit_code
 
 
-def execute(argv: Sequence[str], console: Console, errors: Console) -> Ended:
+def execute(argv: Sequence[str], reporter: Reporter) -> Ended:
     """Check, plan, score and report, as the command line says."""
     try:
         settings, runner, found = prepare(argv)
     except BadOptions as e:
-        print_problems(e.problems, errors)
-        return Ended(e.exit_code)
+        return Ended(reporter.end(e.exit_code, problems=e.problems))
     plan, failed = found.plan, found.states.failed
     if plan is None:
-        return Ended(_end_without_work(settings, found, console, errors))
+        return Ended(_end_without_work(settings, found, reporter))
     if settings.check:
-        return Ended(_check(settings, found, plan, console, errors))
+        return Ended(_check(settings, found, plan, reporter))
     try:
-        report = run(plan, failed, runner, settings.workers, console)
+        report = run(plan, failed, runner, settings.workers, reporter.console)
     except KeyboardInterrupt:
-        errors.print("Stopped. What is committed stays; run the same command to go on.")
-        return Ended(EXIT_STOPPED)
+        told = "Stopped. What is committed stays; run the same command to go on."
+        return Ended(reporter.end(EXIT_STOPPED, problems=[told]))
     except Exception as e:  # noqa: BLE001  a runner may raise anything; the exit code must tell
-        errors.print(f"The job failed: {root_cause(e)}", highlight=False, markup=False)
-        errors.print("Partitions that are committed stay; run the same command to go on.")
-        return Ended(EXIT_FAILED)
-    print_report(report, settings, console)
-    return Ended(report.exit_code, report)
+        told = f"The job failed: {root_cause(e)}"
+        advice = "Partitions that are committed stay; run the same command to go on."
+        return Ended(reporter.end(EXIT_FAILED, problems=[told], advice=advice))
+    reporter.show(lambda console: print_report(report, settings, console))
+    fields = batch_fields(settings, found, report)
+    return Ended(reporter.end(report.exit_code, fields), report)
 
 
-def _end_without_work(
-    settings: BatchSettings, found: Findings, console: Console, errors: Console
-) -> int:
+def _end_without_work(settings: BatchSettings, found: Findings, reporter: Reporter) -> int:
     """Tell why nothing is left to do, and record what failed before it began."""
     states = found.states
     if states.committed or not states.failed:
-        print_nothing_left(states, settings, console)
-    print_failures(states.failed, errors)
+        reporter.show(lambda console: print_nothing_left(states, settings, console))
+    print_failures(states.failed, reporter.errors)
     if states.failed and found.has_table and not settings.check:
         record_outcomes(settings.table.output, states.failed)
-    return EXIT_FAILED if states.failed else EXIT_OK
+    code = EXIT_FAILED if states.failed else EXIT_OK
+    if not settings.check:
+        return reporter.end(code, batch_fields(settings, found))
+    fields = {"output": settings.table.output, "partitions": []}
+    problems = [describe_failure(outcome) for outcome in states.failed]
+    committed = len(states.committed)
+    return reporter.end(code, {**fields, "committed_before": committed, "problems": problems})
 
 
-def _check(
-    settings: BatchSettings, found: Findings, plan: BatchPlan, console: Console, errors: Console
-) -> int:
+def _check(settings: BatchSettings, found: Findings, plan: BatchPlan, reporter: Reporter) -> int:
     """Show what would be done, and what the model says of the first rows."""
-    print_plan(found, plan, settings, console)
-    print_failures(found.states.failed, errors)
+    failed = found.states.failed
+    reporter.show(lambda console: print_plan(found, plan, settings, console))
+    print_failures(failed, reporter.errors)
     try:
         with contextlib.closing(plan.score.model.load()) as model:
             first = score_first_rows(first_rows_of(found, plan), model)
     except BadOptions as e:
-        print_problems(e.problems, errors)
-        return e.exit_code
-    print_first_scores(first, console)
-    return EXIT_FAILED if found.states.failed or first.failure else EXIT_OK
-
-
-def print_problems(problems: Sequence[str], errors: Console) -> None:
-    """Say everything that is wrong with a command line."""
-    if len(problems) > 1:
-        errors.print(f"{len(problems)} things are wrong:", highlight=False)
-    for problem in problems:
-        say(errors, problem)
+        return reporter.end(e.exit_code, problems=e.problems)
+    reporter.show(lambda console: print_first_scores(first, console))
+    code = EXIT_FAILED if failed or first.failure else EXIT_OK
+    return reporter.end(code, plan_fields(settings, found, plan, first))
 
 
 def root_cause(error: BaseException) -> str:

@@ -1,14 +1,4 @@
-"""Score the records of a Kafka topic with a TensorFlow model, as they come.
-
-Scores go into another topic, into a Delta table (--output), or both.
-
-    scoreline stream --brokers … --topic … --group … --model … --keys …
-        --output_topic …
-
-SIGTERM or Ctrl-C ends the job in order: what is read is scored, sent and committed. Exit codes: 0
-stopped, or all is scored (--until_end); 1 the job failed, and run again it goes on; 2 options,
-topics or model are wrong, found before the first record; 3 as 0, and some records are dead letters.
-"""
+"""Score the records of a Kafka topic with a TensorFlow model, as they come: the job."""
 
 from __future__ import annotations
 
@@ -17,22 +7,24 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from rich.console import Console
 
 from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK
-from scoreline.pipelines.options.commands import parse_flags
+from scoreline.pipelines.options.commands import make_parser, parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.stream import StreamSettings, read_stream
 from scoreline.pipelines.plan.stream import StreamPlan, plan_stream
-from scoreline.pipelines.report.console import make_console, say
+from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.documents import fields_of
 from scoreline.pipelines.report.logs import set_up_logs
+from scoreline.pipelines.report.reporter import Reporter, make_reporter
 from scoreline.pipelines.runners.any_runner import Timers
 from scoreline.pipelines.runners.job_name import name_stream
 from scoreline.pipelines.runners.runner import Runner, choose_runner
-from scoreline.pipelines.score_batch import print_problems, read_counters, root_cause
+from scoreline.pipelines.score_batch import read_counters, root_cause
 from scoreline.pipelines.stream_setup import (
     check_all_read,
     end_earlier_transactions,
@@ -103,12 +95,10 @@ def prepare(settings: StreamSettings, others: Sequence[str], problems: Problems)
     if not others:  # of the others Beam must be asked whether it knows them
         problems.check_usage()
     runner = choose_runner(others, streaming=True, transactions=settings.sink.exactly_once)
-    for problem in runner.find_problems():
+    for problem in runner.find_problems(make_parser("stream").flags):
         problems.add_usage(problem)
     problems.add_all(
-        runner.find_stream_problems(
-            readers=str(settings.readers), until_end=settings.source.until_end
-        )
+        runner.find_stream_problems(readers=settings.readers, until_end=settings.source.until_end)
     )
     problems.check_usage()
     settings = _place(settings, runner, problems)
@@ -135,36 +125,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     set_up_logs()
     given = list(sys.argv[1:] if argv is None else argv)
-    return execute(given, make_console(), make_console(stderr=True))
+    return execute(given, make_reporter("stream", given))
 
 
-def execute(argv: Sequence[str], console: Console, errors: Console) -> int:
+def execute(argv: Sequence[str], reporter: Reporter) -> int:
     """Check, plan and score, as the command line says."""
     problems = Problems()
     try:
-        given, others = parse_flags("stream", argv, __doc__, problems)
+        given, others = parse_flags("stream", argv, problems)
         if given.restart and not given.check:
-            return _supervise(argv, errors)
+            return _supervise(argv, reporter.errors)
         end_with_supervisor()
         settings, runner, plan = prepare(read_stream(given, problems), others, problems)
     except BadOptions as e:
-        print_problems(e.problems, errors)
-        return e.exit_code
+        return reporter.end(e.exit_code, problems=e.problems)
     if settings.check:
-        _print_plan(settings, plan, console)
-        return EXIT_OK
+        reporter.show(lambda console: _print_plan(settings, plan, console))
+        return reporter.end(EXIT_OK, _plan_fields(settings, plan))
     try:
-        return _run(settings, plan, runner, console)
+        return _run(settings, plan, runner, reporter)
     except BadOptions as e:
-        print_problems(e.problems, errors)
-        return e.exit_code
+        return reporter.end(e.exit_code, problems=e.problems)
     except KeyboardInterrupt:
-        errors.print("Stopped. Run the same command to go on.")
-        return EXIT_FAILED
+        told = "Stopped. Run the same command to go on."
+        return reporter.end(EXIT_FAILED, problems=[told])
     except Exception as e:  # noqa: BLE001  a runner may raise anything; the exit code must tell
-        say(errors, f"The job failed: {root_cause(e)}")
-        say(errors, "What is committed stays; run the same command, with --start=group, to go on.")
-        return EXIT_FAILED
+        told = f"The job failed: {root_cause(e)}"
+        advice = "What is committed stays; run the same command, with --start=group, to go on."
+        return reporter.end(EXIT_FAILED, problems=[told], advice=advice)
 
 
 def _supervise(argv: Sequence[str], errors: Console) -> int:
@@ -175,7 +163,8 @@ def _supervise(argv: Sequence[str], errors: Console) -> int:
     return supervise(once, again, lambda text: say(errors, text), ["scoreline", "stream"])
 
 
-def _run(settings: StreamSettings, plan: StreamPlan, runner: Runner, console: Console) -> int:
+def _run(settings: StreamSettings, plan: StreamPlan, runner: Runner, reporter: Reporter) -> int:
+    console = reporter.console
     end_earlier_transactions(plan)
     plan = register_schema(settings, plan)
     set_group(settings, plan)
@@ -195,21 +184,50 @@ def _run(settings: StreamSettings, plan: StreamPlan, runner: Runner, console: Co
         pipeline = runner.make_pipeline(plan.readers)
         runner.end_stream(build(pipeline, plan, runner.make_timers(plan.readers)))
         result = runner.run(pipeline, name, lambda text: say(console, text), endless=True)
-    dead = _report(read_counters(result), time.monotonic() - began, console)
+    seconds, counters = time.monotonic() - began, read_counters(result)
+    counts = {name: counters.get(name, 0) for name in ("rows_read", "rows_scored", "rows_dead")}
+    _print_counts(counts, seconds, console)
     if read.until_end and not stop_reading.is_set():
         check_all_read(plan, ends)
-    return EXIT_DEAD_LETTERS if dead else EXIT_OK
+    code = EXIT_DEAD_LETTERS if counts["rows_dead"] else EXIT_OK
+    return reporter.end(code, {**_targets(settings, plan), **counts, "seconds": seconds})
 
 
-def _report(counters: Mapping[str, int], seconds: float, console: Console) -> int:
-    """Say what was done, and return the number of dead letters."""
-    dead = counters.get("rows_dead", 0)
+def _print_counts(counts: Mapping[str, int], seconds: float, console: Console) -> None:
+    """Say what was done."""
     say(
         console,
-        f"read {counters.get('rows_read', 0):,} records, scored "
-        f"{counters.get('rows_scored', 0):,}, dead letters {dead:,}, in {seconds:.0f} s",
+        f"read {counts['rows_read']:,} records, scored {counts['rows_scored']:,}, dead letters "
+        f"{counts['rows_dead']:,}, in {seconds:.0f} s",
     )
-    return dead
+
+
+def _targets(settings: StreamSettings, plan: StreamPlan) -> dict[str, Any]:
+    """Return what is read, where scores go, and with which model: for JSON."""
+    sink = settings.sink
+    return {
+        "topic": plan.read.topic,
+        "group": plan.read.group,
+        "output_topic": sink.output_topic or None,
+        "output": sink.output or None,
+        "dead_letter_topic": sink.dead_letter_topic or None,
+        "model_digest": plan.score.digest,
+    }
+
+
+def _plan_fields(settings: StreamSettings, plan: StreamPlan) -> dict[str, Any]:
+    """Return what the job would do, for JSON."""
+    table = plan.write.table
+    stored = [] if table is None else [*fields_of(table.schema)]
+    if table is not None:
+        stored.append({"name": SCORED_DATE, "type": "string"})
+    return {
+        **_targets(settings, plan),
+        "format": plan.decode.format,
+        "columns": fields_of(plan.decode.schema),
+        "value_schema": None if plan.write.avro is None else str(plan.write.avro.schema),
+        "table_columns": stored,
+    }
 
 
 def _without_start(argv: Sequence[str]) -> list[str]:

@@ -11,36 +11,60 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scoreline.lake.elements import Outcome
     from scoreline.lake.table.scores import open_scores
+    from scoreline.transforms.compose import (
+        CommitPartitions,
+        Partitions,
+        ReadPartitions,
+        Score,
+        StageScores,
+    )
     from scoreline.transforms.loaded import LoadedModel, Scores, load
+    from scoreline.transforms.rows import ScoreRows
 
 __version__ = "0.2.0"
 
 __all__ = [
+    "CommitPartitions",
     "LoadedModel",
+    "Outcome",
+    "Partitions",
+    "ReadPartitions",
+    "Score",
+    "ScoreRows",
     "Scores",
+    "StageScores",
     "__version__",
     "load",
     "open_scores",
 ]
 
-# Where each public name is, and what it is called there.
+# The module that each public name is in.
 _PLACES = {
-    "LoadedModel": ("scoreline.transforms.loaded", "LoadedModel"),
-    "Scores": ("scoreline.transforms.loaded", "Scores"),
-    "load": ("scoreline.transforms.loaded", "load"),
-    "open_scores": ("scoreline.lake.table.scores", "open_scores"),
+    "CommitPartitions": "scoreline.transforms.compose",
+    "LoadedModel": "scoreline.transforms.loaded",
+    "Outcome": "scoreline.lake.elements",
+    "Partitions": "scoreline.transforms.compose",
+    "ReadPartitions": "scoreline.transforms.compose",
+    "Score": "scoreline.transforms.compose",
+    "ScoreRows": "scoreline.transforms.rows",
+    "Scores": "scoreline.transforms.loaded",
+    "StageScores": "scoreline.transforms.compose",
+    "load": "scoreline.transforms.loaded",
+    "open_scores": "scoreline.lake.table.scores",
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used (PEP 562)."""
-    if name not in _PLACES:
-        raise AttributeError(f"module 'scoreline' has no attribute '{name}'")
-    module, attribute = _PLACES[name]
-    value = getattr(importlib.import_module(module), attribute)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # else a type checker would believe that every name is here
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first used (PEP 562)."""
+        if name not in _PLACES:
+            raise AttributeError(f"module 'scoreline' has no attribute '{name}'")
+        value = getattr(importlib.import_module(_PLACES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

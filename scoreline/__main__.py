@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import difflib
-import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -20,11 +19,11 @@ from scoreline import __version__
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_STOPPED, EXIT_WRONG
 
 COMMANDS = {
-    "batch": ("score_batch", "score day partitions of a lake into a Delta table"),
-    "stream": ("score_stream", "score a Kafka topic continuously"),
-    "replay": ("replay", "score the dead letters of a table again"),
-    "table": ("table", "show, verify, roll back and clean a table of scores"),
-    "inspect": ("inspect_model", "show a model's signatures, and whether it answers"),
+    "batch": "score day partitions of a lake into a Delta table",
+    "stream": "score a Kafka topic continuously",
+    "replay": "score the dead letters of a table again",
+    "table": "show, verify, roll back and clean a table of scores",
+    "inspect": "show a model's signatures, and whether it answers",
 }
 
 
@@ -56,14 +55,18 @@ def _run(given: list[str]) -> int:
     if name not in COMMANDS:
         sys.stderr.write(f"{_unknown(name)}\n\n{usage()}")
         return EXIT_WRONG
-    module = importlib.import_module(f"scoreline.pipelines.{COMMANDS[name][0]}")
-    code: int = module.main(given[1:])
-    return code
+    if name == "table":
+        from scoreline.pipelines import table
+
+        return table.main(given[1:])
+    from scoreline.pipelines import command
+
+    return command.run(name, given[1:])
 
 
 def usage() -> str:
     """Return what `scoreline --help` prints."""
-    commands = "".join(f"  {name:10}{purpose}\n" for name, (_, purpose) in COMMANDS.items())
+    commands = "".join(f"  {name:10}{purpose}\n" for name, purpose in COMMANDS.items())
     return (
         f"usage: scoreline COMMAND [options]\n\n{commands}\n"
         "`scoreline COMMAND --help` lists the options of a command, `scoreline --version` prints "

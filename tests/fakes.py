@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
 
 from deploy.local.processes import free_ports
 from scoreline.lake.table.scores import open_scores
 from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.pipelines import score_batch
+from scoreline.pipelines.report.reporter import Reporter
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["a", "b", "c", "ü"]
@@ -145,7 +145,7 @@ class Ended(NamedTuple):
 
 def score_counted(argv: Sequence[str]) -> tuple[int, dict[str, int]]:
     """Run `scoreline batch` in this process; return its exit code and the job's counters."""
-    ended = score_batch.execute(argv, Console(), Console(stderr=True))
+    ended = score_batch.execute(argv, Reporter("batch"))
     return ended.exit_code, ended.report.counters if ended.report else {}
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from scoreline import __version__
 from tests.fakes import ROOT
+from tests.json_output import read_object
 from tests.packages import (
     bare_environ,
     build,
@@ -67,14 +68,14 @@ def test_the_wheel_scores_beside_a_users_own_packages_of_the_same_names(
     here, elsewhere = make_own_packages(tmp_path / "here"), make_own_packages(tmp_path / "there")
     out = call(
         [
-            *[installed.parent / "scoreline", "batch", "--keys=id"],
+            *[installed.parent / "scoreline", "batch", "--json", "--keys=id"],
             *["--input", lake, "--model", model, "--output", tmp_path / "scores"],
             *["--direct_running_mode=multi_processing", "--workers=2"],
         ],
         cwd=here,
         env=bare_environ(PYTHONPATH=str(elsewhere)),
     )
-    assert "3 committed" in out
+    assert read_object("batch", out, 0)["rows_scored"] == 900
 
 
 def origins(python, cwd):

@@ -1,1 +1,1 @@
-"""Beam steps: one file per step, the pure function above, its PTransform beneath."""
+"""Beam steps: one file per step, the pure function first, its PTransform after it."""

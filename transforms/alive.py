@@ -1,4 +1,4 @@
-"""Which rows of a record batch are left, while one step after another finds some of them dead."""
+"""The live rows of a record batch, while the steps of scoring mark some rows as dead."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ Rows = TypeVar("Rows", pa.RecordBatch, pa.Array)
 
 
 def all_but(rows: int, dead: Iterable[int]) -> np.ndarray:
-    """Return the positions of so many rows but for the dead ones, in order."""
+    """Return the positions of all rows except the dead ones, in order."""
     keep = np.ones(rows, bool)
     keep[list(dead)] = False
     return np.flatnonzero(keep)
 
 
 class Alive:
-    """The rows of a record batch that are alive: their positions in it, which only become fewer.
+    """The positions of the live rows of a record batch. Rows can only be removed.
 
-    As long as no row is dead, nothing is computed and nothing is copied.
+    Without dead rows, nothing is computed or copied.
 
     Attributes:
-      rows: how many rows are alive.
+      rows: number of live rows.
     """
 
     def __init__(self, rows: int, dead: Sequence[DeadRows] = ()) -> None:
-        """Begin with so many rows, but for those that are known to be dead."""
+        """Start with all rows, except those that are already dead."""
         self.rows = rows
         self._at: np.ndarray | None = None
         if dead:
@@ -39,14 +39,14 @@ class Alive:
 
     @property
     def positions(self) -> np.ndarray:
-        """Where the rows that are alive are in the batch, in order."""
+        """The positions of the live rows in the batch, in order."""
         return np.arange(self.rows) if self._at is None else self._at
 
     def drop(self, dead: Mapping[int, str], step: str) -> DeadRows:
-        """Take dead rows out, and return them by their positions in the batch.
+        """Remove dead rows, and return them by their positions in the batch.
 
         Args:
-          dead: reasons, by the number of a row among those that were alive until now.
+          dead: reasons, by the index of a row among the rows that were alive until now.
           step: the step at which they failed.
         """
         numbers = sorted(dead)
@@ -56,5 +56,5 @@ class Alive:
         return DeadRows(at[numbers].tolist(), [dead[number] for number in numbers], step)
 
     def take(self, whole: Rows) -> Rows:
-        """Return the rows of the batch, or of a column of it, that are alive."""
+        """Return the live rows of the batch, or of one of its columns."""
         return whole if self._at is None else whole.take(pa.array(self._at))

@@ -1,4 +1,4 @@
-"""The metrics of a bundle: summed in plain Python, handed to Beam when the bundle ends."""
+"""The metrics of a bundle: summed in plain Python, passed to Beam when the bundle ends."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from scoreline.transforms.metrics import NAMESPACE, Tally
 
 
 class BundleMetrics(Tally):
-    """Sum metrics during a bundle; `flush` hands them to Beam in finish_bundle.
+    """Sums metrics during a bundle; `flush` passes them to Beam in finish_bundle.
 
-    A Beam counter costs a microsecond or two at each update and holds whole numbers only: times of
-    small batches would all round to 0 ms.
+    An update of a Beam counter takes up to 2 µs. Counters are integers, so the times of small
+    batches would all round to 0 ms.
     """
 
     def flush(self) -> None:
-        """Hand everything to Beam and start again; fractions of 1 ms wait for the next bundle."""
+        """Pass all sums to Beam and reset them; fractions of 1 ms stay for the next bundle."""
         for name, amount in self._counts.items():
             Metrics.counter(NAMESPACE, name).inc(int(amount))
             self._counts[name] = amount - int(amount)

@@ -1,8 +1,8 @@
-"""How elements are encoded between steps.
+"""Coders of the elements between steps.
 
 The tuples of `lake/elements.py` are rows (`RowCoder`). Record batches are encoded as Arrow IPC:
-Beam would pickle them, and a pickled slice of 10 rows drags its whole parent along. Importing this
-module registers the coders; nothing else happens at import.
+Beam would pickle them, and a pickled slice of 10 rows includes its whole parent. The import of this
+module registers the coders and does nothing else.
 """
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ from scoreline.lake.elements import BatchKey, Outcome, Piece, Reading, Receipt, 
 
 
 class RecordBatchCoder(coders.Coder):
-    """Encode a record batch as an Arrow IPC stream; a slice costs its own size."""
+    """Encodes a record batch as an Arrow IPC stream; a slice takes only its own size."""
 
     def encode(self, value: pa.RecordBatch) -> bytes:
         """Return the batch's schema and rows as one IPC stream."""
@@ -22,12 +22,12 @@ class RecordBatchCoder(coders.Coder):
         return sink.getvalue().to_pybytes()
 
     def decode(self, encoded: bytes) -> pa.RecordBatch:
-        """Return the batch that was encoded."""
+        """Return the decoded batch."""
         with pa.ipc.open_stream(encoded) as reader:
             return reader.read_next_batch()
 
     def estimate_size(self, value: pa.RecordBatch) -> int:
-        """Return the size in memory: Beam samples sizes, and must not encode a batch to do so."""
+        """Return the size in memory, because Beam samples sizes and should not encode to do so."""
         return value.nbytes
 
     def is_deterministic(self) -> bool:
@@ -35,7 +35,7 @@ class RecordBatchCoder(coders.Coder):
         return False
 
     def to_type_hint(self) -> type:
-        """Return the type this coder encodes."""
+        """Return the type that this coder encodes."""
         return pa.RecordBatch
 
 

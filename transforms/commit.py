@@ -1,4 +1,4 @@
-"""Receipts → one transaction for each partition."""
+"""Receipts → one transaction per partition."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def _by_partition(receipt: Receipt) -> tuple[str, Receipt]:
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class CommitPartitions(beam.PTransform):
-    """Publish each partition when the receipts of all its shards are there.
+    """Publish each partition after the receipts of all its shards.
 
-    Gives an Outcome for each partition. A bundle that is retried commits nothing twice.
+    Returns one Outcome per partition. Idempotent: a retried bundle commits nothing twice.
     """
 
     spec: CommitSpec
 
     def expand(self, receipts: beam.PCollection[Receipt]) -> beam.PCollection[Outcome]:
-        """Gather receipts by partition and commit."""
+        """Group receipts by partition and commit."""
         return (
             receipts
             | "KeyByPartition" >> beam.Map(_by_partition).with_output_types(tuple[str, Receipt])

@@ -1,4 +1,4 @@
-"""Record batch → the columns a signature wants; rows that lack a value are set apart."""
+"""Record batch → the input columns of a signature, without the rows that lack a value."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Features(NamedTuple):
 
 
 def build_features(batch: pa.RecordBatch, inputs: Sequence[InputColumn]) -> Features:
-    """Return the features of a record batch: selected, converted, nulls filled.
+    """Return the features of a record batch: selected, converted, with nulls replaced.
 
-    A row is dead when an input without a fill value is null there, or its lists do not fill the
-    input's shape; its neighbours are not touched. No column is copied when all rows are good.
+    A row is dead if an input without a fill value is null, or if its lists do not fill the input's
+    shape. Other rows are not affected. No column is copied if all rows are good.
     """
     columns = {
         source.tensor.name: prepare(select_column(batch, source.column), source)
@@ -64,5 +64,5 @@ def _name(source: InputColumn) -> str:
 def _advice(column: pa.Array, source: InputColumn) -> str:
     name = source.tensor.name
     if is_list(column.type):
-        return f"; take nulls for empty lists with --pad {name}=VALUE"
-    return f"; give a value for nulls with --fill {name}=VALUE"
+        return f"; treat nulls as empty lists with --pad {name}=VALUE"
+    return f"; set a value for nulls with --fill {name}=VALUE"

@@ -1,4 +1,4 @@
-"""Load a model and score Arrow data with it in this process; no Beam is needed."""
+"""Loads a model and scores Arrow data with it in this process, without Beam."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ import numpy as np
 import pyarrow as pa
 
 from scoreline.lake.elements import DeadRows
+from scoreline.lake.table.letters import LETTER_COLUMNS
 from scoreline.models.servable import Servable
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
 from scoreline.transforms.metrics import Tally
 from scoreline.transforms.scoring import score_batch
 from scoreline.transforms.wanted import WantedModel, check_schema, in_python, name_list
 
-# A record batch as the batch job reads them: large enough for any call of a model.
+# Size of the batch job's record batches: large enough for any model call.
 _MAX_BATCH_ROWS = 65_536
-# Smaller chunks are copied into larger ones: a call of the model for each would cost more.
+# Smaller chunks are joined: the copy costs less than a model call per chunk.
 _MIN_CHUNK_ROWS = 8_192
 
 
 class Scores(NamedTuple):
-    """What came of a table.
+    """The scores of a table.
 
     Attributes:
-      table: a row for each row that was scored, in the order of the input: keys, kept columns,
-        outputs, `model_digest`.
-      dead_letters: the rows that could not be scored, in the order of the input: all their own
-        columns, then `_step` (what failed), `_reason` (why) and `_row` (which row it was, from 0).
+      table: the scored rows, in the order of the input: keys, kept columns, outputs,
+        `model_digest`.
+      dead_letters: the rows that could not be scored, in the order of the input: all their
+        columns, then `_step` (what failed), `_reason` (why), `_row` (their index, from 0) and
+        `_model_digest`.
     """
 
     table: pa.Table
@@ -37,15 +39,15 @@ class Scores(NamedTuple):
 
 
 class LoadedModel:
-    """A model in this process that scores Arrow data; several threads may use it at once.
+    """A model in this process that scores Arrow data. Thread-safe.
 
     Attributes:
-      signature: the inputs and outputs of what is called, with their dtypes and shapes.
+      signature: the inputs and outputs of the signature, with their dtypes and shapes.
       digest: `sha256:…` of the model's files.
     """
 
     def __init__(self, wanted: WantedModel) -> None:
-        """Load the model and call it once; `scoreline.load` is the way to make one."""
+        """Load the model and call it once. Users call `scoreline.load` instead."""
         self._wanted = wanted
         self._model: Servable = wanted.load(shared=False)
         self.signature: Signature = self._model.signature
@@ -61,22 +63,22 @@ class LoadedModel:
     ) -> Scores:
         """Score each row of a table or record batch.
 
-        Columns feed the inputs of the same name, or as `load` was told; what a batch job takes is
-        taken here: chunked and dictionary-encoded columns, fields of structs, lists. A cast that
-        could lose is never made unless it was asked for. A row that lacks a value, or on which the
-        model fails, becomes a dead letter; its neighbours do not.
+        Columns feed the inputs of the same name, or as set in `load`. Input types are those of the
+        batch job: chunked and dictionary-encoded columns, fields of structs, lists. A cast that can
+        lose values is made only on request. If a row lacks a value, or the model fails on it, this
+        row becomes a dead letter, and no other row.
 
         Args:
-          rows: the input; columns that nobody names are not touched.
-          keys: columns that identify a row, to be copied to the result.
-          keep: further columns to be copied; `parent.child` copies a field of a struct.
+          rows: the input; unused columns are not read.
+          keys: columns that identify a row; they are copied to the result.
+          keep: further columns to copy; `parent.child` copies a field of a struct.
 
         Raises:
-          ValueError: the columns cannot feed the model, one to be copied is not there, or two
-            columns of the result have one name; says all that is wrong.
-          EveryRowFails: a ValueError: 64 rows spread over more all fail alone, for one reason. It
-            is then the model that fails, not the rows.
-          ModelError: the model's process was lost (with `batch_timeout_s`), and does not come back.
+          ValueError: the columns cannot feed the model, a column to copy is missing, or two columns
+            of the result have the same name. The message lists all problems.
+          EveryRowFails: a ValueError: 64 rows spread over the input all fail alone, for the same
+            reason. Then the model fails, not the rows.
+          ModelError: the model's process died (with `batch_timeout_s`) and cannot be restarted.
         """
         carried = (*name_list("keys", keys), *name_list("keep", keep))
         spec = self._wanted.to_spec(self._model, carried)
@@ -92,10 +94,10 @@ class LoadedModel:
                 for group in result.dead
             ]
             first_row += batch.num_rows
-        return Scores(pa.Table.from_batches(scored), _to_letters(rows, dead))
+        return Scores(pa.Table.from_batches(scored), _to_letters(rows, dead, self.digest))
 
     def close(self) -> None:
-        """End the model's process, where it has one; a model in this process needs no closing."""
+        """End the model's process, if it has one."""
         self._model.close()
 
 
@@ -113,29 +115,29 @@ def load(
     op_libraries: Sequence[str] = (),
     batch_timeout_s: float | None = None,
 ) -> LoadedModel:
-    """Load a model of any format, call it once to see that it answers, and return it.
+    """Load a model of any format, call it once as a check, and return it.
 
     Args:
       path: a SavedModel directory, a `.keras` file or a `.tflite` file.
       signature: the key of the signature to call.
-      columns: by input tensor, the column that feeds it where their names differ: `column`,
+      columns: by input tensor, the column that feeds it if their names differ: `column`,
         `parent.child` for a field of a struct, or a conversion such as `float32(column)`.
-      fills: by input tensor, the value that stands in for nulls. Without one a null is an error of
-        its row.
-      pads: by input tensor, the value that lists that are too short are padded with, to the fixed
-        size or to the longest of a call.
-      truncate: input tensors whose lists are cut off when they are too long.
+      fills: by input tensor, the value that replaces nulls. Without one, a null is an error of its
+        row.
+      pads: by input tensor, the value that fills lists that are too short, up to the fixed size or
+        to the longest list of a call.
+      truncate: input tensors whose lists are cut if they are too long.
       outputs: the output tensors to keep, or a column name for each; `binary(column)` keeps the
-        bytes of a string output. By default all, named as they are.
-      batch_rows: rows per model call. By default a good size is found while scoring.
+        bytes of a string output. By default all outputs, under their own names.
+      batch_rows: rows per model call. By default it is tuned while scoring.
       model_digest: `sha256:…` of the model's files; any other model is refused before it runs.
       op_libraries: shared libraries with custom ops, loaded before the model.
-      batch_timeout_s: seconds that 65,536 rows may take in the model, which then runs in a process
-        of its own; rows that hang or crash it become dead letters. By default it runs in this one.
+      batch_timeout_s: maximum seconds for 65,536 rows in the model, which then runs in a separate
+        process. Rows that hang or crash it become dead letters. By default it runs in this process.
 
     Raises:
-      FileNotFoundError: there is no model; says what is there instead.
-      ModelError: a ValueError: another digest, no such signature, or a model that does not answer.
+      FileNotFoundError: there is no model; the message has what was found instead.
+      ModelError: a ValueError: another digest, no such signature, or a model that fails its check.
       ValueError: an argument names no input or output, or holds a value of another dtype.
     """
     wanted = WantedModel.of(
@@ -155,7 +157,7 @@ def load(
 
 
 def _cut(rows: pa.Table | pa.RecordBatch) -> list[pa.RecordBatch]:
-    """Return rows as record batches that are worth a call each; one without rows for none."""
+    """Return rows as record batches of a good call size; one empty batch if there are no rows."""
     table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
     chunks = max((column.num_chunks for column in table.columns), default=0)
     if chunks > 1 and table.num_rows < chunks * _MIN_CHUNK_ROWS:
@@ -164,7 +166,7 @@ def _cut(rows: pa.Table | pa.RecordBatch) -> list[pa.RecordBatch]:
     return batches or [pa.RecordBatch.from_pylist([], schema=table.schema)]
 
 
-def _to_letters(rows: pa.Table | pa.RecordBatch, dead: Sequence[DeadRows]) -> pa.Table:
+def _to_letters(rows: pa.Table | pa.RecordBatch, dead: Sequence[DeadRows], digest: str) -> pa.Table:
     found = sorted(
         (row, group.step, in_python(reason))
         for group in dead
@@ -173,7 +175,12 @@ def _to_letters(rows: pa.Table | pa.RecordBatch, dead: Sequence[DeadRows]) -> pa
     table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
     at, steps, reasons = zip(*found, strict=True) if found else ((), (), ())
     letters = table.take(pa.array(np.array(at, np.int64)))
-    why = {"_step": pa.array(steps, pa.string()), "_reason": pa.array(reasons, pa.string())}
-    for name, column in {**why, "_row": pa.array(at, pa.int64())}.items():
+    why = [
+        pa.array(steps, pa.string()),
+        pa.array(reasons, pa.string()),
+        pa.array(at, pa.int64()),
+        pa.repeat(pa.scalar(digest), len(at)),
+    ]
+    for name, column in zip(LETTER_COLUMNS, why, strict=True):
         letters = letters.append_column(name, column)
     return letters

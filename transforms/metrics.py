@@ -1,7 +1,7 @@
-"""Every metric the pipelines keep, declared once: name, unit, meaning. Works without Beam.
+"""All metrics of the pipelines, declared once: name, unit, meaning. Works without Beam.
 
-Names carry their unit. The namespace is always `scoreline`; nothing is named after data. Times are
-wall time spent inside a step, summed over its threads and workers.
+Names include the unit. The namespace is always `scoreline`. No name depends on data. Times are wall
+time inside a step, summed over its threads and workers.
 """
 
 from __future__ import annotations
@@ -25,22 +25,24 @@ class Metric(NamedTuple):
 
 ROWS_READ = Metric("rows_read", "rows", "rows decoded from the input")
 ROWS_SCORED = Metric("rows_scored", "rows", "rows the model scored")
-ROWS_DEAD = Metric("rows_dead", "rows", "rows that left as dead letters")
+ROWS_DEAD = Metric("rows_dead", "rows", "rows that became dead letters")
 BYTES_READ = Metric("read_bytes", "bytes", "size in memory of the columns read")
 BYTES_STAGED = Metric("staged_bytes", "bytes", "size of the Parquet files staged")
 SHARDS_SKIPPED = Metric(
-    "shards_skipped", "shards", "shards that an earlier run or attempt had staged"
+    "shards_skipped", "shards", "shards that an earlier run or attempt has staged"
 )
 RECORDS_SENT = Metric("records_sent", "records", "records delivered to Kafka")
 DECODE_MS = Metric("decode_ms", "ms", "decoding records of a stream")
-SEND_MS = Metric("send_ms", "ms", "encoding records and waiting until Kafka has them")
+SEND_MS = Metric("send_ms", "ms", "encoding records, waiting until Kafka has them")
 READ_MS = Metric("read_ms", "ms", "reading and decoding input files")
-FEATURES_MS = Metric("features_ms", "ms", "picking, filling and checking input columns")
-PREDICT_MS = Metric("predict_ms", "ms", "inside model calls, conversion to tensors included")
+FEATURES_MS = Metric("features_ms", "ms", "selecting, filling and checking input columns")
+PREDICT_MS = Metric("predict_ms", "ms", "inside model calls, including conversion to tensors")
 STAGE_MS = Metric("stage_ms", "ms", "encoding and writing Parquet")
 COMMIT_MS = Metric("commit_ms", "ms", "checking receipts and committing to the table")
-ISOLATION_CALLS = Metric("isolation_calls", "calls", "model calls that told bad rows from good")
-MODEL_SWAPS = Metric("model_swaps", "swaps", "new model versions that took over while scoring")
+ISOLATION_CALLS = Metric("isolation_calls", "calls", "model calls that isolated bad rows")
+MODEL_SWAPS = Metric(
+    "model_swaps", "swaps", "new model versions that were swapped in while scoring"
+)
 CANDIDATES_REFUSED = Metric("candidates_refused", "candidates", "model versions that did not")
 MODEL_LOAD_MS = Metric("model_load_ms", "ms", "loading and warming up a model", "distribution")
 BATCH_ROWS = Metric("batch_rows", "rows", "rows of each record batch", "distribution")
@@ -71,10 +73,10 @@ ALL = (
 
 
 class Tally:
-    """Sums of metrics, kept in plain Python: a notebook reads them, a Beam step flushes them."""
+    """Sums of metrics in plain Python: a notebook reads them, a Beam step flushes them."""
 
     def __init__(self) -> None:
-        """Start with nothing counted."""
+        """Start with all sums at zero."""
         self._counts: dict[str, float] = {}
         self._values: dict[str, list[int]] = {}
 
@@ -87,12 +89,12 @@ class Tally:
         self._values.setdefault(metric.name, []).append(value)
 
     def total(self, metric: Metric) -> float:
-        """Return the sum of a counter; a step that flushes keeps only what is not flushed yet."""
+        """Return the sum of a counter since the last flush."""
         return self._counts.get(metric.name, 0)
 
     @contextmanager
     def timed(self, metric: Metric) -> Iterator[None]:
-        """Count the wall time of a with block, in milliseconds."""
+        """Measure the wall time of a with block, in milliseconds."""
         began = time.perf_counter()
         try:
             yield

@@ -1,4 +1,4 @@
-"""Shards → keyed record batches: names are spread over the workers, rows are never shuffled."""
+"""Shards → keyed record batches. Shards are spread over workers; rows are never shuffled."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from scoreline.transforms.bundle_metrics import BundleMetrics
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class MatchShards(beam.PTransform):
-    """Give the shards to score, spread over the workers.
+    """Return the shards to score, spread over the workers.
 
-    Names are shuffled here, so that rows never need to be.
+    The shuffle of shards makes a shuffle of rows unnecessary.
     """
 
     shards: Sequence[Shard]
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[Shard]:
-        """Create the shards, and break fusion behind them."""
+        """Create the shards, and break fusion after them."""
         return (
             root
             | "CreateShards" >> beam.Create(self.shards, reshuffle=False).with_output_types(Shard)
@@ -74,10 +74,10 @@ _NO_ROWS = pa.RecordBatch.from_arrays([], [])
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class ReadRecordBatches(beam.PTransform):
-    """Read shards as keyed record batches: only the columns needed, in the shard's row order.
+    """Read shards as keyed record batches: only the needed columns, in the shard's row order.
 
-    Each shard ends with a batch marked `last`, which has no rows; when a file cannot be read its
-    key carries the error, so that the partition fails and the others go on.
+    Each shard ends with a batch marked `last`, which has no rows. If a file cannot be read, the key
+    of this batch carries the error. Then the partition fails, and the others continue.
     """
 
     dataset: DatasetSpec
@@ -85,7 +85,7 @@ class ReadRecordBatches(beam.PTransform):
     def expand(
         self, shards: beam.PCollection[Shard]
     ) -> beam.PCollection[tuple[BatchKey, pa.RecordBatch]]:
-        """Read each shard within one element, so that its batches stay together and in order."""
+        """Read each shard from one element, so that its batches stay together and in order."""
         return shards | "ReadShard" >> beam.ParDo(_ReadDoFn(self.dataset)).with_output_types(
             tuple[BatchKey, pa.RecordBatch]
         )

@@ -1,4 +1,4 @@
-"""Shards → those that are still to be scored, and receipts of those that are staged already."""
+"""Shards → unfinished shards, and receipts of shards that are already staged."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ class _SkipDoFn(beam.DoFn):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class SkipStaged(beam.PTransform):
-    """Give the receipts of shards that are staged whole; only the others are scored.
+    """Skip shards that are already staged; only the others are scored.
 
-    An earlier run that was killed may have staged them, or an earlier attempt of this job, which
-    its runner has restarted from the beginning. Files are checked before they are believed. Gives
-    `receipts`, and as `shards` all others.
+    An earlier run that was killed may have staged them, or an earlier attempt of this job, if the
+    runner has restarted it. Their files are verified first. Returns their `receipts`, and all other
+    `shards`.
     """
 
     output: str
 
     def expand(self, shards: beam.PCollection[Shard]) -> beam.pvalue.DoOutputsTuple:
-        """Look for receipts where the shard would be read, just before."""
+        """Look for receipts on the worker that would read the shard, just before the read."""
         return shards | "FindStaged" >> beam.ParDo(_SkipDoFn(self.output)).with_output_types(
             Shard, receipts=Receipt
         ).with_outputs("receipts", main="shards")

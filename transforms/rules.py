@@ -1,4 +1,4 @@
-"""Outputs that a user does not want published: NaN, infinity, numbers out of range."""
+"""Rules for outputs: NaN, infinite and out-of-range numbers make a row a dead letter."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from scoreline.models.shapes import is_list
 
 
 class OutputRule(NamedTuple):
-    """What the numbers of an output must be; a row with any other is dead.
+    """The valid numbers of an output; a row with any other number is dead.
 
     Attributes:
       output: the output tensor.
       forbids_nan: whether NaN is an error.
-      forbids_inf: whether infinities are.
-      low, high: the least and the greatest number allowed; NaN is never within.
+      forbids_inf: whether infinity is an error.
+      low, high: minimum and maximum; NaN is never in the range.
     """
 
     output: str
@@ -30,14 +30,14 @@ class OutputRule(NamedTuple):
 
     @property
     def has_range(self) -> bool:
-        """Whether numbers are bounded."""
+        """Whether the rule has a range."""
         return self.low > float("-inf") or self.high < float("inf")
 
 
 def find_bad_outputs(
     outputs: Mapping[str, pa.Array], rules: Iterable[OutputRule]
 ) -> dict[int, str]:
-    """Return, by position, why rows must not be published. Good rows cost one pass per rule."""
+    """Return the reason of each invalid row, by position. Costs one pass per rule."""
     bad: dict[int, str] = {}
     for rule in rules:
         column = outputs[rule.output]

@@ -1,4 +1,4 @@
-"""Keyed record batches → scores and dead letters, by a model that a worker loads once."""
+"""Keyed record batches → scores and dead letters, with a model that each worker loads once."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Key = TypeVar("Key")
 
 
 class ModelFails(RuntimeError):
-    """The model fails on everything, so that going on is pointless; the message says why."""
+    """The model fails on all rows. The message has the reason."""
 
 
-class _Scorer:
-    """Scores record batches for a step, and counts what came of them.
+class Scorer:
+    """Scores record batches for a step, and counts the results.
 
     Attributes:
-      serving: what scores the next batch.
-      metrics: of the step's bundle.
+      serving: the model for the next batch.
+      metrics: the metrics of the step's bundle.
     """
 
     def __init__(self, serving: Serving) -> None:
@@ -49,9 +49,9 @@ class _Scorer:
         """Score a batch.
 
         Raises:
-          EveryRowFails: rows spread over the batch all fail alone, for the same reason. It costs
-            this batch, or its partition, only: it may be that partition's data.
-          ModelFails: that reason was given for another batch, and no row was ever scored.
+          EveryRowFails: rows spread over the batch all fail alone, for the same reason. Only this
+            batch or its partition fails, because its data may be the cause.
+          ModelFails: another batch has failed for the same reason, and no row was ever scored.
         """
         try:
             return score_batch(batch, *self.serving, self.metrics)
@@ -63,19 +63,23 @@ class _Scorer:
             raise
 
     def fail(self, batch: pa.RecordBatch, error: EveryRowFails) -> Scored:
-        """Return a batch of which every row is dead."""
+        """Return a batch whose rows are all dead."""
         return score_none(batch, *self.serving, str(error))
 
+    def count(self, scored: int, dead: int) -> None:
+        """Add to the counts of scored and dead rows."""
+        self._has_scored = self._has_scored or scored > 0
+        self.metrics.count(metrics.ROWS_SCORED, scored)
+        self.metrics.count(metrics.ROWS_DEAD, dead)
+
     def to_letters(self, batch: pa.RecordBatch, scored: Scored) -> Iterator[pa.RecordBatch]:
-        """Count what came of a batch, and yield its dead letters."""
-        self._has_scored = self._has_scored or scored.batch.num_rows > 0
-        self.metrics.count(metrics.ROWS_SCORED, scored.batch.num_rows)
+        """Count the results of a batch, and yield its dead letters."""
+        self.count(scored.batch.num_rows, sum(len(group.rows) for group in scored.dead))
         for rows in scored.dead:
-            self.metrics.count(metrics.ROWS_DEAD, len(rows.rows))
             yield to_dead_letters(batch, rows, self.serving.spec.digest)
 
     def flush(self) -> None:
-        """Hand the metrics of a bundle to Beam."""
+        """Pass the metrics of a bundle to Beam."""
         self.metrics.observe(metrics.CALL_ROWS, self.serving.servable.call_size.rows)
         self.metrics.flush()
 
@@ -85,7 +89,7 @@ class _ScoreDoFn(beam.DoFn):
         self._spec = spec
 
     def setup(self) -> None:
-        self._scorer = _Scorer(Serving(self._spec.model.load(), self._spec))
+        self._scorer = Scorer(Serving(self._spec.model.load(), self._spec))
         self._given_up: tuple[str, int] | None = None
 
     def process(
@@ -127,15 +131,15 @@ def _shard_of(key: object) -> tuple[str, int] | None:
 class Score(beam.PTransform):
     """Score keyed record batches with a TensorFlow model.
 
-    Takes (K, RecordBatch) with keys of any type. Gives `scores`, exactly one batch for each that
-    went in, under the same key, and `dead_letters` under the key of the batch that they were in:
-    their own columns, then `_step`, `_reason`, `_row` (the position in the batch, from 0) and
-    `_model_digest`. For each batch, rows in = rows scored + rows dead. Batches without rows pass.
-    The model is loaded once per worker process.
+    Takes (K, RecordBatch) with keys of any type. Returns `scores`, exactly one batch per input
+    batch, with the same key. Returns `dead_letters` with the key of their batch: their own columns,
+    then `_step`, `_reason`, `_row` (the position in the batch, from 0) and `_model_digest`. For
+    each batch, rows in = rows scored + rows dead. Empty batches pass through. Each worker process
+    loads the model once.
 
-    A batch of which every row fails is dead letters; under a BatchKey its shard fails instead: the
-    key of its scores carries the error, and no other batch of the shard is scored. Two such batches
-    before any row was scored fail the job.
+    If all rows of a batch fail, they become dead letters. Under a BatchKey the shard fails instead:
+    the key of its scores carries the error, and no further batch of the shard is scored. Two such
+    batches before any scored row fail the job.
     """
 
     spec: ScoreSpec
@@ -145,7 +149,7 @@ class Score(beam.PTransform):
     ) -> beam.pvalue.DoOutputsTuple:
         """Apply the model in one fused step."""
         element = batches.element_type
-        if not isinstance(element, TupleConstraint):  # of unknown type
+        if not isinstance(element, TupleConstraint):  # unknown type
             element = tuple[Any, pa.RecordBatch]
         return batches | "Predict" >> beam.ParDo(_ScoreDoFn(self.spec)).with_output_types(
             element, **{DEAD_LETTERS: element}
@@ -159,7 +163,7 @@ class _ScoreStreamDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._watcher = acquire_watcher(self._spec, self._swap) if self._swap else None
-        self._scorer = _Scorer(
+        self._scorer = Scorer(
             self._watcher.take() if self._watcher else Serving(self._spec.model.load(), self._spec)
         )
         if not is_settled():
@@ -172,7 +176,7 @@ class _ScoreStreamDoFn(beam.DoFn):
         if key.are_dead:
             yield element
             return
-        if self._watcher:  # between two batches only, so that no batch is scored by two models
+        if self._watcher:  # only between batches, so that no batch is scored by two models
             self._scorer.serving = self._watcher.take()
         try:
             scored = self._scorer.score(batch)
@@ -199,13 +203,14 @@ class _ScoreStreamDoFn(beam.DoFn):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class ScoreStream(beam.PTransform):
-    """Score record batches of a stream, which has no end.
+    """Score record batches of an unbounded stream.
 
-    Takes and gives (RecordKey, RecordBatch). Dead letters go along with the scores, under a key
-    that says so, as those that come in do: one sink delivers both with their offsets. Nothing is
-    given for a batch without scored rows; one of which every row fails is dead letters.
+    Takes and returns (RecordKey, RecordBatch). Dead letters, also those of earlier steps, are in
+    the same output with a key that marks them, because one sink delivers both with their offsets.
+    A batch without scored rows has no output of scores. If all rows of a batch fail, they become
+    dead letters.
 
-    With `swap`, later batches may be scored by a newer model; their rows carry its digest.
+    With `swap`, later batches may be scored by a newer model, whose digest is in their rows.
     """
 
     spec: ScoreSpec

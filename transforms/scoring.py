@@ -25,14 +25,14 @@ from scoreline.transforms.rules import OutputRule, find_bad_outputs
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScoreSpec:
-    """What to score with, and what a scored row holds.
+    """A model, its inputs, and the columns of a scored row.
 
     Attributes:
-      model: which model, and how it is loaded by a worker.
-      inputs: where each input tensor gets its values.
+      model: the model, and how a worker loads it.
+      inputs: the source of each input tensor.
       outputs: triples of output tensor, its column, and `binary` to keep a string's bytes or "".
-      carried: columns copied to the output before the outputs: keys, then kept columns.
-      rules: what the numbers of outputs must be.
+      carried: columns copied to the result before the outputs: keys, then kept columns.
+      rules: the valid numbers of outputs.
     """
 
     model: ModelSpec
@@ -43,12 +43,12 @@ class ScoreSpec:
 
     @property
     def digest(self) -> str:
-        """The model's digest, which each scored row holds."""
+        """The model's digest, which is in each scored row."""
         return self.model.digest
 
 
 class Scored(NamedTuple):
-    """A scored record batch, and the rows that are not in it, in groups by what failed."""
+    """A scored record batch, and its dead rows, grouped by the step that failed."""
 
     batch: pa.RecordBatch
     dead: list[DeadRows]
@@ -60,15 +60,15 @@ def score_batch(
     spec: ScoreSpec,
     timers: metrics.Tally,
 ) -> Scored:
-    """Score a record batch: one row out for each row in, but for the rows that are dead.
+    """Score a record batch: one output row per input row, except for dead rows.
 
-    Columns of the result: carried columns, outputs, `model_digest`; rows keep their order. A row
-    that lacks a feature is dead alone; when a call of the model fails, the batch is taken apart
-    until the rows that fail stand alone.
+    Columns of the result: carried columns, outputs, `model_digest`. Rows keep their order. If a row
+    lacks a feature, only this row is dead. If a call of the model fails, the batch is bisected
+    until each failing row is isolated.
 
     Raises:
       EveryRowFails: rows spread over the batch all fail alone, for the same reason.
-      ModelError: the model's process was lost, and the model cannot be loaded again.
+      ModelError: the model's process died, and the model cannot be loaded again.
     """
     with timers.timed(metrics.FEATURES_MS):
         columns, alive, lacking = build_features(batch, spec.inputs)
@@ -78,7 +78,7 @@ def score_batch(
             outputs = _predict(servable, columns, alive.rows, spec)
         except ModelError:
             raise
-        except Exception as e:  # noqa: BLE001  whatever the model raises costs rows, not the job
+        except Exception as e:  # noqa: BLE001  an exception of the model costs rows, not the job
             outputs, failed = _predict_apart(servable, columns, alive.rows, spec, e)
             timers.count(metrics.ISOLATION_CALLS, failed.calls)
             if failed.dead:
@@ -92,7 +92,7 @@ def score_batch(
 
 
 def score_none(batch: pa.RecordBatch, servable: Servable, spec: ScoreSpec, reason: str) -> Scored:
-    """Return a batch of which every row is dead, for one reason. The model is not called."""
+    """Return a batch whose rows are all dead for one reason, without a call of the model."""
     scores = attach_keys(batch.slice(0, 0), _predict(servable, {}, 0, spec), spec)
     rows = range(batch.num_rows)
     return Scored(scores, [DeadRows(rows, [reason] * len(rows), "Predict")])
@@ -105,7 +105,7 @@ def _predict_apart(
     spec: ScoreSpec,
     failure: Exception,
 ) -> tuple[dict[str, pa.Array], Isolated[dict[str, pa.Array]]]:
-    """Return the outputs of the rows that can be scored, and what became of the others."""
+    """Return the outputs of the rows that can be scored, and the reasons of the others."""
 
     def call(start: int, stop: int) -> dict[str, pa.Array]:
         part = {name: column.slice(start, stop - start) for name, column in features.items()}
@@ -139,7 +139,7 @@ def _predict(
 def attach_keys(
     batch: pa.RecordBatch, outputs: dict[str, pa.Array], spec: ScoreSpec
 ) -> pa.RecordBatch:
-    """Return the carried columns of a batch beside its outputs and the model's digest."""
+    """Return the carried columns of a batch, its outputs, and the model's digest."""
     digest = pa.DictionaryArray.from_arrays(
         np.zeros(batch.num_rows, np.int32), pa.array([spec.digest])
     )
@@ -154,7 +154,7 @@ def attach_keys(
 
 
 class Serving(NamedTuple):
-    """A loaded model and what to score with it: the digest in the spec is that of the model."""
+    """A loaded model and its spec, which has the model's digest."""
 
     servable: Servable
     spec: ScoreSpec

@@ -22,10 +22,10 @@ from scoreline.transforms.bundle_metrics import BundleMetrics
 
 
 class _StageDoFn(beam.DoFn):
-    """Write what came of each shard to a file of its own, and give a receipt when it ends.
+    """Write the rows of each shard to one file, and return a receipt at the shard's end.
 
-    Scores end with the batch that the reader marks as the last. A shard may have no dead letters at
-    all, and nothing marks the last of them: they end with the bundle, which holds whole shards.
+    Scores end with the batch that the reader marks as `last`. A shard may have no dead letters, and
+    their last batch has no mark. They end with the bundle, which holds whole shards.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class _StageDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._metrics = BundleMetrics()
-        # By partition and number of the shard. One that failed is no longer open.
+        # By partition and number of the shard. Failed shards are not open any more.
         self._open: dict[tuple[str, int], tuple[Shard, ShardWriter]] = {}
         self._failed: dict[tuple[str, int], tuple[Shard, str]] = {}
 
     def start_bundle(self) -> None:
-        self.teardown()  # what a failed bundle left open
+        self.teardown()  # files that a failed bundle left open
 
     def process(self, element: tuple[BatchKey, pa.RecordBatch]) -> Iterator[Receipt]:
         key, batch = element
@@ -74,7 +74,7 @@ class _StageDoFn(beam.DoFn):
             self._fail(at, key.shard, f"cannot write {self._what}: {e}")
 
     def _end(self, at: tuple[str, int]) -> Receipt:
-        """Close a shard's file and return its receipt, or one that says why there is none."""
+        """Close a shard's file and return its receipt, or a receipt with the error."""
         if at in self._open:
             shard, writer = self._open[at]
             try:
@@ -102,8 +102,8 @@ class _StageDoFn(beam.DoFn):
         if self._open:
             unfinished = sorted(f"{partition} shard {index}" for partition, index in self._open)
             raise ValueError(
-                f"Expected every shard to end within its bundle, got no end of {unfinished}: the "
-                "runner must keep the steps ReadRecordBatches, Score and StageScores fused"
+                f"Expected every shard to end in its bundle, got no end of {unfinished}. The "
+                "runner must fuse the steps ReadRecordBatches, Score and StageScores"
             )
 
     def teardown(self) -> None:
@@ -115,10 +115,10 @@ class _StageDoFn(beam.DoFn):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class StageScores(beam.PTransform):
-    """Write each shard's scores to one Parquet file of the table, which no reader sees yet.
+    """Write each shard's scores to one Parquet file in the table's folder, invisible to readers.
 
-    Gives a Receipt for each shard. It says that the file is whole, or why there is none. Staging
-    the same shard twice leaves the same file, or a second one beside it; a commit takes one.
+    Returns one Receipt per shard, with the complete file or the error. At least once: staging a
+    shard twice gives the same file, or a second one, and a commit uses only one of them.
     """
 
     spec: StageSpec
@@ -126,7 +126,7 @@ class StageScores(beam.PTransform):
     def expand(
         self, scores: beam.PCollection[tuple[BatchKey, pa.RecordBatch]]
     ) -> beam.PCollection[Receipt]:
-        """Write within the bundle that holds a shard's batches."""
+        """Write in the bundle that holds a shard's batches."""
         output = self.spec.output
         write = _StageDoFn(
             output,
@@ -139,10 +139,10 @@ class StageScores(beam.PTransform):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class StageDeadLetters(beam.PTransform):
-    """Write each shard's dead letters to one Parquet file, and give a Receipt for each file.
+    """Write each shard's dead letters to one Parquet file, and return one Receipt per file.
 
-    Takes what `Score` gives, and adds where in the input files each row stands. The files are in
-    `<output>_dead_letters/_staged` until the partition is committed.
+    Takes the dead letters of `Score`, and adds the position of each row in the input files. The
+    files are in `<output>_dead_letters/_staged` until the partition is committed.
     """
 
     output: str
@@ -150,7 +150,7 @@ class StageDeadLetters(beam.PTransform):
     def expand(
         self, dead_letters: beam.PCollection[tuple[BatchKey, pa.RecordBatch]]
     ) -> beam.PCollection[Receipt]:
-        """Write within the bundle that holds a shard's batches."""
+        """Write in the bundle that holds a shard's batches."""
         write = _StageDoFn(
             self.output,
             f"dead letters to {dead_letters_root(self.output)}",

@@ -1,4 +1,4 @@
-"""What a caller of the library says about a model → a loaded model and what to score with it."""
+"""Arguments of the library → a loaded model and its `ScoreSpec`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ from scoreline.models.servable import Servable
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
 from scoreline.transforms.scoring import ScoreSpec
 
-# How the command line names what the library takes as keyword arguments.
-_ARGUMENTS = {"fill": "fills", "pad": "pads", "load_op_library": "op_libraries"}
+# Flags of the command line in messages, which become keyword arguments of the library.
+_ARGUMENTS = {
+    "fill": "fills",
+    "pad": "pads",
+    "load_op_library": "op_libraries",
+    "input": "path",
+    "output": "table",
+}
 _FLAG = re.compile(
     r"--(?P<flag>[a-z_]+)(?: '?(?P<name>[\w.]+)=(?P<value>\w+(?:\.\w+)*(?:\([\w.]*\))?)'?)?"
 )
@@ -28,7 +34,7 @@ _FLAG = re.compile(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WantedModel:
-    """A model, and how columns feed it; the fields are those of `scoreline.load`."""
+    """A model, and the columns that feed it, with the fields of `scoreline.load`."""
 
     path: str
     signature: str = DEFAULT_SIGNATURE
@@ -50,7 +56,7 @@ class WantedModel:
         outputs: Mapping[str, str] | Sequence[str] | None = None,
         **rest: Any,
     ) -> WantedModel:
-        """Return what the arguments of a public name say."""
+        """Parse the arguments of a public function."""
         if outputs is not None and not isinstance(outputs, Mapping):
             outputs = {name: name for name in _names("outputs", outputs)}
         options = FitOptions(
@@ -63,16 +69,16 @@ class WantedModel:
         return cls(path=os.path.abspath(path), options=options, **rest)
 
     def load(self, *, shared: bool) -> Servable:
-        """Return the loaded model: one of the caller's own, or one for all threads of this process.
+        """Load the model: a new one, or the shared one of this process.
 
         Raises:
           FileNotFoundError: there is no model.
-          ModelError: another digest, no such signature, or a model that does not load or answer.
+          ModelError: another digest, no such signature, or a model that fails to load or run.
         """
         try:
             if not shared:
                 return self._model_spec(self.digest or "", None).load(shared=False)
-            # As workers in this process ask for it, so that the model is loaded for them already.
+            # With the key of workers in this process, so that they reuse the loaded model.
             return self._model_spec(self.digest or digest_model(self.path), 1).load()
         except FileNotFoundError as e:
             raise FileNotFoundError(in_python(str(e))) from e
@@ -93,10 +99,10 @@ class WantedModel:
         )
 
     def to_spec(self, model: Servable, carried: Sequence[str]) -> ScoreSpec:
-        """Return what to score with: the signature of the loaded model, fitted to what is wanted.
+        """Fit the signature of the loaded model to the arguments.
 
         Raises:
-          ValueError: the signature cannot be fed or kept so; says all that is wrong.
+          ValueError: the arguments do not fit the signature; the message lists all problems.
         """
         fit = fit_signature(model.signature, self.options, taken={*carried, DIGEST_COLUMN})
         columns = [*carried, *(output.column for output in fit.outputs), DIGEST_COLUMN]
@@ -117,12 +123,27 @@ class WantedModel:
             carried=tuple(carried),
         )
 
+    def fit_here(self, carried: Sequence[str]) -> tuple[Signature, ScoreSpec]:
+        """Load the model in the launcher; return its signature and its spec.
+
+        Workers in this process reuse the loaded model. A model with a time limit is loaded in a
+        separate process, which ends before this returns.
+
+        Raises:
+          FileNotFoundError, ModelError, ValueError: see `load` and `to_spec`.
+        """
+        model = self.load(shared=True)
+        try:
+            return model.signature, self.to_spec(model, carried)
+        finally:
+            model.close()
+
 
 def check_schema(signature: Signature, spec: ScoreSpec, schema: pa.Schema) -> None:
-    """Check that a table of a schema can feed a signature, and has the columns to be copied.
+    """Check that a table can feed a signature, and has the columns to copy.
 
     Raises:
-      ValueError: it cannot, or has not; says all that is wrong.
+      ValueError: it cannot, or a column is missing; the message lists all problems.
     """
     problems = list(find_mismatches(signature, spec.inputs, schema).values())
     for column in spec.carried:
@@ -137,7 +158,7 @@ def check_schema(signature: Signature, spec: ScoreSpec, schema: pa.Schema) -> No
 
 
 def refuse(problems: Sequence[str]) -> NoReturn:
-    """Raise a ValueError that says everything that is wrong, one line for each thing."""
+    """Raise a ValueError that lists all problems, one per line."""
     told = [in_python(problem) for problem in dict.fromkeys(problems)]
     head = f"{len(told)} things are wrong:\n" if len(told) > 1 else ""
     raise ValueError(head + "\n".join(told))
@@ -156,7 +177,7 @@ def in_python(message: str) -> str:
 
 
 def _names(argument: str, names: Sequence[str]) -> Sequence[str]:
-    """Return names, unless one text was given where several are expected."""
+    """Return names; raise TypeError for a single string."""
     if isinstance(names, str):
         raise TypeError(f"{argument}: expected names in a list, got the text '{names}'")
     return names
@@ -166,11 +187,11 @@ def name_list(argument: str, names: Sequence[str]) -> tuple[str, ...]:
     """Return names of columns.
 
     Raises:
-      TypeError: one text was given where several names are expected.
+      TypeError: the argument is a single string instead of several names.
     """
     return tuple(_names(argument, names))
 
 
 def _text(value: object) -> str:
-    """Return a value as an option holds it; `parse_value` reads it as the tensor's dtype."""
+    """Return a value as the text of an option, which `parse_value` converts to the dtype."""
     return value.decode() if isinstance(value, bytes) else str(value)

@@ -37,10 +37,10 @@ class CommitSpec(NamedTuple):
 
     Attributes:
       output: the table's path or URI.
-      partition_columns: the table's partition columns.
+      partition_columns: the table's partition columns, for whoever creates it.
       keys: the key columns.
       metadata: facts about the run that the transaction records, as strings: model digest, …
-      fingerprints: the input fingerprint of each partition.
+      fingerprints: the input fingerprint of each partition, as far as it is known.
       max_dead_letter_ratio: maximum share of dead letters among a partition's rows.
     """
 
@@ -173,7 +173,7 @@ def _commit(
                 [add_action(r.path, r.size_bytes, r.stats, values) for r in staged],
                 mode="overwrite",
                 schema=table.schema(),
-                partition_by=list(spec.partition_columns),
+                partition_by=[column for column, _ in values],
                 partition_filters=[(column, "=", value) for column, value in values],
                 commit_properties=_commit_properties(outcome, receipt, spec),
             )
@@ -224,7 +224,7 @@ def _commit_properties(outcome: Outcome, receipt: Receipt, spec: CommitSpec) -> 
     details = {
         **spec.metadata,
         "run_id": receipt.run_id,
-        "input_fingerprint": spec.fingerprints[receipt.partition],
+        "input_fingerprint": spec.fingerprints.get(receipt.partition, ""),
         "rows_in": outcome.rows_in,
         "rows_scored": outcome.rows_scored,
         "rows_dead": outcome.rows_dead,

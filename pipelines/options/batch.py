@@ -30,6 +30,13 @@ from scoreline.pipelines.options.table import (
 )
 
 USAGE = "scoreline batch --input PATH --model PATH --keys C,… --output PATH [options]"
+DESCRIPTION = """\
+Score partitions of a dataset with a TensorFlow model into a Delta table.
+
+Exit codes: 0 every row is scored and published (or nothing was left to do); 1 a partition could not
+be published, or the job failed; 2 options, dataset, model or table are wrong, found before the
+first row; 3 all is published, and some rows are dead letters; 130 stopped by Ctrl-C.
+"""
 _NEEDED = ("--input", "--output", "--model", "--keys")
 
 

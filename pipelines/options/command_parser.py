@@ -13,12 +13,12 @@ class CommandParser(OptionParser):
     It has no `choices`: argparse would stop at the first wrong one, while we say all that is wrong.
     """
 
-    def __init__(self, usage: str, doc: str | None) -> None:
-        """Describe the command by the part of a docstring before its example."""
+    def __init__(self, usage: str, description: str) -> None:
+        """Take how the command is called, and what it does."""
         super().__init__(
             prog=" ".join(usage.split()[:2]),
             usage=usage,
-            description=(doc or "").partition("\n\n    ")[0],
+            description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self._by_title: dict[str, argparse._ArgumentGroup] = {}

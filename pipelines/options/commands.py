@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from scoreline.pipelines.options import batch, inspect, replay, stream
 from scoreline.pipelines.options.command_parser import CommandParser
+from scoreline.pipelines.options.parser import add_json, suggest
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.runner import add_runner_flags
 
@@ -16,35 +17,63 @@ class Command(NamedTuple):
     """A command and its flags.
 
     Attributes:
+      module: in pipelines/, which does the work; it is imported after the flags are checked.
       usage: how it is called.
+      description: what it does, and its exit codes.
       add_flags: declares its flags.
+      read: returns its checked settings.
       takes_beam: whether it also takes the flags of runners and of Beam.
     """
 
+    module: str
     usage: str
+    description: str
     add_flags: Callable[[CommandParser], None]
+    read: Callable[[argparse.Namespace, Problems], object]
     takes_beam: bool = False
 
 
 COMMANDS: Mapping[str, Command] = {
-    "batch": Command(batch.USAGE, batch.add_flags, takes_beam=True),
-    "stream": Command(stream.USAGE, stream.add_flags, takes_beam=True),
-    "replay": Command(replay.USAGE, replay.add_flags),
-    "inspect": Command(inspect.USAGE, inspect.add_flags),
+    "batch": Command(
+        "score_batch",
+        batch.USAGE,
+        batch.DESCRIPTION,
+        batch.add_flags,
+        batch.read_batch,
+        takes_beam=True,
+    ),
+    "stream": Command(
+        "score_stream",
+        stream.USAGE,
+        stream.DESCRIPTION,
+        stream.add_flags,
+        stream.read_stream,
+        takes_beam=True,
+    ),
+    "replay": Command(
+        "replay", replay.USAGE, replay.DESCRIPTION, replay.add_flags, replay.read_replay
+    ),
+    "inspect": Command(
+        "inspect_model",
+        inspect.USAGE,
+        inspect.DESCRIPTION,
+        inspect.add_flags,
+        inspect.read_inspect,
+    ),
 }
 
 
-def make_parser(name: str, doc: str | None = None, *, whole: bool = False) -> CommandParser:
+def make_parser(name: str, *, whole: bool = False) -> CommandParser:
     """Return the parser of a command.
 
     Args:
       name: of the command.
-      doc: a docstring whose part before the example describes the command.
       whole: whether it has the flags about runners too, which are parsed with those of Beam.
     """
     command = COMMANDS[name]
-    parser = CommandParser(command.usage, doc)
+    parser = CommandParser(command.usage, command.description)
     command.add_flags(parser)
+    add_json(parser)
     if whole and command.takes_beam:
         add_runner_flags(parser)
     return parser
@@ -57,7 +86,7 @@ class Parsed(NamedTuple):
     others: list[str]
 
 
-def parse_flags(name: str, argv: Sequence[str], doc: str | None, problems: Problems) -> Parsed:
+def parse_flags(name: str, argv: Sequence[str], problems: Problems) -> Parsed:
     """Parse the flags of a command; with `--help`, print them and exit.
 
     Flags of another command are problems. So are arguments that nobody knows, unless the command
@@ -67,11 +96,11 @@ def parse_flags(name: str, argv: Sequence[str], doc: str | None, problems: Probl
       BadOptions: a flag lacks its value.
     """
     if {"-h", "--help"} & set(argv):
-        make_parser(name, doc, whole=True).parse_args(["--help"])
+        make_parser(name, whole=True).parse_args(["--help"])
     given, others = make_parser(name).parse_known_args(list(argv))
     others = _refuse_foreign(name, others, problems)
     if not COMMANDS[name].takes_beam:
-        refuse_unknown(others, problems)
+        refuse_unknown(others, problems, make_parser(name).flags)
         others = []
     return Parsed(given, others)
 
@@ -99,15 +128,21 @@ def _list(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def refuse_unknown(others: Sequence[str], problems: Problems) -> None:
+def refuse_unknown(others: Sequence[str], problems: Problems, known: Collection[str] = ()) -> None:
     """Add a problem for each argument that no one knows.
 
     It names flags only: their values, and what follows them, may be secrets.
+
+    Args:
+      others: the arguments.
+      problems: gets a sentence for each.
+      known: flags of which one may be meant.
     """
     after_flag = False
     for argument in others:
         if argument.startswith("-"):
-            problems.add_usage(f"unknown option {argument.partition('=')[0]}")
+            flag = argument.partition("=")[0]
+            problems.add_usage(f"unknown option {flag}{suggest(flag, known)}")
         elif not after_flag:
             problems.add_usage(f"expected flags only, got '{argument}'")
         after_flag = argument.startswith("-") and "=" not in argument

@@ -11,12 +11,17 @@ from scoreline.pipelines.options import model as model_flags
 from scoreline.pipelines.options.command_parser import MODEL, CommandParser
 from scoreline.pipelines.options.dataset import DatasetSettings, read_dataset
 from scoreline.pipelines.options.model import ModelSettings, read_model
-from scoreline.pipelines.options.parser import add_json
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.reader import OptionReader
 from scoreline.pipelines.options.rows import RuleSettings, add_rule_flags, read_rules
 
 USAGE = "scoreline inspect --model PATH [--input PATH] [options]"
+DESCRIPTION = """\
+Show what a model is, how a dataset's columns feed it, and its scores of the first rows.
+
+Without --input nothing of the model is run. Exit codes: 0 the model can be read and, with --input,
+scores rows of it; 1 it fails on them; 2 options, model or dataset are wrong, or columns do not fit.
+"""
 
 # Flags about rows, of which there are none without --input; and their defaults that are not None.
 _DEFAULTS = {
@@ -37,13 +42,11 @@ class InspectSettings:
     Attributes:
       dataset: the dataset whose first rows are scored; its root is "" when there is none.
       model, rules: by family of flags.
-      json: whether to print JSON.
     """
 
     dataset: DatasetSettings
     model: ModelSettings
     rules: RuleSettings
-    json: bool = False
 
 
 def add_flags(parser: CommandParser) -> None:
@@ -51,7 +54,6 @@ def add_flags(parser: CommandParser) -> None:
     dataset_flags.add_flags(parser)
     model_flags.add_flags(parser)
     add_rule_flags(parser, MODEL)
-    add_json(parser)
 
 
 def read_inspect(given: argparse.Namespace, problems: Problems) -> InspectSettings:
@@ -65,5 +67,4 @@ def read_inspect(given: argparse.Namespace, problems: Problems) -> InspectSettin
         dataset=read_dataset(given, read),
         model=read_model(given, read),
         rules=read_rules(given, read),
-        json=given.json,
     )

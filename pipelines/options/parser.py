@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 from scoreline.pipelines.options.problems import BadOptions
+
+# How alike two flags must be, from 0 to 1, for one to be a misspelling of the other.
+_ALIKE = 0.8
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -34,15 +37,18 @@ class OptionParser(argparse.ArgumentParser):
         if not flags:
             return [f"{self.prog}: expected options, got {len(rest)} more words"]
         parser: OptionParser = getattr(given, "parser", self)
-        return [f"unknown option {flag}{parser._nearest(flag)}" for flag in flags]
+        known = parser._option_string_actions
+        return [f"unknown option {flag}{suggest(flag, known)}" for flag in flags]
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of ending the process."""
         raise BadOptions([f"{message}. `{self.prog} --help` lists the options"])
 
-    def _nearest(self, flag: str) -> str:
-        near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
-        return f"; did you mean {near[0]}?" if near else ""
+
+def suggest(flag: str, known: Collection[str]) -> str:
+    """Return a question that names the known flag which a flag resembles; "" for none."""
+    found = difflib.get_close_matches(flag, sorted(known), n=1, cutoff=_ALIKE)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def add_json(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

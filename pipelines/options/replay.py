@@ -25,6 +25,14 @@ from scoreline.pipelines.options.run import add_check_flag
 from scoreline.pipelines.options.table import add_output_flag
 
 USAGE = "scoreline replay --output PATH --model PATH --keys C,… [options]"
+DESCRIPTION = """\
+Score dead letters again, after a fix or with another model, and add their scores to the table.
+
+Only the dead letters of what the table holds now are replayed. Replaying twice changes nothing.
+With --check they are scored, and nothing is written. Exit codes: 0 no dead letter is left; 3 some
+are; 1 a partition could not be merged, or the store did not answer; 2 options, model or table are
+wrong.
+"""
 _NEEDED = ("--output", "--model", "--keys")
 
 

@@ -30,6 +30,15 @@ USAGE = (
     "scoreline stream --brokers HOST:PORT --topic T --group G --model PATH "
     "--keys C,… --output_topic T [options]"
 )
+DESCRIPTION = """\
+Score the records of a Kafka topic with a TensorFlow model, as they come.
+
+Scores go into another topic, into a Delta table (--output), or both.
+
+SIGTERM or Ctrl-C ends the job in order: what is read is scored, sent and committed. Exit codes: 0
+stopped, or all is scored (--until_end); 1 the job failed, and run again it goes on; 2 options,
+topics or model are wrong, found before the first record; 3 as 0, and some records are dead letters.
+"""
 _NEEDED = ("--brokers", "--topic", "--group", "--model", "--keys")
 
 
@@ -189,6 +198,11 @@ def _check_avro(settings: StreamSettings, given: argparse.Namespace, problems: P
 
 def _check_run(settings: StreamSettings, given: argparse.Namespace, problems: Problems) -> None:
     """Check how the job is to run."""
+    if given.json and given.restart and not given.check:
+        problems.add_usage(
+            "--json prints one object when the job ends, and --restart starts it again; leave one "
+            "of them out"
+        )
     if settings.source.until_end and settings.restart and settings.source.start != "group":
         problems.add(
             f"--restart: a backfill from --start={settings.source.start} --until_end that failed "

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 _UNBOUNDED_COLUMNS = 100_000
 
 
-def make_console(*, stderr: bool = False) -> Console:
+def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Return a console as wide as its terminal, or as wide as its tables need without one.
 
-    `COLUMNS` sets the width of both.
+    `COLUMNS` sets the width of both. A quiet console prints nothing.
     """
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
     is_bounded = stream.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    return Console(stderr=stderr, width=None if is_bounded else _UNBOUNDED_COLUMNS)
+    return Console(stderr=stderr, quiet=quiet, width=None if is_bounded else _UNBOUNDED_COLUMNS)
 
 
 def make_table(*titles: str) -> Table:

@@ -15,6 +15,9 @@ from scoreline.pipelines.report.console import make_console, say
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Commands whose `--check` has an object of its own.
+_CHECKED = ("batch", "stream")
+
 
 class Reporter:
     """Where one command reports. With JSON, stdout is kept for the one object.
@@ -23,15 +26,22 @@ class Reporter:
       kind: the name of the object's schema, as `table_status`: docs/schemas/table_status-1.json.
     """
 
-    def __init__(self, kind: str, *, as_json: bool) -> None:
-        """Take what the command line asks for; consoles are made when they are needed."""
+    def __init__(self, kind: str, *, as_json: bool = False, quiet: bool = False) -> None:
+        """Take what the command line asks for; consoles are made when they are needed.
+
+        Args:
+          kind: of the object.
+          as_json: whether to print the object, and nothing else on stdout.
+          quiet: whether to show a person no results.
+        """
         self.kind = kind
         self._as_json = as_json
+        self._quiet = quiet
 
     @functools.cached_property
     def console(self) -> Console:
         """For results and progress that a person reads."""
-        return make_console(stderr=self._as_json)
+        return make_console(stderr=self._as_json, quiet=self._quiet)
 
     @functools.cached_property
     def errors(self) -> Console:
@@ -53,6 +63,7 @@ class Reporter:
         exit_code: int,
         fields: Mapping[str, Any] | None = None,
         problems: Sequence[str] = (),
+        advice: str = "",
     ) -> int:
         """Print the problems, and with JSON the one object; return the exit code.
 
@@ -60,11 +71,12 @@ class Reporter:
           exit_code: of the command.
           fields: what the schema asks for when the command did something.
           problems: sentences about what is wrong.
+          advice: what a person can do now.
         """
         if len(problems) > 1:
             sys.stderr.write(f"{len(problems)} things are wrong:\n")
-        for problem in problems:
-            sys.stderr.write(f"{problem}\n")
+        for sentence in (*problems, *([advice] if advice else [])):
+            sys.stderr.write(f"{sentence}\n")
         if self._as_json:
             head = {
                 "schema": f"scoreline.{self.kind}/1",
@@ -75,6 +87,12 @@ class Reporter:
             document = _plain({**head, **(fields or {})})
             sys.stdout.write(json.dumps(document, indent=1, allow_nan=False) + "\n")
         return exit_code
+
+
+def make_reporter(name: str, argv: Sequence[str]) -> Reporter:
+    """Return the reporter that a command line of a command asks for."""
+    is_check = "--check" in argv and name in _CHECKED
+    return Reporter(f"{name}_check" if is_check else name, as_json="--json" in argv)
 
 
 def _plain(value: Any) -> Any:

@@ -20,7 +20,7 @@ from scoreline.pipelines.report.console import make_table, say
 from scoreline.transforms import metrics
 
 _MAX_SHOWN = 10
-_STEPS = (
+STEPS = (
     metrics.READ_MS,
     metrics.FEATURES_MS,
     metrics.PREDICT_MS,
@@ -161,7 +161,7 @@ def print_report(report: Report, settings: BatchSettings, console: Console) -> N
         table.add_row("duplicate keys", f"{duplicates:,} rows repeat the key of another")
     rate = report.total("rows_in") / max(report.seconds, 1e-9)
     table.add_row("rows/s", f"{rate:,.0f} ({report.seconds:.1f} s, {settings.workers} workers)")
-    times = [(m.name.removesuffix("_ms"), report.counters.get(m.name, 0)) for m in _STEPS]
+    times = [(m.name.removesuffix("_ms"), report.counters.get(m.name, 0)) for m in STEPS]
     whole = sum(ms for _, ms in times)
     if whole:
         shares = " · ".join(f"{name} {100 * ms / whole:.0f} %" for name, ms in times)
@@ -175,6 +175,11 @@ def print_report(report: Report, settings: BatchSettings, console: Console) -> N
 def print_failures(outcomes: Sequence[Outcome], console: Console) -> None:
     """Name the partitions that were not published, and why."""
     for outcome in outcomes[:_MAX_SHOWN]:
-        say(console, f"{outcome.partition} {outcome.state}: {outcome.reason}")
+        say(console, describe_failure(outcome))
     if len(outcomes) > _MAX_SHOWN:
         console.print(f"… and {len(outcomes) - _MAX_SHOWN} more", highlight=False)
+
+
+def describe_failure(outcome: Outcome) -> str:
+    """Return a sentence on a partition that was not published."""
+    return f"{outcome.partition} {outcome.state}: {outcome.reason}"

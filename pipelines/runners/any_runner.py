@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
     PipelineOptions,
     PortableOptions,
     SetupOptions,
@@ -20,11 +20,10 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
 
+from scoreline.pipelines.options.parser import suggest
+from scoreline.pipelines.runners.flink_options import FlinkOptions
 from scoreline.pipelines.runners.workarounds import keep_values_out_of_the_log
 from scoreline.transforms.worker import sampling
-
-# How alike two flags must be, from 0 to 1, for one to be a misspelling of the other.
-_ALIKE = 0.8
 
 
 class Placement(NamedTuple):
@@ -92,7 +91,7 @@ class AnyRunner:
             ]
         return []
 
-    def find_stream_problems(self, *, readers: str, until_end: bool) -> list[str]:
+    def find_stream_problems(self, *, readers: int, until_end: bool) -> list[str]:
         """Return nothing: what a runner of which nothing is known cannot do is not known."""
         return []
 
@@ -161,9 +160,14 @@ def find_unknown_flags(flags: Sequence[str], own_flags: Collection[str]) -> list
     known.update(own_flags)
     # Not their values, which may be secret.
     names = [flag.partition("=")[0] for flag in unknown if flag.startswith("-")]
-    return [f"unknown option {name}{_suggest(name, known)}" for name in names]
+    return [f"unknown option {name}{suggest(name, known)}" for name in names]
 
 
-def _suggest(name: str, known: Collection[str]) -> str:
-    found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_ALIKE)
-    return f"; did you mean {found[0]}?" if found else ""
+def find_flink_flags(flags: Sequence[str]) -> list[str]:
+    """Return a sentence for each flag that another runner than Flink would not honour."""
+    parser = _BeamArgumentParser(allow_abbrev=False, add_help=False)
+    for family in (FlinkRunnerOptions, FlinkOptions):
+        family._add_argparse_args(parser)
+    known = {option for action in parser._actions for option in action.option_strings}
+    names = (flag.partition("=")[0] for flag in flags)
+    return [f"{name} is for --runner=flink; leave it out" for name in names if name in known]

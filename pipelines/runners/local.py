@@ -1,4 +1,4 @@
-"""Beam's FnApiRunner, in this process: the default, and what `DirectRunner` means too."""
+"""Beam's FnApiRunner in this process: the default, and also the meaning of `DirectRunner`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from collections.abc import Collection
 from apache_beam.options.pipeline_options import DirectOptions
 from apache_beam.runners.runner import PipelineRunner
 
-from scoreline.pipelines.runners.any_runner import AnyRunner, find_unknown_flags
+from scoreline.pipelines.runners.any_runner import (
+    AnyRunner,
+    find_flink_flags,
+    find_unknown_flags,
+)
 from scoreline.pipelines.runners.workarounds import add_up_counters_at_once
 
 
 class Local(AnyRunner):
     """Runs a job in this process.
 
-    Workers are threads (decision 0002): a TensorFlow call and the reading and writing of Parquet
-    release Python's lock, the model is loaded once, and no further process has to import
-    TensorFlow. `--direct_running_mode=multi_processing` overrides it.
+    Workers are threads (decision 0002). TensorFlow calls, and reads and writes of Parquet, release
+    Python's lock. The model is loaded once, and no other process imports TensorFlow.
+    `--direct_running_mode=multi_processing` overrides this.
     """
 
     @property
@@ -26,19 +30,19 @@ class Local(AnyRunner):
 
     def find_problems(self, own_flags: Collection[str] = ()) -> list[str]:
         """Check the flags."""
-        return find_unknown_flags(self._flags, own_flags)
+        return [*find_unknown_flags(self._flags, own_flags), *find_flink_flags(self._flags)]
 
-    def find_stream_problems(self, *, readers: str, until_end: bool) -> list[str]:
+    def find_stream_problems(self, *, readers: int, until_end: bool) -> list[str]:
         """Check that there is one reader."""
-        if readers == "1":
+        if readers == 1:
             return []
         return [
-            "--readers: the local runner ends bundles of all readers together, so that a silent "
-            f"one would hold the others up; expected 1, got {readers}"
+            f"--readers: expected 1 on the local runner, got {readers}. It ends the bundles of all "
+            "readers together, so an idle reader would block the others"
         ]
 
     def make_beam_runner(self, workers: int) -> PipelineRunner:
-        """Return the runner, with threads for so many workers."""
+        """Return the runner, with one thread per worker."""
         from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
         add_up_counters_at_once()

@@ -122,7 +122,7 @@ def test_rows_that_fail_are_dead_letters_with_their_columns_and_their_place(mode
     rows = plain.set_column(1, "x", x.cast(pa.float32()))
     table, dead = scoreline.load(model).score(rows, keys=["id"])
     assert table.num_rows == 198
-    assert dead.schema.names == [*rows.schema.names, "_step", "_reason", "_row"]
+    assert dead.schema.names == [*rows.schema.names, "_step", "_reason", "_row", "_model_digest"]
     assert dead["_row"].to_pylist() == dead["id"].to_pylist() == [7, 150]
     assert dead["_step"].to_pylist() == ["BuildFeatures"] * 2
     assert "fills={'x': 'VALUE'}" in dead["_reason"][0].as_py()

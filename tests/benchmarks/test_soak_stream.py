@@ -52,7 +52,7 @@ def test_each_job_is_started_with_its_own_group_and_promise(tmp_path, monkeypatc
     commands = {job.name: to_command(job, "b:9092", "in", "out", work) for job in JOBS}
     for name, command in commands.items():
         problems = Problems()
-        options = parse_flags("stream", command[4:], None, problems).given
+        options = parse_flags("stream", command[4:], problems).given
         assert not problems
         assert (options.topic, options.output_topic, options.group) == ("in", "out", "out")
         assert options.exactly_once == name.startswith("exactly once")

@@ -176,7 +176,7 @@ def test_launcher_is_given_options_that_exist_and_reaches_the_cluster(name):
     unknown = {arg.partition("=")[0] for arg in argv} - known
     assert {flag.removeprefix("--") for flag in unknown} == BEAM_FLAGS
     problems = Problems()
-    given, others = parse_flags("batch", argv, None, problems)
+    given, others = parse_flags("batch", argv, problems)
     options = choose_runner(others).options.get_all_options()
     assert not problems
     assert options["environment_type"] == "EXTERNAL"

@@ -380,7 +380,7 @@ def test_records_that_were_deleted_unread_are_not_passed_over(
     assert score_stream.main(stream_arguments("--until_end")) == 1
     err = capsys.readouterr().err
     assert f"Expected the records of partition 1 of topic {topics[0]} from the offset of" in err
-    assert "They were deleted unread. Go on from what there is with --start=earliest" in err
+    assert "They were deleted unread. Continue with the existing records: --start=earliest" in err
     assert count_of(broker.address, topics[1]) == 100
     assert score_stream.main(stream_arguments("--until_end", start="earliest")) == 0
     ids = [score["id"] for score in scores_of(broker.address, topics[1])]

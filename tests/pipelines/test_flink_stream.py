@@ -47,7 +47,7 @@ def test_a_stream_gets_checkpoints_and_the_clusters_own_restarts():
     assert known["retain_externalized_checkpoints_on_cancellation"] == "true"
     assert known["number_of_execution_retries"] is None
     assert not runner.find_problems()
-    assert not runner.find_stream_problems(readers="3", until_end=False)
+    assert not runner.find_stream_problems(readers=3, until_end=False)
 
 
 def test_bundles_of_transactions_end_sooner_unless_another_time_is_given():
@@ -89,7 +89,7 @@ def test_timers_are_handed_over_at_once_unless_the_buffer_is_set(given, found):
 def test_options_that_lose_or_double_records_on_flink_are_refused(flag, told):
     runner = choose_runner(["--runner=flink", flag], streaming=True)
     until_end = flag == "--until_end"
-    (problem,) = runner.find_stream_problems(readers="1", until_end=until_end)
+    (problem,) = runner.find_stream_problems(readers=1, until_end=until_end)
     assert told in problem
 
 
@@ -102,6 +102,6 @@ def test_a_job_of_the_group_is_in_the_way_and_one_that_is_ending_for_a_while(
     runner = choose_runner(["--runner=flink", "--flink_master=h:1"], streaming=True)
     jobs = [("scoreline t as other x", "RUNNING"), ("scoreline t as g x", state)]
     monkeypatch.setattr(FlinkRest, "jobs", lambda self: jobs)
-    with pytest.raises(BadOptions, match=f"of group g is {state}") as refused:
+    with pytest.raises(BadOptions, match=f"which is {state}") as refused:
         runner.refuse_second_job("t", "g")
     assert refused.value.exit_code == exit_code

@@ -453,7 +453,7 @@ def test_run_id_of_a_plain_run_is_the_one_it_always_had(tmp_path):
     from scoreline.pipelines.plan.states import _configuration
 
     flags = ["--input=i", "--output=o", "--model=m", "--keys=id"]
-    settings = read_batch(parse_flags("batch", flags, None, Problems()).given, Problems())
+    settings = read_batch(parse_flags("batch", flags, Problems()).given, Problems())
     dataset = Dataset(settings=settings.dataset, listing=Listing([], []))
     assert list(_configuration(settings, dataset, "sha256:0")) == [
         "format",

@@ -5,8 +5,11 @@ import json
 import pyarrow as pa
 import pytest
 
+from scoreline.models.artifact import digest_model
+from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.pipelines import inspect_model
 from tests.fakes import Ended, expected_scores, make_rows, save_model, write_file
+from tests.model_zoo import save_function
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def test_without_a_dataset_it_describes_the_model(inspect, model):
 def test_with_a_dataset_it_shows_columns_and_first_scores(inspect, model, lake):
     ended = inspect(f"--model={model}", f"--input={lake}", "--fill=x=0.5", "--json")
     assert ended.code == 0
-    found = json.loads(ended.out)
+    found = json.loads(ended.out)["first_rows"]
     assert found["partition"] == "date=2024-01-01"
     assert {row["tensor"]: row["steps"] for row in found["inputs"]} == {
         "n": "",
@@ -64,7 +67,7 @@ def test_rows_that_would_be_dead_letters_say_why(inspect, model, tmp_path):
     broken = rows.set_column(1, "x", pa.array([None, 1.0, 2.0], pa.float32()))
     write_file(tmp_path / "lake", "date=1", "0.parquet", broken)
     ended = inspect(f"--model={model}", f"--input={tmp_path / 'lake'}", "--json")
-    rows_shown = json.loads(ended.out)["scores"]
+    rows_shown = json.loads(ended.out)["first_rows"]["scores"]
     assert [row["row"] for row in rows_shown] == [0, 1, 2]
     assert "null for input 'x'" in rows_shown[0]["dead"]
 
@@ -85,7 +88,7 @@ def test_examples_model_shows_its_features(inspect, zoo, tmp_path):
     write_file(tmp_path / "lake", "date=1", "0.parquet", rows)
     ended = inspect(f"--model={zoo('examples')}", f"--input={tmp_path / 'lake'}", "--json")
     assert ended.code == 0, ended.out
-    found = json.loads(ended.out)
+    found = json.loads(ended.out)["first_rows"]
     assert [row["y"] for row in found["scores"]] == [2.0, 7.0]
     assert {row["tensor"]: row["steps"] for row in found["inputs"]}["b"] == "null → missing feature"
 
@@ -107,3 +110,39 @@ def test_wrong_options_are_named(inspect, model, lake, options, told):
     ended = inspect(*given, *options)
     assert ended.code == 2
     assert told in ended.err
+
+
+def test_a_model_of_another_digest_is_refused_and_not_run(inspect, model, lake):
+    wrong = "--model_digest=sha256:" + "0" * 64
+    ended = inspect(f"--model={model}", f"--input={lake}", wrong)
+    assert ended.code == 2
+    assert "--model_digest: expected sha256:000" in ended.err
+    assert "Nothing of it was run" in ended.err
+    assert ended.out == ""
+    right = f"--model_digest={digest_model(model)}"
+    assert inspect(f"--model={model}", f"--input={lake}", right).code == 0
+
+
+def test_bytes_that_are_no_text_are_shown_if_they_are_stored_as_bytes(
+    inspect, score, tmp_path, lake
+):
+    tf = import_tensorflow()
+
+    def serve(x):
+        return {"raw": tf.fill(tf.shape(x), tf.constant(b"\xff\x00")), "score": x}
+
+    model = save_function(tmp_path / "bytes", serve, tf.TensorSpec([None], tf.float32, name="x"))
+    flags = ["--outputs=raw=binary(b),score"]
+    ended = inspect(f"--model={model}", f"--input={lake}", "--json", *flags)
+    assert ended.code == 0, ended
+    assert [row["b"] for row in json.loads(ended.out)["scores"]] == ["ff00"] * 5
+    checked = score("--check", *flags, model=model)
+    assert checked.code == 0, checked
+    assert "The model fails" not in checked.out
+    assert r"b b'\xff\x00'" in checked.out
+
+
+def test_rows_whose_outputs_are_forbidden_are_shown_as_dead(inspect, model, lake):
+    ended = inspect(f"--model={model}", f"--input={lake}", "--range=score=1e6..1e7", "--json")
+    assert ended.code == 0, ended
+    assert all("dead" in row for row in json.loads(ended.out)["scores"])

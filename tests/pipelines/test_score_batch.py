@@ -247,7 +247,7 @@ def test_model_that_was_checked_is_the_one_that_scores(score, monkeypatch):
         loads.append(args)
         return real(*args, **options)
 
-    servable._load_once.cache_clear()
+    servable._in_use.clear()
     monkeypatch.setattr(servable, "load_servable", load)
     assert score(workers=2).code == 0
     assert len(loads) == 1

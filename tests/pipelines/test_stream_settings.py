@@ -25,14 +25,12 @@ GIVEN = [
 
 def settings_of(*argv):
     problems = Problems()
-    given, others = parse_flags("stream", [*GIVEN, *argv], None, problems)
+    given, others = parse_flags("stream", [*GIVEN, *argv], problems)
     settings = read_stream(given, problems)
     runner = choose_runner(others, streaming=True)
     problems.add_all(runner.find_problems())
     problems.add_all(
-        runner.find_stream_problems(
-            readers=str(settings.readers), until_end=settings.source.until_end
-        )
+        runner.find_stream_problems(readers=settings.readers, until_end=settings.source.until_end)
     )
     problems.check()
     return settings
@@ -96,7 +94,7 @@ def test_everything_that_is_wrong_is_said_at_once(capsys, tmp_path):
         "--schema is required: the Avro schema",
         "--start_time: expected a time with --start=timestamp",
         "--latency_target_ms: expected a whole number of at least 1, got '0'",
-        "--readers: the local runner",
+        "--readers: expected 1 on the local runner, got ",
         "stream does not take --partitions; it is a flag of batch, replay and inspect",
         "stream does not take --input; it is a flag of batch and inspect",
         "line 1: expected KEY=VALUE",

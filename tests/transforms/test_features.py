@@ -57,6 +57,6 @@ def test_reason_names_every_missing_input_and_its_column():
     assert dead is not None
     assert dead.rows == [1]
     assert dead.reasons == [
-        "null for input 'x' (column 'x'); give a value for nulls with --fill x=VALUE; "
-        "null for input 'text' (column 's'); give a value for nulls with --fill text=VALUE"
+        "null for input 'x' (column 'x'); set a value for nulls with --fill x=VALUE; "
+        "null for input 'text' (column 's'); set a value for nulls with --fill text=VALUE"
     ]

@@ -111,7 +111,7 @@ def test_every_row_failing_dearly_for_one_reason_is_noticed_after_four():
 
 def test_a_batch_with_very_many_dear_failures_is_given_up():
     model = Dear(range(1, 8192, 7), reason="bad row")
-    with pytest.raises(EveryRowFails, match="33 calls for a batch of 8192 rows failed dearly"):
+    with pytest.raises(EveryRowFails, match="33 costly failures in a batch of 8192 rows"):
         isolate_dear(model, 8192)
     assert model.lost == 33
 

@@ -1,9 +1,10 @@
-"""Scores of a stream → a Delta table: each record once, whoever is killed, without Kafka's help.
+"""Scores of a stream → a Delta table: exactly once, also after kills, without Kafka transactions.
 
-Every transaction adds one file and says, as Delta application transactions
-(https://github.com/delta-io/delta/blob/master/PROTOCOL.md, "Transaction Identifiers"), up to which
-offset each partition of the topic is in the table. Whoever comes with records below that drops
-them; of two who append records of one partition at once, one fails and looks again.
+Every transaction adds one file. It also records the offset up to which each partition of the topic
+is in the table, as Delta application transactions
+(https://github.com/delta-io/delta/blob/master/PROTOCOL.md, "Transaction Identifiers"). A writer
+drops records below that offset. If two writers append records of one partition concurrently, one
+of them fails, reads the offset again and retries.
 """
 
 from __future__ import annotations
@@ -28,27 +29,27 @@ from scoreline.lake.table.scores import METADATA_PREFIX, add_action, create_tabl
 from scoreline.lake.table.staged_file import Staged, StagedFile
 from scoreline.transforms.kafka.encode import SOURCE_FIELDS
 
-# The table's partition column: a day's files are closed, and can be compacted, when it is over.
+# The table's partition column. After its end, a day gets no new files and can be compacted.
 SCORED_DATE = "scored_date"
 _MAX_ATTEMPTS = 100
 _STATISTICS = tuple(field.name for field in SOURCE_FIELDS if field.name != "source_topic")
 
 
 class AppendConflict(RuntimeError):
-    """Others changed the table again and again, so that nothing could be appended."""
+    """Other writers changed the table again and again, so the append failed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TableSpec:
-    """Where a stream's scores are appended, and whose.
+    """The table of a stream's scores, and the source of its records.
 
     Attributes:
       output: the table's path or URI.
       schema: columns and types of its files.
       topic: the topic of the records.
-      topic_id: what tells it from any other topic, of this name or on another cluster.
+      topic_id: the unique id of the topic; a topic with the same name elsewhere has another.
       group: the consumer group.
-      flush_seconds: how long rows wait, at most, for those that share their file.
+      flush_seconds: maximum time that rows wait for others to share a file with.
     """
 
     output: str
@@ -59,23 +60,23 @@ class TableSpec:
     flush_seconds: float
 
     def application_of(self, partition: int) -> str:
-        """Return the id under which transactions say how far a topic partition is in the table."""
+        """Return the application id of transactions that record the offset of a topic partition."""
         return f"scoreline:{self.topic_id}:{partition}:{self.group}"
 
 
 def read_offsets(table: DeltaTable, spec: TableSpec, partitions: Iterable[int]) -> dict[int, int]:
-    """Return the offset below which records are in the table, for partitions that have any."""
+    """Return the offset below which records are in the table, for partitions with records."""
     found = {p: table.transaction_version(spec.application_of(p)) for p in partitions}
     return {partition: offset for partition, offset in found.items() if offset is not None}
 
 
 def prepare_table(spec: TableSpec, partitions: Iterable[int]) -> dict[int, int]:
-    """Make the table if there is none, and return the offsets below which it has records.
+    """Create the table if it does not exist, and return the offsets below which it has records.
 
-    Partitions of which it has none are left out.
+    The result has only partitions with records in the table.
 
     Raises:
-      OSError, ValueError: it cannot be made, or is of another schema.
+      OSError, ValueError: the table cannot be created, or has another schema.
     """
     create_table(spec.output, spec.schema, [SCORED_DATE], log_retention=None)
     return read_offsets(DeltaTable(table_uri(spec.output)), spec, partitions)
@@ -88,27 +89,27 @@ def append_scores(
     slot: int,
     table: DeltaTable,
 ) -> Sequence[Staged]:
-    """Append the rows of records that the table does not have, in one transaction.
+    """Append the rows of records that the table does not have yet, in one transaction. Idempotent.
 
     Args:
-      batches: rows with the columns of `spec.schema`, of all records from where the table or the
-        group is up to `behind` that have scores.
-      behind: the offset behind the last of those records, by partition.
+      batches: rows with the columns of `spec.schema`, for all scored records from the offset of the
+        table or the group up to `behind`.
+      behind: the offset after the last of those records, by partition.
       spec: the table.
-      slot: whose rows these are; a number in the name of their file.
-      table: the table, at any version; left at the newest.
+      slot: the slot of the rows; a number in the name of their file.
+      table: the table, at any version; it is updated to the newest.
 
     Returns:
-      The files: one, or two around midnight (UTC), or none when there is no new row.
+      The files: one, two around midnight (UTC), or none if there is no new row.
 
     Raises:
-      AppendConflict: others committed a hundred times in between.
+      AppendConflict: other writers committed first a hundred times.
       DeltaError, OSError, ArrowException: the table or its file cannot be written.
     """
     staged: dict[str, Staged] = {}
     staged_for: dict[int, int] | None = None
     for attempt in range(_MAX_ATTEMPTS):
-        # The table may be behind: a commit of these partitions since then makes ours fail.
+        # The table may be stale: a newer commit of these partitions makes the transaction fail.
         known = read_offsets(table, spec, behind)
         if known != staged_for:
             fresh = [part for b in batches if (part := drop_known(b, known)).num_rows]
@@ -127,19 +128,19 @@ def append_scores(
                 commit_properties=_commit_properties(staged, behind, known, spec),
             )
         except CommitFailedError:
-            time.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311  no secret
+            time.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311  not a secret
             table.update_incremental()
             continue
         table.update_incremental()
         return tuple(staged.values())
     raise AppendConflict(
-        f"Others committed to {spec.output} {_MAX_ATTEMPTS} times in between. One job per group: "
-        "is there another?"
+        f"Expected to append to {spec.output}, but other writers committed first in all "
+        f"{_MAX_ATTEMPTS} attempts. Check for a second job of the same group"
     )
 
 
 def drop_known(batch: pa.RecordBatch, known: Mapping[int, int]) -> pa.RecordBatch:
-    """Return the rows of records at or behind an offset, by partition."""
+    """Return the rows of records at or after an offset, by partition."""
     partitions = batch.column("source_partition").to_numpy()
     offsets = batch.column("source_offset").to_numpy()
     keep = np.ones(batch.num_rows, bool)
@@ -155,9 +156,9 @@ def _stage(
     spec: TableSpec,
     slot: int,
 ) -> dict[str, Staged]:
-    """Write rows to a file for each date on which they were scored, which no reader sees yet."""
+    """Write rows to one file per scoring date; readers do not see the files yet."""
     by_date: dict[str, list[pa.RecordBatch]] = {}
-    for batch in batches:  # each batch was scored at one time
+    for batch in batches:  # all rows of a batch have one scoring time
         first: dt.datetime = batch.column("scored_time")[0].as_py()
         by_date.setdefault(first.date().isoformat(), []).append(batch)
     file_system, root = resolve(spec.output)
@@ -189,7 +190,7 @@ def _commit_properties(
     details = {
         "topic": spec.topic,
         "group": spec.group,
-        # By partition: the offset up to which the table was before, and the one it is up to now.
+        # By partition, the table's offset before and after this transaction.
         "offsets": json.dumps({p: [known.get(p), moved[p]] for p in sorted(moved)}),
         "rows": sum(file.rows for file in staged.values()),
     }

@@ -1,4 +1,4 @@
-"""Log lines of librdkafka: only those that matter, each once a minute, in our words."""
+"""Log lines of librdkafka: only useful ones, at most once a minute each, in our words."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import threading
 import time
 from collections.abc import Callable
 
-# Warnings that a person can act on. The others are about attempts that librdkafka repeats.
+# Warnings that a user can act on. The others concern attempts that librdkafka repeats.
 _FACILITIES_KEPT = ("CONFWARN", "MAXPOLL")
 _REPEAT_SECONDS = 60.0
 _MAX_REMEMBERED = 1000
-# The thread before a line, and the time and the count after it, differ from line to line.
+# The thread at the start, and time and count at the end, differ between equal lines.
 _VARYING = re.compile(r"^\[thrd:[^\]]*\]: (?:[^ ]*/[^ ]*: )?|\s*\(after [^)]*\)\s*$")
 
 
 class ClientLog(logging.Filter):
-    """Passes the lines that matter, and says in them what the client does next."""
+    """Passes useful lines, and adds the next action of the client."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take a clock that counts seconds."""
+        """Set a clock that returns seconds."""
         super().__init__()
         self._clock = clock
         self._lock = threading.Lock()
         self._last: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether to log a line of `confluent_kafka`, whose arguments are told apart."""
+        """Return whether to log a line of `confluent_kafka`; this also rewrites its message."""
         if not isinstance(record.args, tuple) or len(record.args) != 3:
             return True
         facility, _, line = map(str, record.args)
@@ -37,12 +37,12 @@ class ClientLog(logging.Filter):
         if not self._is_due(text):
             return False
         passes = record.levelno == logging.ERROR
-        record.msg = "Kafka client: %s" + ("; it tries again until it succeeds" if passes else "")
+        record.msg = "Kafka client: %s" + ("; it retries until it succeeds" if passes else "")
         record.args = (text,)
         return True
 
     def _is_due(self, text: str) -> bool:
-        """Return whether a line was not logged within the last minute."""
+        """Return whether a line has not been logged within the last minute."""
         now = self._clock()
         with self._lock:
             if now - self._last.get(text, -_REPEAT_SECONDS) < _REPEAT_SECONDS:

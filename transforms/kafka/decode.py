@@ -1,4 +1,4 @@
-"""Raw records of a topic → record batches of the columns that are wanted; the rest says why not."""
+"""Raw records of a topic → record batches with the needed columns, and dead letters."""
 
 from __future__ import annotations
 
@@ -28,27 +28,26 @@ _ERRORS = (ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError,
 
 
 class Decoder(Protocol):
-    """Turns values of records into columns: what each format gives."""
+    """The protocol of formats: decodes values of records into columns."""
 
     def decode(self, values: Sequence[bytes]) -> list[pa.Array]:
-        """Return a column for each field of the schema, a row for each value, in order.
+        """Return one column per field of the schema, with one row per value, in order.
 
         Raises:
-          ValueError, TypeError, …: some value is not what it should be. It may be any of them.
+          ValueError, TypeError, …: at least one value is invalid.
         """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodeSpec:
-    """What values hold.
+    """The format of values, and the columns to decode.
 
     Attributes:
       format: json, avro or example.
-      schema: the columns to make of them, and their types. `RAW_COLUMN` is the value itself.
-      avro_schema: the Avro schema they were written with, as JSON; with a registry, the one that
-        they are read as.
-      avro_schema_id: its id, when values begin with Confluent's header; None when they do not.
-      registry: the registry of the schemas that values say in such a header; None for none.
+      schema: the columns and their types. `RAW_COLUMN` is the value itself.
+      avro_schema: the writer schema of values, as JSON; with a registry, the reader schema.
+      avro_schema_id: its id if values start with Confluent's header; otherwise None.
+      registry: the registry of the schemas whose ids are in that header; None for no registry.
     """
 
     format: str
@@ -61,7 +60,7 @@ class DecodeSpec:
         """Return the decoder of the format.
 
         Raises:
-          ValueError: the Avro schema is none, or lacks a column.
+          ValueError: the Avro schema is invalid, or lacks a column.
         """
         if self.format == "avro":
             registry = self.registry.connect() if self.registry else None
@@ -70,20 +69,20 @@ class DecodeSpec:
 
 
 class JsonDecoder:
-    """One JSON object in each value, parsed by Arrow. A key that is missing is null."""
+    """Decodes one JSON object per value with Arrow. A missing key is null."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        """Take the columns."""
+        """Set the columns."""
         self._schema = schema
-        self.decode([b"{}"])  # Arrow's parser does not know every type
+        self.decode([b"{}"])  # fails now if Arrow's parser lacks a type
 
     def decode(self, values: Sequence[bytes]) -> list[pa.Array]:
         """Return the columns; see `Decoder`."""
-        # Each value by itself must be one object. With these ends, and as many rows as values, no
-        # two fragments can pass for one object, nor two objects in one value for their neighbour.
+        # Each value alone must be one object. These separators, and equal counts of rows and
+        # values, ensure that no object spans two values and no value holds two objects.
         lines = b"\n".join(values)
         breaks = len(values) - 1
-        if lines.count(b"\n") > breaks:  # a raw line feed in JSON is space
+        if lines.count(b"\n") > breaks:  # a raw line feed in JSON is whitespace
             values = [value.replace(b"\n", b" ") for value in values]
             lines = b"\n".join(values)
         if lines[:1] != b"{" or lines[-1:] != b"}" or lines.count(b"}\n{") != breaks:
@@ -101,10 +100,10 @@ class JsonDecoder:
 
 
 class ExampleDecoder:
-    """One serialized tf.Example in each value, decoded by tfx-bsl."""
+    """Decodes one serialized tf.Example per value with tfx-bsl."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        """Take the features."""
+        """Set the features."""
         self._schema = schema
         self._features = [field for field in schema if field.name != RAW_COLUMN]
         self._decoder = make_decoder(self._features) if self._features else None
@@ -118,16 +117,17 @@ class ExampleDecoder:
 
 
 class Decoded(NamedTuple):
-    """What came of raw records: the rows that could be decoded, and those that could not."""
+    """The result of decoding: rows that were decoded, and rows that failed."""
 
     batch: pa.RecordBatch
     dead: DeadRows | None
 
 
 def decode_batch(raw: pa.RecordBatch, decoder: Decoder, schema: pa.Schema) -> Decoded:
-    """Return the columns of a schema beside those of the raw records.
+    """Return the columns of a schema after those of the raw records.
 
-    When values do not decode as a whole, they are taken apart until those stand alone that do not.
+    If the values of a batch fail to decode together, the batch is bisected until each bad value is
+    isolated.
     """
     values = raw.column(VALUE).to_pylist()
     dead: dict[int, str] = {row: "has no value" for row, v in enumerate(values) if v is None}
@@ -197,9 +197,9 @@ class _DecodeDoFn(beam.DoFn):
 class DecodeRecords(beam.PTransform):
     """Decode the values of raw records.
 
-    Takes and gives (RecordKey, RecordBatch). Dead letters of a batch, if there are any, come first,
-    under a key that says so; then its other rows, with the columns of the schema behind those of
-    the raw record.
+    Takes and returns (RecordKey, RecordBatch). Dead letters of a batch, if any, come first, with a
+    key that marks them. Then come its other rows, with the columns of the schema after those of the
+    raw record.
     """
 
     spec: DecodeSpec

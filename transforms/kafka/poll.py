@@ -1,8 +1,7 @@
-"""A Kafka topic → record batches, read on a timer: for runners whose splittable DoFns do not last.
+"""A Kafka topic → record batches, read by timers, for runners whose splittable DoFns leak state.
 
-Beam's Flink runner keeps each remainder that a splittable DoFn gives back under a name of its own,
-and never removes it: docs/decisions/0014-streams-on-flink.md. A timer and a state that is
-overwritten leave nothing behind.
+Beam's Flink runner stores each residual of a splittable DoFn under its own name and never removes
+it: docs/decisions/0014-streams-on-flink.md. A timer and an overwritten state do not accumulate.
 
 Issue: https://github.com/apache/beam/issues/27648, and https://github.com/apache/beam/pull/39191.
 Seen in: Java SDK 2.70.
@@ -30,7 +29,7 @@ from scoreline.transforms.kafka.reader import Reader, ReadSpec, first_positions
 
 
 class _PollDoFn(beam.DoFn):
-    """Polls one slot's partitions each time its timer fires, and sets the timer again."""
+    """Polls the partitions of a slot when its timer fires, and sets the timer again."""
 
     _POSITIONS = ReadModifyWriteStateSpec("positions", PositionsCoder())
     _AGAIN = TimerSpec("again", TimeDomain.REAL_TIME)
@@ -54,10 +53,10 @@ class _PollDoFn(beam.DoFn):
     def process(
         self,
         element: tuple[str, int],
-        positions: Any = beam.DoFn.StateParam(_POSITIONS),  # noqa: B008  Beam's way to ask
+        positions: Any = beam.DoFn.StateParam(_POSITIONS),  # noqa: B008  Beam's convention
         again: Any = beam.DoFn.TimerParam(_AGAIN),  # noqa: B008
     ) -> None:
-        """Begin where the group is, at the first tick; the timer does the rest."""
+        """Set the first timer at the first tick; reading starts at the group's offsets."""
         key, _ = element
         if positions.read() is None:
             self._end_transactions(key)
@@ -71,7 +70,7 @@ class _PollDoFn(beam.DoFn):
         positions: Any = beam.DoFn.StateParam(_POSITIONS),  # noqa: B008
         again: Any = beam.DoFn.TimerParam(_AGAIN),  # noqa: B008
     ) -> Iterator[TimestampedValue]:
-        """Poll until the bundle is old enough or the topic is silent; the next poll is at once."""
+        """Poll until the bundle is old enough or the topic is idle; the next poll is at once."""
         tracker = PositionsTracker(positions.read())
         yield from self._reader_of(key, tracker.current_restriction()).read(tracker, self._metrics)
         positions.write(tracker.current_restriction())
@@ -79,7 +78,7 @@ class _PollDoFn(beam.DoFn):
             again.set(Timestamp.now())
 
     def _reader_of(self, key: str, positions: Positions) -> Reader:
-        """Return the reader of a slot, a new one if the runner has gone back to an older state."""
+        """Return the reader of a slot; a new one if the runner has restored an older state."""
         reader = self._readers.get(key)
         if reader is not None and reader.is_beyond(positions):
             self._readers.pop(key).close()
@@ -90,9 +89,9 @@ class _PollDoFn(beam.DoFn):
         return reader
 
     def _end_transactions(self, key: str) -> None:
-        """Have the group's offsets stay where they are: a worker that was given up may still run.
+        """Fence the group's offsets, because a worker that was replaced may still run.
 
-        Without transactions it may deliver what is then delivered again, and that is allowed.
+        Without transactions it may deliver records again, which at least once allows.
         """
         if self._sink is not None:
             take_over(self._sink, self._readings[key].slot)
@@ -103,20 +102,20 @@ class _PollDoFn(beam.DoFn):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class PollKafka(beam.PTransform):
-    """Read a topic as ReadKafka does, by a timer for each of its slots.
+    """Read a topic like ReadKafka, with one timer per slot.
 
-    For runners that keep state and timers by key. Takes ticks: a stream of whatever, of which the
-    first begins the reading; it must not end, since a runner drops the timers of a step whose input
-    has. Each slot has a key, by which the runner places it, and keeps its positions as the only
-    state; a worker that takes over goes on from them, or from the group's offsets when those are
-    ahead. A bundle is one poll, or the polls within `bundle_seconds`. State must be kept at ends of
-    bundles only: with Flink, `finish_bundle_before_checkpointing`. The watermark follows the clock.
+    It needs a runner with state and timers per key. The input is ticks: any stream whose first
+    element starts the reading. It must not end, because a runner drops the timers of a step whose
+    input has ended. Each slot has a key, which determines its worker, and its positions are the
+    only state. A new worker continues from them, or from the group's offsets if those are ahead. A
+    bundle is one poll, or the polls within `bundle_seconds`. A checkpoint must not split a bundle:
+    on Flink, set `finish_bundle_before_checkpointing`. The watermark follows the clock.
 
     Attributes:
-      spec: what to read; it must have no end.
-      keys: of the slots, all different.
-      sink: whose transactions a slot takes over before it asks for the group's offsets; None when
-        there are none.
+      spec: what to read; it must be unbounded.
+      keys: the keys of the slots, all different.
+      sink: the sink whose transactions a slot takes over before it reads the group's offsets; None
+        for no transactions.
     """
 
     spec: ReadSpec

@@ -1,4 +1,4 @@
-"""A Kafka topic → record batches of raw records, by a splittable step."""
+"""A Kafka topic → record batches of raw records, with a splittable DoFn."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from scoreline.transforms.kafka.reader import (
 
 
 class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
-    """Polls a slot's partitions; Beam wants restrictions and watermarks from the same object."""
+    """Polls a slot's partitions; Beam requires restrictions and watermarks from the same object."""
 
     def __init__(self, spec: ReadSpec, sink: WriteSpec | None) -> None:
         self._spec = spec
@@ -47,7 +47,7 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         return PositionsCoder()
 
     def truncate(self, element: Reading, restriction: Positions) -> Positions | None:
-        return None  # a drain: what is claimed is finished, nothing more is read
+        return None  # a drain: claimed records are finished, and no more are read
 
     def initial_estimator_state(self, element: Reading, restriction: Positions) -> Timestamp:
         return Timestamp(0)
@@ -73,10 +73,10 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
     def process(
         self,
         reading: Reading,
-        tracker: Any = beam.DoFn.RestrictionParam(),  # noqa: B008  Beam's way to ask
+        tracker: Any = beam.DoFn.RestrictionParam(),  # noqa: B008  Beam's convention
         watermark: Any = beam.DoFn.WatermarkEstimatorParam(),  # noqa: B008
     ) -> Iterator[TimestampedValue]:
-        """Poll until the bundle is old enough, the topic is silent or the rest is given away."""
+        """Poll until the bundle is old enough, the topic is idle or the rest is passed on."""
         positions = tracker.current_restriction()
         if not positions.is_read:
             reader = self._reader_of(reading, positions)
@@ -91,10 +91,10 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
                 tracker.defer_remainder()
 
     def _reader_of(self, reading: Reading, positions: Positions) -> Reader:
-        """Return the reader of a slot, which knows where the group is.
+        """Return the reader of a slot, at the group's offsets.
 
-        Transactions of another job that still runs end first: else it could deliver, after the
-        group was asked, what is then delivered again.
+        First it ends the transactions of another job that still runs. Otherwise that job could
+        commit after the offsets are read, and records would be duplicated.
         """
         if reading not in self._readers:
             if self._sink is not None:
@@ -110,17 +110,17 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
 class ReadKafka(beam.PTransform):
     """Read a topic as (RecordKey, RecordBatch) of raw records: `RAW_SCHEMA`.
 
-    A batch holds what one poll gives, in the order of each partition. Partitions are spread over
-    `slots` elements, each with one consumer; partitions added while the job runs are found within
-    6 s and read from their first record. Offsets are not committed here: `WriteKafka` does it once
-    what came of the records is delivered, so the steps between must be fused with this one.
-    Watermark: see `RecordTimes`.
+    A batch holds the records of one poll, in the order of each partition. Partitions are spread
+    over `slots` elements, each with one consumer. Partitions that are added while the job runs are
+    found within 6 s and read from their first record. `WriteKafka` commits the offsets, after the
+    results of the records are delivered. Therefore the steps in between must be fused with this
+    one. Watermark: see `RecordTimes`.
 
     Attributes:
       spec: what to read.
-      slots: how many consumers share the partitions.
-      sink: whose transactions a slot takes over before it asks for the group's offsets; None when
-        there are none.
+      slots: number of consumers that share the partitions.
+      sink: the sink whose transactions a slot takes over before it reads the group's offsets; None
+        for no transactions.
     """
 
     spec: ReadSpec
@@ -128,7 +128,7 @@ class ReadKafka(beam.PTransform):
     sink: WriteSpec | None = None
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[tuple[RecordKey, pa.RecordBatch]]:
-        """Read in one splittable step."""
+        """Read with one splittable DoFn."""
         readings = [Reading(self.spec.topic, slot, self.slots) for slot in range(self.slots)]
         return (
             pipeline

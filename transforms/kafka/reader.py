@@ -1,4 +1,4 @@
-"""Read one slot of a Kafka topic, poll by poll, without an end."""
+"""Reads one slot of a Kafka topic, poll by poll."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ _IDLE_SECONDS = 1.0
 _DISCOVERY_SECONDS = 5.0
 _QUICK_SECONDS = 2.0
 _SILENT_SECONDS = 5.0
-# Kafka forgets what was committed offsets.retention.minutes ago: 7 days, unless it is set shorter.
+# Kafka expires committed offsets after offsets.retention.minutes: 7 days by default.
 _KEEP_SECONDS = 3600.0
 
-# Set by a command whose workers are threads of its own process: readers then finish what they
-# hold, and the job ends as one whose input has an end.
+# Set by a command whose workers are threads in its own process. Readers then finish their records,
+# and the job ends like one with a bounded input.
 stop_reading = threading.Event()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReadSpec:
-    """What to read, and how.
+    """The topic to read, and the limits of polls and bundles.
 
     Attributes:
-      connection: how to reach Kafka.
+      connection: the connection to Kafka.
       topic: the topic.
-      group: the consumer group whose offsets say where to begin.
-      until_end: end where the topic ended when the job began.
-      latency_target_ms: the time within which a record should be scored; None for throughput.
-      bundle_seconds: how long polls go on within one bundle once it has records; 0 for one poll.
-      poll_bytes: a poll ends once its values have so many; what is over is at most 128 records,
-        or the client's queue (queued.max.messages.kbytes, 64 MiB).
-      heartbeat_file: touched at polls, at most once a second; "" for none.
-      is_held: whether the sink holds records over several bundles. What the runner says was read is
-        then no proof that it was delivered: a reader begins at the group's offset.
+      group: the consumer group whose offsets are the start.
+      until_end: whether to end at the topic's end at the start of the job.
+      latency_target_ms: target time from a record's arrival to its score; None for throughput.
+      bundle_seconds: time that polls continue in one bundle after its first record; 0 for one poll.
+      poll_bytes: maximum size of the values of a poll. The excess is at most 128 records, or the
+        client's queue (queued.max.messages.kbytes, 64 MiB).
+      heartbeat_file: file to touch at polls, at most once a second; "" for none.
+      is_held: whether the sink holds records over several bundles. Then a position of the runner
+        does not prove delivery, and a reader starts at the group's offsets.
     """
 
     connection: Connection
@@ -71,7 +71,7 @@ class ReadSpec:
 
 
 class Reader:
-    """A consumer of one slot's partitions, which knows how far it has read."""
+    """A consumer of one slot's partitions, with its positions."""
 
     def __init__(self, spec: ReadSpec, reading: Reading, positions: Positions) -> None:
         self._spec = spec
@@ -81,7 +81,7 @@ class Reader:
             fetch_queue_backoff_ms=20,
             enable_partition_eof=positions.ends is not None,
         )
-        # What the group has committed is delivered, even if the runner's own state is older.
+        # Records below the group's offsets are delivered, even if the runner's state is older.
         self._delivered = read_committed(self._consumer, reading.topic, positions.offsets)
         self._at: dict[int, int] = {}
         self._holding: Holding | None = None
@@ -89,7 +89,7 @@ class Reader:
             self._holding = holding_of(
                 spec.connection.brokers, spec.group, reading.topic, reading.slot
             )
-            self._holding.seen = -1  # the runner's state says nothing of what the sink holds
+            self._holding.seen = -1  # the runner's state does not include rows that the sink holds
             self._holding.ended = False
         self._discovered = time.monotonic()
         self._kept_until = 0.0
@@ -98,12 +98,12 @@ class Reader:
         self._heartbeat = Heartbeat(spec.heartbeat_file)
 
     def end(self) -> None:
-        """Tell the sink that nothing more is read."""
+        """Notify the sink that this reader has ended."""
         if self._holding is not None:
             self._holding.ended = True
 
     def go_to(self, positions: Positions) -> dict[int, int]:
-        """Have the next poll begin at these positions, and return where that is."""
+        """Set the positions of the next poll, and return the effective ones."""
         if self._holding is not None and self._holding.seen != self._holding.losses:
             positions = self._go_back(positions, self._holding)
         wanted = {p: max(o, self._delivered.get(p, 0)) for p, o in positions.offsets.items()}
@@ -115,7 +115,7 @@ class Reader:
         return wanted
 
     def _go_back(self, positions: Positions, holding: Holding) -> Positions:
-        """Return positions behind what is delivered, and what the sink of this process holds."""
+        """Return positions after all records that are delivered or held by this process's sink."""
         holding.seen = holding.losses
         delivered = starting_offsets(self._consumer, self.reading.topic, positions.offsets)
         return positions._replace(
@@ -123,7 +123,7 @@ class Reader:
         )
 
     def _find_new(self, known: Mapping[int, int]) -> dict[int, int]:
-        """Return partitions that were added to the topic since, and where they begin."""
+        """Return partitions that were added to the topic, and their start offsets."""
         if time.monotonic() - self._discovered < _DISCOVERY_SECONDS:
             return {}
         self._discovered = time.monotonic()
@@ -132,14 +132,14 @@ class Reader:
             there = list_partitions(self._consumer, topic, _QUICK_SECONDS)
             new = [p for p in there if self.reading.owns(p) and p not in known]
             return starting_offsets(self._consumer, topic, new) if new else {}
-        except (KafkaException, LookupError):  # no broker answers; the next time will do
+        except (KafkaException, LookupError):  # no broker answers; try again next time
             return {}
 
     def keep_offsets(self) -> None:
-        """Commit again, once an hour, where partitions are of which all is delivered.
+        """Commit the offsets of fully delivered partitions again, once an hour.
 
-        A group without members keeps no offset by being there: that of a partition that is silent
-        would be forgotten, and a restart would score all it holds again.
+        The group has no active members, so Kafka would expire the offset of an idle partition. A
+        restart would then score all its records again.
         """
         now = time.monotonic()
         if now < self._kept_until:
@@ -149,15 +149,15 @@ class Reader:
         asked = to_positions(topic, self._at)
         try:
             found = self._consumer.committed(asked, timeout=_QUICK_SECONDS) if asked else []
-            # Nobody else moves them: what is at the same place is delivered, and not in the sink.
+            # Only this job commits: an offset equal to the position means that all is delivered.
             same = {p.partition: p.offset for p in found if p.offset == self._at[p.partition]}
             if same:
                 self._consumer.commit(offsets=to_positions(topic, same), asynchronous=False)
-        except KafkaException:  # no broker answers; it has days
+        except KafkaException:  # no broker answers; there are days left
             return
 
     def poll(self, seconds: float) -> tuple[list[Any], dict[int, int]]:
-        """Return records, waiting for the first only, and the offsets behind them."""
+        """Return records, and the offsets after them. It waits only for the first record."""
         first = self._consumer.poll(seconds)
         if first is None:
             return [], {}
@@ -176,7 +176,7 @@ class Reader:
             elif error.code() != KafkaError._PARTITION_EOF:
                 self._check(error, message)
                 continue
-            # The end of a partition may be behind its last record: markers of transactions.
+            # The end of a partition may be after its last record because of transaction markers.
             behind[message.partition()] = message.offset() + (error is None)
         self._at |= behind
         return records, behind
@@ -187,16 +187,16 @@ class Reader:
         where = f"partition {message.partition()} of topic {message.topic()}"
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise RuntimeError(
-                f"Expected the records of {where} from the offset of group {self._spec.group} on; "
-                f"the broker no longer holds them: {error.str()}. They were deleted unread. "
-                "Go on from what there is with --start=earliest"
+                f"Expected the records of {where} from the offset of group {self._spec.group} on, "
+                f"but the broker no longer has them: {error.str()}. They were deleted unread. "
+                "Continue with the existing records: --start=earliest"
             )
         raise RuntimeError(f"Reading {where} failed: {error.str()}")
 
     def read(self, tracker: Any, timers: metrics.Tally) -> Iterator[TimestampedValue]:
-        """Poll until the bundle is old enough, the topic is silent or the rest is given away.
+        """Poll until the bundle is old enough, the topic is idle or the rest is passed on.
 
-        Yields a batch for each poll; what could not be claimed is polled again by another.
+        Yields one batch per poll. The next reader polls unclaimed records again.
         """
         is_ours = tracker.try_claim(self.go_to(tracker.current_restriction()))
         self.keep_offsets()
@@ -232,16 +232,16 @@ class Reader:
         return RecordKey(reading.topic, reading.slot), batch
 
     def is_beyond(self, positions: Positions) -> bool:
-        """Return whether it has read what is still to be read: the runner went back to a state."""
+        """Return whether it is ahead of given positions, because the runner restored older ones."""
         return any(self._at.get(p, 0) > offset for p, offset in positions.offsets.items())
 
     def close(self) -> None:
-        """Read nothing more."""
+        """Close the consumer."""
         self._consumer.close()
 
 
 def first_positions(spec: ReadSpec, reading: Reading) -> Positions:
-    """Return where a group is in the partitions of a slot, and where to end."""
+    """Return the start and end offsets of a slot's partitions for a group."""
     consumer = spec.connection.consumer(spec.group)
     try:
         partitions = [p for p in list_partitions(consumer, reading.topic) if reading.owns(p)]

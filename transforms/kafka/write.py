@@ -1,4 +1,4 @@
-"""Scores and dead letters → Kafka, and the offsets of the records they came from."""
+"""Scores and dead letters → Kafka, with the offsets of their source records."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _WriteDoFn(beam.DoFn):
 
     def setup(self) -> None:
         self._slots: dict[int, SlotProducer] = {}
-        # Of the bundle of this instance: bundles of other slots may run beside it, in other ones.
+        # Slots of this instance's bundle. Other instances may run bundles in parallel.
         self._open: set[int] = set()
         self._encoder = AvroEncoder(self._spec.avro) if self._spec.avro else None
         self._metrics = BundleMetrics()
@@ -79,10 +79,10 @@ class _WriteDoFn(beam.DoFn):
             }
             if not self._spec.dead_letter_topic:
                 raise Undeliverable(
-                    f"The record at offset {row[OFFSET]} of partition {row[PARTITION]} of "
-                    f"topic {self._spec.source_topic} cannot be scored: "
+                    f"Cannot score the record at offset {row[OFFSET]} of partition "
+                    f"{row[PARTITION]} of topic {self._spec.source_topic}: "
                     f"{row['_step']}: {row['_reason']}. "
-                    "Give a topic for such records with --dead_letter_topic"
+                    "Set a topic for such records with --dead_letter_topic"
                 )
             slot.send_letter(row[KEY], row[VALUE], why)
         self._metrics.count(metrics.RECORDS_SENT, letters.num_rows)
@@ -97,7 +97,7 @@ class _WriteDoFn(beam.DoFn):
         self._metrics.flush()
 
     def _write_due(self) -> None:
-        """Write what is due of all slots: bundles end while a stream is silent, in any instance."""
+        """Write due rows of all slots, because bundles of an idle stream end in any instance."""
         with self._metrics.timed(metrics.COMMIT_MS):
             for slot in slots_of(self._spec):
                 self._metrics.count(metrics.BYTES_STAGED, slot.write_due())
@@ -107,12 +107,12 @@ class _WriteDoFn(beam.DoFn):
 class WriteKafka(beam.PTransform):
     """Send scores to a topic, a table or both, dead letters to a topic, and commit their offsets.
 
-    At least once: the producer is idempotent, offsets are committed when all records of the bundle
-    are acknowledged. With `exactly_once` records and offsets of a bundle are one transaction: a
-    reader of committed records sees what came of each source record once, however often the job
-    dies. A table has each record once in any case (see `delta_append`), and offsets are committed
-    with each of its files. Must be fused with the steps up to ReadKafka. A record that Kafka does
-    not take fails the bundle.
+    Delivery is at least once: the producer is idempotent, and offsets are committed after all
+    records of the bundle are acknowledged. With `exactly_once`, records and offsets of a bundle are
+    one transaction. A reader of committed records then sees the result of each source record once,
+    even if the job dies. A table has each record exactly once in any case (see `append.py`), and
+    offsets are committed with each of its files. This step must be fused with all steps from
+    ReadKafka on. If Kafka rejects a record, the bundle fails.
     """
 
     spec: WriteSpec

@@ -1,1 +1,1 @@
-"""Upkeep of worker processes: memory, state sampling, heartbeats."""
+"""Maintenance of worker processes: memory, state sampling, heartbeats."""

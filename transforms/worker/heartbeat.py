@@ -1,4 +1,4 @@
-"""A sign of life for who watches a job from outside: the time of a file, and systemd's watchdog."""
+"""A heartbeat for supervisors: the time of a file, and systemd's watchdog."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ _EVERY_SECONDS = 1.0
 
 
 class Heartbeat:
-    """Says, at most once a second, that a loop has come round again.
+    """Reports, at most once a second, that a loop is alive.
 
-    The file gets a new time of change. Under a unit with `WatchdogSec=` systemd is told as well, by
-    its own protocol: it names a socket in the environment.
+    It updates the modification time of the file. In a unit with `WatchdogSec=` it also notifies
+    systemd, through the socket in the environment.
     """
 
     def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin; nothing is said yet. Without a path there is no file."""
+        """Set the path of the file; "" for no file."""
         self._path = path
         self._clock = clock
         self._socket = os.environ.get("NOTIFY_SOCKET", "") if "WATCHDOG_USEC" in os.environ else ""
         self._said = float("-inf")
 
     def beat(self) -> None:
-        """Say so, unless it was said within the last second.
+        """Report, unless the last report was within a second.
 
         Raises:
           OSError: the file or systemd's socket cannot be written.
@@ -38,7 +38,7 @@ class Heartbeat:
         if self._path:
             Path(self._path).touch()
         if self._socket:
-            # A name that begins with @ is one outside the file system.
+            # A name that starts with @ is an abstract socket, outside the file system.
             at = "\0" + self._socket[1:] if self._socket.startswith("@") else self._socket
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.sendto(b"WATCHDOG=1", at)

@@ -41,7 +41,7 @@ def test_an_attempt_that_librdkafka_repeats_is_not_shown(log):
 def test_a_broker_that_is_away_is_shown_once_a_minute_in_our_words(log, now):
     told = (
         "Kafka client: Connect to ipv4#127.0.0.1:1 failed: Connection refused; "
-        "it tries again until it succeeds"
+        "it retries until it succeeds"
     )
     assert log(logging.ERROR, "FAIL", REFUSED.format(0)) == told
     now[0] = 59.0

@@ -1,0 +1,72 @@
+"""A partitioned dataset as a whole: what it holds, and how all its files are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+from pyarrow import fs
+
+from scoreline.lake.files.data_file import Footer
+from scoreline.lake.files.delta import is_delta_table, list_delta_partitions
+from scoreline.lake.files.examples import RAW_COLUMN
+from scoreline.lake.files.formats import FORMATS
+from scoreline.lake.files.partitions import Listing, Partition, PartitionSpec, list_partitions
+from scoreline.lake.storage import resolve
+
+# A schema is inferred from the first file of each of so many partitions.
+SAMPLED_PARTITIONS = 16
+MAX_BATCH_ROWS = 65_536
+_BATCH_BYTES = 64 << 20
+
+
+def list_dataset(path: str, specs: Sequence[PartitionSpec]) -> Listing:
+    """Return the partitions of a dataset: folders, or a Delta table's log.
+
+    Raises:
+      ValueError: the URI's scheme is unknown.
+      OSError: the dataset cannot be listed.
+    """
+    if is_delta_table(path):
+        return list_delta_partitions(path, specs)
+    file_system, root = resolve(path)
+    return list_partitions(file_system, root, specs)
+
+
+def infer_schema(
+    file_system: fs.FileSystem,
+    data_format: str,
+    partitions: Iterable[Partition],
+    given: pa.Schema | None = None,
+) -> pa.Schema | None:
+    """Return the types that all files are read as; None for files that say their own.
+
+    What is not given is inferred from the same files each time: the first of each of the first
+    `SAMPLED_PARTITIONS` that hold any. Of tf.Examples there is also a column of the whole records.
+
+    Raises:
+      ValueError: the files are of another kind, or no one schema holds them.
+    """
+    infer = FORMATS[data_format].infer
+    if infer is None:
+        return None
+    with_files = [p for p in partitions if p.files and not p.problems]
+    paths = [p.files[0].path for p in with_files[:SAMPLED_PARTITIONS]]
+    schema = infer(file_system, paths, given)
+    if data_format != "tfrecord":
+        return schema
+    if RAW_COLUMN in schema.names:
+        raise ValueError(f"a feature is named '{RAW_COLUMN}', as the record itself is")
+    return schema.append(pa.field(RAW_COLUMN, pa.large_binary()))
+
+
+def choose_batch_rows(footers: Iterable[Footer]) -> int:
+    """Return the rows of a record batch: as many of the widest as fit in a fair amount of bytes."""
+    groups = [
+        size / rows
+        for footer in footers
+        for size, rows in zip(footer.group_bytes, footer.group_rows, strict=True)
+        if rows > 0
+    ]
+    widest = max(groups, default=1.0)
+    return int(min(MAX_BATCH_ROWS, max(1, _BATCH_BYTES // max(widest, 1.0))))

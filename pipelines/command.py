@@ -1,0 +1,63 @@
+"""Run a command: check its flags first, then import what does the work.
+
+Beam, TensorFlow and Kafka's client take seconds to import. Help and a wrong command line need none
+of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+from scoreline.pipelines.options.beam_flags import beam_flags
+from scoreline.pipelines.options.commands import (
+    COMMANDS,
+    make_parser,
+    parse_flags,
+    refuse_unknown,
+)
+from scoreline.pipelines.options.problems import BadOptions, Problems
+from scoreline.pipelines.report.reporter import make_reporter
+
+
+def run(name: str, argv: Sequence[str]) -> int:
+    """Run a command that `COMMANDS` names, and return its exit code."""
+    try:
+        check_flags(name, argv)
+    except BadOptions as e:
+        return make_reporter(name, argv).end(e.exit_code, problems=e.problems)
+    module = importlib.import_module(f"scoreline.pipelines.{COMMANDS[name].module}")
+    code: int = module.main(argv)
+    return code
+
+
+def check_flags(name: str, argv: Sequence[str]) -> None:
+    """Check that flags are known and that none is missing, without importing Beam.
+
+    A runner may have flags of its own, so if one is named, it is asked later.
+
+    Raises:
+      BadOptions: the command line does not say what is wanted.
+    """
+    problems = Problems()
+    given, others = parse_flags(name, argv, problems)
+    COMMANDS[name].read(given, problems)
+    if not any(flag.partition("=")[0] == "--runner" for flag in others):
+        known = make_parser(name, whole=True).flags | beam_flags()
+        refuse_unknown(_without_beam_flags(others), problems, known)
+        problems.check_usage()
+
+
+def _without_beam_flags(others: Sequence[str]) -> list[str]:
+    """Return the arguments that are neither flags of Beam nor values of them."""
+    known = beam_flags()
+    left = []
+    is_value = False
+    for argument in others:
+        flag, equals, _ = argument.partition("=")
+        if flag in known:
+            is_value = not equals
+        elif not is_value or argument.startswith("--"):
+            left.append(argument)
+            is_value = False
+    return left

@@ -1,0 +1,88 @@
+"""A command answers at once: it imports what it needs, and not before."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+
+from scoreline.lake.table.scores import create_table
+from tests.fakes import ROOT
+
+SLOW = {
+    *("apache_beam", "tensorflow", "keras", "tfx_bsl", "ai_edge_litert", "confluent_kafka"),
+    *("google.cloud.storage", "google.auth", "google.api_core", "grpc", "requests", "pandas"),
+}
+RUN = """
+import contextlib, io, json, sys
+from scoreline.__main__ import main
+out, err = io.StringIO(), io.StringIO()
+with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    try:
+        code = main(sys.argv[1:])
+    except SystemExit as e:
+        code = e.code or 0
+print(json.dumps({"code": code, "text": out.getvalue() + err.getvalue(),
+                  "modules": sorted(sys.modules)}))
+"""
+
+
+def run(*args):
+    command = [sys.executable, "-c", RUN, *map(str, args)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--help"], 0, "usage: scoreline COMMAND"),
+        (["batch", "--help"], 0, "--max_dead_letter_ratio"),
+        (["stream", "--help"], 0, "--dead_letter_topic"),
+        (["replay", "--help"], 0, "--output"),
+        (["inspect", "--help"], 0, "--model"),
+        (["table", "status", "--help"], 0, "--input"),
+        (["batch", "--nonsense=s3cret"], 2, "unknown option --nonsense\n"),
+        (["batch", "--inptu=lake"], 2, "unknown option --inptu; did you mean --input?\n"),
+        (["batch", "--strea_ming"], 2, "did you mean --streaming?"),
+        (["batch"], 2, "--input is required"),
+        (["stream", "--json"], 2, "--brokers is required"),
+        (["inspect"], 2, "--model is required"),
+        (["replay", "--topic=t"], 2, "replay does not take --topic; it is a flag of stream"),
+        (["table", "history"], 2, "required: --output"),
+    ],
+)
+def test_help_and_wrong_options_import_nothing_that_is_slow(arguments, code, told):
+    ended = run(*arguments)
+    assert ended["code"] == code
+    assert told in ended["text"]
+    assert "s3cret" not in ended["text"]
+    assert not (SLOW | {"rich", "deltalake"}) & set(ended["modules"])
+
+
+@pytest.mark.parametrize("action", ["status", "history", "vacuum"])
+def test_a_look_at_a_table_imports_no_engine_and_no_model(tmp_path, action):
+    schema = pa.schema([("id", pa.int64()), ("score", pa.float32())])
+    create_table(str(tmp_path / "scores"), schema, ["date"])
+    ended = run("table", action, "--output", tmp_path / "scores")
+    assert ended["code"] == 0
+    assert not SLOW & set(ended["modules"])
+
+
+def test_options_of_beam_are_left_to_beam():
+    """Known ones are not refused early, and so everything else that is wrong is told."""
+    ended = run("batch", "--job_name", "nightly", "--save_main_session")
+    assert ended["code"] == 2
+    assert "unknown" not in ended["text"]
+    assert "--input is required" in ended["text"]
+    assert "apache_beam" not in ended["modules"]
+
+
+def test_flags_of_a_runner_that_is_named_are_asked_of_it():
+    ended = run("batch", "--runner=FnApiRunner", "--nonsense")
+    assert ended["code"] == 2
+    assert "unknown option --nonsense" in ended["text"]
+    assert "apache_beam" in ended["modules"]
