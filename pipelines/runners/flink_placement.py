@@ -1,4 +1,4 @@
-"""The size of a Flink cluster, and how a job is spread over it."""
+"""The size of a Flink cluster, and the distribution of a job over it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _GROWTH = 8
 
 
 def place(options: PipelineOptions, problems: list[str], max_tasks: int | None = None) -> Placement:
-    """Ask the cluster for its size, and set the options that follow from it.
+    """Read the size of the cluster, and set the options that depend on it.
 
     Args:
-      options: of the whole command line; parallelism, its limit and the worker processes are set.
-      problems: a sentence is added for each thing that is wrong.
-      max_tasks: the number of tasks that the job has work for; None if there is no limit.
+      options: those of the command line; this sets parallelism, its limit and worker processes.
+      problems: the list to which problems are added.
+      max_tasks: maximum number of tasks that the job has work for; None for no limit.
     """
     flink = options.view_as(FlinkRunnerOptions)
     portable = options.view_as(PortableOptions)
@@ -69,7 +69,7 @@ def _ask(master: str, problems: list[str]) -> Slots | None:
         problems.append(
             Passing(
                 f"--flink_master: {rest.url} has {slots.task_managers} TaskManagers and no slots. "
-                "Start a TaskManager, and see that it finds the JobManager"
+                "Start a TaskManager, and check that it reaches the JobManager"
             )
         )
         return None
