@@ -156,7 +156,7 @@ def _check_outputs(settings: StreamSettings, given: argparse.Namespace, problems
     sink = settings.sink
     if not sink.output_topic and not sink.output:
         problems.add_usage(
-            "--output_topic (a topic of scores) or --output (a Delta table) is required; or both"
+            "--output_topic is required (a topic of scores), or --output (a Delta table), or both"
         )
     if sink.output_format == "avro" and not sink.output_topic:
         problems.add("--output_format needs --output_topic; leave it out")
