@@ -35,9 +35,9 @@ from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_
 from scoreline.pipelines.options.commands import parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.replay import ReplaySettings, read_replay
-from scoreline.pipelines.plan.batch import find_table
 from scoreline.pipelines.plan.fit import Fit, check_schemas, fit_model
 from scoreline.pipelines.plan.model import find_model
+from scoreline.pipelines.plan.table import find_table
 from scoreline.pipelines.report.console import say
 from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.reporter import make_reporter
@@ -148,9 +148,8 @@ def _plan(
     schema = _scores_schema(fit, found, problems)
     if schema is not None:
         problems.add_all(find_table_problems(table, schema, columns))
-    problems.check()
-    if schema is None:
-        raise AssertionError("expected a problem for whatever keeps scores from having a schema")
+    if problems or schema is None:
+        raise BadOptions(problems)
     return ReplayPlan(
         output=settings.output,
         partitions=found,

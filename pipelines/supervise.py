@@ -1,4 +1,4 @@
-"""Runs a command in a process of its own, and starts it again when it fails."""
+"""Runs a command in a separate process, and restarts it if it fails."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import NamedTuple
 from scoreline.pipelines.exit_codes import EXIT_FAILED
 
 _MAX_WAIT_SECONDS = 60.0
-# After such a long run the failure has a new cause, so the next wait is short again.
+# After a run of this length, a failure has a new cause, so the next wait is short again.
 _STEADY_SECONDS = 60.0
-# Environment variable with the file that a process creates once it has begun.
+# Environment variable with the file that a process creates after its start.
 _BEGUN_FILE = "SCORELINE_BEGUN_FILE"
 
 
@@ -35,14 +35,14 @@ def next_pause(failures: int, ran_seconds: float) -> Pause:
 
     Args:
       failures: the number of failures in a row before.
-      ran_seconds: how long the process ran until it failed.
+      ran_seconds: time from the start of the process to its failure.
     """
     failures = 1 if ran_seconds >= _STEADY_SECONDS else failures + 1
     return Pause(min(_MAX_WAIT_SECONDS, 2.0 ** (failures - 1)), failures)
 
 
 def is_failure(exit_code: int) -> bool:
-    """Return whether a process died, or failed in a way that another start may fix.
+    """Return whether a process died, or failed in a way that a restart may fix.
 
     Wrong options (2) stay wrong. 0, 3 and a stop by the user (130) are final.
     """
@@ -54,13 +54,13 @@ def supervise(
 ) -> int:
     """Run `python -m command` until it ends without a failure; return its exit code.
 
-    SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM; the process is not started again then. If
-    the supervisor is killed, a process that called `end_with_supervisor` ends in order.
+    SIGTERM, SIGINT and SIGHUP are passed on as SIGTERM. After them, the process is not restarted.
+    If the supervisor is killed, a process that has called `end_with_supervisor` stops cleanly.
 
     Args:
       first: its arguments until it has called `tell_begun`.
-      again: its arguments whenever it is started again after that.
-      say: called with a sentence on why and when the process is started again.
+      again: its arguments for restarts after that.
+      say: called with the reason and the time of each restart.
       command: the module to run, and its first arguments.
     """
     stopped: list[int] = []
@@ -78,7 +78,7 @@ def supervise(
     try:
         while True:
             began = time.monotonic()
-            # A session of its own, so that Ctrl-C reaches it only once: through this process.
+            # A new session, so that Ctrl-C reaches it only once, through this process.
             process = subprocess.Popen(
                 [sys.executable, "-m", *command, *(again if begun.exists() else first)],
                 stdin=subprocess.PIPE,
@@ -94,7 +94,7 @@ def supervise(
                 return code
             pause = next_pause(pause.failures, time.monotonic() - began)
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            say(f"The job ended with {how}; it is started again in {pause.seconds:.0f} s")
+            say(f"The job ended with {how}; restarting in {pause.seconds:.0f} s")
             deadline = time.monotonic() + pause.seconds
             while time.monotonic() < deadline and not stopped:
                 time.sleep(0.1)
@@ -107,21 +107,21 @@ def supervise(
 
 
 def _signals() -> list[signal.Signals]:
-    """Return the signals that end the supervisor; under nohup SIGHUP is not one of them."""
+    """Return the signals that end the supervisor, without SIGHUP under nohup."""
     hears_terminal = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
     return [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hears_terminal else [])]
 
 
 def tell_begun() -> None:
-    """Tell the supervisor, if there is one, that the steps to be done only once are done."""
+    """Notify the supervisor, if any, that the one-time steps are done."""
     if _BEGUN_FILE in os.environ:
         Path(os.environ[_BEGUN_FILE]).touch()
 
 
 def end_with_supervisor() -> None:
-    """End this process in order when its supervisor is gone; without a supervisor, do nothing.
+    """Stop this process cleanly if its supervisor ends. Without a supervisor, do nothing.
 
-    Otherwise a user who starts the command again would have two jobs that score the same records.
+    Otherwise, after a restart of the command, two jobs would score the same records.
     """
     if _BEGUN_FILE in os.environ:
         threading.Thread(target=_wait_for_its_end, daemon=True).start()

@@ -56,13 +56,15 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used (PEP 562)."""
-    if name not in _PLACES:
-        raise AttributeError(f"module 'scoreline' has no attribute '{name}'")
-    value = getattr(importlib.import_module(_PLACES[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # else a type checker would believe that every name is here
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first used (PEP 562)."""
+        if name not in _PLACES:
+            raise AttributeError(f"module 'scoreline' has no attribute '{name}'")
+        value = getattr(importlib.import_module(_PLACES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -60,6 +60,10 @@ def add_flags(parser: CommandParser) -> None:
         metavar="N",
         help="only the N newest partitions: a job that runs every night catches up by itself",
     )
+    _add_limit_flags(parser)
+
+
+def _add_limit_flags(parser: CommandParser) -> None:
     how = parser.group(HOW)
     how.add_argument(
         "--max_value_bytes",

@@ -52,6 +52,11 @@ def add_flags(parser: CommandParser) -> None:
     source.add_argument(
         "--group", metavar="G", help="consumer group that keeps how far is scored; one per job"
     )
+    _add_schema_flags(source)
+    _add_start_flags(source)
+
+
+def _add_schema_flags(source: argparse._ArgumentGroup) -> None:
     source.add_argument(
         "--format",
         metavar="|".join(VALUE_FORMATS),
@@ -75,6 +80,9 @@ def add_flags(parser: CommandParser) -> None:
         help="schema registry of Avro values: each is read by the schema whose id is in its "
         "header, as --schema or the newest of T-value; scores' schema is registered there",
     )
+
+
+def _add_start_flags(source: argparse._ArgumentGroup) -> None:
     source.add_argument(
         "--start",
         metavar="|".join(STARTS),

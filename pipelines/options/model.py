@@ -47,6 +47,20 @@ def add_flags(parser: CommandParser) -> None:
         default="serving_default",
         help="signature to call (default: serving_default)",
     )
+    _add_fit_flags(model)
+    model.add_argument(
+        "--load_op_library",
+        metavar="PATH",
+        action="append",
+        help="shared library with custom ops, loaded before the model; repeatable",
+    )
+    model.add_argument(
+        "--model_digest", metavar="sha256:…", help="refuse any model with another digest"
+    )
+    _add_call_flags(parser)
+
+
+def _add_fit_flags(model: argparse._ArgumentGroup) -> None:
     model.add_argument(
         "--columns",
         metavar="T=C,…",
@@ -80,16 +94,6 @@ def add_flags(parser: CommandParser) -> None:
         help="output tensors to store, and their columns (default: all, named as they are); "
         "T=binary(C) stores the bytes of a string output, which need not be text",
     )
-    model.add_argument(
-        "--load_op_library",
-        metavar="PATH",
-        action="append",
-        help="shared library with custom ops, loaded before the model; repeatable",
-    )
-    model.add_argument(
-        "--model_digest", metavar="sha256:…", help="refuse any model with another digest"
-    )
-    _add_call_flags(parser)
 
 
 def _add_call_flags(parser: CommandParser) -> None:

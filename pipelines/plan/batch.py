@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import uuid
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
 from scoreline import __version__
 from scoreline.lake.elements import UNKNOWN_ROWS, Shard
@@ -18,18 +15,18 @@ from scoreline.lake.files.data_file import Footer
 from scoreline.lake.files.read import DatasetSpec
 from scoreline.lake.files.shards import plan_shards
 from scoreline.lake.table.commit import CommitSpec
-from scoreline.lake.table.scores import find_table_problems, open_table
+from scoreline.lake.table.scores import find_table_problems
 from scoreline.lake.table.shard_writer import StageSpec
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.signature import InputColumn
 from scoreline.pipelines.options.batch import BatchSettings
-from scoreline.pipelines.options.problems import Problems
-from scoreline.pipelines.options.reader import find_secret
+from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.plan.dataset import Dataset, find_dataset
 from scoreline.pipelines.plan.files import FileSchemas, read_files
 from scoreline.pipelines.plan.fit import Fit, check_schemas, fit_model
 from scoreline.pipelines.plan.model import SignatureReader, find_model, load_signature
 from scoreline.pipelines.plan.states import States, find_states
+from scoreline.pipelines.plan.table import check_writable, find_table
 from scoreline.transforms.scoring import ScoreSpec
 
 _MAX_BATCH_ROWS = 65_536
@@ -110,49 +107,21 @@ def make_plan(
     model = find_model(settings.model, problems, settings.concurrent_calls)
     table = find_table(settings.table.output, problems)
     states = find_states(settings, dataset, model, table) if dataset else None
+    fit = files = None
     if states is None or states.todo:
         check_writable(settings.table.output, problems)
         fit = _fit(settings, states, model, read_signature, problems)
-        files = read_files(dataset, states.todo, problems) if dataset and states else None
-    else:
-        fit, files = None, None
-    found = None
-    if dataset and states:
-        found = Findings(
-            states=states,
-            has_table=table is not None,
-            input_version=dataset.listing.version,
-        )
-    if found and dataset and files and fit:
+    if dataset is None or states is None:
+        raise BadOptions(problems)
+    if states.todo:
+        files = read_files(dataset, states.todo, problems)
+    found = Findings(
+        states=states, has_table=table is not None, input_version=dataset.listing.version
+    )
+    if fit and files:
         found = _plan_work(settings, dataset, model, table, fit, files, found, problems)
     problems.check()
-    if found is None:
-        raise AssertionError("expected a problem for whatever keeps a plan from being made")
     return found
-
-
-def find_table(output: str, problems: Problems) -> DeltaTable | None:
-    """Return the table of scores; None if there is none yet, or if it cannot be opened."""
-    if not output or find_secret("", output):
-        return None  # told with the options
-    try:
-        return open_table(output)
-    except ValueError as e:
-        problems.add(str(e))
-    except (OSError, DeltaError) as e:
-        problems.add_error(e, "--output")
-    return None
-
-
-def check_writable(output: str, problems: Problems) -> None:
-    """Add why nothing can be written at a local path; other file systems tell when asked to."""
-    if not output or "://" in output or Path(output).is_file():
-        return  # what is no table is told by who opens it
-    nearest = Path(output).absolute()
-    while not nearest.exists():
-        nearest = nearest.parent
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
-        problems.add(f"--output: expected a folder that can be written, got {nearest}")
 
 
 def _fit(
@@ -198,13 +167,7 @@ def _plan_work(
     if problems or schema is None or model is None:
         return found
     plan = BatchPlan(
-        shards=[
-            shard
-            for p in states.todo
-            for shard in plan_shards(
-                p, files.footers[p.path], states.runs[p.path], states.held.get(p.path, "")
-            )
-        ],
+        shards=_find_shards(states, files),
         read=files.dataset_spec(
             dataset,
             fit.columns,
@@ -221,6 +184,16 @@ def _plan_work(
         commit=_commit_spec(settings, found, model, fit),
     )
     return dataclasses.replace(found, fit=fit, read_schema=files.read_schema, plan=plan)
+
+
+def _find_shards(states: States, files: FileSchemas) -> list[Shard]:
+    return [
+        shard
+        for p in states.todo
+        for shard in plan_shards(
+            p, files.footers[p.path], states.runs[p.path], states.held.get(p.path, "")
+        )
+    ]
 
 
 def _scores_schema(

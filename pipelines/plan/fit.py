@@ -166,7 +166,7 @@ def check_schemas(
     *,
     of_files: bool = True,
 ) -> bool:
-    """Return whether tables have all columns; adds what is wrong with them to the problems.
+    """Return whether tables have what is copied; adds what is wrong with them to the problems.
 
     Args:
       fit: what is wanted.
@@ -175,32 +175,37 @@ def check_schemas(
       of_files: whether the schemas are whole. Dead letters hold only the columns that were read,
         and cannot be given others.
     """
-    where: dict[str, list[str]] = {}
-    about: dict[str, str] = {}
+    where: dict[tuple[str, str], list[str]] = {}
     stored: dict[str, dict[str, list[str]]] = {}
+    are_copied = True
     for schema, paths in schemas.items():
         for column, problem in _find_input_problems(fit, schema, of_files):
-            where.setdefault(problem, []).extend(paths)
-            about[problem] = column
-        for flag, columns in (("--keys", fit.keys), ("--keep", fit.keep)):
-            for column in columns:
-                kind, problem = _storable(flag, column, schema)
-                if problem:
-                    where.setdefault(problem, []).extend(paths)
-                    about[problem] = column
-                else:
-                    stored.setdefault(column, {}).setdefault(kind, []).extend(paths)
+            where.setdefault((column, problem), []).extend(paths)
+        for flag, column in _copied(fit):
+            kind, problem = _storable(flag, column, schema)
+            if problem:
+                are_copied = False
+                where.setdefault((column, problem), []).extend(paths)
+            else:
+                stored.setdefault(column, {}).setdefault(kind, []).extend(paths)
     total = len({path for paths in schemas.values() for path in paths})
     problems.add_all(
         f"{problem} (in {_name(paths, total)})."
-        + (_advise_missing(about[problem], schemas) if of_files else "")
-        for problem, paths in where.items()
+        + (_advise_missing(column, schemas) if of_files else "")
+        for (column, problem), paths in where.items()
     )
-    mixed = {column: kinds for column, kinds in stored.items() if len(kinds) > 1}
-    for column, kinds in mixed.items():
-        places = " and ".join(f"{kind} in {_name(paths, 0)}" for kind, paths in kinds.items())
-        problems.add(f"column '{column}' cannot be copied to one table: it is {places}.")
-    return not where and not mixed
+    for column, kinds in stored.items():
+        if len(kinds) > 1:
+            are_copied = False
+            places = " and ".join(f"{kind} in {_name(at, 0)}" for kind, at in kinds.items())
+            problems.add(f"column '{column}' cannot be copied to one table: it is {places}.")
+    return are_copied
+
+
+def _copied(fit: Fit) -> list[tuple[str, str]]:
+    """Return the columns that are copied, and the flags that name them."""
+    keys = [("--keys", column) for column in fit.keys]
+    return [*keys, *(("--keep", column) for column in fit.keep)]
 
 
 def _find_input_problems(fit: Fit, schema: pa.Schema, of_files: bool) -> list[tuple[str, str]]:

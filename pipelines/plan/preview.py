@@ -97,9 +97,8 @@ def find_first_rows(
         if not files.unreadable and not files.schemas:
             problems.add(f"--input: {usable.path} has no rows")
         files = files.with_constants(dataset, fit, [usable], problems)
-    problems.check()
-    if not (dataset and usable and files):
-        raise AssertionError("expected a problem for whatever keeps rows from being read")
+    if problems or not (dataset and usable and files):
+        raise BadOptions(problems)
     (shard, *_) = plan_shards(usable, files.footers[usable.path], "", "")
     return FirstRows(
         shard=shard,

@@ -12,7 +12,7 @@ from scoreline.lake.table.letters import LETTER_COLUMNS
 from scoreline.models.signature import Signature
 from scoreline.models.versions import choose_version
 from scoreline.pipelines.options.model import ModelSettings
-from scoreline.pipelines.options.problems import Problems
+from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.stream import StreamSettings
 from scoreline.pipelines.plan.fit import Fit, check_schemas, fit_model
 from scoreline.pipelines.plan.model import SignatureReader, find_model, load_signature
@@ -73,9 +73,8 @@ def plan_stream(
     schema = complete_schema(settings, fit, given, problems) if fit and given else None
     rows = _store(settings, fit, schema, topics, problems) if fit and schema is not None else None
     decode = _decode(settings, fit, schema, given, problems) if fit and given else None
-    problems.check()
-    if not (model and fit and rows and decode and signature):
-        raise AssertionError("expected a problem for whatever keeps a plan from being made")
+    if problems or not (model and fit and rows and decode and signature):
+        raise BadOptions(problems)
     return StreamPlan(
         read=_read_spec(settings, topics, has_table=rows.table is not None),
         decode=decode,

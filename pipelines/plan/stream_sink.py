@@ -10,8 +10,8 @@ from confluent_kafka import KafkaException
 from scoreline.lake.table.scores import find_table_problems
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.stream import StreamSettings
-from scoreline.pipelines.plan.batch import check_writable, find_table
 from scoreline.pipelines.plan.fit import Fit
+from scoreline.pipelines.plan.table import check_writable, find_table
 from scoreline.pipelines.plan.topics import Topics, as_kafka_problem
 from scoreline.transforms.kafka.append import SCORED_DATE, TableSpec
 from scoreline.transforms.kafka.client import read_topic_id

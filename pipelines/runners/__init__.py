@@ -1,1 +1,1 @@
-"""Runners: where a pipeline runs, and what each runner needs."""
+"""Runners: the engines that run a pipeline, and their options."""

@@ -1,4 +1,4 @@
-"""Flink: the job goes to a cluster, and is watched there until it ends."""
+"""Flink: submits the job to a cluster, and watches it until it ends."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from scoreline.pipelines.runners.flink_rest import ENDED, FlinkRest
 from scoreline.pipelines.runners.job_name import stream_prefix
 from scoreline.pipelines.runners.workarounds import SavepointFlinkRunner, hand_over_timers_at_once
 
-# Readers are begun by a tick, and driven by timers from then on.
+# A tick starts the readers; after that, timers drive them.
 _TICK_MS = 10_000
-# Of a job that is about to be gone.
+# States of a job that is about to end.
 _ENDING = ("CANCELLING", "FAILING")
 
 
 class Flink(AnyRunner):
-    """Runs a job on a Flink cluster, which may start it again after a failure."""
+    """Runs a job on a Flink cluster, which may restart it after a failure."""
 
     def __init__(
         self, name: str, argv: Sequence[str], *, streaming: bool, transactions: bool = False
@@ -52,41 +52,41 @@ class Flink(AnyRunner):
         return find_unknown_flags(self._flags, own_flags)
 
     def find_stream_problems(self, *, readers: int, until_end: bool) -> list[str]:
-        """Check that nothing is lost or doubled when Flink starts the job again."""
+        """Check that a restart by Flink loses or duplicates no record."""
         return list(flink_options.find_stream_problems(self.options, until_end=until_end))
 
     def refuse_second_job(self, topic: str, group: str) -> None:
         """Check that no job of the same consumer group runs on the cluster.
 
         Raises:
-          BadOptions: one does; one that is about to end may be gone at the next attempt.
+          BadOptions: such a job runs. If it is about to end, the next attempt may succeed.
         """
         prefix = stream_prefix(self.options, topic, group)
         for name, state in self._rest().jobs():
             if name.startswith(prefix) and state not in ENDED:
                 told = (
-                    f"--group: the job '{name}' of group {group} is {state} already at "
-                    f"{self._master}. Stop it first, in Flink's web page or by its REST "
-                    "interface; or give another group"
+                    f"--group: expected no job of group {group} at {self._master}, got "
+                    f"'{name}', which is {state}. Stop it on Flink's web page or with its REST "
+                    "interface, or use another group"
                 )
                 raise BadOptions([Passing(told) if state in _ENDING else told])
 
     def place(self, problems: list[str], max_tasks: int | None = None) -> Placement:
-        """Ask the cluster how large it is, and set the options that follow from it."""
+        """Read the size of the cluster, and set the options that depend on it."""
         return flink_placement.place(self.options, problems, max_tasks)
 
     def locate(self, path: str) -> str:
-        """Return the absolute path, as workers run in folders of their own; a URI as it is."""
+        """Return an absolute path, because workers run in other folders; a URI is unchanged."""
         return path if "://" in path or not path else os.path.abspath(path)
 
     def make_timers(self, readers: int) -> Timers:
-        """Return ticks and keys: a splittable step leaves state behind (decision 0014)."""
+        """Return ticks and keys, because a splittable DoFn leaks state (decision 0014)."""
         groups = int(self.options.view_as(FlinkRunnerOptions).max_parallelism)
         tick = FlinkStreamingImpulseSource().set_interval_ms(_TICK_MS)
         return Timers(tick, spread_keys(readers, groups))
 
     def make_beam_runner(self, workers: int) -> PipelineRunner:
-        """Return Beam's FlinkRunner, or what can do more."""
+        """Return Beam's FlinkRunner, or our subclass if it is needed."""
         return SavepointFlinkRunner()
 
     @contextmanager
@@ -97,7 +97,7 @@ class Flink(AnyRunner):
     def run(
         self, pipeline: beam.Pipeline, name: str, say: Callable[[str], None], *, endless: bool
     ) -> PipelineResult:
-        """Submit a pipeline, watch its job until it ends, and leave none behind."""
+        """Submit a pipeline, and watch its job until it ends; never leave a job behind."""
         portable = self.options.view_as(PortableOptions)
         return run_on_flink(
             pipeline,

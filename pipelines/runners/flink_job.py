@@ -30,7 +30,7 @@ _STREAM_POLL_SECONDS = 5.0
 # Includes copying and uploading the runner's jar, and the JobManager's translation.
 _SUBMIT_SECONDS = 300.0
 _LOOK_SECONDS = 0.1
-# A JobManager that does not answer for so long has lost its jobs, unless it is highly available.
+# A JobManager that is silent for this time has lost its jobs, unless it is highly available.
 _SILENCE_SECONDS = 60.0
 _CANCEL_SECONDS = 60.0
 # Before the savepoint is made, a bundle must end and Kafka must accept it.
@@ -41,7 +41,7 @@ _PYTHON_ERROR = "Error received from SDK harness"
 
 
 class FlinkJobFailed(RuntimeError):
-    """Flink ended the job, or it was abandoned; the message says why."""
+    """Flink ended the job, or the job was abandoned. The message has the reason."""
 
 
 def root_cause(text: str) -> str:
@@ -69,12 +69,12 @@ def run_on_flink(
 
     Args:
       pipeline: made with Beam's FlinkRunner, or its PortableRunner.
-      rest: of the cluster.
+      rest: the cluster's REST interface.
       name: unique name of the job.
       timeout_seconds: maximum time from the submission until some step has produced output.
       environment: where Python workers come from, for the message if none starts.
       say: called with a sentence when Flink restarts the job.
-      endless: whether the job is a stream. The first Ctrl-C or SIGTERM then ends it in order, with
+      endless: whether the job is a stream. The first Ctrl-C or SIGTERM then stops it cleanly, with
         a savepoint; the second one cancels it.
 
     Raises:
@@ -130,12 +130,11 @@ class _Submission:
             self._thread.join(_LOOK_SECONDS)
             if time.monotonic() > until:
                 raise FlinkJobFailed(
-                    f"The job was not submitted within {seconds:.0f} s. The "
-                    "JobManager's log says what it waits for"
+                    f"Expected Flink to accept the job in {seconds:.0f} s. See the JobManager's log"
                 )
         if self._error is not None:
             raise FlinkJobFailed(
-                f"Flink refused the job: {root_cause(_unescape(str(self._error)))}"
+                f"Flink rejected the job: {root_cause(_unescape(str(self._error)))}"
             ) from None
         if self._result is None:
             raise FlinkJobFailed("The job was submitted without a result")
@@ -144,7 +143,7 @@ class _Submission:
     def clean(self) -> None:
         """Make Beam delete the jar that it uploaded, and delete the files that it left here."""
         if self._result is not None:
-            with contextlib.suppress(Exception):  # an uploaded jar that stays does no harm
+            with contextlib.suppress(Exception):  # a jar that stays does no harm
                 _ = self._result.state
         self._files.close()
 
@@ -154,11 +153,11 @@ def _find(rest: FlinkRest, name: str, result: PipelineResult, seconds: float) ->
     until = time.monotonic() + seconds
     while not (found := rest.job_ids(name)):
         if PipelineState.is_terminal(result.state):
-            raise FlinkJobFailed(f"The job server ended the job: {result.state}; its log says why")
+            raise FlinkJobFailed(f"The job server ended the job: {result.state}. See its log")
         if time.monotonic() > until:
             raise FlinkJobFailed(
-                f"The job is not at {rest.url} after {seconds:.0f} s. Look at the job server's "
-                "log, and see that its --flink-master is this one"
+                f"Expected the job at {rest.url} after {seconds:.0f} s, got none. See the job "
+                "server's log, and check that its --flink-master is this address"
             )
         time.sleep(_POLL_SECONDS)
     return found[0]
@@ -170,7 +169,7 @@ def _unescape(text: str) -> str:
 
 
 class Runs:
-    """The runs of a job, as single polls show them. Each restart begins another run."""
+    """The runs of a job, as seen by single polls. Each restart starts another run."""
 
     def __init__(self) -> None:
         """Start before the first run."""
@@ -215,8 +214,8 @@ class _Watch:
                 heard = time.monotonic()
             except LookupError:
                 raise FlinkJobFailed(
-                    f"{self._rest.url} knows the job no more: its JobManager was restarted. "
-                    "Without high availability a JobManager takes its jobs along"
+                    f"{self._rest.url} does not have the job any more: its JobManager restarted. "
+                    "Without high availability a restart loses all jobs"
                 ) from None
             except OSError as e:
                 if time.monotonic() - heard > _SILENCE_SECONDS:
@@ -239,7 +238,7 @@ class _Watch:
             raise FlinkJobFailed(root_cause(self._rest.root_exception(self._job_id)))
 
     def stop(self) -> None:
-        """End a job in order: it reads nothing more, and scores and delivers what it has read."""
+        """Stop a job cleanly: it stops reading, and scores and delivers the records it has read."""
         with contextlib.suppress(OSError, LookupError):  # the request for the end reports it, too
             self._look()
         self._say("Flink ends the job with a savepoint")
@@ -247,9 +246,7 @@ class _Watch:
         request_id, done, failure = None, None, ""
         while done is None:
             if time.monotonic() > until:
-                raise FlinkJobFailed(
-                    f"It did not end in order within {_STOP_SECONDS:.0f} s{failure}"
-                )
+                raise FlinkJobFailed(f"Expected a clean stop within {_STOP_SECONDS:.0f} s{failure}")
             try:
                 request_id = request_id or self._rest.stop(self._job_id)
                 done = self._rest.savepoint(self._job_id, request_id)
@@ -257,7 +254,7 @@ class _Watch:
                     failure, request_id, done = f": {root_cause(done.failure)}", None, None
                     time.sleep(_POLL_SECONDS)
             except (OSError, LookupError) as e:
-                raise FlinkJobFailed(f"It did not end in order: {e}") from e
+                raise FlinkJobFailed(f"Expected a clean stop, got: {e}") from e
             time.sleep(_LOOK_SECONDS)
         with contextlib.suppress(OSError, LookupError):  # the job ends anyway
             while self._rest.job(self._job_id)["state"] not in ENDED and time.monotonic() < until:
@@ -277,7 +274,7 @@ def _why_restarted(rest: FlinkRest, job_id: str) -> str:
     try:
         reason = rest.root_exception(job_id)
     except (OSError, LookupError) as e:  # a JobManager that recovers a job may be too busy
-        return f"its JobManager did not say why: {type(e).__name__}"
+        return f"its JobManager gave no reason: {type(e).__name__}"
     return root_cause(reason) if reason else "TaskManagers came or went"
 
 
@@ -297,16 +294,16 @@ def _why_not_started(rest: FlinkRest, job: dict[str, Any], timeout: float, envir
     states = sorted({str(vertex["status"]) for vertex in job["vertices"]})
     if "RUNNING" in states or "INITIALIZING" in states:
         return (
-            f"No step gave anything within {timeout:.0f} s (--submit_timeout_s): its tasks wait "
-            f"for Python workers. Look at the environment {environment}: is it there, seen from "
-            "each TaskManager, is its `python` one with this version of Beam and with scoreline, "
-            "and what does its log say?"
+            f"Expected output of a step in {timeout:.0f} s (--submit_timeout_s), but the tasks "
+            "wait for Python workers. Check that each TaskManager reaches the environment "
+            f"{environment}, and that its `python` has this version of Beam and scoreline. See its "
+            "log"
         )
     slots = rest.slots()
     return (
-        f"No task was started within {timeout:.0f} s (--submit_timeout_s): the job is "
-        f"{job['state']}, {slots.free} of {slots.total} slots are free. Start TaskManagers, or ask "
-        "for a smaller --parallelism"
+        f"Expected a running task in {timeout:.0f} s (--submit_timeout_s), but the job is "
+        f"{job['state']} and {slots.free} of {slots.total} slots are free. Start TaskManagers, or "
+        "use a smaller --parallelism"
     )
 
 
@@ -331,7 +328,7 @@ def _cancel(rest: FlinkRest, name: str, submission: _Submission) -> None:
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Make SIGTERM raise KeyboardInterrupt, as Ctrl-C does, within the with block."""
+    """Make SIGTERM raise KeyboardInterrupt, like Ctrl-C, within the with block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,8 +1,8 @@
-"""The options of a job on Flink: our own, those of Beam's Java runner, and their defaults.
+"""The options of a job on Flink: ours, those of Beam's Java runner, and their defaults.
 
 `--runner=flink --flink_master=HOST:PORT` is enough if the SDK worker pool listens at
 localhost:50000 beside each TaskManager: the job is submitted as one jar over Flink's REST
-interface, so that no job server has to be kept alive. docs/flink.md has the whole story.
+interface, so that no job server has to run. See docs/flink.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scoreline.pipelines.options.runner import add_flink_flags
 from scoreline.pipelines.runners.cache import cache_folder
 from scoreline.pipelines.runners.versions import BEAM_JAVA_VERSION, FLINK_MINOR
 
-# Where Beam's own containers listen, beside the TaskManager that uses them.
+# The address of Beam's own containers, beside their TaskManager.
 _POOL = "localhost:50000"
 # The job survives a lost TaskManager; a permanent failure ends it. With checkpoints, Beam would
 # keep sources alive after their end, and the job would never finish.
@@ -40,7 +40,7 @@ _BUNDLE_MS, _TRANSACTION_MS = 200, 10
 
 
 class FlinkOptions(PipelineOptions):
-    """The flags of our own that only Flink needs, and those of Beam's Java runner."""
+    """Our flags that only Flink needs, and those of Beam's Java runner."""
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def is_yes(value: object) -> bool:
 
 
 def job_server_jar() -> Path:
-    """Return where `make flink-jar` puts Beam's Flink runner."""
+    """Return the path at which `make flink-jar` stores Beam's Flink runner."""
     return cache_folder() / f"flink-runner-{FLINK_MINOR}-{BEAM_JAVA_VERSION}.jar"
 
 
@@ -65,7 +65,7 @@ def complete_arguments(
     """Return a command line with Flink's defaults in front, so that given flags override them.
 
     Args:
-      argv: what was given; its `--runner` means Flink.
+      argv: the command line, whose `--runner` is Flink.
       job_defaults: flags and values of this kind of job.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -83,7 +83,7 @@ def complete_arguments(
     # The job uses Flink's streaming interface, although its input ends: docs/decisions/0009.
     switches = [] if "--execution_mode_for_batch" in given else ["--streaming"]
     if "--checkpointing_interval" in given:
-        # Otherwise bundles end with the job, and a batch job has no output until then.
+        # Otherwise bundles end only with the job, and a batch job has no output until then.
         defaults.setdefault("--finish_bundle_before_checkpointing", "true")
     if "--job_endpoint" not in given:
         switches.append("--flink_submit_uber_jar")

@@ -1,4 +1,4 @@
-"""The size of a Flink cluster, and how a job is spread over it."""
+"""The size of a Flink cluster, and the distribution of a job over it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _GROWTH = 8
 
 
 def place(options: PipelineOptions, problems: list[str], max_tasks: int | None = None) -> Placement:
-    """Ask the cluster for its size, and set the options that follow from it.
+    """Read the size of the cluster, and set the options that depend on it.
 
     Args:
-      options: of the whole command line; parallelism, its limit and the worker processes are set.
-      problems: a sentence is added for each thing that is wrong.
-      max_tasks: the number of tasks that the job has work for; None if there is no limit.
+      options: those of the command line; this sets parallelism, its limit and worker processes.
+      problems: the list to which problems are added.
+      max_tasks: maximum number of tasks that the job has work for; None for no limit.
     """
     flink = options.view_as(FlinkRunnerOptions)
     portable = options.view_as(PortableOptions)
@@ -65,10 +65,10 @@ def _check_jar(flink: FlinkRunnerOptions, portable: PortableOptions, problems: l
     jar = flink.flink_job_server_jar
     if portable.job_endpoint or (jar and ("://" in jar or os.path.isfile(jar))):
         return
-    got = jar or f"nothing, and there is none at {job_server_jar()}"
+    got = jar or f"none, also not at {job_server_jar()}"
     problems.append(
         f"--flink_job_server_jar: expected Beam's Flink runner as a jar, got {got}. "
-        "`make flink-jar` builds it, or give "
+        "Build it with `make flink-jar`, or use "
         f"the official beam-runners-flink-{FLINK_MINOR}-job-server jar"
     )
 
@@ -77,7 +77,7 @@ def _ask(master: str, problems: list[str]) -> Slots | None:
     if master.strip().startswith("["):
         problems.append(
             "--flink_master is required with --runner=flink: HOST:PORT of the JobManager's REST "
-            "interface. `make flink-up` starts a cluster here"
+            "interface. `make flink-up` starts a local cluster"
         )
         return None
     rest = FlinkRest(master)
@@ -95,7 +95,7 @@ def _ask(master: str, problems: list[str]) -> Slots | None:
         problems.append(
             Passing(
                 f"--flink_master: {rest.url} has {slots.task_managers} TaskManagers and no slots. "
-                "Start a TaskManager, and see that it finds the JobManager"
+                "Start a TaskManager, and check that it reaches the JobManager"
             )
         )
         return None

@@ -1,4 +1,4 @@
-"""Names of jobs: what is scored with which model, and a part that no other job has."""
+"""Names of jobs: input, model, and a unique part."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def name_batch(options: PipelineOptions, partitions: Sequence[str], digest: str,
     """Set and return the name of a batch job: its partitions and model, or `--job_name`, and run.
 
     Args:
-      options: Beam's, whose job name is set.
-      partitions: in order.
-      digest: of the model.
-      run: hex digits that no other job has.
+      options: Beam's options, whose job name is set.
+      partitions: paths of the partitions, in order.
+      digest: digest of the model.
+      run: unique hex digits of the run.
     """
     first, last = partitions[0], partitions[-1]
     what = first if first == last else f"{first}..{last.rpartition('=')[2]}"
@@ -30,7 +30,7 @@ def name_stream(options: PipelineOptions, topic: str, group: str, digest: str, r
 
 
 def stream_prefix(options: PipelineOptions, topic: str, group: str) -> str:
-    """Return what the names of all streams of a consumer group begin with."""
+    """Return the prefix of the names of all streams of a consumer group."""
     return f"{_given(options) or 'scoreline'} {topic} as {group} "
 
 

@@ -1,4 +1,4 @@
-"""Beam's FnApiRunner, in this process: the default, and what `DirectRunner` means too."""
+"""Beam's FnApiRunner in this process: the default, and also the meaning of `DirectRunner`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from scoreline.pipelines.runners.workarounds import add_up_counters_at_once
 class Local(AnyRunner):
     """Runs a job in this process.
 
-    Workers are threads (decision 0002): a TensorFlow call and the reading and writing of Parquet
-    release Python's lock, the model is loaded once, and no further process has to import
-    TensorFlow. `--direct_running_mode=multi_processing` overrides it.
+    Workers are threads (decision 0002). TensorFlow calls, and reads and writes of Parquet, release
+    Python's lock. The model is loaded once, and no other process imports TensorFlow.
+    `--direct_running_mode=multi_processing` overrides this.
     """
 
     @property
@@ -37,12 +37,12 @@ class Local(AnyRunner):
         if readers == 1:
             return []
         return [
-            "--readers: the local runner ends bundles of all readers together, so that a silent "
-            f"one would hold the others up; expected 1, got {readers}"
+            f"--readers: expected 1 on the local runner, got {readers}. It ends the bundles of all "
+            "readers together, so an idle reader would block the others"
         ]
 
     def make_beam_runner(self, workers: int) -> PipelineRunner:
-        """Return the runner, with threads for so many workers."""
+        """Return the runner, with one thread per worker."""
         from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
         add_up_counters_at_once()

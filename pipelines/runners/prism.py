@@ -21,7 +21,7 @@ class Prism(AnyRunner):
 
     @property
     def shares_process(self) -> bool:
-        """Whether the workers are threads of this process, as Prism's own default is."""
+        """Whether the workers are threads of this process, Prism's default."""
         environment = self.options.view_as(PortableOptions).environment_type
         return (environment or "LOOPBACK") == "LOOPBACK"
 
@@ -30,8 +30,8 @@ class Prism(AnyRunner):
         problems = [*find_unknown_flags(self._flags, own_flags), *find_flink_flags(self._flags)]
         if not self.options.get_all_options().get("prism_location"):
             problems.append(
-                "--runner=PrismRunner: expected --prism_location=PATH of the Prism binary; without "
-                "it Beam fetches one from the web. `make prism` builds it"
+                "--runner=PrismRunner: expected --prism_location=PATH of the Prism binary. Without "
+                "it Beam downloads one. Build it with `make prism`"
             )
         return problems
 
@@ -40,5 +40,5 @@ class Prism(AnyRunner):
         return create_runner("PrismRunner")
 
     def end_stream(self, last: beam.PCollection[None]) -> None:
-        """Give the last step, which gives nothing, one behind it: that saves a core."""
+        """Add a step after the last one, which has no output; this saves a core."""
         let_prism_wait(last)

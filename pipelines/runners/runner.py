@@ -1,7 +1,7 @@
-"""Runners: what a command needs of the place where its job runs, and the choice of one by name.
+"""The protocol of runners, and the choice of a runner by name.
 
-Each runner is a strategy in a file of its own; no other module compares a runner's name. A new one
-is a file with a class that overrides what it does differently from `AnyRunner`, and a line in
+Each runner is a strategy in its own file. No other module compares a runner's name. To add one,
+write a file with a subclass of `AnyRunner` that overrides the differences, and add a line to
 `_STRATEGIES`.
 """
 
@@ -24,7 +24,7 @@ from scoreline.pipelines.runners.prism import Prism
 
 
 class Runner(Protocol):
-    """Where the job of one command line runs."""
+    """The runner of one command line."""
 
     @property
     def options(self) -> PipelineOptions:
@@ -35,52 +35,52 @@ class Runner(Protocol):
         """Whether the workers are threads of this process."""
 
     def find_problems(self, own_flags: Collection[str] = ()) -> list[str]:
-        """Return a sentence for each thing that is wrong with the runner's name and flags.
+        """Return the problems of the runner's name and flags.
 
         Args:
-          own_flags: those of the command, one of which may be meant by an unknown one.
+          own_flags: flags of the command, as suggestions for misspelled ones.
         """
 
     def find_stream_problems(self, *, readers: int, until_end: bool) -> list[str]:
-        """Return a sentence for each thing that keeps a stream from running here.
+        """Return the reasons why this runner cannot run a stream.
 
         Args:
-          readers: how many consumers are asked for.
-          until_end: whether the stream is to end with its topic.
+          readers: requested number of consumers.
+          until_end: whether the stream ends with its topic.
         """
 
     def refuse_second_job(self, topic: str, group: str) -> None:
-        """Check that no job of the same consumer group runs: both would score all records.
+        """Check that no other job of the consumer group runs: both would score all records.
 
         Raises:
-          BadOptions: one does.
+          BadOptions: such a job runs.
         """
 
     def place(self, problems: list[str], max_tasks: int | None = None) -> Placement | None:
-        """Return how the job is spread over a cluster; None if `--workers` decides it.
+        """Return the distribution of the job over a cluster; None if `--workers` sets it.
 
         Args:
-          problems: gets a sentence for each thing that is wrong.
-          max_tasks: how many tasks the job has work for; None if there is no limit.
+          problems: the list to which problems are added.
+          max_tasks: maximum number of tasks that the job has work for; None for no limit.
         """
 
     def locate(self, path: str) -> str:
-        """Return a path or URI of this process as the workers see it."""
+        """Return a path or URI of this process in the form for workers."""
 
     def make_timers(self, readers: int) -> Timers | None:
-        """Return what drives the readers of a stream; None if they are a splittable step."""
+        """Return the driver of a stream's readers; None if they are a splittable DoFn."""
 
     def make_pipeline(self, workers: int) -> beam.Pipeline:
-        """Return an empty pipeline for so many workers."""
+        """Return an empty pipeline for a number of workers."""
 
     def end_stream(self, last: beam.PCollection[None]) -> None:
-        """Add what the runner needs behind the last step of a stream."""
+        """Add the steps that the runner needs after the last step of a stream."""
 
     def stopping_in_order(self, stop: threading.Event) -> AbstractContextManager[None]:
-        """Return a context in which the first SIGTERM or SIGINT ends a stream in order.
+        """Return a context in which the first SIGTERM or SIGINT stops a stream cleanly.
 
         Args:
-          stop: is set by it where readers are in this process. A second signal ends the process.
+          stop: the event to set if readers are in this process. A second signal ends the process.
         """
 
     def run(
@@ -89,20 +89,20 @@ class Runner(Protocol):
         """Run a pipeline to its end.
 
         Args:
-          pipeline: to run.
-          name: of the job; no other has it.
-          say: gets a sentence about what happens meanwhile.
-          endless: whether it is a stream, which a cluster ends in order when it is told to.
+          pipeline: the pipeline.
+          name: unique name of the job.
+          say: called with a sentence about events during the run.
+          endless: whether the job is a stream, which a cluster stops cleanly on request.
 
         Raises:
-          Exception: whatever the runner raises when the job as a whole fails.
+          Exception: the runner's exception if the whole job fails.
         """
 
 
-# By the name in lower case, without "runner" at its end.
+# By name in lower case, without the suffix "runner".
 _STRATEGIES: Mapping[str, type[AnyRunner]] = {
     "fnapi": Local,
-    # Beam's own DirectRunner would first try to fetch a Prism binary from the web.
+    # Beam's own DirectRunner would first try to download a Prism binary.
     "direct": Local,
     "prism": Prism,
     "flink": Flink,
@@ -117,7 +117,7 @@ def choose_runner(
     A name is accepted in any case, with or without "Runner" and the path of its module.
 
     Args:
-      argv: the flags that are not the command's own.
+      argv: the flags that the command does not declare.
       streaming: whether the job is a stream.
       transactions: whether each bundle of it is a transaction.
     """

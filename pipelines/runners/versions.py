@@ -8,5 +8,5 @@ tests/test_packaging.py checks that every other place names the same versions.
 BEAM_PYTHON_VERSION = "2.77.0"
 BEAM_JAVA_VERSION = "2.70.0"
 FLINK_VERSION = "1.19.3"
-# As Beam names it: a runner is built for one minor version of Flink.
+# Beam's name for a version: each runner is built for one minor version of Flink.
 FLINK_MINOR = FLINK_VERSION.rpartition(".")[0]

@@ -1,15 +1,15 @@
-"""Everything that patches Beam or steers it around a fault. Nothing else in the project does.
+"""All patches of Beam and workarounds for its faults.
 
-Each docstring says what Beam does and where, which upstream issue reports it, and in which versions
-it was seen. A test of the same name shows that Beam still does it, and fails once it does not:
-tests/pipelines/test_workarounds.py, and tests/integration/test_workarounds.py for what needs an
-engine or its jar. Some live where their users can import them without this room, or are large
-enough for a file:
+Each docstring has the fault and its place in Beam, the upstream issue, and the affected versions. A
+test of the same name proves that Beam still has the fault, and fails after a fix. The tests are in
+tests/pipelines/test_workarounds.py, and in tests/integration/test_workarounds.py if they need an
+engine or its jar. Some workarounds are in other files, because they are large, or because their
+users must not import this room:
 
 - transforms/worker/sampling.py `sample_often`: the end of a bundle waits for the state sampler.
-- transforms/kafka/poll.py `PollKafka`: a splittable reader leaves state behind on Flink.
-- deploy/local/worker_pool.py `WorkerPool`: Beam's pool mixes up the workers of two TaskManagers.
-- pipelines/runners/flink_job.py `run_on_flink`: Beam waits without an end, and cannot cancel.
+- transforms/kafka/poll.py `PollKafka`: a splittable DoFn leaks state on Flink.
+- deploy/local/worker_pool.py `WorkerPool`: Beam's pool confuses the workers of two TaskManagers.
+- pipelines/runners/flink_job.py `run_on_flink`: Beam waits for ever, and cannot cancel.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from apache_beam.transforms import window
 
 from scoreline.pipelines.runners.flink_options import FlinkOptions, is_yes
 
-_UNKNOWN_FLAGS = "Discarding unparseable args: %s"  # Beam's
+_UNKNOWN_FLAGS = "Discarding unparseable args: %s"  # Beam's message
 _HAND_OVER = "data_buffer_size_limit"
 
 
 def add_up_counters_at_once() -> None:
-    """Make the local runner add up the counters of a bundle when the bundle ends.
+    """Make the local runner sum the counters of a bundle when the bundle ends.
 
-    Beam keeps what every bundle has counted until the job ends, in a generator that reads the
-    generator before it (`FnApiRunner.run_stages` in fn_runner.py). A stream ends bundles all day:
-    it grows by more than 1 GB an hour, and ends with a RecursionError.
+    Beam keeps the counters of every bundle until the job ends, in a chain of generators
+    (`FnApiRunner.run_stages` in fn_runner.py). An unbounded stream has bundles without end. Its
+    memory grows by more than 1 GB per hour, and it finally raises a RecursionError.
 
     Issue: not reported.
     Seen in: Python SDK 2.77.
@@ -55,12 +55,11 @@ def add_up_counters_at_once() -> None:
 
 
 def let_prism_wait(last: beam.PCollection[None]) -> None:
-    """Put a step behind the last step of a stream, which has no output.
+    """Add a step after the last step of a stream, which has no output.
 
-    While a bundle runs whose stage has no output, Prism loops without a pause and takes a core:
-    `stage.Execute` (stage.go) selects on `DataWait`, a channel that `B.Init` (bundle.go) has
-    closed. A stream is always in such a bundle. A GroupByKey is a stage of its own on Prism; a
-    Reshuffle is not.
+    If the stage of a bundle has no output, Prism runs a busy loop and uses a core: `stage.Execute`
+    (stage.go) selects on `DataWait`, a channel that `B.Init` (bundle.go) has closed. A stream is
+    always in such a bundle. On Prism a GroupByKey is a separate stage; a Reshuffle is not.
 
     Issue: not reported.
     Seen in: Prism 2.77.
@@ -74,11 +73,11 @@ def let_prism_wait(last: beam.PCollection[None]) -> None:
 
 
 def hand_over_timers_at_once(options: PipelineOptions) -> None:
-    """Make Flink hand each timer over to its worker at once, unless the buffer's size is given.
+    """Make Flink pass each timer to its worker at once, unless the buffer's size is set.
 
-    Beam's Java runner keeps what it has for a worker, timers too, until the bundle ends or there
-    is 1 MB of it (`BeamFnDataOutboundAggregator.java`). A reader that a timer drives would do
-    nothing for the first part of each bundle.
+    Beam's Java runner buffers data for a worker, including timers, until the bundle ends or the
+    buffer has 1 MB (`BeamFnDataOutboundAggregator.java`). A timer-driven reader would be idle for
+    the first part of each bundle.
 
     Issue: not reported.
     Seen in: Java SDK 2.70.
@@ -89,10 +88,10 @@ def hand_over_timers_at_once(options: PipelineOptions) -> None:
 
 
 def leave_packages_out_of_the_log(options: PipelineOptions) -> None:
-    """Keep Beam from listing the installed packages for the log of the workers.
+    """Prevent Beam from listing the installed packages for the log of the workers.
 
-    Beam runs `pip freeze` for it at each submission (`Stager` in stager.py), which environments
-    made by uv lack.
+    For this list, Beam runs `pip freeze` at each submission (`Stager` in stager.py). Environments
+    of uv have no pip.
 
     Issue: https://github.com/apache/beam/issues/28563 asked for the list.
     Seen in: Python SDK 2.77.
@@ -101,7 +100,7 @@ def leave_packages_out_of_the_log(options: PipelineOptions) -> None:
 
 
 def keep_values_out_of_the_log() -> None:
-    """Take the values out of Beam's warning about unknown flags: they may be secret.
+    """Remove values from Beam's warning about unknown flags, because they may be secret.
 
     Beam logs the flags as they were given (`PipelineOptions.get_all_options` in
     pipeline_options.py).
@@ -122,10 +121,10 @@ def _name_flags_only(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def removing_jar_copies() -> Iterator[None]:
-    """Give Beam a folder of its own for temporary files, and remove it at the end.
+    """Create a folder for Beam's temporary files, and remove it at the end.
 
-    Beam copies the jar of its Flink runner, 160 MB, into the folder of temporary files, and leaves
-    it there when a submission fails; it never removes the folder that it makes for it
+    Beam copies the jar of its Flink runner, 160 MB, into the folder of temporary files. If the
+    submission fails, the copy stays, and Beam never removes its folder
     (`FlinkUberJarJobServer.__init__` and `FlinkBeamJob.run` in flink_uber_jar_job_server.py).
 
     Issue: not reported.
@@ -143,8 +142,8 @@ def removing_jar_copies() -> Iterator[None]:
 class SavepointFlinkRunner(FlinkRunner):
     """Beam's Flink runner, but it honours `--savepoint_path` and `--allow_non_restored_state`.
 
-    Beam's Java runner honours them only if it connects to the cluster itself, as a job server does.
-    A jar that Flink runs begins where the request to run it says, and Beam's request says nothing
+    Beam's Java runner honours them only if it connects to the cluster itself, like a job server.
+    For a jar, the savepoint must be in the request to run it, and Beam's request has none
     (`FlinkBeamJob.run` in flink_uber_jar_job_server.py).
 
     Issue: not reported; https://github.com/apache/beam/pull/7169 added the option.
@@ -158,7 +157,7 @@ class SavepointFlinkRunner(FlinkRunner):
         if not (flink.flink_submit_uber_jar and given.savepoint_path):
             return super().default_job_server(options)
         master = self.add_http_scheme(flink.flink_master)
-        flink.flink_master = "[auto]"  # of the jar: the cluster it runs in
+        flink.flink_master = "[auto]"  # for a jar: its own cluster
         savepoint = {
             "savepointPath": given.savepoint_path,
             "allowNonRestoredState": is_yes(given.allow_non_restored_state),
@@ -167,7 +166,7 @@ class SavepointFlinkRunner(FlinkRunner):
 
 
 class _JobServer(FlinkUberJarJobServer):
-    """Makes jobs that begin from a savepoint."""
+    """Creates jobs that start from a savepoint."""
 
     def __init__(self, savepoint: dict[str, Any], *args: Any) -> None:
         super().__init__(*args)
@@ -187,7 +186,7 @@ class _JobServer(FlinkUberJarJobServer):
 
 
 class _Job(FlinkBeamJob):
-    """A job that tells Flink where to begin."""
+    """A job whose request to Flink has a savepoint."""
 
     def __init__(self, savepoint: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

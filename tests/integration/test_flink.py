@@ -217,7 +217,7 @@ def test_workers_that_never_come_end_the_job_in_time(cluster, options_of, tmp_pa
         server.stop(None)
         pool.stop()
     assert ended.code == 1, ended
-    assert "No step gave anything within 15 s (--submit_timeout_s)" in ended.err
+    assert "Expected output of a step in 15 s (--submit_timeout_s)" in ended.err
     assert f"EXTERNAL 127.0.0.1:{port}" in ended.err
     assert not running_jobs(cluster)
 
@@ -232,7 +232,7 @@ def test_a_killed_job_manager_ends_the_command_and_a_rerun_goes_on(cluster, opti
     cluster.up(cluster.spec, 2)
     ended = job.end()
     assert ended.code == 1, ended
-    assert "knows the job no more: its JobManager was restarted" in ended.err
+    assert "does not have the job any more: its JobManager restarted" in ended.err
     assert score_batch.main(options_of()) == 0
     assert_right(output)
 

@@ -93,7 +93,7 @@ def test_a_worker_that_dies_is_started_again(broker, topics, stream_arguments, s
     worker.send_signal(signal.SIGKILL)
     feed.finish()
     wait_until(lambda: records_done(broker, topics) == RECORDS)
-    assert "ended with signal 9; it is started again in 1 s" in stop(supervisor)
+    assert "ended with signal 9; restarting in 1 s" in stop(supervisor)
     assert_scored(scores_of(broker.address, topics[1]), RECORDS, exactly_once=True)
 
 
@@ -358,7 +358,7 @@ def test_a_stream_that_is_started_before_its_broker_waits_for_it(
     assert score_stream.main(stream_arguments()) == 1  # systemd and Kubernetes restart it
     assert f"--brokers: expected Kafka at {broker.address}" in capsys.readouterr().err
     process = start_stream(stream_arguments("--restart", start="latest"))
-    wait_until(lambda: "it is started again in 1 s" in process.printed.read_text())
+    wait_until(lambda: "restarting in 1 s" in process.printed.read_text())
     broker.start()
     wait_until(lambda: records_done(broker, topics) == 100)  # it starts after these
     send(make_producer(broker.address), topics[0], as_json(rows(100, 50)))

@@ -122,7 +122,7 @@ def test_killed_between_table_and_offsets_each_record_is_in_the_table_once(
     consumer = Connection(brokers=broker.address).consumer(f"group-of-{topics[0]}")
     commit(consumer, topics[0], dict.fromkeys(range(4), 100))
     consumer.close()
-    monkeypatch.setattr(score_stream, "advance_group", lambda *args: {})
+    monkeypatch.setattr("scoreline.pipelines.stream_setup.advance_group", lambda *args: {})
     send(producer, topics[0], as_json(rows(6000, 500)))
     assert score_stream.main(arguments) == 0
     assert_scored(table_of(output), 6500, exactly_once=True)

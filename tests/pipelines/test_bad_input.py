@@ -68,6 +68,38 @@ def test_problems_of_dataset_model_and_table_are_reported_at_once(score, tmp_pat
     )
 
 
+def test_a_wrong_value_a_bad_selection_a_missing_column_and_a_wrong_table_are_told_at_once(
+    score, tmp_path
+):
+    """The first needs no look at data; the last needs the model, the files and the table."""
+    lake = spoil_lake(tmp_path, lambda rows: rows)
+    write_file(
+        tmp_path / "lake", "date=2024-01-03", "1.parquet", make_rows(400, 9).drop_columns(["x"])
+    )
+    output = tmp_path / "other"
+    write_deltalake(output, pa.table({"id": ["text"], "date": ["d"]}), partition_by=["date"])
+    ended = score(
+        "--batch_rows=0",
+        "--partitions=2024",
+        "--columns=q=n",
+        "--columns=n=half(n)",
+        "--range=late=0..1",
+        input=lake,
+        output=output,
+    )
+    assert_refused(
+        ended,
+        "10 things are wrong:",
+        "--batch_rows: expected auto or a whole number of at least 1, got '0'",
+        "--partitions 2024: expected COLUMN=VALUE",
+        "--columns q: signature 'serving_default' has no input 'q'",
+        "--columns: expected a column, or one in a conversion of",
+        "--range late: expected an output of numbers",
+        "wants input 'x' as float32 [None]; the table has no column 'x'",
+        '--output: expected column \'id\' as "long", the table has "string"',
+    )
+
+
 def test_no_partition_matches(score):
     ended = score("--partitions=date=2023-01-01..2023-12-31", "--partitions=day=1")
     assert_refused(

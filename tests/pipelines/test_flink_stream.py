@@ -102,6 +102,6 @@ def test_a_job_of_the_group_is_in_the_way_and_one_that_is_ending_for_a_while(
     runner = choose_runner(["--runner=flink", "--flink_master=h:1"], streaming=True)
     jobs = [("scoreline t as other x", "RUNNING"), ("scoreline t as g x", state)]
     monkeypatch.setattr(FlinkRest, "jobs", lambda self: jobs)
-    with pytest.raises(BadOptions, match=f"of group g is {state}") as refused:
+    with pytest.raises(BadOptions, match=f"which is {state}") as refused:
         runner.refuse_second_job("t", "g")
     assert refused.value.exit_code == exit_code

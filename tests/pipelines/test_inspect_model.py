@@ -5,8 +5,11 @@ import json
 import pyarrow as pa
 import pytest
 
+from scoreline.models.artifact import digest_model
+from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.pipelines import inspect_model
 from tests.fakes import Ended, expected_scores, make_rows, save_model, write_file
+from tests.model_zoo import save_function
 
 
 @pytest.fixture
@@ -107,3 +110,39 @@ def test_wrong_options_are_named(inspect, model, lake, options, told):
     ended = inspect(*given, *options)
     assert ended.code == 2
     assert told in ended.err
+
+
+def test_a_model_of_another_digest_is_refused_and_not_run(inspect, model, lake):
+    wrong = "--model_digest=sha256:" + "0" * 64
+    ended = inspect(f"--model={model}", f"--input={lake}", wrong)
+    assert ended.code == 2
+    assert "--model_digest: expected sha256:000" in ended.err
+    assert "Nothing of it was run" in ended.err
+    assert ended.out == ""
+    right = f"--model_digest={digest_model(model)}"
+    assert inspect(f"--model={model}", f"--input={lake}", right).code == 0
+
+
+def test_bytes_that_are_no_text_are_shown_if_they_are_stored_as_bytes(
+    inspect, score, tmp_path, lake
+):
+    tf = import_tensorflow()
+
+    def serve(x):
+        return {"raw": tf.fill(tf.shape(x), tf.constant(b"\xff\x00")), "score": x}
+
+    model = save_function(tmp_path / "bytes", serve, tf.TensorSpec([None], tf.float32, name="x"))
+    flags = ["--outputs=raw=binary(b),score"]
+    ended = inspect(f"--model={model}", f"--input={lake}", "--json", *flags)
+    assert ended.code == 0, ended
+    assert [row["b"] for row in json.loads(ended.out)["scores"]] == ["ff00"] * 5
+    checked = score("--check", *flags, model=model)
+    assert checked.code == 0, checked
+    assert "The model fails" not in checked.out
+    assert r"b b'\xff\x00'" in checked.out
+
+
+def test_rows_whose_outputs_are_forbidden_are_shown_as_dead(inspect, model, lake):
+    ended = inspect(f"--model={model}", f"--input={lake}", "--range=score=1e6..1e7", "--json")
+    assert ended.code == 0, ended
+    assert all("dead" in row for row in json.loads(ended.out)["scores"])

@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoreline.lake.table import merge
+from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.pipelines import replay, table
 from tests.fakes import (
     Ended,
@@ -14,6 +15,22 @@ from tests.fakes import (
     save_model,
     write_file,
 )
+from tests.inputs import to_examples, write_tfrecord
+from tests.model_zoo import save_function
+
+LIMITS = (("strict_examples", 37.5), ("mild_examples", 1e9))
+
+
+def save_of_examples(path, limit):
+    """Save a model of serialized tf.Examples, y = 2·a; a call with any a above a limit fails."""
+    tf = import_tensorflow()
+
+    def serve(examples):
+        parsed = tf.io.parse_example(examples, {"a": tf.io.FixedLenFeature([], tf.float32)})
+        with tf.control_dependencies([tf.debugging.assert_less(parsed["a"], limit)]):
+            return {"y": 2.0 * parsed["a"]}
+
+    return save_function(path, serve, tf.TensorSpec([None], tf.string, name="examples"))
 
 
 @pytest.fixture
@@ -149,3 +166,45 @@ def test_scores_after_a_replay_equal_those_of_a_clean_run(scored, again, tmp_pat
         x = pa.array([0.0 if v is None else v for v in rows["x"].to_pylist()], pa.float32())
         write_file(filled, f"date=2024-01-0{day}", "0.parquet", rows.set_column(1, "x", x))
     assert_scored_whole(str(filled), scored)
+
+
+def test_a_check_shows_what_would_be_added_and_writes_nothing(scored, again, tmp_path):
+    def files():
+        return {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+
+    before = files()
+    ended = again(scored, "--fill=x=0.5", "--check")
+    assert ended.code == 0, ended.err
+    assert "date=2024-01-01: 2 dead letters, 2 would be scored now, 0 left" in ended.out
+    assert "Nothing was written" in ended.out
+    assert files() == before
+    ended = again(scored, "--check")
+    assert ended.code == 3
+    assert "1 would be scored now, 1 left" in ended.out
+    assert files() == before
+
+
+def test_letters_of_records_go_to_a_model_of_tf_examples_as_they_are(score, again, tmp_path):
+    """The dead letters of a TFRecord hold the record, in `_example`, and no feature of it."""
+    rows = pa.table(
+        {
+            "id": pa.array(range(40), pa.int64()),
+            "a": pa.array([float(i) for i in range(40)], pa.float32()),
+        }
+    )
+    write_tfrecord(tmp_path / "taken" / "date=1" / "0.tfrecord", to_examples(rows))
+    strict, mild = (save_of_examples(tmp_path / name, limit) for name, limit in LIMITS)
+    output = tmp_path / "records"
+    ended = score(
+        "--max_dead_letter_ratio=0.5", input=tmp_path / "taken", model=strict, output=output
+    )
+    assert ended.code == 3, ended.err
+    letters = pq.read_table(f"{output}_dead_letters/date=1", partitioning=None)
+    assert letters["id"].to_pylist() == [38, 39]
+    assert "a" not in letters.schema.names
+
+    ended = again(str(output), model=mild)
+    assert ended.code == 0, ended.err
+    assert "date=1: 2 dead letters, 2 scored now, 0 left" in ended.out
+    scores = {row["id"]: row["y"] for row in read_scores(output).to_pylist()}
+    assert scores == {i: 2.0 * i for i in range(40)}

@@ -94,7 +94,7 @@ def test_everything_that_is_wrong_is_said_at_once(capsys, tmp_path):
         "--schema is required: the Avro schema",
         "--start_time: expected a time with --start=timestamp",
         "--latency_target_ms: expected a whole number of at least 1, got '0'",
-        "--readers: the local runner",
+        "--readers: expected 1 on the local runner, got ",
         "stream does not take --partitions; it is a flag of batch, replay and inspect",
         "stream does not take --input; it is a flag of batch and inspect",
         "line 1: expected KEY=VALUE",
