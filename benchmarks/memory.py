@@ -28,10 +28,10 @@ from benchmarks.compare import Mismatch, check
 from benchmarks.data import KEY, Workload, demo_workload, tile
 from benchmarks.designs import SCORELINE, Case, command_of
 from benchmarks.measure import RunFailed, Usage, measure
+from scoreline.lake.files.dataset import list_dataset
 from scoreline.lake.files.formats import describe_files
 from scoreline.lake.files.shards import plan_shards
 from scoreline.lake.storage import resolve
-from scoreline.pipelines.plan.dataset import list_input
 
 _BUILD = Path("build")
 _PARTITION = "date=2020-01-01"
@@ -143,7 +143,7 @@ class Planning(NamedTuple):
 def time_planning(dataset: Path) -> Planning:
     """Run the planning of a job on one data set, and measure it."""
     began = time.perf_counter()
-    listing = list_input(str(dataset), ())
+    listing = list_dataset(str(dataset), ())
     listed = time.perf_counter()
     file_system, _ = resolve(str(dataset))
     (partition,) = listing.partitions

@@ -30,6 +30,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.transaction import AddAction, RemoveAction
 
 from scoreline.lake.elements import Piece, Receipt, Shard
+from scoreline.lake.files.dataset import list_dataset
 from scoreline.lake.files.formats import describe_files
 from scoreline.lake.files.partitions import run_id_of
 from scoreline.lake.files.shards import plan_shards
@@ -43,7 +44,6 @@ from scoreline.lake.table.scores import (
     create_table,
     open_table,
 )
-from scoreline.pipelines.plan.dataset import list_input
 from scoreline.pipelines.report.progress import StagedShards
 
 _FOLDER = Path("build") / "bench" / "scaling"
@@ -119,7 +119,7 @@ def measure_planning(lines: _Lines, lake: Path, what: str) -> list[Shard]:
         list(lake.glob("date=*"))
     )
     with lines.measure(f"list files, {what}", count):
-        listing = list_input(str(lake), ())
+        listing = list_dataset(str(lake), ())
     partitions = listing.partitions
     before = psutil.Process().memory_info().rss
     with lines.measure(f"read footers, {what}", count) as notes:

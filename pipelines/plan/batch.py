@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 from deltalake import DeltaTable
 
 from scoreline import __version__
 from scoreline.lake.elements import UNKNOWN_ROWS, Shard
-from scoreline.lake.files.data_file import Footer
+from scoreline.lake.files.dataset import choose_batch_rows
 from scoreline.lake.files.read import DatasetSpec
 from scoreline.lake.files.shards import plan_shards
 from scoreline.lake.table.commit import CommitSpec
@@ -28,9 +29,6 @@ from scoreline.pipelines.plan.model import SignatureReader, find_model, load_sig
 from scoreline.pipelines.plan.states import States, find_states
 from scoreline.pipelines.plan.table import check_writable, find_table
 from scoreline.transforms.scoring import ScoreSpec
-
-_MAX_BATCH_ROWS = 65_536
-_BATCH_BYTES = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,7 +169,8 @@ def _plan_work(
         read=files.dataset_spec(
             dataset,
             fit.columns,
-            _batch_rows(settings.model.batch_rows, files.footers),
+            settings.model.batch_rows
+            or choose_batch_rows(itertools.chain.from_iterable(files.footers.values())),
             _dictionary_columns(fit.inputs, files),
         ),
         score=fit.score_spec(model),
@@ -233,21 +232,6 @@ def _commit_spec(
         fingerprints={p.path: p.fingerprint for p in found.states.todo},
         max_dead_letter_ratio=settings.table.max_dead_letter_ratio,
     )
-
-
-def _batch_rows(asked: int | None, footers: Mapping[str, Sequence[Footer]]) -> int:
-    """Return the rows of a record batch: a model call's, or as many as fit in a fair amount."""
-    if asked:
-        return asked
-    groups = [
-        size / rows
-        for files in footers.values()
-        for footer in files
-        for size, rows in zip(footer.group_bytes, footer.group_rows, strict=True)
-        if rows > 0
-    ]
-    widest = max(groups, default=1.0)
-    return int(min(_MAX_BATCH_ROWS, max(1, _BATCH_BYTES // max(widest, 1.0))))
 
 
 def _dictionary_columns(inputs: Sequence[InputColumn], files: FileSchemas) -> tuple[str, ...]:

@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
 
 import pyarrow as pa
 
-from scoreline.lake.files.delta import is_delta_table, list_delta_partitions
+from scoreline.lake.files.dataset import list_dataset
 from scoreline.lake.files.partitions import (
     Listing,
     Partition,
-    PartitionSpec,
-    list_partitions,
     newest,
 )
 from scoreline.lake.files.schema_file import read_schema_file
-from scoreline.lake.storage import resolve
 from scoreline.pipelines.options.dataset import DatasetSettings
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.reader import find_secret
-
-
-def list_input(path: str, specs: Sequence[PartitionSpec]) -> Listing:
-    """Return the partitions of a dataset: folders, or a Delta table's log.
-
-    Raises:
-      ValueError: the URI's scheme is unknown.
-      OSError: the dataset cannot be listed.
-    """
-    if is_delta_table(path):
-        return list_delta_partitions(path, specs)
-    file_system, root = resolve(path)
-    return list_partitions(file_system, root, specs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +49,7 @@ def find_dataset(settings: DatasetSettings, problems: Problems) -> Dataset | Non
     if not settings.root or find_secret("", settings.root):
         return None  # told with the options
     try:
-        listing = list_input(settings.root, settings.partitions)
+        listing = list_dataset(settings.root, settings.partitions)
     except (ValueError, OSError) as e:
         problems.add_error(e, "--input")
         return None
@@ -102,7 +85,7 @@ def _select(settings: DatasetSettings, listing: Listing, problems: Problems) -> 
 
 
 def _describe_no_match(settings: DatasetSettings, spec: str) -> str:
-    every = list_input(settings.root, ()).partitions
+    every = list_dataset(settings.root, ()).partitions
     if not every:
         return f"--partitions {spec}: no partition matches; there is none in {settings.root}"
     return (

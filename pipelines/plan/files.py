@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from scoreline.lake.files.columns import top_columns
 from scoreline.lake.files.data_file import Footer
+from scoreline.lake.files.dataset import infer_schema
 from scoreline.lake.files.examples import RAW_COLUMN
-from scoreline.lake.files.formats import FORMATS, describe_files
+from scoreline.lake.files.formats import describe_files
 from scoreline.lake.files.missing import Constant
 from scoreline.lake.files.partitions import Partition
 from scoreline.lake.files.read import DatasetSpec
@@ -19,9 +20,6 @@ from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.plan.dataset import Dataset
 from scoreline.pipelines.plan.fit import Fit
 from scoreline.pipelines.plan.missing import add_constant_fields, choose_constants
-
-# A schema is inferred from the first file of each of so many partitions.
-SAMPLED_PARTITIONS = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,7 +83,9 @@ def read_files(
 ) -> FileSchemas | None:
     """Return what files say; None, and why in the problems, if no schema can be told."""
     try:
-        input_schema = _choose_schema(dataset)
+        file_system, _ = resolve(dataset.settings.root)
+        everywhere = dataset.listing.partitions
+        input_schema = infer_schema(file_system, dataset.format, everywhere, dataset.given)
     except (ValueError, OSError) as e:
         problems.add_error(e, "--input")
         return None
@@ -103,29 +103,6 @@ def read_files(
         input_schema=input_schema,
         schemas=_gather_schemas(readable, footers),
     )
-
-
-def _choose_schema(dataset: Dataset) -> pa.Schema | None:
-    """Return the types that all files of the run are read as; None for files that say their own.
-
-    A schema that is not given is inferred from the same files in each run over these partitions:
-    the first of each of the first `SAMPLED_PARTITIONS` that hold any.
-
-    Raises:
-      ValueError: the files are of another kind, or no one schema holds them.
-    """
-    infer = FORMATS[dataset.format].infer
-    if infer is None:
-        return None
-    file_system, _ = resolve(dataset.settings.root)
-    with_files = [p for p in dataset.listing.partitions if p.files and not p.problems]
-    paths = [p.files[0].path for p in with_files[:SAMPLED_PARTITIONS]]
-    schema = infer(file_system, paths, dataset.given)
-    if not dataset.has_records:
-        return schema
-    if RAW_COLUMN in schema.names:
-        raise ValueError(f"a feature is named '{RAW_COLUMN}', as the record itself is")
-    return schema.append(pa.field(RAW_COLUMN, pa.large_binary()))
 
 
 def _find_inference_problem(

@@ -62,9 +62,9 @@ def read_status(
 
 
 def _list(dataset: str, specs: Sequence[PartitionSpec]) -> dict[str, Partition]:
-    from scoreline.pipelines.plan.dataset import list_input  # only --input needs it
+    from scoreline.lake.files.dataset import list_dataset  # only --input needs it
 
-    listing = list_input(dataset, specs)
+    listing = list_dataset(dataset, specs)
     if listing.problems:
         raise BadOptions(listing.problems)
     return {partition.path: partition for partition in listing.partitions}
