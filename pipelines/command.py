@@ -7,7 +7,7 @@ of them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from scoreline.pipelines.options.beam_flags import beam_flags
 from scoreline.pipelines.options.commands import (
@@ -42,15 +42,15 @@ def check_flags(name: str, argv: Sequence[str]) -> None:
     problems = Problems()
     given, others = parse_flags(name, argv, problems)
     COMMANDS[name].read(given, problems)
-    if not any(flag.partition("=")[0] == "--runner" for flag in others):
-        known = make_parser(name, whole=True).flags | beam_flags()
-        refuse_unknown(_without_beam_flags(others), problems, known)
+    of_beam = beam_flags()
+    if of_beam and not any(flag.partition("=")[0] == "--runner" for flag in others):
+        known = of_beam | make_parser(name, whole=True).flags
+        refuse_unknown(_without(others, known), problems, known)
         problems.check_usage()
 
 
-def _without_beam_flags(others: Sequence[str]) -> list[str]:
-    """Return the arguments that are neither flags of Beam nor values of them."""
-    known = beam_flags()
+def _without(others: Sequence[str], known: Collection[str]) -> list[str]:
+    """Return the arguments that are neither known flags nor values of them."""
     left = []
     is_value = False
     for argument in others:

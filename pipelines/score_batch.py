@@ -244,7 +244,3 @@ def root_cause(error: BaseException) -> str:
         error = error.__cause__
     text = f"{type(error).__name__}: {error}"
     return text if len(text) <= _MAX_REASON else "… " + text[-_MAX_REASON:]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

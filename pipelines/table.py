@@ -108,7 +108,3 @@ def _check(args: argparse.Namespace) -> None:
         problems.append(f"--limit: expected at least 1, got {args.limit}")
     if problems:
         raise BadOptions(problems)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
