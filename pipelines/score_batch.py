@@ -163,9 +163,7 @@ def prepare(argv: Sequence[str]) -> Prepared:
 
 def _place(settings: BatchSettings, runner: Runner, problems: Problems) -> BatchSettings:
     """Return settings with the paths that the runner's workers see."""
-    told: list[str] = []
-    placement = runner.place(told)
-    problems.add_all(told)
+    placement = runner.place(problems)
     dataset = dataclasses.replace(settings.dataset, root=runner.locate(settings.dataset.root))
     table = dataclasses.replace(settings.table, output=runner.locate(settings.table.output))
     settings = dataclasses.replace(settings, dataset=dataset, table=table)

@@ -111,9 +111,7 @@ def prepare(settings: StreamSettings, others: Sequence[str], problems: Problems)
 
 def _place(settings: StreamSettings, runner: Runner, problems: Problems) -> StreamSettings:
     """Return settings with the paths that the runner's workers see."""
-    told: list[str] = []
-    placement = runner.place(told, max_tasks=settings.readers)
-    problems.add_all(told)
+    placement = runner.place(problems, max_tasks=settings.readers)
     sink = dataclasses.replace(settings.sink, output=runner.locate(settings.sink.output))
     settings = dataclasses.replace(settings, sink=sink)
     if placement is None:
