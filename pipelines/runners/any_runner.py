@@ -171,4 +171,4 @@ def find_flink_flags(flags: Sequence[str]) -> list[str]:
         family._add_argparse_args(parser)
     known = {option for action in parser._actions for option in action.option_strings}
     names = (flag.partition("=")[0] for flag in flags)
-    return [f"{name} is for --runner=flink; leave it out" for name in names if name in known]
+    return [f"{name} needs --runner=flink; leave it out" for name in names if name in known]
