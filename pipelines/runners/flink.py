@@ -48,8 +48,9 @@ class Flink(AnyRunner):
             hand_over_timers_at_once(self.options)
 
     def find_problems(self, own_flags: Collection[str] = ()) -> list[str]:
-        """Check the flags."""
-        return find_unknown_flags(self._flags, own_flags)
+        """Check the flags, as far as can be without the cluster."""
+        unknown = find_unknown_flags(self._flags, own_flags)
+        return [*unknown, *flink_options.find_problems(self.options)]
 
     def find_stream_problems(self, *, readers: int, until_end: bool) -> list[str]:
         """Check that a restart by Flink loses or duplicates no record."""

@@ -8,10 +8,15 @@ interface, so that no job server has to run. See docs/flink.md.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    PipelineOptions,
+    PortableOptions,
+)
 
 from scoreline.pipelines.options.java_flags import JAVA_OPTIONS
 from scoreline.pipelines.options.runner import add_flink_flags
@@ -97,6 +102,28 @@ def stream_defaults(*, transactions: bool) -> dict[str, str]:
     """Return the default flags and values of a stream on Flink."""
     bundle_ms = _TRANSACTION_MS if transactions else _BUNDLE_MS
     return {**_STREAM_DEFAULTS, "--max_bundle_time_mills": str(bundle_ms)}
+
+
+def find_problems(options: PipelineOptions) -> Iterator[str]:
+    """Yield a sentence for each option that is wrong whatever the cluster says."""
+    flink = options.view_as(FlinkRunnerOptions)
+    if flink.flink_master.strip().startswith("["):  # Beam's ways to start a cluster of its own
+        yield (
+            "--flink_master is required with --runner=flink: HOST:PORT of the JobManager's REST "
+            "interface. `make flink-up` starts a local cluster"
+        )
+    jar = flink.flink_job_server_jar
+    is_jar = jar and ("://" in jar or os.path.isfile(jar))
+    if not is_jar and not options.view_as(PortableOptions).job_endpoint:
+        got = jar or f"none, also not at {job_server_jar()}"
+        yield (
+            f"--flink_job_server_jar: expected Beam's Flink runner as a jar, got {got}. "
+            "Build it with `make flink-jar`, or use "
+            f"the official beam-runners-flink-{FLINK_MINOR}-job-server jar"
+        )
+    timeout = options.view_as(FlinkOptions).submit_timeout_s
+    if not timeout.isdigit() or int(timeout) < 1:
+        yield f"--submit_timeout_s: expected a whole number of at least 1, got '{timeout}'"
 
 
 def find_stream_problems(options: PipelineOptions, *, until_end: bool) -> Iterator[str]:

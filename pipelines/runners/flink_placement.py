@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
     PipelineOptions,
@@ -12,7 +10,7 @@ from apache_beam.options.pipeline_options import (
 
 from scoreline.pipelines.options.problems import Passing
 from scoreline.pipelines.runners.any_runner import Placement
-from scoreline.pipelines.runners.flink_options import FlinkOptions, job_server_jar
+from scoreline.pipelines.runners.flink_options import FlinkOptions
 from scoreline.pipelines.runners.flink_rest import FlinkRest, Slots
 from scoreline.pipelines.runners.versions import FLINK_MINOR
 from scoreline.pipelines.runners.workarounds import leave_packages_out_of_the_log
@@ -33,12 +31,6 @@ def place(options: PipelineOptions, problems: list[str], max_tasks: int | None =
     flink = options.view_as(FlinkRunnerOptions)
     portable = options.view_as(PortableOptions)
     given = options.view_as(FlinkOptions)
-    _check_jar(flink, portable, problems)
-    if not given.submit_timeout_s.isdigit() or int(given.submit_timeout_s) < 1:
-        problems.append(
-            "--submit_timeout_s: expected a whole number of at least 1, got "
-            f"'{given.submit_timeout_s}'"
-        )
     leave_packages_out_of_the_log(options)
     slots = _ask(flink.flink_master, problems)
     if slots is None:
@@ -61,25 +53,7 @@ def spread(slots: Slots, parallelism: int, sharing: str) -> Placement:
     return Placement(at_once, 1, each) if sharing == "process" else Placement(at_once, each, 1)
 
 
-def _check_jar(flink: FlinkRunnerOptions, portable: PortableOptions, problems: list[str]) -> None:
-    jar = flink.flink_job_server_jar
-    if portable.job_endpoint or (jar and ("://" in jar or os.path.isfile(jar))):
-        return
-    got = jar or f"none, also not at {job_server_jar()}"
-    problems.append(
-        f"--flink_job_server_jar: expected Beam's Flink runner as a jar, got {got}. "
-        "Build it with `make flink-jar`, or use "
-        f"the official beam-runners-flink-{FLINK_MINOR}-job-server jar"
-    )
-
-
 def _ask(master: str, problems: list[str]) -> Slots | None:
-    if master.strip().startswith("["):
-        problems.append(
-            "--flink_master is required with --runner=flink: HOST:PORT of the JobManager's REST "
-            "interface. `make flink-up` starts a local cluster"
-        )
-        return None
     rest = FlinkRest(master)
     try:
         version, slots = rest.version(), rest.slots()

@@ -87,6 +87,7 @@ def test_a_restart_is_reported_once_even_if_it_is_short(looks, told):
 @pytest.mark.parametrize("form", ["--runner={}", "--runner {}"])
 def test_flink_in_any_case_gets_defaults_that_what_is_given_overrides(runner, form):
     argv = [*form.format(runner).split(), "--flink_master=h:1", "--execution_retry_delay=5"]
+    argv.append("--flink_job_server_jar=http://h/runner.jar")
     chosen = choose_runner(argv)
     options = chosen.options
     assert options.view_as(StandardOptions).runner == "FlinkRunner"

@@ -40,6 +40,7 @@ def test_more_keys_than_key_groups_are_still_different():
 
 def test_a_stream_gets_checkpoints_and_the_clusters_own_restarts():
     argv = ["--runner=flink", "--flink_master=h:1", "--checkpointing_interval=500"]
+    argv.append("--flink_job_server_jar=http://h/runner.jar")
     runner = choose_runner(argv, streaming=True)
     known = runner.options.get_all_options()
     assert known["checkpointing_interval"] == "500"

@@ -1,7 +1,8 @@
 """Every model format on every input format, with every dtype and rank that both can hold.
 
-The table equals a direct call, by key. Some models compute. Others return their inputs, and every
-value must come back unchanged.
+The rows equal a direct computation, by key. Some models compute. Others return their inputs, and
+every value must come back unchanged. Each pair runs through the functions that a job's steps call.
+One whole job for each format and for each kind of model shows that the steps do the same.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import write_deltalake
 
+from scoreline.pipelines import score_batch
 from tests.echo_models import Cell, save_echoes
 from tests.fakes import read_scores
 from tests.inputs import write_rows
+from tests.pure import score_without_job
 
 DAYS = (datetime.date(2024, 1, 1), datetime.date(2024, 1, 2))
 
@@ -58,15 +61,41 @@ def lakes(tmp_path_factory):
     return {suffix: str(root / suffix) for suffix in INPUTS}
 
 
-@pytest.mark.parametrize("suffix", INPUTS)
-@pytest.mark.parametrize("kind", MODELS)
-def test_every_model_scores_every_input(score, zoo, lakes, tmp_path, kind, suffix):
-    options = []
-    if suffix.startswith(("csv", "json")):  # text has only doubles
-        options = ["--columns=a=float32(a),b=float32(b)"]
-    ended = score(*options, input=lakes[suffix], model=zoo(kind))
-    assert ended.code == 0, ended.err
-    scores = read_scores(tmp_path / "scores").sort_by("id")
+def options_of(lake, model, output, *more):
+    return [f"--input={lake}", f"--model={model}", "--keys=id", f"--output={output}", *more]
+
+
+def conversions_of(suffix):
+    """Return the option that makes floats of a format's numbers: text has only doubles."""
+    return ["--columns=a=float32(a),b=float32(b)"] * suffix.startswith(("csv", "json"))
+
+
+def score_by_job(options):
+    """Return the rows that a whole job publishes."""
+    assert score_batch.main(options) == 0
+    (output,) = (option.partition("=")[2] for option in options if option.startswith("--output="))
+    return read_scores(output).drop_columns(["date"])
+
+
+def cases(kinds, suffixes, jobs):
+    """Return every pair, ordered by model, so that each is loaded once; jobs among them again."""
+    return [
+        pytest.param(kind, suffix, way, id=f"{kind}-{suffix}{name}")
+        for kind in kinds
+        for suffix in suffixes
+        for way, name in ((score_without_job, ""), (score_by_job, "-job"))
+        if way is score_without_job or (kind, suffix) in jobs
+    ]
+
+
+# A whole job for every model, and for every format.
+JOBS = set(zip(MODELS, (INPUTS * 2)[: len(MODELS)], strict=True))
+
+
+@pytest.mark.parametrize(("kind", "suffix", "way"), cases(MODELS, INPUTS, JOBS))
+def test_every_model_scores_every_input(zoo, lakes, tmp_path, kind, suffix, way):
+    options = options_of(lakes[suffix], zoo(kind), tmp_path / "scores", *conversions_of(suffix))
+    scores = way(options).sort_by("id")
     assert scores["id"].to_pylist() == list(range(ROWS))
     (output,) = [n for n in scores.schema.names if n in ("y", "outputs")]
     wanted = pc.add(pc.multiply(TABLE["a"], pa.scalar(2.0, pa.float32())), TABLE["b"])
@@ -192,22 +221,28 @@ def echoes(tmp_path_factory):
     return find
 
 
-@pytest.mark.parametrize("suffix", LAKES)
-@pytest.mark.parametrize("kind", ECHOES)
-def test_every_dtype_and_rank_comes_back_as_it_went_in(score, tmp_path, echoes, kind, suffix):
+# Parquet holds every cell; TFRecord holds those of tf.Examples.
+ECHO_JOBS = {
+    *((kind, "parquet") for kind in ECHOES if kind != "examples"),
+    ("examples", "tfrecord"),
+    *(("module", suffix) for suffix in ("delta", "jsonl", "csv")),
+}
+
+
+@pytest.mark.parametrize(("kind", "suffix", "way"), cases(ECHOES, LAKES, ECHO_JOBS))
+def test_every_dtype_and_rank_comes_back_as_it_went_in(tmp_path, echoes, kind, suffix, way):
     cells, model = echoes(kind, suffix)
     values = {cell: values_of(cell) for cell in cells}
-    options = write_echo_lake(tmp_path / "lake", suffix, cells, values)
+    more = write_echo_lake(tmp_path / "lake", suffix, cells, values)
     if kind != "examples":
         free = [cell for cell in cells if None in cell.shape]
         blank = {"string": "-", "bool": "false"}
-        options += [f"--pad={cell.name}={blank.get(cell.dtype, 0)}" for cell in free]
+        more += [f"--pad={cell.name}={blank.get(cell.dtype, 0)}" for cell in free]
         rounded = [cell.name for cell in cells if cell.dtype == "bfloat16"]
-        options += [f"--columns={','.join(f'{n}=bfloat16({n})' for n in rounded)}"] * bool(rounded)
-    ended = score(*options, "--batch_rows=17", input=tmp_path / "lake", model=model)
-    assert ended.code == 0, ended.err
-    scores = read_scores(tmp_path / "scores").sort_by("id")
+        more += [f"--columns={','.join(f'{n}=bfloat16({n})' for n in rounded)}"] * bool(rounded)
+    options = options_of(tmp_path / "lake", model, tmp_path / "scores", "--batch_rows=17", *more)
+    scores = way(options).sort_by("id")
     assert scores["id"].to_pylist() == list(range(ROWS))
-    assert len(scores.schema.names) == len(cells) + len(("id", "model_digest", "date"))
+    assert len(scores.schema.names) == len(cells) + len(("id", "model_digest"))
     for cell in cells:
         assert scores[f"y_{cell.name}"].to_pylist() == values[cell].tolist(), cell

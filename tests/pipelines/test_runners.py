@@ -16,6 +16,8 @@ from scoreline.pipelines.runners.prism import Prism
 from scoreline.pipelines.runners.runner import choose_runner
 from tests.fakes import ROOT
 
+# Enough for a job on Flink.
+ON_FLINK = ["--runner=flink", "--flink_master=h:1", "--flink_job_server_jar=http://h/runner.jar"]
 NAMES = ("fnapi", "direct", "prism", "flink", "dataflow", "spark", "portable")
 
 
@@ -67,15 +69,15 @@ def test_the_path_of_a_runners_class_is_a_name_too():
     assert runner.run(pipeline, "name", print, endless=False).state == "DONE"
 
 
-@pytest.mark.parametrize("runner", ["FnApiRunner", "flink"])
+@pytest.mark.parametrize("runner", [[], ON_FLINK])
 def test_a_misspelt_flag_is_refused_with_the_one_that_is_meant_and_without_its_value(runner):
     flags = ["--checkpointing_intervall=secret", "--db_password", "secret", "--modle=m"]
-    told = choose_runner([f"--runner={runner}", *flags]).find_problems({"--model", "--keys"})
+    told = choose_runner([*runner, *flags]).find_problems({"--model", "--keys"})
     assert told[1:] == [
         "unknown option --db_password",
         "unknown option --modle; did you mean --model?",
     ]
-    if runner == "flink":
+    if runner:
         assert told[0].endswith("--checkpointing_intervall; did you mean --checkpointing_interval?")
     assert "secret" not in str(told)
 
@@ -89,7 +91,7 @@ def test_flags_of_flink_are_refused_by_runners_that_would_not_honour_them(flags)
     assert choose_runner(flags).find_problems() == [problem]
     prism = ["--runner=prism", "--prism_location=/p"]
     assert choose_runner([*prism, *flags]).find_problems() == [problem]
-    assert choose_runner(["--runner=flink", *flags]).find_problems() == []
+    assert choose_runner([*ON_FLINK, *flags]).find_problems() == []
 
 
 @pytest.mark.parametrize(
