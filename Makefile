@@ -37,7 +37,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .PHONY: help install constraints run-local check format test test-fast prism soak soak-stream \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
         run-stream kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
-        bench-rows bench-scaling bench-flink bench-stream docs clean
+        bench-rows bench-scaling bench-startup bench-flink bench-stream docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -162,6 +162,9 @@ bench-rows: install ## Measure a row in ScoreRows, RunInference and BatchElement
 
 bench-memory: install ## Measure memory with huge row groups and with 10,000 tiny files (15 minutes)
 	$(BIN)/python -m benchmarks.memory
+
+bench-startup: install ## Measure the CPU seconds of help, option errors, table status and --check
+	$(BIN)/python -m benchmarks.startup
 
 bench-scaling: install ## Measure the cost of 100,000 files and 10,000 partitions
 	$(BIN)/python -m benchmarks.scaling $(ARGS)

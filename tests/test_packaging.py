@@ -132,3 +132,12 @@ def test_version_of_kafka_agrees_wherever_it_stands():
 
 def test_pyproject_has_no_project_table():
     assert not re.search(r"^\[project\]", (ROOT / "pyproject.toml").read_text(), re.M)
+
+
+def test_there_is_one_command_and_no_module_is_run_in_its_place():
+    names = [entry.name for entry in metadata.entry_points(group="console_scripts")]
+    assert not {"score-batch", "score-stream", "inspect-model", "scores-table"} & set(names)
+    runnable = [
+        path for path in (ROOT / "pipelines").glob("*.py") if "__main__" in path.read_text()
+    ]
+    assert runnable == []

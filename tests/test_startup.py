@@ -74,7 +74,7 @@ def test_a_look_at_a_table_imports_no_engine_and_no_model(tmp_path, action):
 
 def test_options_of_beam_are_left_to_beam():
     """Known ones are not refused early, and so everything else that is wrong is told."""
-    ended = run("batch", "--job_name", "nightly", "--save_main_session")
+    ended = run("batch", "--job_name", "nightly", "--save_main_session", "--model_sharing=process")
     assert ended["code"] == 2
     assert "unknown" not in ended["text"]
     assert "--input is required" in ended["text"]

@@ -1,4 +1,4 @@
-"""Rows → rows with the outputs of a model: batched inside, and scored as record batches are."""
+"""Rows → rows with the outputs of a model, scored in record batches internally."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from scoreline.transforms.score import DEAD_LETTERS, Scorer
 from scoreline.transforms.scoring import ScoreSpec, Serving
 from scoreline.transforms.wanted import WantedModel, check_schema, in_python, name_list
 
-# A buffer is scored when it holds so many rows, or seems to hold so many bytes, or the bundle ends.
+# A buffer is scored at this number of rows, at this estimated size, or at the end of the bundle.
 MAX_ROWS = 8_192
 MAX_BYTES = 64 << 20
-# The size of one row in so many is looked at: it takes as long as all else that is done to a row.
+# Only one row in this many is measured, which takes as long as all other work on a row.
 _SIZED_EVERY = 64
 _GLOBAL_WINDOW = GlobalWindow()
 
@@ -77,7 +77,7 @@ class _ScoreRowsDoFn(beam.DoFn):
         self._scorer.flush()
 
     def _score(self) -> Iterator[Any]:
-        """Score what is buffered, and give each row back at its own time and in its own window."""
+        """Score the buffer, and return each row with its own timestamp and window."""
         rows, times, windows = self._rows, self._times, self._windows
         self._empty()
         scored, why = self._call(rows)
@@ -97,7 +97,7 @@ class _ScoreRowsDoFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, letter)
 
     def _call(self, rows: Sequence[Any]) -> tuple[pa.RecordBatch, dict[int, tuple[str, str]]]:
-        """Return the outputs of the rows that are scored, and why others are not, by position."""
+        """Return the outputs of scored rows, and the reasons of the others by position."""
         with self._scorer.metrics.timed(metrics.FEATURES_MS):
             batch, misfits = self._reader.read(rows)
         why = {at: ("ReadRows", reason) for at, reason in misfits.items()}
@@ -126,7 +126,7 @@ class _ScoreRowsDoFn(beam.DoFn):
 def add_fields(
     rows: Sequence[Any], scored: pa.RecordBatch, digest: str, keep: Sequence[str] | None = None
 ) -> Iterator[Any]:
-    """Yield rows with what came of them, in order.
+    """Yield rows with their results, in order.
 
     Raises:
       ValueError: a row has a field of the same name already.
@@ -137,8 +137,8 @@ def add_fields(
     taken = [name for name in (*names, DIGEST_COLUMN) if name in given]
     if taken:
         raise ValueError(
-            f"expected rows without a field '{taken[0]}', which is what an output is called. Call "
-            "the output something else with outputs={…}, or leave the field out with keep"
+            f"expected rows without a field '{taken[0]}', which is the name of an output. Rename "
+            "the output with outputs={…}, or leave the field out with keep"
         )
     names.append(DIGEST_COLUMN)
     columns.append([digest] * len(rows))
@@ -169,7 +169,7 @@ def _to_row(fields: dict[str, Any]) -> beam.Row:
 
 
 def to_letter(row: Any, step: str, reason: str) -> Any:
-    """Return a row that is dead, with the step that failed and why."""
+    """Return a dead row, with the failed step and the reason."""
     fields = {**_fields_of(row), "_step": step, "_reason": reason}
     return fields if isinstance(row, dict) else _to_row(fields)
 
@@ -186,29 +186,32 @@ class _ScoreGlobalRowsDoFn(_ScoreRowsDoFn):
 
 
 class ScoreRows(beam.PTransform):
-    """Score rows, one by one to the pipeline, and in record batches inside.
+    """Score single rows, with record batches internally.
 
-    Takes dicts, Beam Rows, NamedTuples or other objects with fields. Gives `scores`: each row with
-    the outputs of the model and `model_digest` added, as a dict for a dict, and else as a Beam Row;
-    and `dead_letters`: the rows that could not be scored, with all their fields, `_step` (what
-    failed) and `_reason` (why). Each keeps its timestamp and its window; rows of a bundle keep
-    their order.
+    Takes dicts, Beam Rows, NamedTuples or other objects with fields. Returns two collections:
 
-    Rows wait until 8,192 of them, or about 64 MiB, are there, or their bundle ends; that is never
-    longer than the runner would hold their results back anyway.
+    - `scores`: each row with the outputs of the model and `model_digest`; a dict for a dict,
+      otherwise a Beam Row.
+    - `dead_letters`: the rows that could not be scored, with all their fields, `_step` (what
+      failed) and `_reason` (why).
 
-    The model is loaded when the pipeline is built, so that a wrong option, path or digest is told
-    before the job starts, and once more by each worker process.
+    Rows keep their timestamps and windows, and the rows of a bundle keep their order.
+
+    Rows are buffered up to 8,192 rows, about 64 MiB, or the end of their bundle. That adds no
+    latency, because the runner releases results only at the end of a bundle.
+
+    The model is loaded when the pipeline is built, so a wrong option, path or digest is reported
+    before the job starts. Each worker process loads it once more.
 
     Args:
-      model: path of the model, here and on the workers.
-      keep: the fields of a row to give back; by default all.
+      model: path of the model, for the launcher and the workers.
+      keep: the fields of a row to return; by default all.
       signature, columns, fills, pads, truncate, outputs, batch_rows, model_digest, op_libraries,
-        batch_timeout_s: as of `scoreline.load`. A column is a field of a row; a Python float
-        becomes the nearest float of the input's dtype, any other value must fit exactly.
+        batch_timeout_s: see `scoreline.load`. A column is a field of a row. A Python float becomes
+        the nearest float of the input's dtype; other values must fit exactly.
 
     Raises:
-      FileNotFoundError, ValueError: as `scoreline.load` does, when it is applied.
+      FileNotFoundError, ValueError: see `scoreline.load`; raised when the step is applied.
     """
 
     def __init__(
@@ -227,7 +230,7 @@ class ScoreRows(beam.PTransform):
         op_libraries: Sequence[str] = (),
         batch_timeout_s: float | None = None,
     ) -> None:
-        """Keep what to score with; nothing is loaded yet."""
+        """Store the arguments; the model is not loaded yet."""
         super().__init__()
         self._wanted = WantedModel.of(
             model,
@@ -245,7 +248,7 @@ class ScoreRows(beam.PTransform):
         self._keep = None if keep is None else name_list("keep", keep)
 
     def expand(self, rows: beam.PCollection) -> beam.pvalue.DoOutputsTuple:
-        """Load the model, fit it to rows, and score them in one step."""
+        """Load the model, fit it to the rows, and score them in one step."""
         signature, spec = self._wanted.fit_here(())
         reader = RowReader(spec.inputs)
         declared = dataclasses.replace(spec, inputs=tuple(reader.inputs))
@@ -262,7 +265,7 @@ class ScoreRows(beam.PTransform):
 def _type_of_scores(
     element: Any, signature: Signature, spec: ScoreSpec, keep: tuple[str, ...] | None
 ) -> Any:
-    """Return the type of scored rows: one with a schema where the rows have one."""
+    """Return the type of scored rows, with a schema if the input rows have one."""
     known = RowTypeConstraint.from_user_type(element)
     if known is None:
         return Any

@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scoreline.models.errors import ModelError, first_lines
+from scoreline.models.runtimes.noise import without_noise
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
 from scoreline.models.tensors import StringCodes, Value
+
+_NOISE = (b"INFO: Created TensorFlow Lite XNNPACK delegate",)
 
 
 class _Tensor(NamedTuple):
@@ -62,7 +65,9 @@ class LiteRTModel:
         inputs, outputs = runner.get_input_details(), runner.get_output_details()
         self._inputs = {name: _describe(name, detail) for name, detail in inputs.items()}
         self._outputs = {name: _describe(name, detail) for name, detail in outputs.items()}
-        if self._resizes(runner):
+        with without_noise(_NOISE):  # of the first call in a process
+            resizes = self._resizes(runner)
+        if resizes:
             self._inputs, self._outputs = map(_free_batch, (self._inputs, self._outputs))
         self._local.runner = None  # the trial may have left it partly resized
         self.signature = Signature(

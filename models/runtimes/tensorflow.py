@@ -7,12 +7,12 @@ import ctypes
 import importlib
 import os
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from scoreline.models.errors import ModelError, first_lines
+from scoreline.models.runtimes.noise import without_noise
 
 # What TensorFlow 2.21 writes to standard error on every machine without a GPU.
 _NOISE = (
@@ -43,7 +43,7 @@ def import_tensorflow() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.modules["keras"] = None  # type: ignore[assignment]
     try:
-        with _without_noise():
+        with without_noise(_NOISE):
             tf = importlib.import_module("tensorflow")
             tf.config.list_physical_devices("GPU")  # triggers the warnings about CUDA now
         return tf
@@ -101,22 +101,3 @@ def keep_freed_memory() -> bool:
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         and mallopt(_M_MMAP_THRESHOLD, _MAX_MMAP_THRESHOLD_BYTES)
     )
-
-
-@contextlib.contextmanager
-def _without_noise() -> Iterator[None]:
-    """Capture standard error, also of C++ code, and pass on all lines but the known noise."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
-            held.seek(0)
-            for line in held:
-                if not any(noise in line for noise in _NOISE):
-                    os.write(2, line)

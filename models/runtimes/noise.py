@@ -1,0 +1,39 @@
+"""Keep known lines of C++ code, which are on every machine and say nothing, from standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+
+_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def without_noise(known: Sequence[bytes]) -> Iterator[None]:
+    """Capture standard error, also of C++ code, and pass on all lines but those that hold noise.
+
+    One thread at a time, because standard error belongs to the process.
+    """
+    with _LOCK:
+        yield from _without_noise(known)
+
+
+def _without_noise(known: Sequence[bytes]) -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            for line in held:
+                if not any(noise in line for noise in known):
+                    os.write(2, line)
