@@ -1,4 +1,4 @@
-"""Run a command: check its flags first, then import what does the work.
+"""Runs a command: checks its flags first, then imports the code that does the work.
 
 Beam, TensorFlow and Kafka's client take seconds to import. Help and a wrong command line need none
 of them.
@@ -21,7 +21,7 @@ from scoreline.pipelines.report.reporter import make_reporter
 
 
 def run(name: str, argv: Sequence[str]) -> int:
-    """Run a command that `COMMANDS` names, and return its exit code."""
+    """Run a command of `COMMANDS`, and return its exit code."""
     try:
         check_flags(name, argv)
     except BadOptions as e:
@@ -32,12 +32,12 @@ def run(name: str, argv: Sequence[str]) -> int:
 
 
 def check_flags(name: str, argv: Sequence[str]) -> None:
-    """Check that flags are known and that none is missing, without importing Beam.
+    """Check for unknown and missing flags, without importing Beam.
 
-    A runner may have flags of its own, so if one is named, it is asked later.
+    If a runner is named, its own flags are checked later.
 
     Raises:
-      BadOptions: the command line does not say what is wanted.
+      BadOptions: a flag is unknown, missing or invalid.
     """
     problems = Problems()
     given, others = parse_flags(name, argv, problems)
@@ -50,7 +50,7 @@ def check_flags(name: str, argv: Sequence[str]) -> None:
 
 
 def _without(others: Sequence[str], known: Collection[str]) -> list[str]:
-    """Return the arguments that are neither known flags nor values of them."""
+    """Return the arguments that are neither known flags nor their values."""
     left = []
     is_value = False
     for argument in others:

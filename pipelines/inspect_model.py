@@ -1,4 +1,4 @@
-"""Show what a model is, how a dataset's columns feed it, and its scores of the first rows."""
+"""Describes a model, the columns that feed it, and its scores of the first rows."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from scoreline.pipelines.report.reporter import make_reporter
 
 
 class Inspection(NamedTuple):
-    """All that a command found out.
+    """The result of an inspection.
 
     Attributes:
-      model: what its files tell.
-      unsupported: what keeps the chosen signature from being scored, if anything.
-      first: what came of a dataset's first rows, or why the model does not load.
+      model: facts from its files.
+      unsupported: reasons why the chosen signature cannot be scored.
+      first: the results of a dataset's first rows, or the reason why the model does not load.
     """
 
     model: ModelReport
@@ -41,17 +41,17 @@ class Inspection(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """0 when all is well, 2 when columns or the signature do not fit, 1 when calls fail."""
+        """0 if all is well, 2 if columns or the signature do not fit, 1 if calls fail."""
         if self.unsupported or not self.first.fit:
             return EXIT_WRONG
         return EXIT_FAILED if self.first.failure else EXIT_OK
 
 
 def inspect(settings: InspectSettings, problems: Problems) -> Inspection:
-    """Find out all there is to know about a model, and about a dataset when there is one.
+    """Inspect a model, and a dataset if one is given.
 
     Raises:
-      BadOptions: the model or the dataset cannot be read, or options name what is not there.
+      BadOptions: the model or the dataset cannot be read, or an option names a missing thing.
     """
     model = find_model(settings.model, problems)
     if model is None:
@@ -83,7 +83,7 @@ def inspect(settings: InspectSettings, problems: Problems) -> Inspection:
 
 
 def to_fields(inspection: Inspection) -> dict[str, Any]:
-    """Return what an inspection found, for JSON."""
+    """Return an inspection as an object for JSON."""
     model, first = inspection.model, inspection.first
     wrong = [mapped.problem for mapped in first.mapped if mapped.problem]
     return {
@@ -110,7 +110,7 @@ def to_fields(inspection: Inspection) -> dict[str, Any]:
 
 
 def print_inspection(inspection: Inspection, console: Console) -> None:
-    """Show an inspection to a person."""
+    """Print an inspection as text."""
     model = inspection.model
     facts = make_table()
     facts.add_row("model", escape(model.path))

@@ -1,6 +1,6 @@
-"""Score dead letters again and add their scores to the table: what a replay does.
+"""Scores dead letters again and adds their scores to the table.
 
-Only the dead letters of what the table holds now are replayed. Replaying twice changes nothing.
+It replays only the dead letters of the table's current version. Idempotent.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _BATCH_ROWS = 8192
 
 
 class Replayed(NamedTuple):
-    """What came of a partition's dead letters; `reason` says why they could not be merged."""
+    """The result for a partition's dead letters; `reason` is why the merge failed."""
 
     partition: str
     letters: int
@@ -67,13 +67,13 @@ class DeadPartition(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReplayPlan:
-    """What a replay will do.
+    """The plan of a replay.
 
     Attributes:
       output: the table of scores.
-      partitions: those that have dead letters.
-      score: what to score them with.
-      schema: columns and types of the table, but for partition columns.
+      partitions: the partitions with dead letters.
+      score: the model and its inputs.
+      schema: columns and types of the table, without partition columns.
       keys: the columns that identify a row within its partition.
       may_write: whether scores are added, or only counted.
     """
@@ -87,10 +87,10 @@ class ReplayPlan:
 
 
 def replay(settings: ReplaySettings, problems: Problems) -> list[Replayed]:
-    """Replay the dead letters of the selected partitions, one transaction for each.
+    """Replay the dead letters of the selected partitions, one transaction per partition.
 
     Raises:
-      BadOptions: options, model or table are wrong; nothing was written.
+      BadOptions: options, model or table are wrong. Nothing is written.
     """
     table = find_table(settings.output, problems)
     if table is None and not problems:
@@ -113,7 +113,7 @@ def replay(settings: ReplaySettings, problems: Problems) -> list[Replayed]:
 def _find_letters(
     output: str, table: DeltaTable, specs: Sequence[PartitionSpec]
 ) -> list[DeadPartition]:
-    """Return the partitions that are meant and have dead letters."""
+    """Return the selected partitions that have dead letters."""
     return [
         DeadPartition(live, letters)
         for live in read_live_partitions(table)
@@ -130,10 +130,10 @@ def _plan(
     found: Sequence[DeadPartition],
     problems: Problems,
 ) -> ReplayPlan:
-    """Hold the model's signature against letters and table.
+    """Check that the model's signature fits the dead letters and the table.
 
     Raises:
-      BadOptions: they do not fit; lists everything that is wrong.
+      BadOptions: they do not fit; lists all problems.
     """
     columns = table.metadata().partition_columns
     fit = fit_model(
@@ -163,7 +163,7 @@ def _plan(
 def _scores_schema(
     fit: Fit, found: Sequence[DeadPartition], problems: Problems
 ) -> pa.Schema | None:
-    """Return columns and types of the scores; None, and why, if letters do not give them."""
+    """Return columns and types of the scores; None, with a problem, if letters lack them."""
     schemas: dict[pa.Schema, list[str]] = {}
     for live, letters in found:
         paths = schemas.setdefault(letters.rows.schema.remove_metadata(), [])
@@ -262,4 +262,4 @@ def _print_replayed(found: Sequence[Replayed], console: Console, *, is_check: bo
     if not found:
         console.print("There are no dead letters to replay.", highlight=False)
     elif is_check:
-        console.print("Nothing was written: --check.", highlight=False)
+        console.print("--check: nothing was written.", highlight=False)

@@ -82,18 +82,18 @@ def build(pipeline: beam.Pipeline, plan: BatchPlan) -> beam.PCollection[Outcome]
 def run(
     plan: BatchPlan, failed: Sequence[Outcome], runner: Runner, workers: int, console: Console
 ) -> Report:
-    """Score what the plan says, showing progress, and return what came of it.
+    """Run a plan, show progress, and return the report.
 
     Args:
-      plan: what to do.
-      failed: outcomes of partitions that cannot even be started; they are recorded too.
-      runner: where to do it.
-      workers: how many run at once.
-      console: where progress is shown.
+      plan: the plan of the job.
+      failed: outcomes of partitions that cannot be started; they are recorded too.
+      runner: the runner.
+      workers: number of parallel workers.
+      console: the console for progress.
 
     Raises:
       OSError: the table cannot be created.
-      Exception: whatever the runner raises when the job as a whole fails.
+      Exception: the runner's exception if the whole job fails.
     """
     output = plan.stage.output
     reach("planned")
@@ -115,7 +115,7 @@ def run(
 
 
 def read_counters(result: PipelineResult) -> dict[str, int]:
-    """Return our counters of a job that ended, by name."""
+    """Return our counters of a finished job, by name."""
     counters: dict[str, int] = {}
     query = MetricsFilter().with_namespace(metrics.NAMESPACE)
     for counter in result.metrics().query(query)["counters"]:
@@ -125,14 +125,14 @@ def read_counters(result: PipelineResult) -> dict[str, int]:
 
 
 class Ended(NamedTuple):
-    """How a command ended: its exit code, and the report when anything was scored."""
+    """The result of a command: its exit code, and the report if a job ran."""
 
     exit_code: int
     report: Report | None = None
 
 
 class Prepared(NamedTuple):
-    """A command line that was understood, and what it comes to."""
+    """A parsed command line, with its runner and its settings."""
 
     settings: BatchSettings
     runner: Runner
@@ -140,15 +140,15 @@ class Prepared(NamedTuple):
 
 
 def prepare(argv: Sequence[str]) -> Prepared:
-    """Return what a command line asks for, checked as far as can be before the first row.
+    """Parse a command line, and check everything that can be checked before the first row.
 
     Raises:
-      BadOptions: something is wrong; lists all of it.
+      BadOptions: lists all problems.
     """
     problems = Problems()
     given, others = parse_flags("batch", argv, problems)
     settings = read_batch(given, problems)
-    if not others:  # of the others Beam must be asked whether it knows them
+    if not others:  # Beam must check the other flags
         problems.check_usage()
     runner = choose_runner(others)
     for problem in runner.find_problems(make_parser("batch").flags):
@@ -162,10 +162,8 @@ def prepare(argv: Sequence[str]) -> Prepared:
 
 
 def _place(settings: BatchSettings, runner: Runner, problems: Problems) -> BatchSettings:
-    """Return settings as the runner's workers see them."""
-    told: list[str] = []
-    placement = runner.place(told)
-    problems.add_all(told)
+    """Return settings with the paths that the runner's workers see."""
+    placement = runner.place(problems)
     dataset = dataclasses.replace(settings.dataset, root=runner.locate(settings.dataset.root))
     table = dataclasses.replace(settings.table, output=runner.locate(settings.table.output))
     settings = dataclasses.replace(settings, dataset=dataset, table=table)
@@ -184,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def execute(argv: Sequence[str], reporter: Reporter) -> Ended:
-    """Check, plan, score and report, as the command line says."""
+    """Check, plan, score and report."""
     try:
         settings, runner, found = prepare(argv)
     except BadOptions as e:
@@ -197,11 +195,11 @@ def execute(argv: Sequence[str], reporter: Reporter) -> Ended:
     try:
         report = run(plan, failed, runner, settings.workers, reporter.console)
     except KeyboardInterrupt:
-        told = "Stopped. What is committed stays; run the same command to go on."
+        told = "Stopped. Committed partitions stay; run the same command to continue."
         return Ended(reporter.end(EXIT_STOPPED, problems=[told]))
-    except Exception as e:  # noqa: BLE001  a runner may raise anything; the exit code must tell
+    except Exception as e:  # noqa: BLE001  a runner may raise anything; it sets the exit code
         told = f"The job failed: {root_cause(e)}"
-        advice = "Partitions that are committed stay; run the same command to go on."
+        advice = "Committed partitions stay; run the same command to continue."
         return Ended(reporter.end(EXIT_FAILED, problems=[told], advice=advice))
     reporter.show(lambda console: print_report(report, settings, console))
     fields = batch_fields(settings, found, report)
@@ -209,7 +207,7 @@ def execute(argv: Sequence[str], reporter: Reporter) -> Ended:
 
 
 def _end_without_work(settings: BatchSettings, found: Findings, reporter: Reporter) -> int:
-    """Tell why nothing is left to do, and record what failed before it began."""
+    """Report why nothing is left to do, and record partitions that failed before their start."""
     states = found.states
     if states.committed or not states.failed:
         reporter.show(lambda console: print_nothing_left(states, settings, console))
@@ -226,7 +224,7 @@ def _end_without_work(settings: BatchSettings, found: Findings, reporter: Report
 
 
 def _check(settings: BatchSettings, found: Findings, plan: BatchPlan, reporter: Reporter) -> int:
-    """Show what would be done, and what the model says of the first rows."""
+    """Show the plan, and the model's scores of the first rows."""
     failed = found.states.failed
     reporter.show(lambda console: print_plan(found, plan, settings, console))
     print_failures(failed, reporter.errors)
@@ -241,7 +239,7 @@ def _check(settings: BatchSettings, found: Findings, plan: BatchPlan, reporter: 
 
 
 def root_cause(error: BaseException) -> str:
-    """Return the first error of a chain, cut to what a reader will read."""
+    """Return the first error of a chain, shortened for a message."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = f"{type(error).__name__}: {error}"

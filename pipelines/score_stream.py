@@ -45,16 +45,16 @@ from scoreline.transforms.score import ScoreStream
 def build(
     pipeline: beam.Pipeline, plan: StreamPlan, timers: Timers | None = None
 ) -> beam.PCollection[None]:
-    """Add the steps of a stream scoring job to a pipeline; return what the last one gives: nothing.
+    """Add the steps of a stream scoring job to a pipeline; return the empty output of the last one.
 
-    From ReadKafka's poll to WriteKafka all is one fused stage on every runner: there is no step
-    that shuffles, and dead letters go along with the scores instead of joining them by a Flatten,
-    which the local runner does not fuse. Offsets are committed by the last step for the first.
+    From ReadKafka's poll to WriteKafka all steps are one fused stage on every runner. No step
+    shuffles. Dead letters are in the same collection as scores, because the local runner does not
+    fuse a Flatten. The last step commits the offsets of the first one.
 
     Args:
-      pipeline: to add to.
-      plan: what to do.
-      timers: drive the readers, if the runner cannot run a splittable step for long.
+      pipeline: the pipeline.
+      plan: the plan of the job.
+      timers: the driver of readers, if the runner cannot run a splittable DoFn for long.
     """
     sink = plan.write if plan.write.exactly_once else None
     if timers is not None:
@@ -74,7 +74,7 @@ def build(
 
 
 class Prepared(NamedTuple):
-    """A command line that was understood, and what it comes to."""
+    """A parsed command line, with its runner and its settings."""
 
     settings: StreamSettings
     runner: Runner
@@ -82,17 +82,17 @@ class Prepared(NamedTuple):
 
 
 def prepare(settings: StreamSettings, others: Sequence[str], problems: Problems) -> Prepared:
-    """Return what a command line asks for, checked as far as can be before the first record.
+    """Parse a command line, and check everything that can be checked before the first record.
 
     Args:
-      settings: what the command's own flags say.
-      others: the other arguments, which are about the runner.
-      problems: what is wrong already.
+      settings: the settings of the command's own flags.
+      others: the other arguments, which are for the runner.
+      problems: the problems so far.
 
     Raises:
-      BadOptions: something is wrong; lists all of it.
+      BadOptions: lists all problems.
     """
-    if not others:  # of the others Beam must be asked whether it knows them
+    if not others:  # Beam must check the other flags
         problems.check_usage()
     runner = choose_runner(others, streaming=True, transactions=settings.sink.exactly_once)
     for problem in runner.find_problems(make_parser("stream").flags):
@@ -110,10 +110,8 @@ def prepare(settings: StreamSettings, others: Sequence[str], problems: Problems)
 
 
 def _place(settings: StreamSettings, runner: Runner, problems: Problems) -> StreamSettings:
-    """Return settings as the runner's workers see them."""
-    told: list[str] = []
-    placement = runner.place(told, max_tasks=settings.readers)
-    problems.add_all(told)
+    """Return settings with the paths that the runner's workers see."""
+    placement = runner.place(problems, max_tasks=settings.readers)
     sink = dataclasses.replace(settings.sink, output=runner.locate(settings.sink.output))
     settings = dataclasses.replace(settings, sink=sink)
     if placement is None:
@@ -129,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def execute(argv: Sequence[str], reporter: Reporter) -> int:
-    """Check, plan and score, as the command line says."""
+    """Check, plan and score."""
     problems = Problems()
     try:
         given, others = parse_flags("stream", argv, problems)
@@ -147,18 +145,18 @@ def execute(argv: Sequence[str], reporter: Reporter) -> int:
     except BadOptions as e:
         return reporter.end(e.exit_code, problems=e.problems)
     except KeyboardInterrupt:
-        told = "Stopped. Run the same command to go on."
+        told = "Stopped. Run the same command to continue."
         return reporter.end(EXIT_FAILED, problems=[told])
-    except Exception as e:  # noqa: BLE001  a runner may raise anything; the exit code must tell
+    except Exception as e:  # noqa: BLE001  a runner may raise anything; it sets the exit code
         told = f"The job failed: {root_cause(e)}"
-        advice = "What is committed stays; run the same command, with --start=group, to go on."
+        advice = "Committed records stay; run the same command with --start=group to continue."
         return reporter.end(EXIT_FAILED, problems=[told], advice=advice)
 
 
 def _supervise(argv: Sequence[str], errors: Console) -> int:
-    """Run the same command in a process of its own, as often as it fails."""
+    """Run the same command in a separate process, and restart it after failures."""
     once = [flag for flag in argv if flag != "--restart"]
-    # The group is set to the start once: who comes after a failure goes on where it is.
+    # The group is set to --start only once: after a failure, a restart continues at its offsets.
     again = _without_start(once)
     return supervise(once, again, lambda text: say(errors, text), ["scoreline", "stream"])
 
@@ -194,7 +192,7 @@ def _run(settings: StreamSettings, plan: StreamPlan, runner: Runner, reporter: R
 
 
 def _print_counts(counts: Mapping[str, int], seconds: float, console: Console) -> None:
-    """Say what was done."""
+    """Print the counts of the run."""
     say(
         console,
         f"read {counts['rows_read']:,} records, scored {counts['rows_scored']:,}, dead letters "
@@ -203,7 +201,7 @@ def _print_counts(counts: Mapping[str, int], seconds: float, console: Console) -
 
 
 def _targets(settings: StreamSettings, plan: StreamPlan) -> dict[str, Any]:
-    """Return what is read, where scores go, and with which model: for JSON."""
+    """Return source, sinks and model for JSON."""
     sink = settings.sink
     return {
         "topic": plan.read.topic,
@@ -216,7 +214,7 @@ def _targets(settings: StreamSettings, plan: StreamPlan) -> dict[str, Any]:
 
 
 def _plan_fields(settings: StreamSettings, plan: StreamPlan) -> dict[str, Any]:
-    """Return what the job would do, for JSON."""
+    """Return the plan for JSON."""
     table = plan.write.table
     stored = [] if table is None else [*fields_of(table.schema)]
     if table is not None:

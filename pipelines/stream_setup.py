@@ -1,4 +1,4 @@
-"""What a stream does at Kafka and its registry once, before its first record and after its last."""
+"""One-time requests of a stream to Kafka and the registry, before and after its records."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from scoreline.transforms.kafka.unread import find_unread
 
 
 def check_all_read(plan: StreamPlan, ends: Mapping[int, int]) -> None:
-    """Have the job fail when its runner ended it before all was scored: Prism did so once.
+    """Raise if the runner ended the job before all records were scored. Prism has done so.
 
     Raises:
-      RuntimeError: records are left.
+      RuntimeError: unread records are left.
     """
     unread = find_unread(plan.read.connection, plan.read.group, plan.read.topic, ends)
     if unread:
         where = ", ".join(f"{partition} from offset {at}" for partition, at in unread.items())
         raise RuntimeError(
-            f"the runner ended the job before all was scored: of topic {plan.read.topic}, records "
-            f"of partition {where} are left"
+            f"expected all records of topic {plan.read.topic} to be scored, but the runner ended "
+            f"the job before; unread are those of partition {where}"
         )
 
 
 def end_earlier_transactions(plan: StreamPlan) -> None:
-    """End the transactions that an earlier job of the group has left open, if scores go in some.
+    """End open transactions of an earlier job of the group, if delivery is exactly once.
 
     Raises:
-      BadOptions: the user may not.
+      BadOptions: the user lacks the right.
     """
     if not plan.write.exactly_once:
         return
@@ -59,10 +59,10 @@ def end_earlier_transactions(plan: StreamPlan) -> None:
 
 
 def register_schema(settings: StreamSettings, plan: StreamPlan) -> StreamPlan:
-    """Have the registry know the schema of the scores, and return a plan with its id.
+    """Register the schema of the scores, and return a plan with its id.
 
     Raises:
-      BadOptions: it does not take it.
+      BadOptions: the registry rejects it.
     """
     registry = registry_of(settings.source)
     if registry is None or plan.write.avro is None:
@@ -76,7 +76,7 @@ def register_schema(settings: StreamSettings, plan: StreamPlan) -> StreamPlan:
         raise BadOptions(
             [
                 f"--schema_registry: the scores' schema cannot be registered as {subject}: {e}. "
-                "Take another --output_topic, the same outputs as before, or a laxer compatibility"
+                "Use another --output_topic, the same outputs as before, or a weaker compatibility"
             ]
         ) from e
     avro = dataclasses.replace(plan.write.avro, schema_id=schema_id)
@@ -84,10 +84,10 @@ def register_schema(settings: StreamSettings, plan: StreamPlan) -> StreamPlan:
 
 
 def set_group(settings: StreamSettings, plan: StreamPlan) -> None:
-    """Have the group where the options want it, and not behind what the table has.
+    """Set the group's offsets to `--start`, but not below the table's.
 
     Raises:
-      BadOptions: the options want it there.
+      BadOptions: `--start` is below the table's offsets.
     """
     connection, group, topic = plan.read.connection, plan.read.group, plan.read.topic
     source, done = settings.source, {}
@@ -105,5 +105,5 @@ def set_group(settings: StreamSettings, plan: StreamPlan) -> None:
                     "what another model makes of them, take another --group"
                 ]
             ) from e
-    # A job that was killed after its last file, before Kafka knew, left the group behind it.
+    # A kill between the last file and its offsets leaves the group behind the table.
     advance_group(connection, group, topic, done)

@@ -1,4 +1,4 @@
-"""Look after a table of scores: show, verify, roll back and clean it.
+"""Maintains a table of scores: status, verify, history, rollback and vacuum.
 
     scoreline table status   --output PATH [--input PATH]
     scoreline table verify   --output PATH [--partitions SPEC]
@@ -6,8 +6,8 @@
     scoreline table rollback --output PATH --version N [--partitions SPEC]
     scoreline table vacuum   --output PATH [--keep_hours N] [--apply]
 
-Exit codes: 0 all is well; 1 verify found something wrong, a rollback could not be made, or the
-store did not answer; 2 options or the table are wrong.
+Exit codes: 0 success; 1 verify found problems, a rollback failed, or the store did not answer; 2
+options or the table are wrong.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ def _make_parser() -> OptionParser:
         metavar="N",
         help=f"maximum number of transactions (default: {_DEFAULT_COMMITS})",
     )
-    rollback = _add(actions, "rollback", "bring an earlier version back")
+    rollback = _add(actions, "rollback", "restore an earlier version")
     rollback.add_argument(
         "--version", type=int, required=True, metavar="N", help="version of the table"
     )
-    vacuum = _add(actions, "vacuum", "list what nobody needs, and with --apply remove it")
+    vacuum = _add(actions, "vacuum", "list unreferenced files, and remove them with --apply")
     vacuum.add_argument("--apply", action="store_true", help="remove it")
     vacuum.add_argument(
         "--keep_hours",
         type=int,
         default=_DEFAULT_KEEP_HOURS,
         metavar="N",
-        help="grace period; longer than any job and any reader runs "
+        help="grace period; must be longer than any job or reader "
         f"(default: {_DEFAULT_KEEP_HOURS})",
     )
     return parser

@@ -1,4 +1,4 @@
-"""What `scoreline table` does once its options are checked: it opens the table and reports."""
+"""The actions of `scoreline table`, after the check of its options."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from scoreline.pipelines.report.status import read_status
 
 
 def run(args: argparse.Namespace, reporter: Reporter) -> int:
-    """Do what the command line asks for and return the exit code."""
+    """Run the action and return the exit code."""
     actions = {
         "status": _status,
         "verify": _verify,
@@ -180,10 +180,10 @@ def _rollback(
 
     if not specs:
         version = rollback_table(args.output, then)
-        reporter.tell(f"The table is what it was at version {then}; now version {version}.")
+        reporter.tell(f"The table is restored to version {then}, as version {version}.")
     for partition in partitions:
         version = rollback_partition(args.output, partition, then)
-        reporter.tell(f"{partition} is what it was at version {then}; now {version}.")
+        reporter.tell(f"{partition} is restored to version {then}, as version {version}.")
     reporter.tell(f"To undo: scoreline table rollback --output … --version {before}")
     fields = {
         "table": args.output,
@@ -198,7 +198,7 @@ def _rollback(
 def _select_at(
     args: argparse.Namespace, table: DeltaTable, specs: list[PartitionSpec]
 ) -> list[str]:
-    """Return the partitions meant, of those that the table holds now or held at the version."""
+    """Return the selected partitions of the table, now or at that version."""
     held = read_live_partitions(table)
     known = {live.partition for live in held}
     then = DeltaTable(table.table_uri, version=args.version) if args.version >= 0 else table
@@ -210,7 +210,7 @@ def _vacuum(
     args: argparse.Namespace, table: DeltaTable, specs: list[PartitionSpec], reporter: Reporter
 ) -> int:
     removed = vacuum_table(args.output, args.keep_hours, dry_run=not args.apply)
-    what = "removed" if args.apply else "would be removed; --apply does it"
+    what = "removed" if args.apply else "would be removed; remove them with --apply"
     summary = (
         f"{len(removed.data_files)} data files and {len(removed.leftovers)} leftovers older than "
         f"{args.keep_hours} hours {what}"

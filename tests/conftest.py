@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 
 import hypothesis
@@ -67,13 +69,18 @@ def lake(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory):
-    """Return a function that saves a model of `tests.model_zoo` once for all tests."""
-    saved: dict[str, str] = {}
+    """Return a function that saves a kind of `tests.model_zoo`, once for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "zoo"
+    shared.mkdir(exist_ok=True)
 
     def path_of(kind):
-        if kind not in saved:
-            saved[kind] = save_model_of(kind, tmp_path_factory.mktemp("zoo"))
-        return saved[kind]
+        path = shared / kind
+        if not path.exists():
+            saved = save_model_of(kind, tmp_path_factory.mktemp("saved"))
+            with contextlib.suppress(OSError):  # another process was first
+                os.rename(saved, path)
+        return str(path)
 
     return path_of
 

@@ -1,4 +1,4 @@
-"""Steps for jobs of other people's own: what the commands are made of, without a command line."""
+"""Steps for users' own Beam jobs: the parts of the commands, without a command line."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class _CheckSchemaDoFn(beam.DoFn):
     def process(self, element: Any) -> Sequence[Any]:
         if not isinstance(element, tuple) or len(element) != 2:
             raise TypeError(
-                f"expected pairs of a key and a record batch, got {type(element).__name__}. Give "
-                "batches a key: batches | beam.Map(lambda batch: (None, batch))"
+                f"expected pairs of a key and a record batch, got {type(element).__name__}. Add a "
+                "key to batches: batches | beam.Map(lambda batch: (None, batch))"
             )
         batch = element[1]
         if batch.num_rows and batch.schema != self._checked:
@@ -53,27 +53,31 @@ class _CheckSchemaDoFn(beam.DoFn):
 class Score(beam.PTransform):
     """Score record batches in any Beam pipeline.
 
-    Takes pairs (key, pyarrow.RecordBatch), with keys of any type. Gives `scores`, one batch for
-    each that went in, under its key: the columns of `keys` and `keep`, the outputs, `model_digest`;
-    and `dead_letters`, the rows that could not be scored, under the key of the batch they were in:
-    their own columns, `_step` (what failed), `_reason`, `_row` (its place in the batch, from 0) and
-    `_model_digest`. For each batch, rows in = rows scored + rows dead.
+    Takes pairs (key, pyarrow.RecordBatch), with keys of any type. Returns two collections:
 
-    The model is loaded where the pipeline is built, so that a wrong path, digest or option is told
-    before the job starts, and once by each worker process. What batches hold is known only when
-    they come: each worker checks the schema of its first one, and of any that differs from the last
-    one. With `schema` it is checked before the job starts as well.
+    - `scores`: one batch per input batch, with the same key. Its columns are `keys` and `keep`, the
+      outputs, and `model_digest`.
+    - `dead_letters`: the rows that could not be scored, with the key of their batch. Their columns
+      are their own, `_step` (what failed), `_reason`, `_row` (the index in the batch, from 0) and
+      `_model_digest`.
+
+    For each batch, rows in = rows scored + rows dead.
+
+    The model is loaded when the pipeline is built, so a wrong path, digest or option is reported
+    before the job starts. Each worker process loads it once. Workers check the schema of batches:
+    of the first one, and of each one that differs from the last. With `schema`, the check also
+    happens before the job starts.
 
     Args:
-      model: path of the model, here and on the workers.
-      keys: columns that identify a row, copied to the scores.
+      model: path of the model, for the launcher and the workers.
+      keys: columns that identify a row; they are copied to the scores.
       keep: further columns to copy; `parent.child` copies a field of a struct.
-      schema: the schema of the batches, to be checked at once.
+      schema: the schema of the batches, to check it before the job starts.
       signature, columns, fills, pads, truncate, outputs, batch_rows, model_digest, op_libraries,
-        batch_timeout_s: as of `scoreline.load`.
+        batch_timeout_s: see `scoreline.load`.
 
     Raises:
-      FileNotFoundError, ValueError: as `scoreline.load` does, when it is applied.
+      FileNotFoundError, ValueError: see `scoreline.load`; raised when the step is applied.
     """
 
     def __init__(
@@ -94,7 +98,7 @@ class Score(beam.PTransform):
         op_libraries: Sequence[str] = (),
         batch_timeout_s: float | None = None,
     ) -> None:
-        """Keep what to score with; nothing is loaded yet."""
+        """Store the arguments; the model is not loaded yet."""
         super().__init__()
         self._wanted = WantedModel.of(
             model,
@@ -127,11 +131,11 @@ class Score(beam.PTransform):
 
 
 class Partitions(NamedTuple):
-    """What `ReadPartitions` gives.
+    """The result of `ReadPartitions`.
 
     Attributes:
       batches: pairs (BatchKey, pyarrow.RecordBatch).
-      staged: receipts of what an earlier run has staged, for CommitPartitions.
+      staged: receipts of shards that an earlier run has staged, for CommitPartitions.
     """
 
     batches: beam.PCollection
@@ -139,31 +143,32 @@ class Partitions(NamedTuple):
 
 
 class ReadPartitions(beam.PTransform):
-    """Read partitions of a lake as record batches, such as can be published atomically.
+    """Read partitions of a lake as record batches, for an atomic publication.
 
-    Applied to a pipeline it gives `batches`, pairs (BatchKey, pyarrow.RecordBatch), and `staged`,
-    what an earlier run that was killed has staged already. Steps between it and StageScores must
-    keep the key and the order of batches, and pass on those without rows, of which each shard has
-    one at its end. Rows that a step leaves out must become dead letters: a partition is published
-    only if rows in = rows scored + rows dead.
+    Applied to a pipeline, it returns `batches`, pairs (BatchKey, pyarrow.RecordBatch), and
+    `staged`, receipts of shards that an earlier, killed run has staged. Steps between it and
+    StageScores must keep the keys and the order of batches. They must also pass on empty batches,
+    because each shard ends with one. Rows that a step removes must become dead letters: a partition
+    is published only if rows in = rows scored + rows dead.
 
-    The dataset is listed where the pipeline is built; names and footers are read, no row.
+    The dataset is listed when the pipeline is built. This reads names and footers, but no rows.
 
     Args:
       path: a folder of hive partitions (Parquet, TFRecord, CSV or JSON Lines), or a Delta table.
       columns: the columns to read; `parent.child` reads one field of a struct, and a partition
         column is added as text. By default all columns of the files.
-      partitions: which ones: `date=2024-01-01` or `date=2024-01-01..2024-01-31`. By default all.
-      table: the table that is published to. Partitions of which it holds scores are left out, and
-        so are shards that are staged.
-      work: all that changes what is published, beside the input files: the model's digest, options,
-        a version of your own steps. It is part of the identity of the work, by which a run knows
-        what earlier ones staged and committed.
-      replace: read a partition too when the table holds the scores of other work, to replace them.
-      batch_rows: the most rows of a batch. By default 65,536, or as many as fit in about 64 MiB.
+      partitions: the partitions to read: `date=2024-01-01` or `date=2024-01-01..2024-01-31`. By
+        default all.
+      table: the table to publish to. Partitions with scores in it are left out, and so are staged
+        shards.
+      work: everything that changes the scores, besides the input files: the model's digest,
+        options, a version of your own steps. It identifies the work, so that a run finds what
+        earlier runs have staged and committed.
+      replace: whether to read partitions that have scores of other work, to replace them.
+      batch_rows: maximum rows of a batch. By default 65,536, or as many as fit in about 64 MiB.
 
     Attributes:
-      fingerprints: for CommitPartitions: of each partition's files, by its path.
+      fingerprints: fingerprint of each partition's files by path, for CommitPartitions.
       committed: paths of the partitions that were left out.
 
     Raises:
@@ -182,7 +187,7 @@ class ReadPartitions(beam.PTransform):
         replace: bool = False,
         batch_rows: int | None = None,
     ) -> None:
-        """Keep what to read; nothing is listed yet."""
+        """Store the arguments; the dataset is not listed yet."""
         super().__init__()
         self._wanted = Wanted(
             path=path,
@@ -205,11 +210,11 @@ class ReadPartitions(beam.PTransform):
 
     @property
     def committed(self) -> list[str]:
-        """Paths of the partitions that are left out, since the table holds their scores."""
+        """Paths of the partitions that are left out, because the table has their scores."""
         return self._found.committed
 
     def expand(self, root: beam.pvalue.PBegin) -> Partitions:
-        """Spread names over the workers, and read."""
+        """Spread shards over the workers, and read them."""
         shards = root | "MatchShards" >> read.MatchShards(shards=self._found.shards)
         if self._wanted.table is None:
             staged = root | "NothingStaged" >> beam.Create([]).with_output_types(Receipt)
@@ -221,7 +226,7 @@ class ReadPartitions(beam.PTransform):
 
 
 class _PrepareDoFn(beam.DoFn):
-    """Creates the table before the first file is staged; picks and orders its columns."""
+    """Creates the table before the first file is staged; selects and orders its columns."""
 
     def __init__(self, table: str, schema: pa.Schema) -> None:
         self._table, self._schema = table, schema
@@ -252,24 +257,24 @@ class _PrepareDoFn(beam.DoFn):
 
 
 class StageScores(beam.PTransform):
-    """Write scores as files of a table that no reader sees yet; give a receipt for each file.
+    """Write scores to files of a table, invisible to readers; return one receipt per file.
 
-    Takes what `Score` gives behind `ReadPartitions`: scores and dead letters together
-    (`scored | StageScores(…)`), or only a PCollection of scores, where no row can fail. Dead
-    letters go to the folder `<table>_dead_letters`. The table is created when it is not there.
+    Takes the result of `Score` after `ReadPartitions`: scores and dead letters together
+    (`scored | StageScores(…)`), or only a PCollection of scores, if no row can fail. Dead letters
+    go to the folder `<table>_dead_letters`. The table is created if it does not exist.
 
     Args:
-      table: the path or URI of the Delta table, partitioned as the input is.
-      schema: columns and types of the table, but for the partition columns; the scores must have
-        them. Types that Delta Lake has not become the next larger ones.
-      keys: the columns that identify a row; readers of the table may skip files by them.
+      table: the path or URI of the Delta table, partitioned like the input.
+      schema: columns and types of the table, without the partition columns; the scores must have
+        them. Types that Delta Lake lacks become the next larger ones.
+      keys: the columns that identify a row; their statistics allow readers to skip files.
 
     Raises:
-      ValueError: the schema has no such key, or a type that no Delta table holds.
+      ValueError: the schema lacks a key, or has a type that Delta tables do not support.
     """
 
     def __init__(self, *, table: str, schema: pa.Schema, keys: Sequence[str]) -> None:
-        """Check the schema; nothing is written yet."""
+        """Check the schema; no file is written yet."""
         super().__init__()
         self._table = table
         self._schema = pa.schema([(f.name, storable_type(f.type)) for f in schema])
@@ -282,13 +287,13 @@ class StageScores(beam.PTransform):
             )
 
     def _extract_input_pvalues(self, pvalueish: Any) -> Any:
-        """Take a step's tagged outputs as they are; Beam knows tuples and dicts of them only."""
+        """Accept a step's tagged outputs; Beam itself supports only tuples and dicts of them."""
         if isinstance(pvalueish, beam.pvalue.DoOutputsTuple):
             pvalueish = {"scores": pvalueish.scores, score.DEAD_LETTERS: pvalueish.dead_letters}
         return super()._extract_input_pvalues(pvalueish)
 
     def expand(self, scored: Any) -> beam.PCollection:
-        """Write within the bundle that holds a shard's batches."""
+        """Write in the bundle that holds a shard's batches."""
         scores = scored["scores"] if isinstance(scored, dict) else scored
         is_integer = len(self._keys) == 1 and pa.types.is_integer(
             self._schema.field(self._keys[0]).type
@@ -313,20 +318,21 @@ class StageScores(beam.PTransform):
 
 
 class CommitPartitions(beam.PTransform):
-    """Publish partitions in a Delta table: one transaction for each, all of it or nothing.
+    """Publish partitions in a Delta table: one atomic transaction per partition.
 
-    Takes the receipts of `StageScores`, flattened with `staged` of `ReadPartitions`. Gives an
-    Outcome for each partition: its `state` is committed, already_committed, conflict or failed, and
-    `reason` says why. A partition is published only when every shard has a receipt, rows in = rows
-    scored + rows dead, and no other run has changed it meanwhile. A bundle that the runner retries
-    commits nothing twice.
+    Takes the receipts of `StageScores`, flattened with `staged` of `ReadPartitions`. Returns one
+    Outcome per partition. Its `state` is committed, already_committed, conflict or failed, and
+    `reason` has the cause. A partition is published only if every shard has a receipt, rows in =
+    rows scored + rows dead, and no other run has changed it meanwhile. Commits are idempotent: a
+    retried bundle commits nothing twice.
 
     Args:
-      table: the table that the receipts are of.
-      keys: the columns that identify a row; how many repeat is counted in the outcome.
-      max_dead_letter_ratio: publish no partition with a larger share of rows that failed.
-      fingerprints: of `ReadPartitions`; recorded, so that a later run knows changed input.
-      metadata: what else to record in each transaction, such as the model's digest.
+      table: the table of the receipts.
+      keys: the columns that identify a row; the outcome has the number of duplicates.
+      max_dead_letter_ratio: maximum share of dead letters in a published partition.
+      fingerprints: those of `ReadPartitions`; they are recorded, so that a later run detects
+        changed input.
+      metadata: further facts to record in each transaction, such as the model's digest.
     """
 
     def __init__(
@@ -338,11 +344,11 @@ class CommitPartitions(beam.PTransform):
         fingerprints: Mapping[str, str] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        """Keep what to commit with; nothing is written yet."""
+        """Store the arguments; no file is written yet."""
         super().__init__()
         self._spec = CommitSpec(
             output=table,
-            partition_columns=(),  # StageScores creates the table; each path says its columns
+            partition_columns=(),  # StageScores creates the table; paths have the columns
             keys=name_list("keys", keys),
             metadata={
                 "model_digest": "",
@@ -356,7 +362,7 @@ class CommitPartitions(beam.PTransform):
         )
 
     def expand(self, receipts: beam.PCollection) -> beam.PCollection:
-        """Gather receipts by partition and commit."""
+        """Group receipts by partition and commit."""
         return receipts | "Commit" >> commit.CommitPartitions(spec=self._spec)
 
 

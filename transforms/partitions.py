@@ -1,4 +1,4 @@
-"""What a job of somebody else's own reads: which partitions are left to do, and their shards."""
+"""The input of a user's own job: the partitions that are left to do, and their shards."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from scoreline.lake.storage import resolve
 from scoreline.lake.table.scores import FOREIGN_RUN, committed_runs, open_table
 from scoreline.transforms.wanted import refuse
 
-# Raised when the same arguments come to mean other rows.
+# Increase it when the same arguments select other rows.
 _FORMAT = 1
 
 
 class Wanted(NamedTuple):
-    """What of a dataset is to be read; the fields are those of `scoreline.ReadPartitions`."""
+    """The part of a dataset to read, with the fields of `scoreline.ReadPartitions`."""
 
     path: str
     partitions: tuple[str, ...]
@@ -39,13 +39,13 @@ class Wanted(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ToRead:
-    """What is left to do.
+    """The work that is left to do.
 
     Attributes:
-      shards: what to read.
-      dataset: how.
-      fingerprints: of the partitions, by path.
-      committed: the paths of partitions that were left out: the table holds their scores.
+      shards: the shards to read.
+      dataset: the spec to read them.
+      fingerprints: fingerprints of the partitions, by path.
+      committed: paths of partitions that are left out, because the table has their scores.
     """
 
     shards: list[Shard]
@@ -55,10 +55,10 @@ class ToRead:
 
 
 def find_work(wanted: Wanted) -> ToRead:
-    """List a dataset and plan its shards; reads names and footers, never a row.
+    """List a dataset and plan its shards. Reads names and footers, but no rows.
 
     Raises:
-      ValueError: partitions, files, columns or the table are not what they must be; says all.
+      ValueError: partitions, files, columns or the table are wrong; lists all problems.
       OSError: the dataset or the table cannot be read.
     """
     try:
@@ -104,7 +104,7 @@ def _is_left(held: str, run: str, replace: bool) -> bool:
 def _find_runs(
     wanted: Wanted, partitions: Sequence[Partition]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the run ids that the table holds, and those of the work that is wanted."""
+    """Return the run ids in the table, and those of the requested work."""
     work = {"read": _FORMAT, "columns": wanted.columns, "work": dict(wanted.work)}
     runs = {p.path: run_id_of(p, work) for p in partitions}
     try:
@@ -115,7 +115,7 @@ def _find_runs(
 
 
 def _check_columns(wanted: Wanted, listing: Listing, footers: Sequence[Footer]) -> DatasetSpec:
-    """Return what to read of each file, after checking that it is there."""
+    """Return the spec to read files, after the check that columns exist."""
     problems = [footer.error for footer in footers if footer.error]
     schemas = list(dict.fromkeys(f.schema.remove_metadata() for f in footers if f.schema))
     held = listing.partitions[0].columns

@@ -1,7 +1,7 @@
-"""Python rows → record batches, column by column, typed by what the model takes.
+"""Python rows → record batches, column by column, with the types of the model's inputs.
 
-A row is a dict, a NamedTuple, a Beam Row or any other object with fields. Building one Arrow array
-for each input costs far less than handling each row by itself.
+A row is a dict, a NamedTuple, a Beam Row or another object with fields. One Arrow array per input
+costs far less than work on each row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scoreline.models.conversions import CONVERSIONS, RAGGED, converted_type
 from scoreline.models.signature import InputColumn
 from scoreline.models.tensors import arrow_type
 
-# What Arrow raises when a value does not fit a type.
+# Exceptions of Arrow if a value does not fit a type.
 _MISFITS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 _MAX_SHOWN = 80
 _POINTER_BYTES = 8
@@ -29,8 +29,8 @@ class RowBatch(NamedTuple):
     """The inputs of some rows.
 
     Attributes:
-      batch: a column for each input; all rows, with a null for a value that does not fit.
-      misfits: by position, why a row does not fit.
+      batch: one column per input, with all rows; a value that does not fit is null.
+      misfits: the reason of each row that does not fit, by position.
     """
 
     batch: pa.RecordBatch
@@ -41,13 +41,13 @@ class RowReader:
     """Reads the inputs of a model from rows.
 
     Attributes:
-      inputs: where each input gets its values in the record batches that `read` returns.
+      inputs: the source of each input in the record batches of `read`.
     """
 
     def __init__(self, inputs: Sequence[InputColumn]) -> None:
         """Read the columns that inputs name: fields of rows, `parent.child` for nested ones."""
         self._fields = [source.column for source in inputs]
-        # Inputs of several dtypes may read one field; each then has a column of its own.
+        # Inputs of several dtypes may read one field; then each has its own column.
         names = [
             source.column if self._fields.count(source.column) == 1 else source.tensor.name
             for source in inputs
@@ -55,17 +55,17 @@ class RowReader:
         self.inputs = [s._replace(column=name) for s, name in zip(inputs, names, strict=True)]
 
     def declared_schema(self) -> pa.Schema:
-        """Return the types of the columns, of which nothing is known where they are converted."""
+        """Return the types of the columns; None for columns with a conversion."""
         kinds = [(_types_of(source) or [pa.null()])[0] for source in self.inputs]
         return pa.schema(zip([source.column for source in self.inputs], kinds, strict=True))
 
     def read(self, rows: Sequence[Any]) -> RowBatch:
         """Return the inputs of rows.
 
-        A key that a dict lacks is a null.
+        A missing key of a dict is null.
 
         Raises:
-          ValueError: a row that is no dict lacks a field.
+          ValueError: a row that is not a dict lacks a field.
         """
         misfits: dict[int, str] = {}
         columns = []
@@ -81,10 +81,10 @@ class RowReader:
 
 
 def read_field(rows: Sequence[Any], field: str) -> list[Any]:
-    """Return a field of each row; `parent.child` is a field of a field, of which there may be none.
+    """Return a field of each row; `parent.child` is a nested field, which may be missing.
 
     Raises:
-      ValueError: a row that is no dict lacks the field.
+      ValueError: a row that is not a dict lacks the field.
     """
     if not rows:
         return []
@@ -94,7 +94,7 @@ def read_field(rows: Sequence[Any], field: str) -> list[Any]:
         try:
             return list(map(get, rows))
         except (KeyError, AttributeError, TypeError):
-            pass  # rows differ, or one lacks it
+            pass  # rows differ, or one lacks the field
     path = field.split(".") if is_path else [field]
     return [_follow(row, path) for row in rows]
 
@@ -133,9 +133,9 @@ def fields_of(row: Any) -> Sequence[str]:
 
 
 def _to_array(values: Sequence[Any], source: InputColumn) -> pa.Array:
-    """Return values as a column of the first type that holds them all.
+    """Return values as a column of the first type that fits all of them.
 
-    Floats become the nearest float of the input's dtype, and are refused for one of integers.
+    Floats become the nearest float of the input's dtype. They are refused for integer dtypes.
     """
     types = _types_of(source)
     if not types:
@@ -154,7 +154,7 @@ def _to_array(values: Sequence[Any], source: InputColumn) -> pa.Array:
 
 
 def _types_of(source: InputColumn) -> list[pa.DataType]:
-    """Return the types that values of an input may have, the likeliest first; none for any type."""
+    """Return the possible types of an input's values, most likely first; empty for any type."""
     if source.conversion in CONVERSIONS:
         return []
     leaf = arrow_type(source.tensor.dtype)
@@ -177,7 +177,7 @@ def _to_array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         return pa.array(values, kind)
     if kind == _leaf_of(kind) and set(map(type, values)) <= {int, type(None)}:
         return pa.array(values, kind)
-    found = pa.array(values)  # told the type, Arrow would cut the fractions of floats off
+    found = pa.array(values)  # with the type given, Arrow would truncate floats
     leaf = _leaf_of(found.type)
     if not any(
         test(leaf) for test in (pa.types.is_integer, pa.types.is_floating, pa.types.is_null)
@@ -187,7 +187,7 @@ def _to_array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _stack(values: Sequence[Any], source: InputColumn) -> pa.Array | None:
-    """Return NumPy arrays of one shape as lists of all their values; None when they are not."""
+    """Return NumPy arrays of equal shape as lists of values; None if values are not such arrays."""
     if source.conversion or source.tensor.dtype == "string" or not values:
         return None
     first = values[0]
@@ -196,7 +196,7 @@ def _stack(values: Sequence[Any], source: InputColumn) -> pa.Array | None:
     if not all(isinstance(v, np.ndarray) and v.shape == first.shape for v in values):
         return None
     if first.ndim == 1 and source.tensor.row_values is None:
-        return None  # may be ragged: sizes of lists are looked at row by row
+        return None  # may be ragged: sizes of lists are checked row by row
     if source.tensor.row_shape not in ((), (1,)) and source.tensor.row_values != first.size:
         return None
     flat = pa.array(np.stack(values).reshape(-1)).cast(arrow_type(source.tensor.dtype))
@@ -206,7 +206,7 @@ def _stack(values: Sequence[Any], source: InputColumn) -> pa.Array | None:
 def _to_array_apart(
     values: Sequence[Any], source: InputColumn, field: str, misfits: dict[int, str]
 ) -> pa.Array:
-    """Return a column in which values that do not fit are null; adds why to the misfits."""
+    """Return a column with null for values that do not fit, and add the reasons to misfits."""
     flat = [v.tolist() if isinstance(v, np.ndarray) and v.ndim > 1 else v for v in values]
     kinds = [None if value is None else _type_alone(value, source) for value in flat]
     found = Counter(kind for kind in kinds if kind)
@@ -227,7 +227,7 @@ def _to_array_apart(
 
 
 def _type_alone(value: Any, source: InputColumn) -> str:
-    """Return the type of the column that a value makes by itself; "" when it does not fit."""
+    """Return the type of a column of this value alone; "" if it does not fit."""
     try:
         kind = str(_to_array([value.tolist() if hasattr(value, "tolist") else value], source).type)
     except _MISFITS:
@@ -236,7 +236,7 @@ def _type_alone(value: Any, source: InputColumn) -> str:
 
 
 def estimate_bytes(row: Any) -> int:
-    """Return about how many bytes the values of a row take: those of texts and arrays, mostly."""
+    """Return the approximate size of a row's values, mostly of texts and arrays."""
     values = row.values() if isinstance(row, dict) else [getattr(row, n) for n in fields_of(row)]
     return sum(_value_bytes(value) for value in values)
 
@@ -250,7 +250,7 @@ def _value_bytes(value: Any) -> int:
 
 
 def to_python(column: pa.Array) -> list[Any]:
-    """Return the values of a column of outputs, which has no nulls, as Python's own."""
+    """Return the values of an output column without nulls as Python objects."""
     if pa.types.is_fixed_size_list(column.type):
         size = column.type.list_size
         flat = to_python(column.flatten())

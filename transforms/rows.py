@@ -1,15 +1,15 @@
-"""Rows → rows with the outputs of a model: batched inside, and scored as record batches are."""
+"""Rows → rows with the outputs of a model, scored in record batches internally."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.typehints.row_type import RowTypeConstraint
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -22,11 +22,12 @@ from scoreline.transforms.score import DEAD_LETTERS, Scorer
 from scoreline.transforms.scoring import ScoreSpec, Serving
 from scoreline.transforms.wanted import WantedModel, check_schema, in_python, name_list
 
-# A buffer is scored when it holds so many rows, or seems to hold so many bytes, or the bundle ends.
+# A buffer is scored at this number of rows, at this estimated size, or at the end of the bundle.
 MAX_ROWS = 8_192
 MAX_BYTES = 64 << 20
-# The size of one row in so many is looked at: it takes as long as all else that is done to a row.
+# Only one row in this many is measured, which takes as long as all other work on a row.
 _SIZED_EVERY = 64
+_GLOBAL_WINDOW = GlobalWindow()
 
 
 class _ScoreRowsDoFn(beam.DoFn):
@@ -56,13 +57,16 @@ class _ScoreRowsDoFn(beam.DoFn):
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterable[Any]:
+        self._windows.append(window)
+        return self._add(row, timestamp)
+
+    def _add(self, row: Any, timestamp: Any) -> Iterable[Any]:
         rows = self._rows
         if not len(rows) % _SIZED_EVERY:
             fitting = MAX_BYTES // max(estimate_bytes(row), 1)
             self._limit = max(1, min(self._limit, fitting))
         rows.append(row)
         self._times.append(timestamp)
-        self._windows.append(window)
         if len(rows) < self._limit:
             return ()
         return self._score()
@@ -73,11 +77,17 @@ class _ScoreRowsDoFn(beam.DoFn):
         self._scorer.flush()
 
     def _score(self) -> Iterator[Any]:
-        """Score what is buffered, and give each row back at its own time and in its own window."""
+        """Score the buffer, and return each row with its own timestamp and window."""
         rows, times, windows = self._rows, self._times, self._windows
         self._empty()
         scored, why = self._call(rows)
-        alive = [row for at, row in enumerate(rows) if at not in why] if why else rows
+        if not why:
+            for row, time, window in zip(
+                add_fields(rows, scored, self._spec.digest, self._keep), times, windows, strict=True
+            ):
+                yield WindowedValue(row, time, (window,))
+            return
+        alive = [row for at, row in enumerate(rows) if at not in why]
         made = add_fields(alive, scored, self._spec.digest, self._keep)
         for at, (time, window) in enumerate(zip(times, windows, strict=True)):
             if at not in why:
@@ -87,7 +97,7 @@ class _ScoreRowsDoFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, letter)
 
     def _call(self, rows: Sequence[Any]) -> tuple[pa.RecordBatch, dict[int, tuple[str, str]]]:
-        """Return the outputs of the rows that are scored, and why others are not, by position."""
+        """Return the outputs of scored rows, and the reasons of the others by position."""
         with self._scorer.metrics.timed(metrics.FEATURES_MS):
             batch, misfits = self._reader.read(rows)
         why = {at: ("ReadRows", reason) for at, reason in misfits.items()}
@@ -116,7 +126,7 @@ class _ScoreRowsDoFn(beam.DoFn):
 def add_fields(
     rows: Sequence[Any], scored: pa.RecordBatch, digest: str, keep: Sequence[str] | None = None
 ) -> Iterator[Any]:
-    """Yield rows with what came of them, in order.
+    """Yield rows with their results, in order.
 
     Raises:
       ValueError: a row has a field of the same name already.
@@ -127,54 +137,81 @@ def add_fields(
     taken = [name for name in (*names, DIGEST_COLUMN) if name in given]
     if taken:
         raise ValueError(
-            f"expected rows without a field '{taken[0]}', which is what an output is called. Call "
-            "the output something else with outputs={…}, or leave the field out with keep"
+            f"expected rows without a field '{taken[0]}', which is the name of an output. Rename "
+            "the output with outputs={…}, or leave the field out with keep"
         )
     names.append(DIGEST_COLUMN)
-    for row, values in zip(rows, zip(*columns, repeat(digest)), strict=False):
-        fields = _fields_of(row, keep)
-        fields.update(zip(names, values, strict=True))
-        yield fields if isinstance(row, dict) else beam.Row(**fields)
+    columns.append([digest] * len(rows))
+    made = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+    if keep is None and set(map(type, rows)) == {dict}:
+        for row, more in zip(rows, made, strict=True):
+            yield {**row, **more}
+        return
+    for row, more in zip(rows, made, strict=True):
+        fields = {**_fields_of(row, keep), **more}
+        yield fields if isinstance(row, dict) else _to_row(fields)
 
 
 def _fields_of(row: Any, keep: Sequence[str] | None = None) -> dict[str, Any]:
-    """Return a new dict of a row's fields."""
-    if isinstance(row, tuple):
-        row = row._asdict()  # type: ignore[attr-defined]
-    fields = row if isinstance(row, dict) else vars(row)
-    return dict(fields) if keep is None else {name: fields[name] for name in keep}
+    """Return a row's fields; not to be changed."""
+    if isinstance(row, dict):
+        fields = row
+    else:
+        fields = row._asdict() if isinstance(row, tuple) else vars(row)  # type: ignore[attr-defined]
+    return fields if keep is None else {name: fields[name] for name in keep}
+
+
+def _to_row(fields: dict[str, Any]) -> beam.Row:
+    """Return a Beam Row; its constructor would copy the fields once more."""
+    row = beam.Row()
+    row.__dict__ = fields
+    return row
 
 
 def to_letter(row: Any, step: str, reason: str) -> Any:
-    """Return a row that is dead, with the step that failed and why."""
+    """Return a dead row, with the failed step and the reason."""
     fields = {**_fields_of(row), "_step": step, "_reason": reason}
-    return fields if isinstance(row, dict) else beam.Row(**fields)
+    return fields if isinstance(row, dict) else _to_row(fields)
+
+
+class _ScoreGlobalRowsDoFn(_ScoreRowsDoFn):
+    """The same where all rows are in the global window: Beam takes a while to say so for each."""
+
+    def process(self, row: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterable[Any]:  # type: ignore[override]
+        return self._add(row, timestamp)
+
+    def _score(self) -> Iterator[Any]:
+        self._windows = [_GLOBAL_WINDOW] * len(self._rows)
+        return super()._score()
 
 
 class ScoreRows(beam.PTransform):
-    """Score rows, one by one to the pipeline, and in record batches inside.
+    """Score single rows, with record batches internally.
 
-    Takes dicts, Beam Rows, NamedTuples or other objects with fields. Gives `scores`: each row with
-    the outputs of the model and `model_digest` added, as a dict for a dict, and else as a Beam Row;
-    and `dead_letters`: the rows that could not be scored, with all their fields, `_step` (what
-    failed) and `_reason` (why). Each keeps its timestamp and its window; rows of a bundle keep
-    their order.
+    Takes dicts, Beam Rows, NamedTuples or other objects with fields. Returns two collections:
 
-    Rows wait until 8,192 of them, or about 64 MiB, are there, or their bundle ends; that is never
-    longer than the runner would hold their results back anyway.
+    - `scores`: each row with the outputs of the model and `model_digest`; a dict for a dict,
+      otherwise a Beam Row.
+    - `dead_letters`: the rows that could not be scored, with all their fields, `_step` (what
+      failed) and `_reason` (why).
 
-    The model is loaded when the pipeline is built, so that a wrong option, path or digest is told
-    before the job starts, and once more by each worker process.
+    Rows keep their timestamps and windows, and the rows of a bundle keep their order.
+
+    Rows are buffered up to 8,192 rows, about 64 MiB, or the end of their bundle. That adds no
+    latency, because the runner releases results only at the end of a bundle.
+
+    The model is loaded when the pipeline is built, so a wrong option, path or digest is reported
+    before the job starts. Each worker process loads it once more.
 
     Args:
-      model: path of the model, here and on the workers.
-      keep: the fields of a row to give back; by default all.
+      model: path of the model, for the launcher and the workers.
+      keep: the fields of a row to return; by default all.
       signature, columns, fills, pads, truncate, outputs, batch_rows, model_digest, op_libraries,
-        batch_timeout_s: as of `scoreline.load`. A column is a field of a row; a Python float
-        becomes the nearest float of the input's dtype, any other value must fit exactly.
+        batch_timeout_s: see `scoreline.load`. A column is a field of a row. A Python float becomes
+        the nearest float of the input's dtype; other values must fit exactly.
 
     Raises:
-      FileNotFoundError, ValueError: as `scoreline.load` does, when it is applied.
+      FileNotFoundError, ValueError: see `scoreline.load`; raised when the step is applied.
     """
 
     def __init__(
@@ -193,7 +230,7 @@ class ScoreRows(beam.PTransform):
         op_libraries: Sequence[str] = (),
         batch_timeout_s: float | None = None,
     ) -> None:
-        """Keep what to score with; nothing is loaded yet."""
+        """Store the arguments; the model is not loaded yet."""
         super().__init__()
         self._wanted = WantedModel.of(
             model,
@@ -211,12 +248,14 @@ class ScoreRows(beam.PTransform):
         self._keep = None if keep is None else name_list("keep", keep)
 
     def expand(self, rows: beam.PCollection) -> beam.pvalue.DoOutputsTuple:
-        """Load the model, fit it to rows, and score them in one step."""
+        """Load the model, fit it to the rows, and score them in one step."""
         signature, spec = self._wanted.fit_here(())
         reader = RowReader(spec.inputs)
         declared = dataclasses.replace(spec, inputs=tuple(reader.inputs))
         check_schema(signature, declared, reader.declared_schema())
-        scored = beam.ParDo(_ScoreRowsDoFn(spec, self._keep)).with_output_types(
+        is_global = isinstance(rows.windowing.windowfn, GlobalWindows)
+        step = _ScoreGlobalRowsDoFn if is_global else _ScoreRowsDoFn
+        scored = beam.ParDo(step(spec, self._keep)).with_output_types(
             _type_of_scores(rows.element_type, signature, spec, self._keep),
             **{DEAD_LETTERS: Any},
         )
@@ -226,7 +265,7 @@ class ScoreRows(beam.PTransform):
 def _type_of_scores(
     element: Any, signature: Signature, spec: ScoreSpec, keep: tuple[str, ...] | None
 ) -> Any:
-    """Return the type of scored rows: one with a schema where the rows have one."""
+    """Return the type of scored rows, with a schema if the input rows have one."""
     known = RowTypeConstraint.from_user_type(element)
     if known is None:
         return Any

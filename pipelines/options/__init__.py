@@ -1,1 +1,1 @@
-"""Command-line options, in families, and the checked settings they become."""
+"""Command-line options, in families, and their checked settings."""

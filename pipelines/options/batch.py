@@ -1,4 +1,4 @@
-"""The flags of `scoreline batch`, and the checked settings they become."""
+"""The flags of `scoreline batch`, and their checked settings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Score partitions of a dataset with a TensorFlow model into a Delta table.
 
 Exit codes: 0 every row is scored and published (or nothing was left to do); 1 a partition could not
 be published, or the job failed; 2 options, dataset, model or table are wrong, found before the
-first row; 3 all is published, and some rows are dead letters; 130 stopped by Ctrl-C.
+first row; 3 everything is published, and some rows are dead letters; 130 stopped by Ctrl-C.
 """
 _NEEDED = ("--input", "--output", "--model", "--keys")
 
@@ -45,9 +45,9 @@ class BatchSettings:
     """Checked settings of a batch scoring job.
 
     Attributes:
-      dataset, model, keys, rules, table: by family of flags.
-      workers: how many run at once.
-      concurrent_calls: how many calls of the model a worker process makes at once.
+      dataset, model, keys, rules, table: settings of each family of flags.
+      workers: number of parallel workers.
+      concurrent_calls: number of parallel model calls in a worker process.
       check: whether to plan only.
     """
 
@@ -66,15 +66,15 @@ def add_flags(parser: CommandParser) -> None:
     dataset_flags.add_flags(parser)
     add_key_flags(parser)
     model_flags.add_flags(parser)
-    add_output_flag(parser, "Delta table, partitioned like the input")
+    add_output_flag(parser, "Delta table of scores, partitioned like the input")
     add_rule_flags(parser)
     add_publish_flags(parser)
     add_worker_flag(parser)
-    add_check_flag(parser, "do everything up to the first row, print the plan, score nothing")
+    add_check_flag(parser, "check everything, print the plan and first scores, write nothing")
 
 
 def read_batch(given: argparse.Namespace, problems: Problems) -> BatchSettings:
-    """Return the settings; adds everything that is wrong with them to the problems."""
+    """Return the settings, and add all problems."""
     read = OptionReader(problems, _NEEDED)
     is_auto = given.workers is None
     workers = available_cpus() if is_auto else read.positive("--workers", given.workers)

@@ -1,4 +1,4 @@
-"""The names of Beam's flags, read from its source: to import Beam takes a second of CPU time."""
+"""The names of Beam's flags, read from its source, because importing Beam takes 1 CPU s."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _FLAG = re.compile(r"""['"](--[A-Za-z][\w-]*)['"]""")
 def beam_flags() -> frozenset[str]:
     """Return the flags that Beam's options declare; none if its source cannot be read.
 
-    There may be more of them than Beam declares, never fewer. A runner decides in the end.
+    The result may have more flags than Beam declares, never fewer. The runner decides in the end.
     """
-    package = importlib.util.find_spec("apache_beam")  # finds it, and imports nothing
+    package = importlib.util.find_spec("apache_beam")  # does not import it
     if package is None or not package.submodule_search_locations:
         return frozenset()
     source = Path(package.submodule_search_locations[0], "options", "pipeline_options.py")

@@ -1,4 +1,4 @@
-"""The commands and their flags: each takes those that it honours, and no other."""
+"""The commands and their flags. A command accepts only flags that it honours."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Command(NamedTuple):
     """A command and its flags.
 
     Attributes:
-      module: in pipelines/, which does the work; it is imported after the flags are checked.
-      usage: how it is called.
-      description: what it does, and its exit codes.
+      module: its module in pipelines/, imported after the check of flags.
+      usage: its usage line.
+      description: its purpose and its exit codes.
       add_flags: declares its flags.
       read: returns its checked settings.
-      takes_beam: whether it also takes the flags of runners and of Beam.
+      takes_beam: whether it also accepts the flags of runners and of Beam.
     """
 
     module: str
@@ -67,8 +67,8 @@ def make_parser(name: str, *, whole: bool = False) -> CommandParser:
     """Return the parser of a command.
 
     Args:
-      name: of the command.
-      whole: whether it has the flags about runners too, which are parsed with those of Beam.
+      name: name of the command.
+      whole: whether to include the flags of runners, which are parsed with those of Beam.
     """
     command = COMMANDS[name]
     parser = CommandParser(command.usage, command.description)
@@ -80,7 +80,7 @@ def make_parser(name: str, *, whole: bool = False) -> CommandParser:
 
 
 class Parsed(NamedTuple):
-    """The values of a command's flags, and the arguments that are none of them."""
+    """The values of a command's flags, and all other arguments."""
 
     given: argparse.Namespace
     others: list[str]
@@ -89,8 +89,8 @@ class Parsed(NamedTuple):
 def parse_flags(name: str, argv: Sequence[str], problems: Problems) -> Parsed:
     """Parse the flags of a command; with `--help`, print them and exit.
 
-    Flags of another command are problems. So are arguments that nobody knows, unless the command
-    takes those of Beam: then Beam is to be asked, and they are returned.
+    Flags of another command are problems. Unknown arguments are problems too, unless the command
+    accepts flags of Beam. Then they are returned, and Beam checks them.
 
     Raises:
       BadOptions: a flag lacks its value.
@@ -106,7 +106,7 @@ def parse_flags(name: str, argv: Sequence[str], problems: Problems) -> Parsed:
 
 
 def _refuse_foreign(name: str, others: Sequence[str], problems: Problems) -> list[str]:
-    """Return the arguments that are no flags of another command, which are problems."""
+    """Add a problem for each flag of another command, and return all other arguments."""
     left = []
     is_value = False
     for argument in others:
@@ -123,20 +123,20 @@ def _refuse_foreign(name: str, others: Sequence[str], problems: Problems) -> lis
 
 
 def _list(names: Sequence[str]) -> str:
-    """Return names as a sentence has them: `a, b and c`."""
+    """Return names in the form `a, b and c`."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def refuse_unknown(others: Sequence[str], problems: Problems, known: Collection[str] = ()) -> None:
-    """Add a problem for each argument that no one knows.
+    """Add a problem for each unknown argument.
 
-    It names flags only: their values, and what follows them, may be secrets.
+    Problems name only flags, because their values and later arguments may be secrets.
 
     Args:
       others: the arguments.
-      problems: gets a sentence for each.
-      known: flags of which one may be meant.
+      problems: the list to which problems are added.
+      known: flags to suggest for misspelled ones.
     """
     after_flag = False
     for argument in others:

@@ -1,4 +1,4 @@
-"""Flags about the dataset: where it is, its schema, which partitions are meant, its limits."""
+"""Flags of the dataset: its path, schema, partitions and limits."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from scoreline.pipelines.options.reader import OptionReader
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetSettings:
-    """Checked settings about the dataset.
+    """Checked settings of the dataset.
 
     Attributes:
-      root: `--input`; "" when none is given.
-      schema: the file of `--schema`; None when none is given.
+      root: `--input`; "" if it is not given.
+      schema: the file of `--schema`; None if it is not given.
       allow_missing: by column, the value for files that lack it.
-      partitions: which are meant; all when empty.
-      last: how many of the newest are meant; None for all.
-      limits: what may be decoded at once.
+      partitions: the selected partitions; empty for all.
+      last: number of newest partitions to select; None for all.
+      limits: maximum sizes of decoded data.
     """
 
     root: str
@@ -52,13 +52,13 @@ def add_flags(parser: CommandParser) -> None:
         "--allow_missing",
         metavar="C=VALUE",
         action="append",
-        help="value of column C for files that lack it; repeatable. Else that is an error",
+        help="value of column C for files that lack it; repeatable. Without it that is an error",
     )
     add_partition_flags(parser)
     what.add_argument(
         "--last",
         metavar="N",
-        help="only the N newest partitions: a job that runs every night catches up by itself",
+        help="select the N newest partitions, so that a nightly job catches up by itself",
     )
     _add_limit_flags(parser)
 
@@ -69,14 +69,14 @@ def _add_limit_flags(parser: CommandParser) -> None:
         "--max_value_bytes",
         metavar="N",
         default=str(MAX_VALUE_BYTES),
-        help="most bytes that one value, line or record may decode to; a file with a larger "
-        "one fails its partition (default: 64 MiB)",
+        help="maximum size of one decoded value, line or record; a larger one fails its "
+        "partition (default: 64 MiB)",
     )
     how.add_argument(
         "--max_batch_bytes",
         metavar="N",
         default=str(MAX_BATCH_BYTES),
-        help="most bytes that a record batch may decode to: large rows make smaller batches "
+        help="maximum size of a decoded record batch: large rows make smaller batches "
         "(default: 256 MiB)",
     )
 
@@ -93,11 +93,11 @@ def add_partition_flags(parser: CommandParser) -> None:
 
 
 def read_dataset(given: argparse.Namespace, read: OptionReader) -> DatasetSettings:
-    """Return the settings; adds what is wrong with them to the problems."""
+    """Return the settings, and add all problems."""
     specs = read.specs(given.partitions)
     last = None if given.last is None else read.positive("--last", given.last)
     if given.partitions and not specs:
-        last = 1  # nothing will be scored: one partition shows what else is wrong
+        last = 1  # nothing will be scored; one partition is enough to find other problems
     limits = Limits(
         read.positive("--max_value_bytes", given.max_value_bytes),
         read.positive("--max_batch_bytes", given.max_batch_bytes),
@@ -114,7 +114,7 @@ def read_dataset(given: argparse.Namespace, read: OptionReader) -> DatasetSettin
 
 
 def _check_limits(limits: Limits, problems: Problems) -> None:
-    """Add a problem when a value may be larger than the batch that holds it."""
+    """Add a problem if a value may be larger than its batch."""
     value_bytes, batch_bytes = limits
     if value_bytes > batch_bytes:
         problems.add(

@@ -1,4 +1,4 @@
-"""The flags of `scoreline inspect`, and the checked settings they become."""
+"""The flags of `scoreline inspect`, and their checked settings."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from scoreline.pipelines.options.rows import RuleSettings, add_rule_flags, read_
 
 USAGE = "scoreline inspect --model PATH [--input PATH] [options]"
 DESCRIPTION = """\
-Show what a model is, how a dataset's columns feed it, and its scores of the first rows.
+Show a model's signatures, the columns of a dataset that feed it, and its scores of the first rows.
 
-Without --input nothing of the model is run. Exit codes: 0 the model can be read and, with --input,
-scores rows of it; 1 it fails on them; 2 options, model or dataset are wrong, or columns do not fit.
+Without --input the model is not run. Exit codes: 0 the model can be read and, with --input, scores
+rows; 1 it fails on them; 2 options, model or dataset are wrong, or columns do not fit.
 """
 
-# Flags about rows, of which there are none without --input; and their defaults that are not None.
+# Flags that need rows, and so --input, with their defaults if these are not None.
 _DEFAULTS = {
     "batch_rows": "auto",
     "max_value_bytes": str(MAX_VALUE_BYTES),
@@ -40,8 +40,8 @@ class InspectSettings:
     """Checked settings of an inspection.
 
     Attributes:
-      dataset: the dataset whose first rows are scored; its root is "" when there is none.
-      model, rules: by family of flags.
+      dataset: the dataset of the rows; its root is "" if there is none.
+      model, rules: settings of each family of flags.
     """
 
     dataset: DatasetSettings
@@ -57,12 +57,12 @@ def add_flags(parser: CommandParser) -> None:
 
 
 def read_inspect(given: argparse.Namespace, problems: Problems) -> InspectSettings:
-    """Return the settings; adds everything that is wrong with them to the problems."""
+    """Return the settings, and add all problems."""
     read = OptionReader(problems, ("--model",))
     if not given.input:
         for name in _OF_ROWS:
             if getattr(given, name) != _DEFAULTS.get(name):
-                problems.add_usage(f"--{name} is for --input; leave it out, or give both")
+                problems.add_usage(f"--{name} needs --input; leave it out, or set both")
     return InspectSettings(
         dataset=read_dataset(given, read),
         model=read_model(given, read),

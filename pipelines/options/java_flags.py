@@ -1,6 +1,6 @@
 """The names of the options of Beam's Java runner for Flink that its Python SDK does not declare.
 
-They are passed on as they are. It is a list, so that a misspelt option is refused:
+They are passed on unchanged. The list makes it possible to refuse misspelled options:
 docs/decisions/0018-flags-of-beams-java-runner.md. A test compares it with the runner's jar.
 """
 

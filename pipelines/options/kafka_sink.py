@@ -1,4 +1,4 @@
-"""Flags about where the scores of a stream go: a topic, a table, and dead letters."""
+"""Flags of a stream's sinks: a topic, a table, and dead letters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FLUSH_SECONDS = 60.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SinkSettings:
-    """Checked settings about where scores go; fields are named and explained as the options."""
+    """Checked settings of the sinks; fields have the names of the options."""
 
     output: str = ""
     flush_interval_s: float = _FLUSH_SECONDS
@@ -27,7 +27,7 @@ class SinkSettings:
 
     @property
     def targets(self) -> str:
-        """The topic, the table or both, for people."""
+        """The topic, the table or both, as text."""
         return " and ".join(place for place in (self.output_topic, self.output) if place)
 
 
@@ -39,36 +39,36 @@ def add_flags(parser: CommandParser) -> None:
         "--output_format",
         metavar="|".join(OUTPUT_FORMATS),
         default="json",
-        help="what its values hold: json (default) or avro, of a schema that --check shows",
+        help="format of its values: json (default) or avro, whose schema --check prints",
     )
     sink.add_argument(
         "--output_schema_id",
         metavar="N",
-        help="Avro values begin with Confluent's header and this schema id",
+        help="Avro values start with Confluent's header and this schema id",
     )
-    add_output_flag(parser, "Delta table that scores are appended to, by the day they were scored")
+    add_output_flag(parser, "Delta table to append scores to, partitioned by scoring date")
     sink.add_argument(
         "--flush_interval_s",
         metavar="S",
-        help="with --output: a file every so many seconds, which also has the offsets committed "
+        help="with --output: seconds between two files; each file also commits offsets "
         "(default: 60)",
     )
     sink.add_argument(
         "--dead_letter_topic",
         metavar="T",
-        help="topic of records that cannot be scored, as they came, the reason in their "
-        "headers; without it such a record ends the job",
+        help="topic of records that cannot be scored, unchanged, with the reason in their "
+        "headers; without it such a record fails the job",
     )
     sink.add_argument(
         "--exactly_once",
         action="store_true",
-        help="scores, dead letters and offsets in one transaction for each bundle; readers "
-        "must ask for isolation.level=read_committed",
+        help="scores, dead letters and offsets in one transaction per bundle; readers need "
+        "isolation.level=read_committed",
     )
 
 
 def read_sink(given: argparse.Namespace, read: OptionReader) -> SinkSettings:
-    """Return the settings; adds what is wrong with them to the problems."""
+    """Return the settings, and add all problems."""
     schema_id = given.output_schema_id
     seconds = read.seconds("--flush_interval_s", given.flush_interval_s)
     return SinkSettings(

@@ -1,4 +1,4 @@
-"""Flags about the stream that is scored: brokers, topic, group, what records hold."""
+"""Flags of a stream's source: brokers, topic, group, and the format of records."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from scoreline.pipelines.options.command_parser import CommandParser
 from scoreline.pipelines.options.reader import OptionReader, find_secret
 
-# What values of records hold.
+# Formats of values.
 VALUE_FORMATS = ("json", "avro", "example")
 STARTS = ("group", "earliest", "latest", "timestamp")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SourceSettings:
-    """Checked settings about the stream; fields are named and explained as the options.
+    """Checked settings of the source; fields have the names of the options.
 
     Attributes:
       config: the properties file of `--kafka_config`; "" for none.
@@ -45,13 +45,11 @@ def add_flags(parser: CommandParser) -> None:
     source.add_argument(
         "--kafka_config",
         metavar="FILE",
-        help="properties file of librdkafka for what else a client needs, as SASL and TLS; "
-        "secrets belong there. Every worker reads it",
+        help="properties file of librdkafka for further settings such as SASL and TLS; secrets "
+        "belong there. Every worker reads it",
     )
     source.add_argument("--topic", metavar="T", help="topic of the records to score")
-    source.add_argument(
-        "--group", metavar="G", help="consumer group that keeps how far is scored; one per job"
-    )
+    source.add_argument("--group", metavar="G", help="consumer group with the offsets of the job")
     _add_schema_flags(source)
     _add_start_flags(source)
 
@@ -61,24 +59,25 @@ def _add_schema_flags(source: argparse._ArgumentGroup) -> None:
         "--format",
         metavar="|".join(VALUE_FORMATS),
         default="json",
-        help="what values hold: json (default), avro or example, a serialized tf.Example",
+        help="format of values: json (default), avro, or example (a serialized tf.Example)",
     )
     source.add_argument(
         "--schema",
         metavar="FILE",
         help="types of the columns: an Avro schema, schema.pbtxt of tensorflow-metadata for "
-        'tf.Examples, or JSON as {"id": "int64"}; columns that feed inputs need none but in Avro',
+        'tf.Examples, or JSON such as {"id": "int64"}, which may omit columns that feed inputs',
     )
     source.add_argument(
         "--avro_schema_id",
         metavar="N",
-        help="values begin with Confluent's header and this schema id, that of --schema",
+        help="values start with Confluent's header and this schema id, the id of --schema",
     )
     source.add_argument(
         "--schema_registry",
         metavar="URL",
-        help="schema registry of Avro values: each is read by the schema whose id is in its "
-        "header, as --schema or the newest of T-value; scores' schema is registered there",
+        help="schema registry of Avro values: the id in a value's header names its writer "
+        "schema, and --schema or the newest of T-value is the reader schema; the schema of "
+        "scores is registered there",
     )
 
 
@@ -87,23 +86,23 @@ def _add_start_flags(source: argparse._ArgumentGroup) -> None:
         "--start",
         metavar="|".join(STARTS),
         default="group",
-        help="group: go on where the group is, from the first record if it is nowhere "
-        "(default). The others set the group there first",
+        help="group: continue at the group's offsets, or at the first record if it has none "
+        "(default). The others first set the group's offsets",
     )
     source.add_argument(
         "--start_time",
         metavar="TIME",
-        help="for --start=timestamp, as 2026-11-24T06:00:00Z or in ms since 1970",
+        help="for --start=timestamp: a time such as 2026-11-24T06:00:00Z, or ms since 1970",
     )
     source.add_argument(
         "--until_end",
         action="store_true",
-        help="end when all is scored that the topic holds now: for backfills and tests",
+        help="end after all records that are in the topic now: for backfills and tests",
     )
 
 
 def read_source(given: argparse.Namespace, read: OptionReader) -> SourceSettings:
-    """Return the settings; adds what is wrong with them to the problems."""
+    """Return the settings, and add all problems."""
     schema_id = given.avro_schema_id
     config = _config(read, given.kafka_config)
     return SourceSettings(
@@ -126,7 +125,7 @@ def _registry(read: OptionReader, url: str | None, config: str) -> str:
         return ""
     if "@" in url or find_secret("", url):
         read.problems.add(
-            "--schema_registry: expected a URL without credentials. Give them in --kafka_config as "
+            "--schema_registry: expected a URL without credentials. Set them in --kafka_config as "
             "schema.registry.basic.auth.user.info=USER:PASSWORD, or as "
             "schema.registry.bearer.auth.… for OAuth"
         )
@@ -168,10 +167,10 @@ def _start_ms(read: OptionReader, start: str, text: str | None) -> int | None:
     try:
         at = dt.datetime.fromisoformat(text)
     except ValueError:
-        at = dt.datetime(1970, 1, 1)  # noqa: DTZ001  refused just below
+        at = dt.datetime(1970, 1, 1)  # noqa: DTZ001  refused below
     if at.tzinfo is None:
         read.problems.add(
-            f"--start_time: expected a time with its zone, as 2026-11-24T06:00:00Z, got '{text}'"
+            f"--start_time: expected a time with zone, as 2026-11-24T06:00:00Z, got '{text}'"
         )
         return None
     return int(at.timestamp() * 1000)

@@ -1,4 +1,4 @@
-"""Flags about the model: where it is, what feeds it, what is stored of it, how it is called."""
+"""Flags of the model: its path, inputs, outputs and calls."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from scoreline.pipelines.options.reader import OptionReader
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSettings:
-    """Checked settings about the model.
+    """Checked settings of the model.
 
     Attributes:
       path: `--model`.
       signature: the signature to call.
-      fit: what is asked for about inputs and outputs.
+      fit: options of inputs and outputs.
       op_libraries: shared libraries with custom ops.
-      digest: the digest that the model must have; None for any.
-      batch_rows: rows of a call; None finds a good size.
-      batch_timeout_s: the most seconds of a record batch, in a process of its own; None for no
-        limit.
+      digest: the required digest; None for any.
+      batch_rows: rows per call; None for automatic.
+      batch_timeout_s: maximum seconds of a record batch, in a separate process; None for no limit.
     """
 
     path: str
@@ -65,15 +64,16 @@ def _add_fit_flags(model: argparse._ArgumentGroup) -> None:
         "--columns",
         metavar="T=C,…",
         action="append",
-        help="input tensor T is column C, where their names differ; parent.child is a field of "
-        f"a struct, and T=f(C) converts it, where f is one of {', '.join(CONVERSIONS)}; "
+        help="input tensor T is column C, if their names differ; parent.child is a field of a "
+        f"struct; T=f(C) converts it, with f one of {', '.join(CONVERSIONS)}; "
         f"{' and '.join(RAGGED)} make the components of a ragged tensor",
     )
     model.add_argument(
         "--fill",
         metavar="T=VALUE",
         action="append",
-        help="value for nulls of input T; repeatable. Without it a null is an error of its row",
+        help="value that replaces nulls of input T; repeatable. Without it a null is an error of "
+        "its row",
     )
     model.add_argument(
         "--pad",
@@ -85,13 +85,13 @@ def _add_fit_flags(model: argparse._ArgumentGroup) -> None:
     model.add_argument(
         "--truncate",
         metavar="T,…",
-        help="cut off lists of input T that are too long. Without it they are errors of rows",
+        help="cut lists of input T that are too long. Without it they are errors of their rows",
     )
     model.add_argument(
         "--outputs",
         metavar="T[=C],…",
         action="append",
-        help="output tensors to store, and their columns (default: all, named as they are); "
+        help="output tensors to store, and their columns (default: all, with their own names); "
         "T=binary(C) stores the bytes of a string output, which need not be text",
     )
 
@@ -102,18 +102,18 @@ def _add_call_flags(parser: CommandParser) -> None:
         "--batch_rows",
         metavar="auto|N",
         default="auto",
-        help="rows per model call (default: auto, found while scoring)",
+        help="rows per model call (default: auto, tuned while scoring)",
     )
     how.add_argument(
         "--batch_timeout_s",
         metavar="S",
-        help="most seconds a record batch may take in the model, which then runs in a process "
-        "of its own for each worker: rows that hang or crash it become dead letters",
+        help="maximum seconds of a record batch in the model, which then runs in a separate "
+        "process per worker: rows that hang or crash it become dead letters",
     )
 
 
 def read_model(given: argparse.Namespace, read: OptionReader) -> ModelSettings:
-    """Return the settings; adds what is wrong with them to the problems."""
+    """Return the settings, and add all problems."""
     columns = read.pairs("--columns", given.columns, "T=C")
     for text in columns.values():
         try:

@@ -1,4 +1,4 @@
-"""A parser of flags whose errors are problems like all others: it prints and ends nothing."""
+"""A parser of flags that reports errors as problems, without printing or exiting."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any, NoReturn
 
 from scoreline.pipelines.options.problems import BadOptions
 
-# How alike two flags must be, from 0 to 1, for one to be a misspelling of the other.
+# Minimum similarity, from 0 to 1, for a suggestion of another flag.
 _ALIKE = 0.8
 
 
 class OptionParser(argparse.ArgumentParser):
-    """Parses flags that are written out whole, and raises BadOptions for a wrong command line."""
+    """Parses unabbreviated flags, and raises BadOptions for a wrong command line."""
 
     def __init__(self, **settings: Any) -> None:
-        """Take the settings of `argparse.ArgumentParser`."""
+        """Accept the arguments of `argparse.ArgumentParser`."""
         super().__init__(allow_abbrev=False, **settings)
 
     def parse_all(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Return the values of flags, all of which must be known.
+        """Return the values of flags; unknown flags are errors.
 
         Raises:
           BadOptions: the command line is wrong.
@@ -32,7 +32,7 @@ class OptionParser(argparse.ArgumentParser):
         return given
 
     def refuse(self, rest: Sequence[str], given: argparse.Namespace) -> list[str]:
-        """Return a sentence for each argument that is not known, without its value: a secret?"""
+        """Return a problem per unknown argument, without its value, which may be secret."""
         flags = [flag.partition("=")[0] for flag in rest if flag.startswith("-")]
         if not flags:
             return [f"{self.prog}: expected options, got {len(rest)} more words"]
@@ -46,16 +46,15 @@ class OptionParser(argparse.ArgumentParser):
 
 
 def suggest(flag: str, known: Collection[str]) -> str:
-    """Return a question that names the known flag which a flag resembles; "" for none."""
+    """Return a suggestion for a misspelled flag; "" if no known flag is similar."""
     found = difflib.get_close_matches(flag, sorted(known), n=1, cutoff=_ALIKE)
     return f"; did you mean {found[0]}?" if found else ""
 
 
 def add_json(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Declare `--json`, which every command has."""
+    """Declare `--json`, a flag of every command."""
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print one JSON object on stdout, as docs/schemas describes it, and all else on "
-        "stderr",
+        help="print one JSON object on stdout (see docs/schemas), and everything else on stderr",
     )

@@ -1,4 +1,4 @@
-"""Problems with options and input, gathered so that all are reported at once."""
+"""Problems of options and input, collected so that all are reported at once."""
 
 from __future__ import annotations
 
@@ -8,73 +8,73 @@ from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_WRONG
 
 
 class Passing(str):
-    """A sentence about what may be gone at the next attempt: something does not answer."""
+    """A transient problem: a server does not answer, and the next attempt may succeed."""
 
 
-def as_problem(error: Exception, told_of: str) -> str:
-    """Return a sentence on an error and what it is about; `Passing` if it may be gone next time."""
+def as_problem(error: Exception, prefix: str) -> str:
+    """Return the problem for an error, with a prefix; `Passing` if it is transient."""
     from scoreline.lake.storage import may_pass
 
-    sentence = f"{told_of}: {error}"
+    sentence = f"{prefix}: {error}"
     return Passing(sentence) if may_pass(error) else sentence
 
 
 class BadOptions(ValueError):
-    """Options or input that cannot be scored; `problems` holds every sentence about them."""
+    """Options or input are wrong; `problems` has all problems, one sentence each."""
 
     def __init__(self, problems: Iterable[str]) -> None:
-        """Keep the problems, without repetitions, in order."""
+        """Store the problems in order, without duplicates."""
         self.problems = list(dict.fromkeys(problems))
         super().__init__("\n".join(self.problems))
 
     @property
     def exit_code(self) -> int:
-        """What a command ends with: who starts it again may do so after 1, and not after 2."""
+        """The exit code of the command: a restart may help after 1, not after 2."""
         is_passing = all(isinstance(problem, Passing) for problem in self.problems)
         return EXIT_FAILED if is_passing else EXIT_WRONG
 
 
 class Problems:
-    """Everything that is wrong with a command line and with what it names, in the order found.
+    """Collects all problems of a command line and of its data, in the order they are found.
 
-    One collector goes from the first option to the last step of the plan. A step that finds
-    something wrong adds a sentence and goes on; a step whose input is missing because of it does
-    nothing. So one attempt tells all.
+    One collector is used from the first option to the last step of the plan. A step adds its
+    problems and continues. A step without its input, because of an earlier problem, does nothing.
+    So one attempt reports all problems.
     """
 
     def __init__(self, sentences: Iterable[str] = ()) -> None:
-        """Begin with what is known to be wrong already."""
+        """Start with the problems so far."""
         self._sentences: dict[str, None] = dict.fromkeys(sentences)
         self._is_usage = False
 
     def add(self, sentence: str) -> None:
-        """Add a sentence, unless it is there already."""
+        """Add a problem, unless it is a duplicate."""
         self._sentences[sentence] = None
 
     def add_all(self, sentences: Iterable[str]) -> None:
-        """Add several sentences."""
+        """Add several problems."""
         for sentence in sentences:
             self.add(sentence)
 
-    def add_error(self, error: Exception, told_of: str) -> None:
-        """Add a sentence on an error and what it is about."""
-        self.add(as_problem(error, told_of))
+    def add_error(self, error: Exception, prefix: str) -> None:
+        """Add the problem for an error, with a prefix."""
+        self.add(as_problem(error, prefix))
 
     def add_usage(self, sentence: str) -> None:
-        """Add a sentence on a flag that is missing, unknown or another command's.
+        """Add a problem of a missing or unknown flag, or a flag of another command.
 
-        What the user wants is not known then: nothing beyond the command line is looked at.
+        Then only the command line is checked, because the user's intent is unknown.
         """
         self.add(sentence)
         self._is_usage = True
 
     def check(self) -> None:
-        """Raise `BadOptions` if anything is wrong."""
+        """Raise `BadOptions` if there are problems."""
         if self._sentences:
             raise BadOptions(self._sentences)
 
     def check_usage(self) -> None:
-        """Raise `BadOptions` if it is not clear what is wanted."""
+        """Raise `BadOptions` if there are problems of usage."""
         if self._is_usage:
             self.check()
 
@@ -89,5 +89,5 @@ class Problems:
 
     @property
     def sentences(self) -> Sequence[str]:
-        """All sentences, in order."""
+        """All problems, in order."""
         return tuple(self._sentences)

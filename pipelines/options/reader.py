@@ -1,4 +1,4 @@
-"""Parse option values, and gather what is wrong with them."""
+"""Parses option values, and collects their problems."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ _SECRET_NAMES = re.compile(r"(?i)(^|[&_-])\w*(token|secret|password|passwd|key|s
 
 
 def find_secret(flag: str, uri: str) -> str:
-    """Return what is wrong with a URI that holds a secret, without the secret; "" when none.
+    """Return the problem of a URI with a secret, without the secret; "" if it has none.
 
-    Where data is gets printed, logged and recorded; credentials come from the environment.
+    Paths are printed, logged and recorded. Credentials must come from the environment.
     """
     parts = urlsplit(uri) if "://" in uri else None
     if parts is None or not (parts.password or _SECRET_NAMES.search(parts.query)):
         return ""
     return (
         f"{flag}: expected a URI without a secret, got one with a password or token: "
-        f"{parts.scheme}://{parts.hostname}{parts.path}. Paths are printed and logged; give "
-        "credentials by the environment, as its cloud's tools do"
+        f"{parts.scheme}://{parts.hostname}{parts.path}. Paths are printed and logged; set "
+        "credentials in the environment, like the tools of the cloud"
     )
 
 
 class OptionReader:
-    """Reads option values and gathers what is wrong with them, to say it all at once."""
+    """Reads option values and collects all their problems."""
 
     def __init__(self, problems: Problems, needs: Sequence[str] = ()) -> None:
-        """Read for a command; `needs` are the flags that must be given."""
+        """Read the flags of a command; `needs` are the required ones."""
         self.problems = problems
         self._needs = needs
 
     def required(self, flag: str, value: str | None) -> str:
-        """Return a value that must be given."""
+        """Return a required value."""
         if not value and flag in self._needs:
             self.problems.add_usage(f"{flag} is required")
         return value or ""
 
     def place(self, flag: str, value: str | None) -> str:
-        """Return a path or URI that must be given, and must hold no secret."""
+        """Return a required path or URI without a secret."""
         problem = find_secret(flag, value or "")
         if problem:
             self.problems.add(problem)
@@ -58,14 +58,14 @@ class OptionReader:
         return value
 
     def names(self, flag: str, text: str) -> tuple[str, ...]:
-        """Return names with commas between."""
+        """Return comma-separated names."""
         names = tuple(name.strip() for name in text.split(",")) if text else ()
         if "" in names:
-            self.problems.add(f"{flag}: expected names with commas between, got '{text}'")
+            self.problems.add(f"{flag}: expected names separated by commas, got '{text}'")
         return names
 
     def pairs(self, flag: str, texts: Sequence[str] | None, form: str) -> dict[str, str]:
-        """Return pairs with `=` between them, of texts with commas between."""
+        """Return pairs of `NAME=VALUE` from comma-separated texts."""
         pairs: dict[str, str] = {}
         for text in (part for given in texts or () for part in given.split(",")):
             left, equals, right = text.partition("=")
@@ -80,7 +80,7 @@ class OptionReader:
     def values(
         self, flag: str, texts: Sequence[str] | None, form: str = "T=VALUE"
     ) -> dict[str, str]:
-        """Return values by name, of texts such as `T=VALUE`."""
+        """Return values by name, from texts such as `T=VALUE`."""
         values: dict[str, str] = {}
         for text in texts or ():
             name, equals, value = text.partition("=")
@@ -92,18 +92,18 @@ class OptionReader:
         return values
 
     def files(self, flag: str, paths: Sequence[str] | None) -> tuple[str, ...]:
-        """Return the absolute paths of files that are there."""
+        """Return the absolute paths of existing files."""
         for path in paths or ():
             if not os.path.isfile(path):
                 self.problems.add(f"{flag}: expected a file, got {path}")
         return tuple(os.path.abspath(path) for path in paths or ())
 
     def file(self, flag: str, path: str | None) -> str | None:
-        """Return the absolute path of a file that is there; None when none is given."""
+        """Return the absolute path of an existing file; None if it is not given."""
         return next(iter(self.files(flag, [path] if path else [])), None)
 
     def choice(self, flag: str, text: str, choices: Sequence[str]) -> str:
-        """Return one of some words."""
+        """Return one of several choices."""
         if text not in choices:
             self.problems.add(f"{flag}: expected one of {', '.join(choices)}, got '{text}'")
         return text
@@ -118,7 +118,7 @@ class OptionReader:
         return self.pairs("--outputs", whole, "T or T=C")
 
     def specs(self, texts: Sequence[str] | None) -> tuple[PartitionSpec, ...]:
-        """Return what partitions are meant."""
+        """Return the specifications of partitions."""
         specs = []
         for text in texts or ():
             try:
@@ -137,14 +137,14 @@ class OptionReader:
         return text
 
     def forbidden(self, text: str) -> tuple[str, ...]:
-        """Return the kinds of numbers that no output may be."""
+        """Return the forbidden kinds of numbers."""
         names = self.names("--forbid", text)
         if set(names) - {"nan", "inf"}:
             self.problems.add(f"--forbid: expected nan, inf or both, got '{text}'")
         return names
 
     def ranges(self, texts: Sequence[str] | None) -> dict[str, tuple[float, float]]:
-        """Return bounds by output."""
+        """Return ranges by output."""
         ranges: dict[str, tuple[float, float]] = {}
         for text in texts or ():
             name, _, bounds = text.partition("=")
@@ -182,7 +182,7 @@ class OptionReader:
         return max(value, 1)
 
     def seconds(self, flag: str, text: str | None) -> float | None:
-        """Return a positive number of seconds; None when it is not given."""
+        """Return a positive number of seconds; None if it is not given."""
         if text is None:
             return None
         try:

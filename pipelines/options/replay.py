@@ -1,4 +1,4 @@
-"""The flags of `scoreline replay`, and the checked settings they become."""
+"""The flags of `scoreline replay`, and their checked settings."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ USAGE = "scoreline replay --output PATH --model PATH --keys C,… [options]"
 DESCRIPTION = """\
 Score dead letters again, after a fix or with another model, and add their scores to the table.
 
-Only the dead letters of what the table holds now are replayed. Replaying twice changes nothing.
+Only the dead letters of the table's current version are replayed. A second replay changes nothing.
 With --check they are scored, and nothing is written. Exit codes: 0 no dead letter is left; 3 some
-are; 1 a partition could not be merged, or the store did not answer; 2 options, model or table are
-wrong.
+are left; 1 a partition could not be merged, or the store did not answer; 2 options, model or table
+are wrong.
 """
 _NEEDED = ("--output", "--model", "--keys")
 
@@ -42,9 +42,9 @@ class ReplaySettings:
 
     Attributes:
       output: the table of scores.
-      partitions: those whose dead letters are meant; all when empty.
-      model, keys, rules: by family of flags.
-      check: whether to show what would be replayed, and write nothing.
+      partitions: partitions whose dead letters are replayed; empty for all.
+      model, keys, rules: settings of each family of flags.
+      check: whether to show the result and write nothing.
     """
 
     output: str
@@ -60,13 +60,13 @@ def add_flags(parser: CommandParser) -> None:
     add_partition_flags(parser)
     add_key_flags(parser)
     model_flags.add_flags(parser)
-    add_output_flag(parser, "Delta table of scores; its dead letters are replayed")
+    add_output_flag(parser, "Delta table of scores with the dead letters")
     add_rule_flags(parser)
-    add_check_flag(parser, "score the dead letters, show what would be added, and write nothing")
+    add_check_flag(parser, "score the dead letters, show the result, and write nothing")
 
 
 def read_replay(given: argparse.Namespace, problems: Problems) -> ReplaySettings:
-    """Return the settings; adds everything that is wrong with them to the problems."""
+    """Return the settings, and add all problems."""
     read = OptionReader(problems, _NEEDED)
     settings = ReplaySettings(
         output=read.place("--output", given.output),

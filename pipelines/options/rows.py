@@ -1,4 +1,4 @@
-"""Flags about rows: which columns identify them and go along, and which scores they may have."""
+"""Flags of rows: keys, columns to keep, and valid outputs."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from scoreline.pipelines.options.reader import OptionReader
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class KeySettings:
-    """The columns that are copied: keys, which identify a row, and others to keep."""
+    """The columns to copy: keys, which identify a row, and others to keep."""
 
     keys: tuple[str, ...]
     keep: tuple[str, ...] = ()
 
     @property
     def carried(self) -> tuple[str, ...]:
-        """The columns copied from the input: keys, then kept columns."""
+        """The columns to copy from the input: keys, then kept columns."""
         return (*self.keys, *self.keep)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RuleSettings:
-    """What numbers outputs may be.
+    """The valid numbers of outputs.
 
     Attributes:
       forbid: `nan`, `inf` or both.
-      ranges: by output, the least and the greatest number.
+      ranges: minimum and maximum by output.
     """
 
     forbid: tuple[str, ...] = ()
@@ -54,19 +54,19 @@ def add_rule_flags(parser: CommandParser, title: str = WHERE) -> None:
     where.add_argument(
         "--forbid",
         metavar="nan,inf",
-        help="numbers that no output may be: a row with one is a dead letter",
+        help="forbidden numbers: a row with one in an output is a dead letter",
     )
     where.add_argument(
         "--range",
         metavar="T=FROM..TO",
         action="append",
-        help="numbers that output T may be, as score=0..1; a row with another, or with NaN, is "
-        "a dead letter; repeatable",
+        help="valid range of output T, for example score=0..1; a row outside, or with NaN, is a "
+        "dead letter; repeatable",
     )
 
 
 def read_keys(given: argparse.Namespace, read: OptionReader) -> KeySettings:
-    """Return the settings; adds what is wrong with them to the problems."""
+    """Return the settings, and add all problems."""
     return KeySettings(
         keys=read.names("--keys", read.required("--keys", given.keys)),
         keep=read.names("--keep", given.keep or ""),
@@ -74,12 +74,12 @@ def read_keys(given: argparse.Namespace, read: OptionReader) -> KeySettings:
 
 
 def read_rules(given: argparse.Namespace, read: OptionReader) -> RuleSettings:
-    """Return the settings; adds what is wrong with them to the problems."""
+    """Return the settings, and add all problems."""
     return RuleSettings(forbid=read.forbidden(given.forbid or ""), ranges=read.ranges(given.range))
 
 
 def check_column_names(keys: KeySettings, fit: FitOptions, problems: Problems) -> None:
-    """Add a problem for each output column that has the name of another."""
+    """Add a problem for each duplicate name of an output column."""
     columns = [fit.output_column(name)[0] for name in fit.outputs or ()]
     names = [*keys.carried, *columns, DIGEST_COLUMN]
     for name in dict.fromkeys(n for n in names if names.count(n) > 1):

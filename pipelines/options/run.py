@@ -1,4 +1,4 @@
-"""Flags about the run itself."""
+"""Flags of the run itself."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def add_check_flag(parser: CommandParser, meaning: str) -> None:
 
 
 def available_cpus() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

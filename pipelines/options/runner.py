@@ -1,4 +1,4 @@
-"""The flags about where a job runs. What a runner's name means is decided in pipelines/runners."""
+"""The flags of runners. pipelines/runners interprets the name of a runner."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def add_runner_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_flink_flags(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Declare our own flags that only Flink needs."""
+    """Declare our flags that only Flink needs."""
     group.add_argument(
         "--model_sharing",
         choices=MODEL_SHARING,
         default=MODEL_SHARING[0],
-        help="machine: one model for each TaskManager, shared by its slots (default). process: "
-        "a worker process and a model for each slot",
+        help="machine: one model per TaskManager, shared by its slots (default). process: one "
+        "worker process and one model per slot",
     )
     group.add_argument(
         "--submit_timeout_s",
         metavar="S",
         default="300",
-        help="cancel the job if no step has produced output so many seconds after the submission "
-        "(default: 300)",
+        help="maximum seconds from the submission to the first output of a step; then the job is "
+        "cancelled (default: 300)",
     )

@@ -1,4 +1,4 @@
-"""The flags of `scoreline stream`, and the checked settings they become."""
+"""The flags of `scoreline stream`, and their checked settings."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ USAGE = (
     "--keys C,… --output_topic T [options]"
 )
 DESCRIPTION = """\
-Score the records of a Kafka topic with a TensorFlow model, as they come.
+Score the records of a Kafka topic with a TensorFlow model, as they arrive.
 
-Scores go into another topic, into a Delta table (--output), or both.
+Scores go to another topic, to a Delta table (--output), or to both.
 
-SIGTERM or Ctrl-C ends the job in order: what is read is scored, sent and committed. Exit codes: 0
-stopped, or all is scored (--until_end); 1 the job failed, and run again it goes on; 2 options,
-topics or model are wrong, found before the first record; 3 as 0, and some records are dead letters.
+SIGTERM or Ctrl-C stops the job cleanly: all records that were read are scored, sent and committed.
+Exit codes: 0 stopped, or all records are scored (--until_end); 1 the job failed, and continues
+after a restart; 2 options, topics or model are wrong, found before the first record; 3 like 0, and
+some records are dead letters.
 """
 _NEEDED = ("--brokers", "--topic", "--group", "--model", "--keys")
 
@@ -47,15 +48,15 @@ class StreamSettings:
     """Checked settings of a stream scoring job.
 
     Attributes:
-      source, sink: where records come from, and where scores go.
-      model, keys, rules: what is scored with, as for a batch job.
-      swap: how new versions are taken; None when nothing is watched.
-      latency_target_ms: how long scoring a poll may take; None for no target.
-      readers: consumers that share the topic's partitions.
+      source, sink: settings of the records and of the destinations of scores.
+      model, keys, rules: settings of the model and the rows, as for a batch job.
+      swap: settings of the watched model folder; None if it is not watched.
+      latency_target_ms: target time to score a record; None for no target.
+      readers: number of consumers that share the topic's partitions.
       heartbeat_file: the file to touch; "" for none.
-      restart: whether a process of its own runs the job, and is started again.
+      restart: whether a separate process runs the job, and is restarted after failures.
       check: whether to plan only.
-      concurrent_calls: how many calls of the model a worker process makes at once.
+      concurrent_calls: number of parallel model calls in a worker process.
     """
 
     source: SourceSettings
@@ -84,35 +85,35 @@ def add_flags(parser: CommandParser) -> None:
 
 
 def _add_run_flags(parser: CommandParser) -> None:
-    add_check_flag(parser, "do everything up to the first record, print the plan, score nothing")
+    add_check_flag(parser, "check everything, print the plan, and score nothing")
     how = parser.group("how it runs")
     how.add_argument(
         "--latency_target_ms",
         metavar="MS",
-        help="take only as many records at once as are scored within this time",
+        help="limit the records of a poll so that they are scored within this time",
     )
     how.add_argument(
         "--readers",
         metavar="N",
         default="1",
-        help="consumers that share the topic's partitions (default: 1; more need a runner "
-        "that runs them side by side)",
+        help="consumers that share the topic's partitions (default: 1; more need a runner that "
+        "runs them in parallel)",
     )
     how.add_argument(
         "--heartbeat_file",
         metavar="FILE",
-        help="is touched each second, as long as the job polls, scores and delivers: a file "
-        "that grows old tells of a job that hangs",
+        help="file to touch every second while the job polls, scores and delivers: an old file "
+        "shows that the job hangs",
     )
     how.add_argument(
         "--restart",
         action="store_true",
-        help="run in a process of its own, started again 1 s to 60 s after it fails",
+        help="run in a separate process, which is restarted 1 s to 60 s after it fails",
     )
 
 
 def read_stream(given: argparse.Namespace, problems: Problems) -> StreamSettings:
-    """Return the settings; adds everything that is wrong with them to the problems."""
+    """Return the settings, and add all problems."""
     read = OptionReader(problems, _NEEDED)
     readers = read.positive("--readers", given.readers)
     target = given.latency_target_ms
@@ -140,32 +141,33 @@ def read_stream(given: argparse.Namespace, problems: Problems) -> StreamSettings
 
 
 def _writable(read: OptionReader, path: str | None) -> str:
-    """Return the absolute path of a file that can be written; "" when none is given."""
+    """Return the absolute path of a writable file; "" if it is not given."""
     if path is None:
         return ""
     at = os.path.abspath(path)
     writable = at if os.path.exists(at) else os.path.dirname(at)
     if os.path.isdir(at) or not os.access(writable, os.W_OK):
-        read.problems.add(f"--heartbeat_file: expected a file that can be written, got {path}")
+        read.problems.add(f"--heartbeat_file: expected a writable file, got {path}")
     return at
 
 
 def _check_outputs(settings: StreamSettings, given: argparse.Namespace, problems: Problems) -> None:
-    """Check what topics and table are asked for together."""
+    """Check the combination of topics and table."""
     sink = settings.sink
     if not sink.output_topic and not sink.output:
         problems.add_usage(
-            "--output_topic is required, a topic for scores; or --output, a Delta table; or both"
+            "--output_topic is required (a topic of scores), or --output (a Delta table), or both"
         )
     if sink.output_format == "avro" and not sink.output_topic:
-        problems.add("--output_format is for --output_topic; leave it out")
+        problems.add("--output_format needs --output_topic; leave it out")
     if given.flush_interval_s is not None and not sink.output:
-        problems.add("--flush_interval_s is for --output; leave it out")
+        problems.add("--flush_interval_s needs --output; leave it out")
     if sink.exactly_once and sink.output:
         problems.add(
-            "--exactly_once: each bundle's transaction would commit offsets of rows that wait for "
-            "--output, and a kill would lose them. The table has each record once without it; for "
-            "a topic with each record once, run a second job of another --group"
+            "--exactly_once: expected no --output with it, because each bundle's transaction would "
+            "commit offsets of rows that still wait for the table, and a kill would lose them. The "
+            "table is exactly once without it. For a topic that is exactly once, run a second job "
+            "with another --group"
         )
     topics = [settings.source.topic, sink.output_topic, sink.dead_letter_topic]
     named = [topic for topic in topics if topic]
@@ -177,39 +179,37 @@ def _check_outputs(settings: StreamSettings, given: argparse.Namespace, problems
 
 
 def _check_avro(settings: StreamSettings, given: argparse.Namespace, problems: Problems) -> None:
-    """Check what schemas are asked for together."""
+    """Check the combination of schema flags."""
     source, sink = settings.source, settings.sink
     if sink.output_format != "avro" and given.output_schema_id is not None:
-        problems.add("--output_schema_id is for --output_format=avro; leave it out")
+        problems.add("--output_schema_id needs --output_format=avro; leave it out")
     if given.schema_registry and "avro" not in (source.format, sink.output_format):
-        problems.add(
-            "--schema_registry is for --format=avro and --output_format=avro; leave it out"
-        )
+        problems.add("--schema_registry needs --format=avro or --output_format=avro; leave it out")
     if given.schema_registry and (given.avro_schema_id or given.output_schema_id):
         problems.add(
-            "--schema_registry tells the ids of schemas; leave --avro_schema_id and "
-            "--output_schema_id out"
+            "--schema_registry provides the ids of schemas; leave out --avro_schema_id and "
+            "--output_schema_id"
         )
     if source.format == "avro" and not given.schema and not given.schema_registry:
-        problems.add("--schema is required: the Avro schema that values were written with")
+        problems.add("--schema is required: the Avro writer schema of values")
     if source.format != "avro" and given.avro_schema_id is not None:
-        problems.add("--avro_schema_id is for --format=avro; leave it out")
+        problems.add("--avro_schema_id needs --format=avro; leave it out")
 
 
 def _check_run(settings: StreamSettings, given: argparse.Namespace, problems: Problems) -> None:
-    """Check how the job is to run."""
+    """Check the flags of the run."""
     if given.json and given.restart and not given.check:
         problems.add_usage(
-            "--json prints one object when the job ends, and --restart starts it again; leave one "
-            "of them out"
+            "--json prints one object when the job ends, but --restart restarts it; leave out one "
+            "of them"
         )
     if settings.source.until_end and settings.restart and settings.source.start != "group":
         problems.add(
-            f"--restart: a backfill from --start={settings.source.start} --until_end that failed "
-            "is to be looked at; leave one of them out"
+            f"--restart: a failed backfill from --start={settings.source.start} --until_end needs "
+            "a user's decision; leave out one of them"
         )
     if given.watch_model_s is not None and settings.model.digest is not None:
         problems.add(
-            "--model_digest pins the one model that may score, --watch_model_s is for new ones; "
-            "leave one of them out"
+            "--model_digest allows only one model, but --watch_model_s swaps models; leave out one "
+            "of them"
         )

@@ -1,4 +1,4 @@
-"""Flags about new model versions that are taken while a stream runs."""
+"""Flags of model swaps while a stream runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_DISAGREEMENT, _MAX_LATENCY_RATIO = 0.2, 2.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SwapSettings:
-    """Checked settings about new versions; fields are named and explained as the options."""
+    """Checked settings of model swaps; fields have the names of the options."""
 
     watch_model_s: float
     max_disagreement: float = _MAX_DISAGREEMENT
@@ -28,26 +28,26 @@ def add_flags(parser: CommandParser) -> None:
         metavar="S",
         help="look every S seconds for a new version in the directory --model, which then "
         "holds numbered versions 1, 2.keras, 3.tflite, …; the highest one serves, or the one "
-        "that a file SERVING in it names. Scoring goes on meanwhile",
+        "named in a file SERVING. Scoring continues meanwhile",
     )
     swap.add_argument(
         "--swap_max_disagreement",
         metavar="D",
-        help="keep a new version out whose scores of a sample differ by more: for numbers with "
-        "a point the mean absolute difference in standard deviations of the old scores, else "
-        f"the share of rows that differ (default: {_MAX_DISAGREEMENT}). Not asked of one that "
-        "SERVING names, as the next is not",
+        help="refuse a new version whose scores of a sample differ by more: for floats the mean "
+        "absolute difference in standard deviations of the old scores, otherwise the share of "
+        f"rows that differ (default: {_MAX_DISAGREEMENT}). Not checked for a version in "
+        "SERVING, like the next flag",
     )
     swap.add_argument(
         "--swap_max_latency_ratio",
         metavar="R",
-        help="keep a new version out that takes more than R times as long for the sample "
+        help="refuse a new version that takes more than R times as long for the sample "
         f"(default: {_MAX_LATENCY_RATIO})",
     )
 
 
 def read_swap(given: argparse.Namespace, read: OptionReader) -> SwapSettings | None:
-    """Return the settings, None without `--watch_model_s`; adds problems with them."""
+    """Return the settings, and add all problems; None without `--watch_model_s`."""
     seconds = read.seconds("--watch_model_s", given.watch_model_s)
     disagreement = read.bound(
         "--swap_max_disagreement", given.swap_max_disagreement, _MAX_DISAGREEMENT
@@ -59,5 +59,5 @@ def read_swap(given: argparse.Namespace, read: OptionReader) -> SwapSettings | N
         )
     for name in ("swap_max_disagreement", "swap_max_latency_ratio"):
         if getattr(given, name) is not None:
-            read.problems.add(f"--{name} is for --watch_model_s; leave it out, or give both")
+            read.problems.add(f"--{name} needs --watch_model_s; leave it out, or set both")
     return None

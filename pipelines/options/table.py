@@ -1,4 +1,4 @@
-"""Flags about the table of scores: where it is, what is scored again, what may be published."""
+"""Flags of the table of scores: its path, reprocessing, and limits for publication."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ REPROCESS = ("none", "failed", "stale", "all")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class TableSettings:
-    """Checked settings about the table and what is published in it.
+    """Checked settings of the table.
 
     Attributes:
-      output: where the table is.
-      reprocess: which of the partitions that are meant are scored; one of REPROCESS.
-      max_dead_letter_ratio: the share of a partition's rows that may be dead letters.
+      output: path or URI of the table.
+      reprocess: the selected partitions to score again; one of REPROCESS.
+      max_dead_letter_ratio: maximum share of dead letters among a partition's rows.
     """
 
     output: str
@@ -32,24 +32,24 @@ def add_output_flag(parser: CommandParser, meaning: str) -> None:
 
 
 def add_publish_flags(parser: CommandParser) -> None:
-    """Declare what is scored again, and what may be published."""
+    """Declare the flags of reprocessing and publication."""
     parser.group(WHAT).add_argument(
         "--reprocess",
         metavar="|".join(REPROCESS),
         default="none",
-        help="none: score what is not committed (default). failed: only what failed last time. "
-        "stale: also what is committed, but whose input changed since. all: everything again",
+        help="none: score partitions that are not committed (default). failed: only those that "
+        "failed last time. stale: also committed ones whose input has changed. all: all again",
     )
     parser.group(WHERE).add_argument(
         "--max_dead_letter_ratio",
         metavar="R",
         default="0.01",
-        help="publish no partition with a larger share of rows that failed (default: 0.01)",
+        help="maximum share of dead letters in a published partition (default: 0.01)",
     )
 
 
 def read_table(given: argparse.Namespace, read: OptionReader) -> TableSettings:
-    """Return the settings; adds what is wrong with them to the problems."""
+    """Return the settings, and add all problems."""
     return TableSettings(
         output=read.place("--output", given.output),
         reprocess=read.choice("--reprocess", given.reprocess, REPROCESS),

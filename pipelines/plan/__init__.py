@@ -1,1 +1,1 @@
-"""What a run will do, worked out and checked before the first row."""
+"""Plans: what a run will do, checked before the first row."""

@@ -1,4 +1,4 @@
-"""What Kafka lets this client do, asked before the first record; nothing is changed there."""
+"""The rights of this client in Kafka, checked before the first record. Read only."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from scoreline.pipelines.options.problems import Passing, Problems
 from scoreline.transforms.kafka.client import Connection, is_refused
 
 _QUICK_SECONDS = 10.0
-# No further attempt mends these.
+# Permanent errors, with advice.
 _FINAL = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 _ADVICE = {
     KafkaError._AUTHENTICATION: ". Correct user and password in --kafka_config FILE "
-    "(sasl.mechanism, sasl.username, sasl.password), or have the user added on the broker",
-    KafkaError._SSL: ". See ssl.ca.location in --kafka_config FILE: the certificate of who signed "
-    "the broker's; and that --brokers has the names that are in the broker's",
+    "(sasl.mechanism, sasl.username, sasl.password), or add the user on the broker",
+    KafkaError._SSL: ". Check ssl.ca.location in --kafka_config FILE: it must be the CA of the "
+    "broker's certificate; and --brokers must have the names in that certificate",
 }
 
 
 def connect(connection: Connection, problems: Problems) -> AdminClient | None:
-    """Return a client that a broker has answered; else None, and why among the problems.
+    """Return a client that a broker has answered; otherwise None, with a problem.
 
-    No secret is in what the client library says: it names settings, not their values.
+    Messages of the client library have names of settings, but no values, so no secrets.
     """
-    told: list[KafkaError] = []
+    reported: list[KafkaError] = []
     try:
-        client = connection.admin(told.append)
+        client = connection.admin(reported.append)
     except KafkaException as e:
         problems.add(f"--kafka_config: {connection.config}: {e.args[0].str()}")
         return None
@@ -39,31 +39,31 @@ def connect(connection: Connection, problems: Problems) -> AdminClient | None:
             client.list_topics(timeout=1.0)
             return client
         except KafkaException as e:
-            client.poll(0)  # has the client tell what it met
-            reason = _choose(e.args[0], told)
+            client.poll(0)  # calls the error callback
+            reason = _choose(e.args[0], reported)
             if reason.code() in _FINAL or time.monotonic() > deadline:
-                told_of = f"--brokers: expected Kafka at {connection.brokers}, got: {reason.str()}"
+                text = f"--brokers: expected Kafka at {connection.brokers}, got: {reason.str()}"
                 is_final = reason.code() in _FINAL
-                problems.add(told_of + _ADVICE[reason.code()] if is_final else Passing(told_of))
+                problems.add(text + _ADVICE[reason.code()] if is_final else Passing(text))
                 return None
 
 
-def _choose(failure: KafkaError, told: Sequence[KafkaError]) -> KafkaError:
-    """Return what says most: a final error, what a broker could not be reached for, the failure."""
-    telling = [error for error in told if error.code() != KafkaError._ALL_BROKERS_DOWN]
-    final = [error for error in told if error.code() in _FINAL]
+def _choose(failure: KafkaError, reported: Sequence[KafkaError]) -> KafkaError:
+    """Return the most useful error: permanent, then unreachable broker, then the failure."""
+    telling = [error for error in reported if error.code() != KafkaError._ALL_BROKERS_DOWN]
+    final = [error for error in reported if error.code() in _FINAL]
     return [failure, *telling, *final][-1]
 
 
 def find_access_problems(
     client: AdminClient, topics: Sequence[tuple[str, str, AclOperation]], group: str
 ) -> list[str]:
-    """Return what the client needs and may not do, as far as the brokers tell.
+    """Return a problem for each missing right, as far as brokers report rights.
 
     Args:
-      client: of the user that the job is.
-      topics: flag, topic and what is done with it: READ or WRITE.
-      group: which is to be read and committed.
+      client: a client of the job's user.
+      topics: flag, topic, and the needed operation: READ or WRITE.
+      group: the consumer group of the job.
     """
     problems = []
     names = [topic for _, topic, _ in topics]
@@ -83,10 +83,10 @@ def _find_missing(answer: object, flag: str, what: str, needed: AclOperation) ->
         allowed = answer.result(_QUICK_SECONDS).authorized_operations  # type: ignore[attr-defined]
     except KafkaException as e:
         if not is_refused(e.args[0]):
-            return []  # it cannot be asked here; the job will meet it
+            return []  # unknown here; the job would report it
         allowed, got = [], e.args[0].str()
     else:
-        if not allowed or needed in allowed:  # none: the broker does not tell
+        if not allowed or needed in allowed:  # empty: the broker does not report rights
             return []
         got = "only " + ", ".join(sorted(operation.name for operation in allowed))
     return [
@@ -96,9 +96,9 @@ def _find_missing(answer: object, flag: str, what: str, needed: AclOperation) ->
 
 
 def allow(operation: str, what: str) -> str:
-    """Return what to do about something that is not allowed."""
+    """Return advice for a missing right."""
     kind, _, name = what.partition(" ")
     return (
-        f"Have it allowed to the user of --kafka_config: kafka-acls.sh --add --operation "
+        f"Allow it for the user of --kafka_config: kafka-acls.sh --add --operation "
         f"{operation} --{kind} {name} --allow-principal User:…"
     )

@@ -1,4 +1,4 @@
-"""What a batch job will do, worked out before the first row: partitions, schema, shards."""
+"""The plan of a batch job: partitions, schema and shards, all checked before the first row."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from scoreline.transforms.scoring import ScoreSpec
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchPlan:
-    """What the graph of a batch job is built of: one finished object for each step.
+    """The parts of a batch job's graph: one finished object per step.
 
     Attributes:
-      shards: what to read, unless an earlier run has staged it.
-      read: how shards become record batches.
-      score: what to score them with.
-      stage: what staged files hold.
-      commit: how partitions are published.
+      shards: the shards to read, unless an earlier run has staged them.
+      read: the columns and format of shards.
+      score: the model and its inputs.
+      stage: the content of staged files.
+      commit: the parameters of commits.
     """
 
     shards: Sequence[Shard]
@@ -51,7 +51,7 @@ class BatchPlan:
 
     @property
     def job_id(self) -> str:
-        """What tells this job from all others."""
+        """The unique id of this job."""
         return self.commit.metadata["job_id"]
 
     @property
@@ -68,15 +68,15 @@ class BatchPlan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What is found before the first row.
+    """The findings before the first row, and the plan.
 
     Attributes:
-      states: how each partition that is meant stands.
-      has_table: whether the table is there already.
-      input_version: the version of the Delta table that is read; None for plain folders.
-      read_schema: of the record batches that are read; None if nothing is left to do.
-      fit: how the model is fed; None if nothing is left to do.
-      plan: what is left to do; None for nothing.
+      states: the state of each selected partition.
+      has_table: whether the table exists already.
+      input_version: the version of the input Delta table; None for plain folders.
+      read_schema: the schema of record batches; None if nothing is left to do.
+      fit: the fit of the model to the columns; None if nothing is left to do.
+      plan: the work that is left; None if nothing is left.
     """
 
     states: States
@@ -90,16 +90,16 @@ class Findings:
 def make_plan(
     settings: BatchSettings, read_signature: SignatureReader, problems: Problems
 ) -> Findings:
-    """Work out what to do, and check all that can be checked before the first row.
+    """Plan a job, and check everything that can be checked before the first row.
 
     Args:
-      settings: what was asked for.
-      read_signature: loads the model and calls it once; it is called only when there is something
-        to score, or when that cannot be told.
-      problems: what is wrong already; gets what else is.
+      settings: the settings of the job.
+      read_signature: loads the model and calls it once. It is used only if there may be partitions
+        to score.
+      problems: the problems so far; further ones are added.
 
     Raises:
-      BadOptions: something is wrong with options, dataset, model or table; lists all of it.
+      BadOptions: lists all problems of options, dataset, model and table.
     """
     dataset = find_dataset(settings.dataset, problems)
     model = find_model(settings.model, problems, settings.concurrent_calls)
@@ -153,7 +153,7 @@ def _plan_work(
     found: Findings,
     problems: Problems,
 ) -> Findings:
-    """Hold the model against files and table, and return the findings with the plan."""
+    """Fit the model to files and table, and return the findings with the plan."""
     states = found.states.with_failures(files.unreadable)
     found = dataclasses.replace(found, states=states)
     if not states.todo:
@@ -198,13 +198,13 @@ def _find_shards(states: States, files: FileSchemas) -> list[Shard]:
 def _scores_schema(
     settings: BatchSettings, fit: Fit, files: FileSchemas, problems: Problems
 ) -> pa.Schema | None:
-    """Return columns and types of the table, but for partition columns; None if they are wrong."""
+    """Return columns and types of the table without partition columns; None if they are wrong."""
     if not check_schemas(fit, files.schemas, problems):
         return None
     if not files.schemas:
         problems.add(
-            f"--input: no rows at all: the partitions to score in {settings.dataset.root} hold no "
-            "file, so nothing says what columns the output has"
+            f"--input: expected rows, got none: the partitions to score in {settings.dataset.root} "
+            "have no files, so the columns of the output are unknown"
         )
         return None
     try:
@@ -235,7 +235,7 @@ def _commit_spec(
 
 
 def _dictionary_columns(inputs: Sequence[InputColumn], files: FileSchemas) -> tuple[str, ...]:
-    """Return the columns of text in all files, which are read as dictionaries."""
+    """Return the text columns that all files have; they are read as dictionaries."""
     added = {constant.column for constant in files.constants}
     texts = {source.column for source in inputs if source.tensor.dtype == "string"} - added
     return tuple(

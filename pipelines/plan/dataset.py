@@ -1,4 +1,4 @@
-"""The dataset that is scored: its partitions, and which of them are meant."""
+"""The dataset to score: its partitions, and the selected ones."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from scoreline.pipelines.options.reader import find_secret
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """The dataset that is scored, and what its options say of it.
+    """The dataset to score, and its options.
 
     Attributes:
-      settings: what was asked for.
-      listing: the partitions that are meant.
-      given: the schema of `--schema`; None when none is given.
+      settings: its settings.
+      listing: the selected partitions.
+      given: the schema of `--schema`; None if it is not given.
     """
 
     settings: DatasetSettings
@@ -45,9 +45,9 @@ class Dataset:
 
 
 def find_dataset(settings: DatasetSettings, problems: Problems) -> Dataset | None:
-    """Return the partitions that are meant; None, and why in the problems, if there are none."""
+    """Return the selected partitions; None, with a problem, if there are none."""
     if not settings.root or find_secret("", settings.root):
-        return None  # told with the options
+        return None  # reported with the options
     try:
         listing = list_dataset(settings.root, settings.partitions)
     except (ValueError, OSError) as e:
@@ -66,12 +66,12 @@ def find_dataset(settings: DatasetSettings, problems: Problems) -> Dataset | Non
 
 
 def _select(settings: DatasetSettings, listing: Listing, problems: Problems) -> list[Partition]:
-    """Return the partitions that `--partitions` means."""
+    """Return the partitions that `--partitions` selects."""
     found = listing.partitions
     if not listing.problems and not found and not settings.partitions:
         problems.add(
-            f"--input: no partition in {settings.root}; expected folders column=value with "
-            "*.parquet files or others that docs/inputs.md names"
+            f"--input: expected folders column=value with *.parquet files, or another format of "
+            f"docs/inputs.md, got no partition in {settings.root}"
         )
     chosen: dict[str, Partition] = {}
     for spec in settings.partitions:
@@ -97,7 +97,7 @@ def _describe_no_match(settings: DatasetSettings, spec: str) -> str:
 def _given_schema(
     settings: DatasetSettings, data_format: str, problems: Problems
 ) -> pa.Schema | None:
-    """Return the schema that `--schema` says."""
+    """Return the schema of `--schema`."""
     if settings.schema is None or not os.path.isfile(settings.schema):
         return None
     try:

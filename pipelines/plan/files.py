@@ -1,4 +1,4 @@
-"""What the files of a dataset say of themselves: schemas, rows, and what is wrong with them."""
+"""Footers of a dataset's files: schemas, rows and errors."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from scoreline.pipelines.plan.missing import add_constant_fields, choose_constan
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FileSchemas:
-    """What the files of partitions say of themselves.
+    """The footers of all files, and the schemas of their record batches.
 
     Attributes:
-      footers: of each file, by partition.
-      unreadable: by partition, what is wrong with its files.
-      input_schema: the types that all files are read as; None for files that say their own.
+      footers: the footer of each file, by partition.
+      unreadable: the errors of files, by partition.
+      input_schema: the types that all files are read with; None for files that have types.
       schemas: each schema of record batches, and the partitions that have it.
-      constants: columns to add where files lack them.
+      constants: columns to add to files that lack them.
     """
 
     footers: Mapping[str, Sequence[Footer]]
@@ -42,19 +42,19 @@ class FileSchemas:
 
     @property
     def read_schema(self) -> pa.Schema:
-        """The schema of some record batch, before columns are picked from it."""
+        """The schema of one record batch, before the selection of columns."""
         return next(iter(self.schemas))
 
     def dataset_spec(
         self, dataset: Dataset, columns: Sequence[str], batch_rows: int, dictionaries: Sequence[str]
     ) -> DatasetSpec:
-        """Return how shards become record batches of these columns.
+        """Return the spec to read shards as record batches.
 
         Args:
-          dataset: that the files are of.
-          columns: to read; `parent.child` is a field of a struct column.
+          dataset: the dataset of the files.
+          columns: columns to read; `parent.child` is a field of a struct column.
           batch_rows: maximum rows of a record batch.
-          dictionaries: columns of text to read as dictionaries.
+          dictionaries: text columns to read as dictionaries.
         """
         return DatasetSpec(
             root=dataset.settings.root,
@@ -71,7 +71,7 @@ class FileSchemas:
     def with_constants(
         self, dataset: Dataset, fit: Fit, partitions: Sequence[Partition], problems: Problems
     ) -> FileSchemas:
-        """Return these with the columns that files lack and that inputs or options give."""
+        """Return a copy with the columns that files lack and that inputs or options define."""
         missing = dataset.settings.allow_missing
         constants = choose_constants(missing, fit, partitions, self.schemas, problems)
         schemas = add_constant_fields(self.schemas, constants)
@@ -81,7 +81,7 @@ class FileSchemas:
 def read_files(
     dataset: Dataset, partitions: Sequence[Partition], problems: Problems
 ) -> FileSchemas | None:
-    """Return what files say; None, and why in the problems, if no schema can be told."""
+    """Return the footers of files; None, with a problem, if there is no schema."""
     try:
         file_system, _ = resolve(dataset.settings.root)
         everywhere = dataset.listing.partitions
@@ -108,21 +108,22 @@ def read_files(
 def _find_inference_problem(
     dataset: Dataset, partitions: Sequence[Partition], schema: pa.Schema | None
 ) -> str:
-    """Return why a schema says nothing although there are files; "" when it does."""
+    """Return why a schema is empty although there are files; "" if it is not."""
     if schema is None or set(schema.names) - {RAW_COLUMN}:
         return ""
     if not any(partition.files for partition in partitions):
         return ""
     return (
-        "--input: no row to infer a schema from; say one with --schema, or leave partitions "
-        f"without rows out: the first files of {dataset.listing.partitions[0].path} … are empty"
+        "--input: expected rows to infer a schema from, but the first files of "
+        f"{dataset.listing.partitions[0].path} … are empty. Set --schema, or leave out partitions "
+        "without rows"
     )
 
 
 def _read_footers(
     dataset: Dataset, partitions: Sequence[Partition], schema: pa.Schema | None
 ) -> dict[str, list[Footer]]:
-    """Return what the files of partitions say of themselves, by partition."""
+    """Return the footers of the files of partitions, by partition."""
     file_system, _ = resolve(dataset.settings.root)
     files = [file for p in partitions for file in p.files]
     footers = iter(describe_files(file_system, dataset.format, files, schema))
@@ -132,7 +133,7 @@ def _read_footers(
 def _gather_schemas(
     partitions: Sequence[Partition], footers: Mapping[str, Sequence[Footer]]
 ) -> dict[pa.Schema, list[str]]:
-    """Return each schema there is, and the partitions whose files have it."""
+    """Return each distinct schema, and the partitions whose files have it."""
     schemas: dict[pa.Schema, list[str]] = {}
     for partition in partitions:
         for footer in footers[partition.path]:

@@ -1,4 +1,4 @@
-"""The one fit of a model to a table: for batch, stream, replay, `--check` and inspect."""
+"""The fit of a model to a table, for batch, stream, replay, `--check` and inspect."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _MAX_NAMED = 5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fit:
-    """How a model is fed from a table, and what a scored row holds.
+    """The fit of a model to a table: its inputs, and the columns of a scored row.
 
     Attributes:
-      signature: the model's.
-      inputs: where each input gets its values.
+      signature: the signature of the model.
+      inputs: the source of each input.
       outputs: the outputs to store.
-      rules: what their numbers must be.
+      rules: the valid numbers of outputs.
       keys: the columns that identify a row within its partition.
       keep: further columns to copy.
     """
@@ -45,7 +45,7 @@ class Fit:
 
     @property
     def carried(self) -> tuple[str, ...]:
-        """The columns that are copied: keys, then kept columns."""
+        """The columns to copy: keys, then kept columns."""
         return (*self.keys, *self.keep)
 
     @property
@@ -58,7 +58,7 @@ class Fit:
         """Return columns and types of scored rows.
 
         Args:
-          schema: of the table, which has all carried columns.
+          schema: the schema of the table, with all carried columns.
 
         Raises:
           ValueError: Delta Lake has no such type.
@@ -75,7 +75,7 @@ class Fit:
         )
 
     def score_spec(self, model: ModelSpec, more: Sequence[str] = ()) -> ScoreSpec:
-        """Return what workers score with; `more` are further columns that go along."""
+        """Return the spec for workers; `more` are further columns to copy."""
         return ScoreSpec(
             model=model,
             inputs=self.inputs,
@@ -97,15 +97,15 @@ def fit_model(
     partition_columns: Sequence[str] = (),
     has_records: bool = False,
 ) -> Fit:
-    """Return how a signature is fed and stored; adds what is wrong with that to the problems.
+    """Fit a signature to options, and add all problems.
 
     Args:
-      signature: of the model.
-      model: what was asked for.
-      problems: collects.
-      rules: what outputs must be.
+      signature: the signature of the model.
+      model: the settings of the model.
+      problems: the list to which problems are added.
+      rules: the settings for valid outputs.
       keys: the columns to copy; None if rows are not stored.
-      partition_columns: of the table of scores, which it has anyway.
+      partition_columns: partition columns of the table of scores.
       has_records: whether rows have a column of whole tf.Examples, `_example`.
     """
     keys = keys or KeySettings(keys=())
@@ -143,7 +143,7 @@ def fit_model(
 def _choose_rules(
     rules: RuleSettings, outputs: Sequence[OutputColumn], problems: Problems
 ) -> tuple[OutputRule, ...]:
-    """Return what the numbers of outputs must be."""
+    """Return the rules for the numbers of outputs."""
     specs = {output.tensor.name: output.tensor for output in outputs}
     for name in rules.ranges:
         if name not in specs or specs[name].dtype in ("string", "bool"):
@@ -166,14 +166,14 @@ def check_schemas(
     *,
     of_files: bool = True,
 ) -> bool:
-    """Return whether tables have what is copied; adds what is wrong with them to the problems.
+    """Return whether tables have the columns to copy, and add all problems.
 
     Args:
-      fit: what is wanted.
-      schemas: each schema there is, and the partitions or topics that have it.
-      problems: collects; each sentence names all places it is about.
-      of_files: whether the schemas are whole. Dead letters hold only the columns that were read,
-        and cannot be given others.
+      fit: the fit of the model.
+      schemas: each distinct schema, and the partitions or topics that have it.
+      problems: the list to which problems are added; each names all its places.
+      of_files: whether the schemas are complete. Dead letters have only the columns that were read,
+        and no others can be added.
     """
     where: dict[tuple[str, str], list[str]] = {}
     stored: dict[str, dict[str, list[str]]] = {}
@@ -209,7 +209,7 @@ def _copied(fit: Fit) -> list[tuple[str, str]]:
 
 
 def _find_input_problems(fit: Fit, schema: pa.Schema, of_files: bool) -> list[tuple[str, str]]:
-    """Return columns that cannot feed their inputs, and why."""
+    """Return the columns that cannot feed their inputs, with the reasons."""
     checked = [*fit.inputs, *(_parsed_features(fit, schema) if of_files else ())]
     columns = {source.tensor.name: source.column for source in checked}
     found = find_mismatches(fit.signature, checked, schema)
@@ -217,7 +217,7 @@ def _find_input_problems(fit: Fit, schema: pa.Schema, of_files: bool) -> list[tu
 
 
 def _storable(flag: str, column: str, schema: pa.Schema) -> tuple[str, str]:
-    """Return the type that a copied column is stored as, and why it cannot be copied, if so."""
+    """Return the stored type of a copied column, and the reason if it cannot be copied."""
     found = find_field(schema, column)
     if len(found) != 1:
         count = "no column" if not found else f"{len(found)} columns"
@@ -229,7 +229,7 @@ def _storable(flag: str, column: str, schema: pa.Schema) -> tuple[str, str]:
 
 
 def _parsed_features(fit: Fit, schema: pa.Schema) -> list[InputColumn]:
-    """Return the features that records must have which go to the model as they are."""
+    """Return the required features of records that the model gets unchanged."""
     if [source.column for source in fit.inputs] != [RAW_COLUMN]:
         return []
     features = fit.signature.inputs
@@ -238,7 +238,7 @@ def _parsed_features(fit: Fit, schema: pa.Schema) -> list[InputColumn]:
 
 
 def _advise_missing(column: str, schemas: Mapping[pa.Schema, Sequence[str]]) -> str:
-    """Return what to do about a column that some partitions have and others lack; "" if not so."""
+    """Return advice for a column that only some partitions have; "" if all or none have it."""
     if not 0 < sum(column in schema.names for schema in schemas) < len(schemas):
         return ""
     return (

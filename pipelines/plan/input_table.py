@@ -1,4 +1,4 @@
-"""Which column feeds which input, and what is done to it: told the same way by every command."""
+"""The columns that feed inputs, in the same form for every command."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from scoreline.pipelines.plan.fit import Fit
 
 
 class Mapped(NamedTuple):
-    """One input: what it wants, what the column has, what is done on the way, and the verdict.
+    """One input: its spec, its column, the preparation of values, and the problem.
 
-    `problem` is "" when the column fits; else it says what to do.
+    `problem` is "" if the column fits.
     """
 
     tensor: str
@@ -26,7 +26,7 @@ class Mapped(NamedTuple):
 
 
 def map_inputs(fit: Fit, schema: pa.Schema) -> list[Mapped]:
-    """Return how each input of a model is fed from a table of a schema."""
+    """Return the source of each input of a model, for a table of a schema."""
     problems = find_mismatches(fit.signature, fit.inputs, schema)
     return [
         Mapped(
@@ -42,7 +42,7 @@ def map_inputs(fit: Fit, schema: pa.Schema) -> list[Mapped]:
 
 
 def describe_steps(source: InputColumn) -> str:
-    """Return what is done to a column's values on the way into its input; "" for nothing."""
+    """Return the preparation of a column's values for its input; "" for none."""
     steps = [f"{source.conversion}(…)"] if source.conversion else []
     if source.fill is not None:
         steps.append(f"null → {source.fill!r}")

@@ -23,9 +23,9 @@ def choose_constants(
     schemas: Mapping[pa.Schema, Sequence[str]],
     problems: Problems,
 ) -> tuple[Constant, ...]:
-    """Return the columns to add where files lack them; adds what is wrong to the problems.
+    """Return the columns to add to files that lack them, and add all problems.
 
-    These are the partition columns that inputs take, and those of `--allow_missing`.
+    These are the partition columns that feed inputs, and the columns of `--allow_missing`.
     """
     columns = partitions[0].columns if partitions else ()
     constants = []
@@ -52,7 +52,7 @@ def choose_constants(
 
 
 def _type_for(source: InputColumn) -> pa.DataType:
-    """Return the type to read a text as for an input; conversions are given the text itself."""
+    """Return the type of a text for an input; a conversion gets the text itself."""
     dtype = source.tensor.dtype
     if source.conversion or dtype in ("string", "bfloat16"):
         return pa.string()
@@ -81,8 +81,8 @@ def _type_of_missing(
     if held or takers:
         return held[0] if held else _type_for(takers[0])
     problems.add(
-        f"--allow_missing {column}: no partition has the column and no input takes it, so nothing "
-        "says its type. Leave it out of --keys and --keep"
+        f"--allow_missing {column}: no partition has the column and no input takes it, so its type "
+        "is unknown. Leave it out of --keys and --keep"
     )
     return None
 
@@ -93,7 +93,7 @@ def _has_values(
     partitions: Sequence[Partition],
     problems: Problems,
 ) -> bool:
-    """Return whether a constant has a value in each partition; adds to the problems if not."""
+    """Return whether a constant has a value in each partition; if not, add a problem."""
     if constant.text is not None:
         try:
             constant.value_in("")
@@ -121,7 +121,7 @@ def _has_values(
 def add_constant_fields(
     schemas: Mapping[pa.Schema, Sequence[str]], constants: Sequence[Constant]
 ) -> dict[pa.Schema, list[str]]:
-    """Return schemas as record batches have them, with the constants that files lack."""
+    """Return the schemas of record batches, with the constants that files lack."""
     added: dict[pa.Schema, list[str]] = {}
     for schema, paths in schemas.items():
         for constant in constants:

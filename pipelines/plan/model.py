@@ -1,4 +1,4 @@
-"""The model: its digest, its signature, and what planning, workers and replay load."""
+"""The model: its digest, its signature, and its spec for planning, workers and replay."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ from scoreline.models.signature import Signature
 from scoreline.pipelines.options.model import ModelSettings
 from scoreline.pipelines.options.problems import Problems
 
-# Loads a model, has it answer a call and returns its signature.
+# Loads a model, calls it once and returns its signature.
 SignatureReader = Callable[[ModelSpec], Signature]
 
 
 def find_model(
     settings: ModelSettings, problems: Problems, concurrent_calls: int | None = None
 ) -> ModelSpec | None:
-    """Return what to load; None, and why in the problems, if there is no such model.
-
-    Nothing of the model is run.
-    """
+    """Return the model to load; None, with a problem, if it does not exist. Does not run it."""
     if not settings.path or "://" in settings.path:
-        return None  # told with the options
+        return None  # reported with the options
     try:
         digest = digest_model(settings.path)
     except (FileNotFoundError, PermissionError) as e:
@@ -32,7 +29,7 @@ def find_model(
     if settings.digest not in (None, digest):
         problems.add(
             f"--model_digest: expected {settings.digest}, got {digest} for {settings.path}. "
-            "Nothing of it was run"
+            "It was not run"
         )
         return None
     return ModelSpec(
@@ -51,7 +48,7 @@ def find_model(
 def load_signature(
     model: ModelSpec | None, read: SignatureReader, problems: Problems
 ) -> Signature | None:
-    """Return the signature of a model; None, and why in the problems, if it does not load."""
+    """Return the signature of a model; None, with a problem, if it does not load."""
     if model is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The first rows of a dataset, read and scored as a job would."""
+"""The first rows of a dataset, read and scored like in a job."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _ROWS_CALLED = 5
 
 
 class FirstRows(NamedTuple):
-    """The first rows of a dataset, and how a model is fed from them.
+    """The first rows of a dataset, and the columns that feed the model.
 
     Attributes:
-      shard: that begins with them.
-      read: how it is read.
-      score: what to score them with.
-      mapped: how each input is fed, and what does not fit.
+      shard: the shard that starts with them.
+      read: the spec to read the shard.
+      score: the model and its inputs.
+      mapped: the source of each input, with problems.
     """
 
     shard: Shard
@@ -48,13 +48,13 @@ class FirstRows(NamedTuple):
 
 
 class FirstScores(NamedTuple):
-    """What came of calling a model on the first rows of a dataset.
+    """The result of a model call on the first rows of a dataset.
 
     Attributes:
-      partition: the partition that has them; "" when none was looked at.
-      mapped: how each input is fed from it.
-      rows: the rows' outputs, or why they are dead letters; none when columns do not fit.
-      failure: why the model could not be called; "" when it could.
+      partition: the partition of the rows; "" if none was read.
+      mapped: the source of each input.
+      rows: outputs of the rows, or the reasons of dead letters; empty if columns do not fit.
+      failure: the reason why the model call failed; "" if it succeeded.
     """
 
     partition: str = ""
@@ -69,7 +69,7 @@ class FirstScores(NamedTuple):
 
 
 def first_rows_of(found: Findings, plan: BatchPlan) -> FirstRows:
-    """Return the first rows of what a plan reads."""
+    """Return the first rows of a plan."""
     mapped = map_inputs(found.fit, found.read_schema) if found.fit else ()
     return FirstRows(plan.shards[0], plan.read, plan.score, mapped)
 
@@ -77,10 +77,10 @@ def first_rows_of(found: Findings, plan: BatchPlan) -> FirstRows:
 def find_first_rows(
     settings: InspectSettings, model: ModelSpec, signature: Signature, problems: Problems
 ) -> FirstRows:
-    """Return the first rows of the first partition that is meant and has files.
+    """Return the first rows of the first selected partition that has files.
 
     Raises:
-      BadOptions: there are none, they cannot be read, or options name what is not there.
+      BadOptions: there are no rows, they cannot be read, or an option names a missing thing.
     """
     dataset = find_dataset(settings.dataset, problems)
     fit = fit_model(
@@ -118,7 +118,7 @@ def _find_partition(dataset: Dataset, problems: Problems) -> Partition | None:
 
 
 def score_first_rows(first: FirstRows, servable: Servable) -> FirstScores:
-    """Score the first rows as a job would, and return what came of it.
+    """Score the first rows like a job, and return the result.
 
     Raises:
       BadOptions: there are no rows, or they cannot be read.

@@ -1,4 +1,4 @@
-"""The types of a record's columns: of `--schema`, of a registry, and of the inputs they feed."""
+"""The types of a record's columns, from `--schema`, a registry, or the model's inputs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from scoreline.transforms.kafka.registry import Registry, RegistryAway
 
 
 class RecordSchema(NamedTuple):
-    """What is said of a record's columns.
+    """The given schema of records.
 
     Attributes:
-      text: the schema as it is written; "" when nothing says one.
-      columns: the columns that it names.
-      registry: the schema registry; None when none is given.
+      text: the text of the schema; "" if there is none.
+      columns: its columns.
+      registry: the schema registry; None if it is not given.
     """
 
     text: str
@@ -39,7 +39,7 @@ class RecordSchema(NamedTuple):
 def find_schema(
     settings: StreamSettings, topics: Topics, problems: Problems
 ) -> RecordSchema | None:
-    """Return what is said of a record's columns; None, and why in the problems, if it is wrong."""
+    """Return the given schema of records; None, with a problem, if it is wrong."""
     source = settings.source
     registry = registry_of(source)
     text = _read_text(settings, registry, problems)
@@ -47,7 +47,7 @@ def find_schema(
         return None
     parse = {"json": parse_types, "avro": parse_avro_schema, "example": parse_features}
     if source.format not in parse:
-        return None  # told with the options
+        return None  # reported with the options
     try:
         columns = parse[source.format](text) if text else pa.schema([])
     except ValueError as e:
@@ -60,23 +60,23 @@ def find_schema(
 def _read_text(
     settings: StreamSettings, registry: Registry | None, problems: Problems
 ) -> str | None:
-    """Return what says the types of a record's columns; "" when nothing does, None if it fails."""
+    """Return the text of the schema; "" if there is none, None if it cannot be read."""
     source, subject = settings.source, f"{settings.source.topic}-value"
     if source.schema is not None and not os.path.isfile(source.schema):
-        return None  # told with the options
+        return None  # reported with the options
     try:
         if source.schema is not None:
             return Path(source.schema).read_text("utf-8")
         if source.format != "avro":
             return ""
         if registry is None:
-            return None  # told with the options
+            return None  # reported with the options
         found = registry.connect().latest(subject)
         if found is not None:
             return found.schema
         problems.add(
-            f"--schema_registry: expected a subject {subject} at {registry.url}, there is "
-            "none. Give the Avro schema that values are to be read as with --schema"
+            f"--schema_registry: expected a subject {subject} at {registry.url}, got none. Set the "
+            "Avro reader schema with --schema"
         )
     except RegistryAway as e:
         problems.add(Passing(f"--schema_registry: {e}"))
@@ -89,9 +89,9 @@ def _read_text(
 def complete_schema(
     settings: StreamSettings, fit: Fit, given: RecordSchema, problems: Problems
 ) -> pa.Schema:
-    """Return the types of a record's columns: those that are given, and of the inputs they feed.
+    """Return the types of a record's columns: the given types, and those of the inputs they feed.
 
-    Adds to the problems the columns whose types nothing says.
+    Adds a problem for columns of unknown type.
     """
     data_format = settings.source.format
     if data_format == "avro":
@@ -107,18 +107,18 @@ def complete_schema(
             columns[source.column] = _type_of(source.tensor, data_format)
     schema = pa.schema(list(columns.items()))
     wanted = (*fit.carried, *(source.column for source in fit.inputs))
-    untold = [name for name in dict.fromkeys(wanted) if not find_field(schema, name)]
-    if untold:
+    unknown = [name for name in dict.fromkeys(wanted) if not find_field(schema, name)]
+    if unknown:
         how = (
             "a tensorflow-metadata Schema in text format"
             if data_format == "example"
-            else 'JSON such as {"' + untold[0] + '": "int64"}'
+            else 'JSON such as {"' + unknown[0] + '": "int64"}'
         )
         problems.add(
-            f"--schema: expected a file that says the types of {', '.join(untold)}, which the "
-            f"model's signature does not say: {how}"
+            f"--schema: expected a file with the types of {', '.join(unknown)}, which the model's "
+            f"signature lacks: {how}"
         )
-        schema = pa.schema([*schema, *((name, pa.string()) for name in untold)])
+        schema = pa.schema([*schema, *((name, pa.string()) for name in unknown)])
     return schema
 
 
@@ -127,5 +127,5 @@ def _type_of(spec: TensorSpec, data_format: str) -> pa.DataType:
         return stored_type(spec)
     kind = output_type(spec._replace(shape=(None,)))
     for _ in () if spec.is_one_value else spec.row_shape:
-        kind = pa.list_(kind)  # Arrow's JSON parser knows no lists of a fixed size
+        kind = pa.list_(kind)  # Arrow's JSON parser does not support lists of a fixed size
     return kind

@@ -1,4 +1,4 @@
-"""How the partitions that are meant stand: committed, outdated, to be scored, or unusable."""
+"""The states of the selected partitions: committed, outdated, to do, or failed."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from scoreline.models.model_spec import ModelSpec
 from scoreline.pipelines.options.batch import BatchSettings
 from scoreline.pipelines.plan.dataset import Dataset
 
-# Raised when the meaning of scores changes without a change of any option.
+# Increase it when the meaning of scores changes without a change of options.
 _RUN_FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class States:
-    """How partitions stand.
+    """The states of partitions.
 
     Attributes:
-      selected: all partitions that are meant.
-      committed: those whose scores the table holds already, and that are left alone.
-      outdated: those of the committed that another model, input or configuration scored.
-      todo: those to score.
-      failed: outcomes of partitions that cannot even be started.
-      runs: the run id of each partition that is meant, by path.
-      held: the run id of what the table holds, by path.
-      partition_columns: of input and output, outermost first.
+      selected: all selected partitions.
+      committed: partitions whose scores are in the table; they are not scored again.
+      outdated: the committed ones that have another model, input or configuration.
+      todo: partitions to score.
+      failed: outcomes of partitions that cannot be started.
+      runs: the run id of each selected partition, by path.
+      held: the run id in the table, by path.
+      partition_columns: partition columns of input and output, outermost first.
       has_records: whether rows have a column of whole tf.Examples.
     """
 
@@ -47,7 +47,7 @@ class States:
     has_records: bool
 
     def with_failures(self, reasons: Mapping[str, str]) -> States:
-        """Return the states with further partitions that cannot be started, and why."""
+        """Return the states with further failed partitions, with the reasons."""
         failed = [
             Outcome(path, self.runs[path], "failed", reason=reason)
             for path, reason in reasons.items()
@@ -62,7 +62,7 @@ def find_states(
     model: ModelSpec | None,
     table: DeltaTable | None,
 ) -> States:
-    """Return how the partitions of a dataset stand; without a model, all that differ from it."""
+    """Return the states of the partitions of a dataset."""
     partitions = dataset.listing.partitions
     configuration = _configuration(settings, dataset, model.digest if model else "")
     runs = {p.path: run_id_of(p, configuration) for p in partitions}
@@ -89,7 +89,7 @@ def _choose_by_state(
     held: Mapping[str, str],
     table: DeltaTable | None,
 ) -> set[str]:
-    """Return the paths of the partitions that `--reprocess` means."""
+    """Return the paths of the partitions that `--reprocess` selects."""
     reprocess = settings.table.reprocess
     if reprocess == "all":
         return {p.path for p in partitions}
@@ -105,10 +105,10 @@ def _choose_by_state(
 
 
 def _configuration(settings: BatchSettings, dataset: Dataset, digest: str) -> dict[str, object]:
-    """Return all that changes values; what only changes speed must not be in here.
+    """Return all settings that change values; settings that change only speed must not be here.
 
-    An inferred schema is not: it depends on the other partitions of the run, and a value that it
-    would change does not fit the table's columns or the model's inputs.
+    An inferred schema is not included, because it depends on the other partitions of the run. If it
+    changed a value, this value would not fit the table's columns or the model's inputs.
     """
     fit = settings.model.fit
     since_first = {
@@ -128,6 +128,6 @@ def _configuration(settings: BatchSettings, dataset: Dataset, digest: str) -> di
         "columns": fit.columns,
         "fills": fit.fills,
         "outputs": fit.outputs,
-        # Options that came later count only where they are used: the others keep their run ids.
+        # Newer options count only if they are used, so that older runs keep their run ids.
         **{name: value for name, value in since_first.items() if value},
     }

@@ -1,4 +1,4 @@
-"""What a stream scoring job will do, worked out before the first record, with all problems."""
+"""The plan of a stream scoring job, checked before the first record."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _TAKEN = {*RAW_SCHEMA.names, *LETTER_COLUMNS}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StreamPlan:
-    """What the graph of a stream is built of: one finished object for each step.
+    """The parts of a stream's graph: one finished object per step.
 
     Attributes:
-      read: what to read, as which group.
-      decode: how values become columns.
-      score: what to score them with.
-      swap: how new versions of the model are taken; None when nothing is watched.
-      write: where scores and dead letters go.
-      readers: consumers that share the topic's partitions.
+      read: the topic and the group.
+      decode: the format of values and their columns.
+      score: the model and its inputs.
+      swap: the folder of model versions to watch, or None.
+      write: the destinations of scores and dead letters.
+      readers: number of consumers that share the topic's partitions.
     """
 
     read: ReadSpec
@@ -54,15 +54,15 @@ class StreamPlan:
 def plan_stream(
     settings: StreamSettings, read_signature: SignatureReader, problems: Problems
 ) -> StreamPlan:
-    """Check all that can be checked before the first record: topics, model, columns and types.
+    """Plan a stream, and check topics, model, columns and types before the first record.
 
     Args:
-      settings: what was asked for.
+      settings: the settings of the job.
       read_signature: loads the model and calls it once.
-      problems: what is wrong already; gets what else is.
+      problems: the problems so far; further ones are added.
 
     Raises:
-      BadOptions: something is wrong; lists all of it.
+      BadOptions: lists all problems.
     """
     topics = find_topics(settings, problems)
     chosen = choose_model(settings, problems)
@@ -86,9 +86,9 @@ def plan_stream(
 
 
 def choose_model(settings: StreamSettings, problems: Problems) -> ModelSettings | None:
-    """Return the settings with the model to begin with: in a folder that is watched, the version.
+    """Return the settings with the first model: in a watched folder, the version to start with.
 
-    None, with a problem more, when the folder holds none.
+    None, with a problem, if the folder has no version.
     """
     model = settings.model
     if settings.swap is None or not model.path:
@@ -96,13 +96,13 @@ def choose_model(settings: StreamSettings, problems: Problems) -> ModelSettings 
     try:
         version = choose_version(os.path.abspath(model.path))
     except OSError as e:
-        problems.add(f"--model: with --watch_model_s it is a folder of versions. {e}")
+        problems.add(f"--model: expected a folder of versions with --watch_model_s. {e}")
         return None
     return dataclasses.replace(model, path=version.path)
 
 
 def make_swap_spec(settings: StreamSettings, signature: Signature) -> SwapSpec | None:
-    """Return what to watch for new versions; None when nothing is."""
+    """Return the spec of the watched folder, or None."""
     if settings.swap is None:
         return None
     return SwapSpec(
@@ -125,8 +125,8 @@ def _fit(settings: StreamSettings, signature: Signature, problems: Problems) -> 
     )
     written = [*fit.carried, *(output.column for output in fit.outputs)]
     problems.add_all(
-        f"--keys, --keep and --outputs: '{name}' is the name of something else in a scored "
-        f"record ({', '.join(VALUE_NAMES)}). Rename an output with --outputs T=COLUMN"
+        f"--keys, --keep and --outputs: '{name}' is a reserved name in a scored record "
+        f"({', '.join(VALUE_NAMES)}). Rename an output with --outputs T=COLUMN"
         for name in written
         if name in VALUE_NAMES or name in _TAKEN
     )
@@ -140,7 +140,7 @@ def _store(
     topics: Topics,
     problems: Problems,
 ) -> StoredRows | None:
-    """Return how scored rows are stored; None if they cannot be."""
+    """Return the storage of scored rows; None if it is not possible."""
     if not check_schemas(fit, {schema: [f"topic {settings.source.topic}"]}, problems):
         return None
     columns = store_rows(settings, fit, schema, problems)
@@ -159,7 +159,7 @@ def _decode(
     given: RecordSchema,
     problems: Problems,
 ) -> DecodeSpec | None:
-    """Return how values become columns; None if they cannot."""
+    """Return the decoding of values; None if it is not possible."""
     if schema is None or any(not schema.names.count(name.split(".")[0]) for name in fit.columns):
         return None
     source = settings.source
@@ -174,7 +174,7 @@ def _decode(
     try:
         decode.make()
     except (ValueError, NotImplementedError) as e:
-        problems.add(f"--schema: {source.format} values cannot be read so: {e}")
+        problems.add(f"--schema: {source.format} values cannot be read with it: {e}")
         return None
     return decode
 

@@ -1,4 +1,4 @@
-"""How scored rows of a stream are stored: columns of a table, and of values in Avro."""
+"""The storage of a stream's scored rows: columns of a table, and of Avro values."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from scoreline.transforms.kafka.encode_avro import AvroSpec, to_avro_schema
 
 
 class StoredRows(NamedTuple):
-    """How scored rows are stored.
+    """The storage of scored rows.
 
     Attributes:
-      avro: how values are written in Avro; None when they are not.
-      table: the table that they are appended to; None for none.
+      avro: the encoding of Avro values; None for JSON.
+      table: the table to which rows are appended, or None.
     """
 
     avro: AvroSpec | None
@@ -36,15 +36,15 @@ def store_rows(
 ) -> pa.Schema | None:
     """Return columns and types of a scored row in a table or in Avro; empty for JSON.
 
-    None, and why in the problems, if they cannot be stored.
+    None, with a problem, if they cannot be stored.
     """
     sink = settings.sink
     if not sink.output and sink.output_format != "avro":
         return pa.schema([])
     names = {*(field.name for field in SOURCE_FIELDS), SCORED_DATE}
     problems.add_all(
-        f"--keys, --keep and --outputs: '{name}' is a column that scores have anyway. Rename an "
-        "output with --outputs T=COLUMN"
+        f"--keys, --keep and --outputs: '{name}' is a reserved column of scores. Rename an output "
+        "with --outputs T=COLUMN"
         for name in (*fit.carried, *(output.column for output in fit.outputs))
         if name in names
     )
@@ -58,7 +58,7 @@ def store_rows(
 def plan_avro(
     settings: StreamSettings, fit: Fit, columns: pa.Schema, problems: Problems
 ) -> AvroSpec | None:
-    """Return how values are written in Avro; None when they are not, or cannot be."""
+    """Return the encoding of Avro values; None for JSON, or if it is not possible."""
     if settings.sink.output_format != "avro":
         return None
     try:
@@ -72,7 +72,7 @@ def plan_avro(
 def plan_table(
     settings: StreamSettings, columns: pa.Schema, topics: Topics, problems: Problems
 ) -> TableSpec | None:
-    """Return the table that scores are appended to; None, and why, if it cannot be used."""
+    """Return the table to which scores are appended; None, with a problem, if it cannot be used."""
     output = settings.sink.output
     table = find_table(output, problems)
     check_writable(output, problems)
@@ -80,11 +80,11 @@ def plan_table(
         problems.add_all(find_table_problems(table, columns, [SCORED_DATE]))
     topic = settings.source.topic
     if topics.admin is None:
-        return None  # no broker answers, or a topic is missing: told before
+        return None  # no broker answers, or a topic is missing: reported before
     try:
         topic_id = read_topic_id(topics.admin, topic)
     except KafkaException as e:
-        problems.add(as_kafka_problem(e.args[0], f"--topic: {topic} cannot be described"))
+        problems.add(as_kafka_problem(e.args[0], f"--topic: cannot describe {topic}"))
         return None
     return TableSpec(
         output=output,

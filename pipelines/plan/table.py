@@ -1,4 +1,4 @@
-"""The table of scores, before the first row: whether it is one, and may be written."""
+"""Checks of the table of scores before the first row: it can be opened and written."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from scoreline.pipelines.options.reader import find_secret
 
 
 def find_table(output: str, problems: Problems) -> DeltaTable | None:
-    """Return the table of scores; None if there is none yet, or if it cannot be opened."""
+    """Return the table of scores; None if it does not exist yet, or cannot be opened."""
     if not output or find_secret("", output):
-        return None  # told with the options
+        return None  # reported with the options
     try:
         return open_table(output)
     except ValueError as e:
@@ -27,11 +27,11 @@ def find_table(output: str, problems: Problems) -> DeltaTable | None:
 
 
 def check_writable(output: str, problems: Problems) -> None:
-    """Add why nothing can be written at a local path; other file systems tell when asked to."""
+    """Add a problem if a local path is not writable; other stores report it at the write."""
     if not output or "://" in output or Path(output).is_file():
-        return  # what is no table is told by who opens it
+        return  # reported when the table is opened
     nearest = Path(output).absolute()
     while not nearest.exists():
         nearest = nearest.parent
     if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
-        problems.add(f"--output: expected a folder that can be written, got {nearest}")
+        problems.add(f"--output: expected a writable folder, got {nearest}")

@@ -1,4 +1,4 @@
-"""Brokers and topics of a stream: whether they answer, are there and may be used."""
+"""Brokers and topics of a stream: checks that they answer, exist and may be used."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Topics(NamedTuple):
     """The cluster that holds the topics.
 
     Attributes:
-      connection: what every client of the job is made of.
-      admin: a client that a broker has answered; None if none has.
+      connection: the connection of all clients of the job.
+      admin: a client that a broker has answered; None if no broker answers.
     """
 
     connection: Connection
@@ -30,19 +30,19 @@ class Topics(NamedTuple):
 
 
 def connection_of(source: SourceSettings) -> Connection:
-    """Return what clients are made of."""
+    """Return the connection for clients."""
     return Connection(brokers=source.brokers, config=source.config)
 
 
 def registry_of(source: SourceSettings) -> Registry | None:
-    """Return the schema registry; None when none is given."""
+    """Return the schema registry; None if it is not given."""
     if not source.schema_registry:
         return None
     return Registry(url=source.schema_registry, config=source.config)
 
 
 def find_topics(settings: StreamSettings, problems: Problems) -> Topics:
-    """Return the cluster; adds what is wrong with brokers and topics to the problems."""
+    """Return the cluster, and add all problems of brokers and topics."""
     source, sink = settings.source, settings.sink
     connection = connection_of(source)
     topics = [
@@ -63,7 +63,7 @@ def find_topics(settings: StreamSettings, problems: Problems) -> Topics:
                 problems.add(f"{flag}: {e}. {allow('Describe', f'topic {topic}')}")
                 are_there = False
             except LookupError as e:
-                problems.add(f"{flag}: {e}. Make it first, with as many partitions as fit")
+                problems.add(f"{flag}: {e}. Create it first")
                 are_there = False
         if are_there:
             problems.add_all(find_access_problems(client, topics, source.group))
@@ -74,7 +74,7 @@ def find_topics(settings: StreamSettings, problems: Problems) -> Topics:
     return Topics(connection, client if are_there else None)
 
 
-def as_kafka_problem(error: KafkaError, told_of: str) -> str:
-    """Return a sentence on an error of a client, as `as_problem` does on one of a store."""
-    sentence = f"{told_of}: {error.str()}"
+def as_kafka_problem(error: KafkaError, prefix: str) -> str:
+    """Return the problem for an error of a client, like `as_problem` for an error of a store."""
+    sentence = f"{prefix}: {error.str()}"
     return Passing(sentence) if is_passing(error) else sentence

@@ -1,1 +1,1 @@
-"""What a command prints while it works and when it has ended."""
+"""The output of commands: progress, results and errors."""

@@ -1,4 +1,4 @@
-"""The one place that makes consoles and tables, so that all have the same width and form."""
+"""Consoles and tables, so that all have the same width and form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-# Wider than any table: a pipe and a file have no width, and a name that is cut is no name.
+# Wider than any table: pipes and files have no width, and names must not be cut.
 _UNBOUNDED_COLUMNS = 100_000
 
 
@@ -27,7 +27,7 @@ def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
 
 def make_table(*titles: str) -> Table:
-    """Return an empty table with a column for each title. Long cells are folded, never cut."""
+    """Return an empty table with one column per title. Long cells are folded, never cut."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(titles))
@@ -37,5 +37,5 @@ def make_table(*titles: str) -> Table:
 
 
 def say(console: Console, text: str) -> None:
-    """Print a sentence as it is: no colours, no markup, lines not broken."""
+    """Print a sentence unchanged: no colors, no markup, no line breaks."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)

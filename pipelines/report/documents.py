@@ -1,4 +1,4 @@
-"""What `--json` prints of a batch job, of its plan and of a model's first scores: docs/schemas."""
+"""Objects of `--json` for a batch job, its plan and a model's first scores: docs/schemas."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COUNTS = ("rows_in", "rows_scored", "rows_dead", "duplicate_keys")
 def batch_fields(
     settings: BatchSettings, found: Findings, report: Report | None = None
 ) -> dict[str, Any]:
-    """Return what a job did; without a report, that nothing was left to do."""
+    """Return the results of a job; without a report, nothing was left to do."""
     states = found.states
     outcomes = states.failed if report is None else report.outcomes
     counters = {} if report is None else report.counters
@@ -46,7 +46,7 @@ def batch_fields(
 def plan_fields(
     settings: BatchSettings, found: Findings, plan: BatchPlan, first: FirstScores
 ) -> dict[str, Any]:
-    """Return what a job would do, and what the model says of the first rows."""
+    """Return the plan of a job, and the model's scores of the first rows."""
     states = found.states
     columns = [*fields_of(plan.stage.schema)]
     columns += [{"name": name, "type": "string"} for name in plan.commit.partition_columns]
@@ -74,7 +74,7 @@ def plan_fields(
 
 
 def first_fields(first: FirstScores) -> dict[str, Any]:
-    """Return how inputs are fed from a dataset's first rows, and what the model says of them."""
+    """Return the sources of inputs in a dataset's first rows, and the model's scores of them."""
     return {
         "partition": first.partition,
         "inputs": [mapped._asdict() for mapped in first.mapped],

@@ -1,19 +1,19 @@
-"""What of the libraries' logs reaches the terminal: errors, and warnings that are ours."""
+"""Filters logs for the terminal: our warnings, and errors of libraries."""
 
 from __future__ import annotations
 
 import logging
 import os
 
-# Beam warns here of flags that it does not know, which a runner of its own may need.
+# Beam warns here about unknown flags, which a custom runner may need.
 _BEAM_FLAGS = "apache_beam.options.pipeline_options"
 
 
 def set_up_logs() -> None:
-    """Let warnings of ours and errors of others through, each as one readable line.
+    """Show our warnings and errors of libraries, each as one readable line.
 
-    Called before TensorFlow is imported, whose C++ part reads its level from the environment once;
-    workers in processes of their own inherit it. What the environment sets already stays.
+    Call it before TensorFlow is imported, because its C++ part reads its log level from the
+    environment once. Worker processes inherit the level. An existing setting is kept.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     handler = logging.StreamHandler()
@@ -24,7 +24,7 @@ def set_up_logs() -> None:
 
 
 class _Readable(logging.Formatter):
-    """Names the library that logs, and nothing for a line of ours."""
+    """Prefixes a line with its library, except for our own lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  of logging
         """Return a line without its traceback."""

@@ -1,4 +1,4 @@
-"""The first scores of a model, and how its inputs are fed, as text."""
+"""The first scores of a model, and the sources of its inputs, as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scoreline.pipelines.report.console import make_table, say
 
 
 def print_first_scores(found: FirstScores, console: Console) -> None:
-    """Show the mapping, what is wrong with it, and the scores."""
+    """Show the mapping, its problems, and the scores."""
     if found.mapped:
         console.print(f"\nfed from {found.partition}", highlight=False)
         console.print(mapping_table(found.mapped), highlight=False)
@@ -36,7 +36,7 @@ def _short(value: object) -> str:
 
 
 def mapping_table(mapped: Sequence[Mapped]) -> Table:
-    """Return the mapping as a table for people; problems stand below, in full."""
+    """Return the mapping as a table; full problems follow below it."""
     table = make_table("input", "wants", "column", "has", "on the way", "verdict")
     for row in mapped:
         verdict = "does not fit" if row.problem else "fits"

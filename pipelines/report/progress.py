@@ -1,4 +1,4 @@
-"""A bar on the terminal, or a line now and then in a log, while a job stages its shards."""
+"""Progress of a job while it stages shards: a bar on a terminal, or lines in a log."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from scoreline.pipelines.plan.batch import BatchPlan
 
 _TERMINAL_SECONDS = 0.5
 _LOG_SECONDS = 30.0
-# Looking takes no more than this share of the time: on a bucket, ten thousand folders take minutes.
+# Maximum share of time for polling: on a bucket, ten thousand folders take minutes.
 _LOOKING = 0.1
 
 
 @contextmanager
 def show_progress(plan: BatchPlan, console: Console) -> Iterator[None]:
-    """Show how many rows are staged, until the with block ends; shards when rows are not known.
+    """Show the number of staged rows until the with block ends; shards if rows are not known.
 
-    What is done is read off the staged files, so it works the same for every runner.
+    The count comes from the staged files, so it works the same on every runner.
     """
     seen = StagedShards(plan.shards, plan.stage.output)
     if not console.is_terminal:
@@ -54,7 +54,7 @@ def show_progress(plan: BatchPlan, console: Console) -> Iterator[None]:
 
 @contextmanager
 def _repeated(show: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Call a function every so many seconds, in a thread, until the with block ends."""
+    """Call a function periodically in a thread until the with block ends."""
     stop = threading.Event()
 
     def watch() -> None:
@@ -74,7 +74,7 @@ def _repeated(show: Callable[[], None], seconds: float) -> Iterator[None]:
 
 
 def pause_after(took_s: float, seconds: float) -> float:
-    """Return how long to wait before the next look, when the last one took so long."""
+    """Return the pause before the next poll, from the time of the last one."""
     return max(seconds, took_s / _LOOKING)
 
 
@@ -93,7 +93,7 @@ class StagedShards:
         self._count = 0
 
     def count(self) -> int:
-        """Look for staged files, and return the shards or rows that are staged so far."""
+        """Poll for staged files, and return the number of staged shards or rows."""
         for folder, weights in list(self._missing.items()):
             for info in list_folder(self._fs, f"{self._root}/{folder}"):
                 shard = shard_in(info.base_name)

@@ -1,4 +1,4 @@
-"""What a command reports: text for a person, or one JSON object for a program."""
+"""Reports of a command: text for users, or one JSON object for programs."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from scoreline.pipelines.report.console import make_console, say
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Commands whose `--check` has an object of its own.
+# Commands whose `--check` has its own object.
 _CHECKED = ("batch", "stream")
 
 
 class Reporter:
-    """Where one command reports. With JSON, stdout is kept for the one object.
+    """The reporter of one command. With JSON, stdout has only the object.
 
     Attributes:
-      kind: the name of the object's schema, as `table_status`: docs/schemas/table_status-1.json.
+      kind: the name of the object's schema, for example `table_status` for
+        docs/schemas/table_status-1.json.
     """
 
     def __init__(self, kind: str, *, as_json: bool = False, quiet: bool = False) -> None:
-        """Take what the command line asks for; consoles are made when they are needed.
+        """Set the form of reports; consoles are created when they are needed.
 
         Args:
-          kind: of the object.
-          as_json: whether to print the object, and nothing else on stdout.
-          quiet: whether to show a person no results.
+          kind: the kind of the object.
+          as_json: whether to print only the object on stdout.
+          quiet: whether to print no results as text.
         """
         self.kind = kind
         self._as_json = as_json
@@ -40,21 +41,21 @@ class Reporter:
 
     @functools.cached_property
     def console(self) -> Console:
-        """For results and progress that a person reads."""
+        """The console for results and progress."""
         return make_console(stderr=self._as_json, quiet=self._quiet)
 
     @functools.cached_property
     def errors(self) -> Console:
-        """For what went wrong."""
+        """The console for errors."""
         return make_console(stderr=True)
 
     def show(self, print_on: Callable[[Console], object]) -> None:
-        """Show a result to a person; with JSON, do nothing."""
+        """Print a result as text; with JSON, do nothing."""
         if not self._as_json:
             print_on(self.console)
 
     def tell(self, *sentences: str) -> None:
-        """Print sentences to a person; with JSON, do nothing."""
+        """Print sentences as text; with JSON, do nothing."""
         for sentence in sentences:
             self.show(functools.partial(say, text=sentence))
 
@@ -65,13 +66,13 @@ class Reporter:
         problems: Sequence[str] = (),
         advice: str = "",
     ) -> int:
-        """Print the problems, and with JSON the one object; return the exit code.
+        """Print the problems, and with JSON the object; return the exit code.
 
         Args:
-          exit_code: of the command.
-          fields: what the schema asks for when the command did something.
-          problems: sentences about what is wrong.
-          advice: what a person can do now.
+          exit_code: the exit code of the command.
+          fields: the fields of the object's schema, if the command did something.
+          problems: the problems, one sentence each.
+          advice: the next action of the user.
         """
         if len(problems) > 1:
             sys.stderr.write(f"{len(problems)} things are wrong:\n")
@@ -90,13 +91,13 @@ class Reporter:
 
 
 def make_reporter(name: str, argv: Sequence[str]) -> Reporter:
-    """Return the reporter that a command line of a command asks for."""
+    """Return the reporter for the command line of a command."""
     is_check = "--check" in argv and name in _CHECKED
     return Reporter(f"{name}_check" if is_check else name, as_json="--json" in argv)
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: bytes as hex digits, numbers that are not finite as text."""
+    """Return a value for JSON: bytes as hex digits, NaN and infinity as text."""
     if isinstance(value, Mapping):
         return {str(name): _plain(held) for name, held in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""How each partition stands: committed, stale, failed, missing, or not ours."""
+"""The status of each partition: committed, stale, failed, missing, or foreign."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ GONE, FOREIGN = "input gone", "foreign"
 
 
 class PartitionStatus(NamedTuple):
-    """How one partition stands.
+    """The status of one partition.
 
     Attributes:
       partition: its hive path.
-      state: committed; stale, when the input changed since; failed, when the last attempt did;
-        missing, when it was never scored; input gone; foreign, when something else wrote it.
-      rows_scored, rows_dead, version, committed_ms: of what the table holds, where known.
-      model_digest: of the model that scored it.
-      note: why it failed, or what else there is to say.
+      state: `committed`; `stale` if the input has changed since; `failed` if the last attempt
+        failed; `missing` if it was never scored; `input gone`; `foreign` if another program wrote
+        it.
+      rows_scored, rows_dead, version, committed_ms: facts of the table's version, if known.
+      model_digest: digest of the model that scored it.
+      note: the reason of a failure, or another remark.
     """
 
     partition: str
@@ -42,7 +43,7 @@ class PartitionStatus(NamedTuple):
 def read_status(
     output: str, table: DeltaTable, dataset: str | None, specs: Sequence[PartitionSpec]
 ) -> list[PartitionStatus]:
-    """Return how each partition of the table, and of the dataset if one is given, stands.
+    """Return the status of each partition of the table, and of the dataset if one is given.
 
     Raises:
       BadOptions: the dataset cannot be listed.

@@ -1,4 +1,4 @@
-"""What a run tells the person who started it."""
+"""Summaries of plans and runs, as text."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ STEPS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
-      outcomes: one for each partition that was to be scored.
+      outcomes: one outcome per partition of the plan.
       seconds: wall time from the first row to the last commit.
       counters: sums of Beam's metrics, by name.
     """
@@ -44,29 +44,29 @@ class Report:
     counters: Mapping[str, int]
 
     def total(self, field: str) -> int:
-        """Return the sum of a count over the partitions that are published."""
+        """Return the sum of a count over the published partitions."""
         return sum(getattr(outcome, field) for outcome in self.published)
 
     @property
     def published(self) -> list[Outcome]:
-        """The partitions whose scores are in the table, by this run or by another at once."""
+        """The partitions whose scores are in the table, from this run or a concurrent one."""
         return [o for o in self.outcomes if o.state in ("committed", "already_committed")]
 
     @property
     def unpublished(self) -> list[Outcome]:
-        """The partitions that failed or that another run changed."""
+        """The partitions that failed, or that another run has changed."""
         return [o for o in self.outcomes if o not in self.published]
 
     @property
     def exit_code(self) -> int:
-        """0 when every row is scored, 1 when a partition failed, 3 when rows are dead letters."""
+        """0 if every row is scored, 1 if a partition failed, 3 if there are dead letters."""
         if self.unpublished:
             return EXIT_FAILED
         return EXIT_DEAD_LETTERS if self.total("rows_dead") else EXIT_OK
 
 
 def print_nothing_left(states: States, settings: BatchSettings, console: Console) -> None:
-    """Say that every selected partition is committed already."""
+    """Print that every selected partition is committed already."""
     if settings.table.reprocess == "failed":
         console.print("Nothing is left to do: no partition failed last time.", highlight=False)
         return
@@ -79,19 +79,19 @@ def print_nothing_left(states: States, settings: BatchSettings, console: Console
 
 
 def print_outdated(states: States, console: Console) -> None:
-    """Say which committed partitions another model, input or configuration scored."""
+    """Print the committed partitions that have another model, input or configuration."""
     if states.outdated:
         console.print(
             f"{len(states.outdated)} of them were scored with another model, input or "
-            f"configuration, {states.outdated[0].path} for one: --reprocess=stale scores those "
-            "whose input changed, --reprocess=all everything again.",
+            f"configuration, for example {states.outdated[0].path}: --reprocess=stale scores those "
+            "whose input changed again, --reprocess=all everything.",
             highlight=False,
             soft_wrap=True,
         )
 
 
 def print_plan(found: Findings, plan: BatchPlan, settings: BatchSettings, console: Console) -> None:
-    """Show what would be done: partitions, rows, and where every input and column comes from."""
+    """Print the plan: partitions, rows, and the sources of all inputs and columns."""
     paths, states = plan.partitions, found.states
     size = sum(f.size_bytes for p in states.todo for f in p.files)
     facts = _two_columns()
@@ -138,7 +138,7 @@ def _two_columns() -> Table:
 
 
 def print_report(report: Report, settings: BatchSettings, console: Console) -> None:
-    """Show what was done, what failed and why, and where the time went."""
+    """Print the results of a run: counts, failures with reasons, and times."""
     table = _two_columns()
     states = [o.state for o in report.outcomes]
     others = states.count("already_committed")
@@ -168,12 +168,12 @@ def print_report(report: Report, settings: BatchSettings, console: Console) -> N
         table.add_row("time", shares)
     console.print(table, highlight=False)
     if not report.total("rows_in") and not report.unpublished:
-        console.print("No rows at all: the partitions scored hold none.", highlight=False)
+        console.print("The scored partitions have no rows.", highlight=False)
     print_failures(report.unpublished, console)
 
 
 def print_failures(outcomes: Sequence[Outcome], console: Console) -> None:
-    """Name the partitions that were not published, and why."""
+    """Print the partitions that were not published, with reasons."""
     for outcome in outcomes[:_MAX_SHOWN]:
         say(console, describe_failure(outcome))
     if len(outcomes) > _MAX_SHOWN:
@@ -181,5 +181,5 @@ def print_failures(outcomes: Sequence[Outcome], console: Console) -> None:
 
 
 def describe_failure(outcome: Outcome) -> str:
-    """Return a sentence on a partition that was not published."""
+    """Return the problem of a partition that was not published."""
     return f"{outcome.partition} {outcome.state}: {outcome.reason}"

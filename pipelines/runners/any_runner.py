@@ -21,6 +21,7 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_runner
 
 from scoreline.pipelines.options.parser import suggest
+from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.runners.flink_options import FlinkOptions
 from scoreline.pipelines.runners.workarounds import keep_values_out_of_the_log
 from scoreline.transforms.worker import sampling
@@ -98,7 +99,7 @@ class AnyRunner:
     def refuse_second_job(self, topic: str, group: str) -> None:
         """Do nothing: the jobs of the runner are not known."""
 
-    def place(self, problems: list[str], max_tasks: int | None = None) -> Placement | None:
+    def place(self, problems: Problems, max_tasks: int | None = None) -> Placement | None:
         """Return None: `--workers` decides."""
         return None
 
@@ -170,4 +171,4 @@ def find_flink_flags(flags: Sequence[str]) -> list[str]:
         family._add_argparse_args(parser)
     known = {option for action in parser._actions for option in action.option_strings}
     names = (flag.partition("=")[0] for flag in flags)
-    return [f"{name} is for --runner=flink; leave it out" for name in names if name in known]
+    return [f"{name} needs --runner=flink; leave it out" for name in names if name in known]

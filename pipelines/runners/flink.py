@@ -12,7 +12,7 @@ from apache_beam.io.flink.flink_streaming_impulse_source import FlinkStreamingIm
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, PortableOptions
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 
-from scoreline.pipelines.options.problems import BadOptions, Passing
+from scoreline.pipelines.options.problems import BadOptions, Passing, Problems
 from scoreline.pipelines.runners import flink_options, flink_placement
 from scoreline.pipelines.runners.any_runner import (
     AnyRunner,
@@ -72,7 +72,7 @@ class Flink(AnyRunner):
                 )
                 raise BadOptions([Passing(told) if state in _ENDING else told])
 
-    def place(self, problems: list[str], max_tasks: int | None = None) -> Placement:
+    def place(self, problems: Problems, max_tasks: int | None = None) -> Placement:
         """Read the size of the cluster, and set the options that depend on it."""
         return flink_placement.place(self.options, problems, max_tasks)
 

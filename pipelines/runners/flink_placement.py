@@ -8,7 +8,7 @@ from apache_beam.options.pipeline_options import (
     PortableOptions,
 )
 
-from scoreline.pipelines.options.problems import Passing
+from scoreline.pipelines.options.problems import Passing, Problems
 from scoreline.pipelines.runners.any_runner import Placement
 from scoreline.pipelines.runners.flink_options import FlinkOptions
 from scoreline.pipelines.runners.flink_rest import FlinkRest, Slots
@@ -20,7 +20,7 @@ _MIN_MAX_PARALLELISM = 128
 _GROWTH = 8
 
 
-def place(options: PipelineOptions, problems: list[str], max_tasks: int | None = None) -> Placement:
+def place(options: PipelineOptions, problems: Problems, max_tasks: int | None = None) -> Placement:
     """Read the size of the cluster, and set the options that depend on it.
 
     Args:
@@ -53,20 +53,20 @@ def spread(slots: Slots, parallelism: int, sharing: str) -> Placement:
     return Placement(at_once, 1, each) if sharing == "process" else Placement(at_once, each, 1)
 
 
-def _ask(master: str, problems: list[str]) -> Slots | None:
+def _ask(master: str, problems: Problems) -> Slots | None:
     rest = FlinkRest(master)
     try:
         version, slots = rest.version(), rest.slots()
     except (OSError, LookupError, ValueError, KeyError) as e:
-        problems.append(Passing(f"--flink_master: no JobManager answers at {rest.url}: {e}"))
+        problems.add(Passing(f"--flink_master: no JobManager answers at {rest.url}: {e}"))
         return None
     if not version.startswith(f"{FLINK_MINOR}."):
-        problems.append(
+        problems.add(
             f"--flink_master: expected Flink {FLINK_MINOR}, got {version} at {rest.url}. "
             "Beam's runner is built for one minor version"
         )
     if not slots.total:
-        problems.append(
+        problems.add(
             Passing(
                 f"--flink_master: {rest.url} has {slots.task_managers} TaskManagers and no slots. "
                 "Start a TaskManager, and check that it reaches the JobManager"

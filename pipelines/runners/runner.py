@@ -17,6 +17,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
+from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.runners.any_runner import AnyRunner, Placement, Timers
 from scoreline.pipelines.runners.flink import Flink
 from scoreline.pipelines.runners.local import Local
@@ -56,7 +57,7 @@ class Runner(Protocol):
           BadOptions: such a job runs.
         """
 
-    def place(self, problems: list[str], max_tasks: int | None = None) -> Placement | None:
+    def place(self, problems: Problems, max_tasks: int | None = None) -> Placement | None:
         """Return the distribution of the job over a cluster; None if `--workers` sets it.
 
         Args:

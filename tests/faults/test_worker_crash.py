@@ -39,7 +39,7 @@ def test_killed_worker_process_fails_the_job_and_never_shortens_a_partition(tmp_
         job.kill()
     assert job.returncode == 1, errors
     assert "The job failed: " in errors
-    assert "run the same command to go on" in errors
+    assert "run the same command to continue" in errors
     assert score_batch.main([*options, "--workers=2"]) == 0
     assert_scored_whole(lake, output)
     assert table.main(["verify", f"--output={output}"]) == 0

@@ -171,7 +171,7 @@ def test_a_killed_worker_without_retries_fails_the_job_and_a_rerun_goes_on(
     ended = job.end()
     assert ended.code == 1, ended
     assert re.search(r"The job failed: .*(SDK|closed|cancelled|CANCELLED|UNAVAILABLE)", ended.err)
-    assert "run the same command to go on" in ended.err
+    assert "run the same command to continue" in ended.err
     assert not running_jobs(cluster)
     left = TOTAL - staged(output) * ROWS
     code, counters = score_counted(options_of())

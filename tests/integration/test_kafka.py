@@ -342,7 +342,7 @@ def test_wrong_topics_schema_and_brokers_are_reported_before_the_first_record(
     assert "no/model" in err
 
     assert score_stream.main(stream_arguments(schema=None)) == 2
-    assert "--schema: expected a file that says the types of id" in capsys.readouterr().err
+    assert "--schema: expected a file with the types of id" in capsys.readouterr().err
 
     assert score_stream.main(stream_arguments(brokers="127.0.0.1:1", model="no/model")) == 2
     err = capsys.readouterr().err

@@ -200,7 +200,7 @@ def test_password_and_certificates_come_from_a_file(
             2,
             ("Authentication failed", "Correct user and password"),
         ),
-        ({"ssl_ca_location": None}, 2, ("certificate", "See ssl.ca.location")),
+        ({"ssl_ca_location": None}, 2, ("certificate", "Check ssl.ca.location")),
         ({"ssl_ca_location": "/no/such.pem"}, 2, ("--kafka_config: ", "ssl.ca.location failed")),
         # The broker only closes the connection, like one that shuts down: a retry may succeed.
         ({"security_protocol": "PLAINTEXT"}, 1, ("--brokers: ", "security.protocol")),

@@ -112,7 +112,7 @@ def test_no_partition_matches(score):
 
 def test_no_partition_at_all(score, tmp_path):
     (tmp_path / "lake").mkdir()
-    assert_refused(score(input=tmp_path / "lake"), "--input: no partition in")
+    assert_refused(score(input=tmp_path / "lake"), "--input: expected folders column=value with")
 
 
 def test_column_that_is_missing_in_one_partition_of_many_names_it(score, tmp_path):
@@ -185,9 +185,7 @@ def test_signature_input_without_a_column(score):
 def test_other_model_digest_is_refused(score):
     digest = "sha256:" + "0" * 64
     ended = score(f"--model_digest={digest}")
-    assert_refused(
-        ended, f"--model_digest: expected {digest}, got sha256:", "Nothing of it was run"
-    )
+    assert_refused(ended, f"--model_digest: expected {digest}, got sha256:", "It was not run")
 
 
 def test_output_names_do_not_collide(score, tmp_path):
@@ -296,14 +294,16 @@ def test_folder_that_is_no_partition_is_an_error(score, tmp_path, folder, messag
 
 def test_no_rows_at_all_without_any_file(score, tmp_path):
     (tmp_path / "lake" / "date=1").mkdir(parents=True)
-    assert_refused(score(input=tmp_path / "lake"), "no rows at all: the partitions to score in")
+    assert_refused(
+        score(input=tmp_path / "lake"), "expected rows, got none: the partitions to score in"
+    )
 
 
 def test_no_rows_at_all_in_the_files(score, tmp_path):
     write_file(tmp_path / "lake", "date=1", "0.parquet", make_rows(0, 0))
     ended = score(input=tmp_path / "lake")
     assert ended.code == 0
-    assert "No rows at all: the partitions scored hold none." in ended.out
+    assert "The scored partitions have no rows." in ended.out
 
 
 def test_file_that_changes_while_it_is_scored_fails_its_partition(score, tmp_path, monkeypatch):

@@ -360,8 +360,8 @@ def test_flags_about_rows_need_rows():
     given = parse_flags("inspect", ["--model=m", "--fill=x=1", "--last=2"], problems).given
     inspect_model.read_inspect(given, problems)
     assert list(problems) == [
-        "--last is for --input; leave it out, or give both",
-        "--fill is for --input; leave it out, or give both",
+        "--last needs --input; leave it out, or set both",
+        "--fill needs --input; leave it out, or set both",
     ]
 
 

@@ -492,7 +492,7 @@ def test_files_without_rows_say_that_a_schema_is_needed(score, tmp_path, suffix)
     ended = score(input=tmp_path / "lake")
     assert ended.code == 2, ended
     if suffix != "csv":
-        assert "--input: no row to infer a schema from; say one with --schema" in ended.err
+        assert "--input: expected rows to infer a schema from, but the first files of" in ended.err
 
 
 def test_empty_records_files_are_published_as_empty_with_a_schema(score, tmp_path):

@@ -117,7 +117,7 @@ def test_a_model_of_another_digest_is_refused_and_not_run(inspect, model, lake):
     ended = inspect(f"--model={model}", f"--input={lake}", wrong)
     assert ended.code == 2
     assert "--model_digest: expected sha256:000" in ended.err
-    assert "Nothing of it was run" in ended.err
+    assert "It was not run" in ended.err
     assert ended.out == ""
     right = f"--model_digest={digest_model(model)}"
     assert inspect(f"--model={model}", f"--input={lake}", right).code == 0
@@ -135,7 +135,7 @@ def test_bytes_that_are_no_text_are_shown_if_they_are_stored_as_bytes(
     flags = ["--outputs=raw=binary(b),score"]
     ended = inspect(f"--model={model}", f"--input={lake}", "--json", *flags)
     assert ended.code == 0, ended
-    assert [row["b"] for row in json.loads(ended.out)["scores"]] == ["ff00"] * 5
+    assert [row["b"] for row in json.loads(ended.out)["first_rows"]["scores"]] == ["ff00"] * 5
     checked = score("--check", *flags, model=model)
     assert checked.code == 0, checked
     assert "The model fails" not in checked.out
@@ -145,4 +145,4 @@ def test_bytes_that_are_no_text_are_shown_if_they_are_stored_as_bytes(
 def test_rows_whose_outputs_are_forbidden_are_shown_as_dead(inspect, model, lake):
     ended = inspect(f"--model={model}", f"--input={lake}", "--range=score=1e6..1e7", "--json")
     assert ended.code == 0, ended
-    assert all("dead" in row for row in json.loads(ended.out)["scores"])
+    assert all("dead" in row for row in json.loads(ended.out)["first_rows"]["scores"])

@@ -134,7 +134,7 @@ def test_a_supervised_stream_prints_no_object_for_each_start(capsys):
     given = ["--brokers=h:1", "--topic=t", "--group=g", "--model=m", "--keys=id"]
     assert command.run("stream", [*given, "--output_topic=o", "--restart", "--json"]) == 2
     (problem,) = read_object("stream", capsys.readouterr().out, 2)["problems"]
-    assert "--restart starts it again" in problem
+    assert "--restart restarts it" in problem
 
 
 def test_a_person_gets_text_and_a_program_gets_no_text(capsys):

@@ -87,7 +87,7 @@ def test_a_misspelt_flag_is_refused_with_the_one_that_is_meant_and_without_its_v
     [["--flink_master=h:1"], ["--model_sharing", "process"], ["--checkpointing_interval=5"]],
 )
 def test_flags_of_flink_are_refused_by_runners_that_would_not_honour_them(flags):
-    problem = f"{flags[0].partition('=')[0]} is for --runner=flink; leave it out"
+    problem = f"{flags[0].partition('=')[0]} needs --runner=flink; leave it out"
     assert choose_runner(flags).find_problems() == [problem]
     prism = ["--runner=prism", "--prism_location=/p"]
     assert choose_runner([*prism, *flags]).find_problems() == [problem]

@@ -91,7 +91,7 @@ def test_everything_that_is_wrong_is_said_at_once(capsys, tmp_path):
         "--output_topic is required",
         "--model is required",
         "--keys is required",
-        "--schema is required: the Avro schema",
+        "--schema is required: the Avro writer schema",
         "--start_time: expected a time with --start=timestamp",
         "--latency_target_ms: expected a whole number of at least 1, got '0'",
         "--readers: expected 1 on the local runner, got ",
@@ -109,32 +109,32 @@ def test_everything_that_is_wrong_is_said_at_once(capsys, tmp_path):
     ("argv", "told"),
     [
         (["--start_time=5"], "and none without"),
-        (["--start=timestamp", "--start_time=2026-01-01T00:00:00"], "with its zone"),
-        (["--start=timestamp", "--start_time=soon"], "with its zone"),
-        (["--avro_schema_id=5"], "--avro_schema_id is for --format=avro"),
+        (["--start=timestamp", "--start_time=2026-01-01T00:00:00"], "a time with zone"),
+        (["--start=timestamp", "--start_time=soon"], "a time with zone"),
+        (["--avro_schema_id=5"], "--avro_schema_id needs --format=avro"),
         (["--input=x"], "stream does not take --input; it is a flag of batch and inspect"),
-        (["--output_topic="], "--output_topic is required, a topic for scores; or --output"),
-        (["--output_schema_id=5"], "--output_schema_id is for --output_format=avro"),
+        (["--output_topic="], "--output_topic is required (a topic of scores), or --output"),
+        (["--output_schema_id=5"], "--output_schema_id needs --output_format=avro"),
         (
             ["--output_topic=", "--output=x", "--output_format=avro"],
-            "--output_format is for --output_topic",
+            "--output_format needs --output_topic",
         ),
-        (["--flush_interval_s=5"], "--flush_interval_s is for --output"),
+        (["--flush_interval_s=5"], "--flush_interval_s needs --output"),
         (["--output=x", "--flush_interval_s=0"], "a number of seconds above 0, got '0'"),
-        (["--output=x", "--exactly_once"], "a second job of another --group"),
+        (["--output=x", "--exactly_once"], "--exactly_once: expected no --output with it"),
         (["--output=s3://b/t?token=x"], "expected a URI without a secret"),
         (["--workers=2"], "stream does not take --workers; it is a flag of batch"),
         (["--max_value_bytes", "9"], "stream does not take --max_value_bytes; it is a flag of"),
         (["--last", "3"], "stream does not take --last; it is a flag of batch and inspect"),
-        (["--heartbeat_file=/no/such/folder/file"], "expected a file that can be written"),
-        (["--restart", "--until_end", "--start=earliest"], "leave one of them out"),
+        (["--heartbeat_file=/no/such/folder/file"], "expected a writable file"),
+        (["--restart", "--until_end", "--start=earliest"], "leave out one of them"),
         (["--watch_model_s=0"], "--watch_model_s: expected a number of seconds above 0, got '0'"),
         (
             ["--watch_model_s=9", "--model_digest=sha256:" + "0" * 64],
-            "--model_digest pins the one model that may score",
+            "--model_digest allows only one model",
         ),
-        (["--swap_max_disagreement=1"], "--swap_max_disagreement is for --watch_model_s"),
-        (["--swap_max_latency_ratio=1"], "--swap_max_latency_ratio is for --watch_model_s"),
+        (["--swap_max_disagreement=1"], "--swap_max_disagreement needs --watch_model_s"),
+        (["--swap_max_latency_ratio=1"], "--swap_max_latency_ratio needs --watch_model_s"),
         (
             ["--watch_model_s=9", "--swap_max_disagreement=-1"],
             "--swap_max_disagreement: expected a number of at least 0, got '-1'",
@@ -227,7 +227,7 @@ def test_of_a_watched_folder_the_version_that_serves_is_begun_with(tmp_path):
     alone = settings_of(f"--model={tmp_path / '1.tflite'}", "--watch_model_s=0.5")
     assert choose_model(alone, problems) is None
     (problem,) = problems
-    assert "--model: with --watch_model_s it is a folder of versions. " in problem
+    assert "--model: expected a folder of versions with --watch_model_s. " in problem
     assert "expected a directory of model versions 1, 2, …, got a model itself" in problem
 
     plain = settings_of("--model=m")
