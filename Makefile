@@ -37,7 +37,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .PHONY: help install constraints run-local check format test test-fast prism soak soak-stream \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
         run-stream kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
-        bench-scaling bench-startup bench-flink bench-stream docs clean
+        bench-rows bench-scaling bench-startup bench-flink bench-stream docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -156,6 +156,9 @@ bench-flink: install flink-libs flink-jar ## Measure Flink against the local run
 
 bench-formats: install ## Measure the same model in every format (20 minutes)
 	$(BIN)/python -m benchmarks.formats
+
+bench-rows: install ## Measure a row in ScoreRows, RunInference and BatchElements (10 minutes)
+	$(BIN)/python -m benchmarks.rows
 
 bench-memory: install ## Measure memory with huge row groups and with 10,000 tiny files (15 minutes)
 	$(BIN)/python -m benchmarks.memory

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.typehints.row_type import RowTypeConstraint
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -27,6 +27,7 @@ MAX_ROWS = 8_192
 MAX_BYTES = 64 << 20
 # Only one row in this many is measured, which takes as long as all other work on a row.
 _SIZED_EVERY = 64
+_GLOBAL_WINDOW = GlobalWindow()
 
 
 class _ScoreRowsDoFn(beam.DoFn):
@@ -56,13 +57,16 @@ class _ScoreRowsDoFn(beam.DoFn):
         timestamp: Any = beam.DoFn.TimestampParam,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterable[Any]:
+        self._windows.append(window)
+        return self._add(row, timestamp)
+
+    def _add(self, row: Any, timestamp: Any) -> Iterable[Any]:
         rows = self._rows
         if not len(rows) % _SIZED_EVERY:
             fitting = MAX_BYTES // max(estimate_bytes(row), 1)
             self._limit = max(1, min(self._limit, fitting))
         rows.append(row)
         self._times.append(timestamp)
-        self._windows.append(window)
         if len(rows) < self._limit:
             return ()
         return self._score()
@@ -77,7 +81,13 @@ class _ScoreRowsDoFn(beam.DoFn):
         rows, times, windows = self._rows, self._times, self._windows
         self._empty()
         scored, why = self._call(rows)
-        alive = [row for at, row in enumerate(rows) if at not in why] if why else rows
+        if not why:
+            for row, time, window in zip(
+                add_fields(rows, scored, self._spec.digest, self._keep), times, windows, strict=True
+            ):
+                yield WindowedValue(row, time, (window,))
+            return
+        alive = [row for at, row in enumerate(rows) if at not in why]
         made = add_fields(alive, scored, self._spec.digest, self._keep)
         for at, (time, window) in enumerate(zip(times, windows, strict=True)):
             if at not in why:
@@ -131,24 +141,48 @@ def add_fields(
             "the output with outputs={…}, or leave the field out with keep"
         )
     names.append(DIGEST_COLUMN)
-    for row, values in zip(rows, zip(*columns, repeat(digest)), strict=False):
-        fields = _fields_of(row, keep)
-        fields.update(zip(names, values, strict=True))
-        yield fields if isinstance(row, dict) else beam.Row(**fields)
+    columns.append([digest] * len(rows))
+    made = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+    if keep is None and set(map(type, rows)) == {dict}:
+        for row, more in zip(rows, made, strict=True):
+            yield {**row, **more}
+        return
+    for row, more in zip(rows, made, strict=True):
+        fields = {**_fields_of(row, keep), **more}
+        yield fields if isinstance(row, dict) else _to_row(fields)
 
 
 def _fields_of(row: Any, keep: Sequence[str] | None = None) -> dict[str, Any]:
-    """Return a new dict of a row's fields."""
-    if isinstance(row, tuple):
-        row = row._asdict()  # type: ignore[attr-defined]
-    fields = row if isinstance(row, dict) else vars(row)
-    return dict(fields) if keep is None else {name: fields[name] for name in keep}
+    """Return a row's fields; not to be changed."""
+    if isinstance(row, dict):
+        fields = row
+    else:
+        fields = row._asdict() if isinstance(row, tuple) else vars(row)  # type: ignore[attr-defined]
+    return fields if keep is None else {name: fields[name] for name in keep}
+
+
+def _to_row(fields: dict[str, Any]) -> beam.Row:
+    """Return a Beam Row; its constructor would copy the fields once more."""
+    row = beam.Row()
+    row.__dict__ = fields
+    return row
 
 
 def to_letter(row: Any, step: str, reason: str) -> Any:
     """Return a dead row, with the failed step and the reason."""
     fields = {**_fields_of(row), "_step": step, "_reason": reason}
-    return fields if isinstance(row, dict) else beam.Row(**fields)
+    return fields if isinstance(row, dict) else _to_row(fields)
+
+
+class _ScoreGlobalRowsDoFn(_ScoreRowsDoFn):
+    """The same where all rows are in the global window: Beam takes a while to say so for each."""
+
+    def process(self, row: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterable[Any]:  # type: ignore[override]
+        return self._add(row, timestamp)
+
+    def _score(self) -> Iterator[Any]:
+        self._windows = [_GLOBAL_WINDOW] * len(self._rows)
+        return super()._score()
 
 
 class ScoreRows(beam.PTransform):
@@ -219,7 +253,9 @@ class ScoreRows(beam.PTransform):
         reader = RowReader(spec.inputs)
         declared = dataclasses.replace(spec, inputs=tuple(reader.inputs))
         check_schema(signature, declared, reader.declared_schema())
-        scored = beam.ParDo(_ScoreRowsDoFn(spec, self._keep)).with_output_types(
+        is_global = isinstance(rows.windowing.windowfn, GlobalWindows)
+        step = _ScoreGlobalRowsDoFn if is_global else _ScoreRowsDoFn
+        scored = beam.ParDo(step(spec, self._keep)).with_output_types(
             _type_of_scores(rows.element_type, signature, spec, self._keep),
             **{DEAD_LETTERS: Any},
         )
