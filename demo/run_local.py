@@ -89,7 +89,7 @@ def print_findings(report: Report, console: Console, output: str = SCORES) -> No
     table = make_table()
     table.add_row("AUC", f"{value:.3f} against what happened to {flights:,} flights")
     for title, chosen in (
-        ("most often late", routes[:_ROUTES_SHOWN]),
+        ("most late", routes[:_ROUTES_SHOWN]),
         ("least late", routes[: -_ROUTES_SHOWN - 1 : -1]),
     ):
         table.add_row(title, " · ".join(f"{name} {mean:.0%}" for name, mean, _ in chosen))

@@ -18,5 +18,5 @@ def describe_error(error: BaseException) -> str:
 
     An error from another process carries its own `description`.
     """
-    told = getattr(error, "description", None)
-    return told or f"{type(error).__name__}: {first_lines(error)}"
+    description = getattr(error, "description", None)
+    return description or f"{type(error).__name__}: {first_lines(error)}"

@@ -331,12 +331,12 @@ def _serve(channel: _Channel) -> None:
     except (FileNotFoundError, ModelError) as e:
         channel.send({"refused": str(e)}, {}, None)
         return
-    told = {
+    facts = {
         "signature": servable.signature.to_json(),
         "digest": servable.digest,
         "load_ms": servable.load_ms,
     }
-    channel.send({**told, "call_rows": servable.call_size.rows}, {}, None)
+    channel.send({**facts, "call_rows": servable.call_size.rows}, {}, None)
     while True:
         message, features = channel.receive(None)
         request = _Request(**message)

@@ -210,8 +210,12 @@ def _score(plan: ReplayPlan, servable: Servable, letters: Letters) -> tuple[pa.T
         column.cast(field.type) for column, field in zip(whole.columns, plan.schema, strict=True)
     ]
     left = letters.rows.take(pa.array(at, pa.int64()))
-    told = {"_step": steps, "_reason": reasons, "_model_digest": [plan.score.digest] * len(at)}
-    for name, values in told.items():
+    changed = {
+        "_step": steps,
+        "_reason": reasons,
+        "_model_digest": [plan.score.digest] * len(at),
+    }
+    for name, values in changed.items():
         left = left.set_column(
             left.schema.get_field_index(name), name, pa.array(values, pa.string())
         )
@@ -254,10 +258,10 @@ def _exit_code(found: Sequence[Replayed]) -> int:
 def _print_replayed(found: Sequence[Replayed], console: Console, *, is_check: bool) -> None:
     scored = "would be scored now" if is_check else "scored now"
     for result in found:
-        told = f"NOT merged: {result.reason}" if result.reason else f"{result.left} left"
+        rest = f"NOT merged: {result.reason}" if result.reason else f"{result.left} left"
         say(
             console,
-            f"{result.partition}: {result.letters} dead letters, {result.added} {scored}, {told}",
+            f"{result.partition}: {result.letters} dead letters, {result.added} {scored}, {rest}",
         )
     if not found:
         console.print("There are no dead letters to replay.", highlight=False)

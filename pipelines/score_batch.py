@@ -195,12 +195,12 @@ def execute(argv: Sequence[str], reporter: Reporter) -> Ended:
     try:
         report = run(plan, failed, runner, settings.workers, reporter.console)
     except KeyboardInterrupt:
-        told = "Stopped. Committed partitions stay; run the same command to continue."
-        return Ended(reporter.end(EXIT_STOPPED, problems=[told]))
+        problem = "Stopped. Committed partitions stay; run the same command to continue."
+        return Ended(reporter.end(EXIT_STOPPED, problems=[problem]))
     except Exception as e:  # noqa: BLE001  a runner may raise anything; it sets the exit code
-        told = f"The job failed: {root_cause(e)}"
+        problem = f"The job failed: {root_cause(e)}"
         advice = "Committed partitions stay; run the same command to continue."
-        return Ended(reporter.end(EXIT_FAILED, problems=[told], advice=advice))
+        return Ended(reporter.end(EXIT_FAILED, problems=[problem], advice=advice))
     reporter.show(lambda console: print_report(report, settings, console))
     fields = batch_fields(settings, found, report)
     return Ended(reporter.end(report.exit_code, fields), report)

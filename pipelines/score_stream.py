@@ -145,12 +145,12 @@ def execute(argv: Sequence[str], reporter: Reporter) -> int:
     except BadOptions as e:
         return reporter.end(e.exit_code, problems=e.problems)
     except KeyboardInterrupt:
-        told = "Stopped. Run the same command to continue."
-        return reporter.end(EXIT_FAILED, problems=[told])
+        problem = "Stopped. Run the same command to continue."
+        return reporter.end(EXIT_FAILED, problems=[problem])
     except Exception as e:  # noqa: BLE001  a runner may raise anything; it sets the exit code
-        told = f"The job failed: {root_cause(e)}"
+        problem = f"The job failed: {root_cause(e)}"
         advice = "Committed records stay; run the same command with --start=group to continue."
-        return reporter.end(EXIT_FAILED, problems=[told], advice=advice)
+        return reporter.end(EXIT_FAILED, problems=[problem], advice=advice)
 
 
 def _supervise(argv: Sequence[str], errors: Console) -> int:

@@ -54,8 +54,10 @@ def end_earlier_transactions(plan: StreamPlan) -> None:
         if not is_refused(e.args[0]):
             raise
         what = f"transactional-id {plan.write.transactional_id(0)}"
-        told = f"--exactly_once: expected to be allowed to WRITE {what}, got: {e.args[0].str()}. "
-        raise BadOptions([told + allow("Write", what)]) from e
+        problem = (
+            f"--exactly_once: expected to be allowed to WRITE {what}, got: {e.args[0].str()}. "
+        )
+        raise BadOptions([problem + allow("Write", what)]) from e
 
 
 def register_schema(settings: StreamSettings, plan: StreamPlan) -> StreamPlan:

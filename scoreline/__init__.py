@@ -56,7 +56,7 @@ _PLACES = {
 }
 
 
-if not TYPE_CHECKING:  # else a type checker would believe that every name is here
+if not TYPE_CHECKING:  # otherwise type checkers would accept any name
 
     def __getattr__(name: str) -> Any:
         """Import a public name when it is first used (PEP 562)."""

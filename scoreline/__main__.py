@@ -1,9 +1,9 @@
-"""The command `scoreline`: one name, then what to do.
+"""The command `scoreline` and its subcommands.
 
     scoreline batch | stream | replay | table | inspect [options]
 
-Exit codes of every command: 0 done; 1 another start may succeed; 2 a person must look; 3 done, and
-some rows are dead letters; 130 stopped by Ctrl-C.
+Exit codes of every command: 0 success; 1 a restart may succeed; 2 a user must correct options or
+input; 3 success, and some rows are dead letters; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. A command is imported when it is named."""
+    """Run one command and return its exit code. Only this command is imported."""
     given = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _run(given)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of a pipe, such as `head`, has read enough. Python would complain at its end.
+        # The reader of a pipe, such as `head`, has ended. Python would print an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except KeyboardInterrupt:
@@ -65,7 +65,7 @@ def _run(given: list[str]) -> int:
 
 
 def usage() -> str:
-    """Return what `scoreline --help` prints."""
+    """Return the output of `scoreline --help`."""
     commands = "".join(f"  {name:10}{purpose}\n" for name, purpose in COMMANDS.items())
     return (
         f"usage: scoreline COMMAND [options]\n\n{commands}\n"

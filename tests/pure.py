@@ -1,4 +1,4 @@
-"""The way of a row without Beam: planned, read, scored and staged by what the steps call."""
+"""Scores rows without Beam: plans, reads, scores and stages with the functions of the steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scoreline.transforms.scoring import score_batch
 
 
 def score_without_job(argv: Sequence[str]) -> pa.Table:
-    """Return the rows that `scoreline batch` would publish, as its staged files hold them."""
+    """Return the rows that `scoreline batch` would publish, from its staged files."""
     plan = prepare(argv).found.plan
     assert plan is not None, "there is nothing to score"
     file_system, root = resolve(plan.stage.output)

@@ -153,7 +153,7 @@ def add_fields(
 
 
 def _fields_of(row: Any, keep: Sequence[str] | None = None) -> dict[str, Any]:
-    """Return a row's fields; not to be changed."""
+    """Return a row's fields; the caller must not change them."""
     if isinstance(row, dict):
         fields = row
     else:
@@ -162,7 +162,7 @@ def _fields_of(row: Any, keep: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def _to_row(fields: dict[str, Any]) -> beam.Row:
-    """Return a Beam Row; its constructor would copy the fields once more."""
+    """Return a Beam Row without the copy of fields that its constructor makes."""
     row = beam.Row()
     row.__dict__ = fields
     return row
@@ -175,7 +175,7 @@ def to_letter(row: Any, step: str, reason: str) -> Any:
 
 
 class _ScoreGlobalRowsDoFn(_ScoreRowsDoFn):
-    """The same where all rows are in the global window: Beam takes a while to say so for each."""
+    """The same for the global window, because Beam's lookup of a row's window is slow."""
 
     def process(self, row: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterable[Any]:  # type: ignore[override]
         return self._add(row, timestamp)

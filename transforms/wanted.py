@@ -159,9 +159,9 @@ def check_schema(signature: Signature, spec: ScoreSpec, schema: pa.Schema) -> No
 
 def refuse(problems: Sequence[str]) -> NoReturn:
     """Raise a ValueError that lists all problems, one per line."""
-    told = [in_python(problem) for problem in dict.fromkeys(problems)]
-    head = f"{len(told)} things are wrong:\n" if len(told) > 1 else ""
-    raise ValueError(head + "\n".join(told))
+    sentences = [in_python(problem) for problem in dict.fromkeys(problems)]
+    head = f"{len(sentences)} things are wrong:\n" if len(sentences) > 1 else ""
+    raise ValueError(head + "\n".join(sentences))
 
 
 def in_python(message: str) -> str:

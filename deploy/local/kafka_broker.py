@@ -117,8 +117,8 @@ class Broker:
         wait_for(lambda: self._answers() or self.pid() is None, _READY_SECONDS)
         if not self._answers():
             self.kill()
-            told = self.processes.tail(_BROKER)
-            raise RuntimeError(f"The Kafka broker did not start on {self.address}: {told}")
+            output = self.processes.tail(_BROKER)
+            raise RuntimeError(f"The Kafka broker did not start on {self.address}: {output}")
 
     def _all_settings(self) -> dict[str, str]:
         controller = f"127.0.0.1:{self.controller_port}"

@@ -1,4 +1,4 @@
-"""What holds for any runner of Beam; the files of single runners say what they do differently."""
+"""The base of all runners; files of single runners override the differences."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from scoreline.transforms.worker import sampling
 
 
 class Placement(NamedTuple):
-    """How a job is spread over a cluster.
+    """The distribution of a job over a cluster.
 
     Attributes:
-      slots: how many tasks run at once.
-      concurrent_calls: how many slots share a worker process, and so a model.
-      worker_processes: of each machine.
+      slots: number of parallel tasks.
+      concurrent_calls: number of slots that share a worker process and its model.
+      worker_processes: worker processes per machine.
     """
 
     slots: int
@@ -42,11 +42,11 @@ class Placement(NamedTuple):
 
 
 class Timers(NamedTuple):
-    """What drives the readers of a stream where a splittable step cannot.
+    """The driver of a stream's readers, if a splittable DoFn does not work.
 
     Attributes:
-      tick: gives an element now and then, without end; the first begins the reading.
-      keys: one for each reader, by which the runner places it.
+      tick: an unbounded source of rare elements; the first one starts the readers.
+      keys: one key per reader, which determines its worker.
     """
 
     tick: beam.PTransform
@@ -54,18 +54,18 @@ class Timers(NamedTuple):
 
 
 class AnyRunner:
-    """A runner that Beam knows by its name, or by the path of its class."""
+    """A runner of Beam, by its name or the path of its class."""
 
     def __init__(
         self, name: str, argv: Sequence[str], *, streaming: bool, transactions: bool = False
     ) -> None:
-        """Parse the flags that Beam knows.
+        """Parse the flags of Beam.
 
         Args:
-          name: as it was given; "" when none was.
-          argv: the flags that are not the command's own.
+          name: the given name; "" if there is none.
+          argv: the flags that the command does not declare.
           streaming: whether the job is a stream.
-          transactions: whether each bundle of it is a transaction.
+          transactions: whether each bundle is a transaction.
         """
         keep_values_out_of_the_log()
         self._name = name
@@ -82,7 +82,7 @@ class AnyRunner:
         return self.options.view_as(PortableOptions).environment_type == "LOOPBACK"
 
     def find_problems(self, own_flags: Collection[str] = ()) -> list[str]:
-        """Check that Beam has the runner. Its flags may be those of a job server: all are taken."""
+        """Check that Beam has the runner. All flags are accepted: a job server may have more."""
         try:
             create_runner(self._name)
         except (ImportError, AttributeError, ValueError) as e:
@@ -93,22 +93,22 @@ class AnyRunner:
         return []
 
     def find_stream_problems(self, *, readers: int, until_end: bool) -> list[str]:
-        """Return nothing: what a runner of which nothing is known cannot do is not known."""
+        """Return no problems: the limits of an unknown runner are unknown."""
         return []
 
     def refuse_second_job(self, topic: str, group: str) -> None:
-        """Do nothing: the jobs of the runner are not known."""
+        """Do nothing: the jobs of the runner are unknown."""
 
     def place(self, problems: Problems, max_tasks: int | None = None) -> Placement | None:
-        """Return None: `--workers` decides."""
+        """Return None: `--workers` sets it."""
         return None
 
     def locate(self, path: str) -> str:
-        """Return the path as it is."""
+        """Return the path unchanged."""
         return path
 
     def make_timers(self, readers: int) -> Timers | None:
-        """Return None: readers are a splittable step."""
+        """Return None: readers are a splittable DoFn."""
         return None
 
     def make_pipeline(self, workers: int) -> beam.Pipeline:
@@ -116,7 +116,7 @@ class AnyRunner:
         return beam.Pipeline(runner=self.make_beam_runner(workers), options=self.options)
 
     def make_beam_runner(self, workers: int) -> PipelineRunner:
-        """Return Beam's own runner, with its options set for so many workers."""
+        """Return Beam's own runner, with options for the number of workers."""
         return create_runner(self._name)
 
     def end_stream(self, last: beam.PCollection[None]) -> None:
@@ -151,7 +151,7 @@ class AnyRunner:
 
 
 def find_unknown_flags(flags: Sequence[str], own_flags: Collection[str]) -> list[str]:
-    """Return a sentence for each flag that Beam does not declare, with the one that is meant."""
+    """Return a problem per flag that Beam does not declare, with a suggestion."""
     parser = _BeamArgumentParser(allow_abbrev=False, add_help=False, conflict_handler="resolve")
     for family in PipelineOptions.__subclasses__():
         if "_add_argparse_args" in vars(family):
@@ -159,13 +159,13 @@ def find_unknown_flags(flags: Sequence[str], own_flags: Collection[str]) -> list
     _, unknown = parser.parse_known_args(list(flags))
     known = {option for action in parser._actions for option in action.option_strings}
     known.update(own_flags)
-    # Not their values, which may be secret.
+    # Without their values, which may be secret.
     names = [flag.partition("=")[0] for flag in unknown if flag.startswith("-")]
     return [f"unknown option {name}{suggest(name, known)}" for name in names]
 
 
 def find_flink_flags(flags: Sequence[str]) -> list[str]:
-    """Return a sentence for each flag that another runner than Flink would not honour."""
+    """Return a problem per flag that only Flink honours."""
     parser = _BeamArgumentParser(allow_abbrev=False, add_help=False)
     for family in (FlinkRunnerOptions, FlinkOptions):
         family._add_argparse_args(parser)

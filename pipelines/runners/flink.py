@@ -65,12 +65,12 @@ class Flink(AnyRunner):
         prefix = stream_prefix(self.options, topic, group)
         for name, state in self._rest().jobs():
             if name.startswith(prefix) and state not in ENDED:
-                told = (
+                problem = (
                     f"--group: expected no job of group {group} at {self._master}, got "
                     f"'{name}', which is {state}. Stop it on Flink's web page or with its REST "
                     "interface, or use another group"
                 )
-                raise BadOptions([Passing(told) if state in _ENDING else told])
+                raise BadOptions([Passing(problem) if state in _ENDING else problem])
 
     def place(self, problems: Problems, max_tasks: int | None = None) -> Placement:
         """Read the size of the cluster, and set the options that depend on it."""

@@ -252,9 +252,9 @@ class SlotProducer:
         return waiting
 
     def _describe(self, left: int) -> str:
-        told = "; ".join(dict.fromkeys(self._failed)) or f"{left} records not acknowledged in time"
+        why = "; ".join(dict.fromkeys(self._failed)) or f"{left} records not acknowledged in time"
         self._failed = []
-        return f"Kafka did not accept all records: {told}. They are read and scored again"
+        return f"Kafka did not accept all records: {why}. They are read and scored again"
 
     def _commit_transaction(self, offsets: Mapping[int, int]) -> None:
         def commit_all() -> None:
