@@ -1,12 +1,12 @@
-"""Measure what a row costs that goes through a pipeline by itself: ScoreRows beside Beam's ways.
+"""Measure the cost of single rows in a pipeline: ScoreRows against Beam's own ways.
 
     python -m benchmarks.rows
 
-Every design gets the same elements, dicts of flights that one fused stage makes and counts, and
-runs in a process of its own on the runner that Scoreline uses, with one worker. What is told is the
-CPU time that a further row costs: of a run on many rows, less one on few, less the same without any
-scoring. Loading, starting and the elements themselves cancel out. All designs must give the same
-scores, or nothing is printed. Writes build/bench/rows.md.
+Every design gets the same elements: dicts of flights, which one fused stage creates and counts.
+Each runs in its own process on Scoreline's runner, with one worker. The result is the CPU time per
+additional row: a run on many rows minus a run on few, minus the same without scoring. The costs of
+start-up, loading and the elements cancel out. All designs must give the same scores; otherwise
+nothing is printed. Writes build/bench/rows.md.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _CHUNK = 10_000
 _CALL_ROWS = 8_192
 _TOLERANCE = 1e-4
 
-# What this process scores; elements are made from it by name, so that no step carries them along.
+# The input of this process. Steps create elements from it by name, so they need not pickle it.
 elements: list[Any] = []
 scores: dict[int, float] = {}
 
@@ -53,7 +53,7 @@ def rows_of(chunk: int) -> Sequence[Any]:
 
 
 def note(row: Any) -> None:
-    """Keep the score of a row, as far as it has one."""
+    """Record the score of a row, if it has one."""
     fields = row if isinstance(row, dict) else vars(row)
     scores[fields[KEY]] = float(fields.get(OUTPUT, 0.0))
 
@@ -63,7 +63,7 @@ def _to_row(result: Any) -> dict[str, Any]:
 
 
 class _CallDoFn(beam.DoFn):
-    """What a careful user writes behind BatchElements: one array for each input, one call."""
+    """A careful user's code after BatchElements: one array per input, and one call."""
 
     def __init__(self, model: str, inputs: dict[str, str], fills: dict[str, Any]) -> None:
         self._handler = RowHandler(model, inputs, fills)
@@ -115,7 +115,7 @@ _BASE = {dict: "elements alone", beam.Row: "Rows alone"}
 
 
 def run_design(name: str, rows: int, repeats: int) -> dict[str, Any]:
-    """Run a design in this process; return CPU µs for each further row, and the scores."""
+    """Run a design in this process; return CPU µs per additional row, and the scores."""
     workload = demo_workload(_BUILD)
     model = str(workload.models["small"])
     design, kind = DESIGNS[name]
@@ -147,14 +147,16 @@ def _cpu_of(design: Design, model: str, fills: dict[str, str], rows: int) -> flo
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run every design in a process of its own, compare their scores, and tell what a row costs."""
+    """Run every design in its own process, compare their scores, and print the cost per row."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--rows", type=int, default=120_000)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--design", choices=DESIGNS, help="run this one here, print JSON")
+    parser.add_argument(
+        "--design", choices=DESIGNS, help="run this design in this process, print JSON"
+    )
     args = parser.parse_args(argv)
     if args.design:
-        # By its name: what is defined in a module that runs as a script is copied into each step.
+        # By name: objects of a script's module would be pickled into each step.
         from benchmarks import rows as this
 
         print(json.dumps(this.run_design(args.design, args.rows, args.repeats)))
@@ -203,7 +205,7 @@ def _report(costs: dict[str, list[float]], args: argparse.Namespace) -> str:
     lines.append("")
     lines.append(
         f"{args.rows:,} rows, median of {args.repeats} runs; elements alone cost "
-        f"{alone[dict]:.2f} µs (dicts) and {alone[beam.Row]:.2f} µs (Rows), which is taken off."
+        f"{alone[dict]:.2f} µs (dicts) and {alone[beam.Row]:.2f} µs (Rows), which is subtracted."
     )
     return "\n".join(lines) + "\n"
 

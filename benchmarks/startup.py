@@ -1,9 +1,9 @@
-"""Measure what a command costs before it does anything: CPU seconds of whole processes.
+"""Measure the start-up cost of commands, in CPU seconds of whole processes.
 
     python -m benchmarks.startup [--repeats 5]
 
 Prints a table for docs/numbers.md. Each line is the median of user plus system time of a process
-and its children, so that other load on the machine moves it little.
+and its children, so other load on the machine has little effect.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ROWS = 1000
 
 
 class Case(NamedTuple):
-    """A command line, what to call it, and the exit code that it must end with."""
+    """A command line, its name in the table, and its expected exit code."""
 
     name: str
     arguments: Sequence[str]
@@ -36,7 +36,7 @@ class Case(NamedTuple):
 
 
 def make_cases(folder: Path) -> list[Case]:
-    """Write a small dataset, a model and a table of scores; return what to measure on them."""
+    """Write a small dataset, a model and a table of scores; return the cases to measure."""
     lake, model, scores = (folder / name for name in ("lake", "model", "scores"))
     (lake / "date=2024-01-01").mkdir(parents=True)
     rows = {"id": np.arange(_ROWS), "x": np.linspace(0, 1, _ROWS, dtype=np.float32)}
@@ -69,7 +69,7 @@ def run(case: Case) -> float:
     """Run a command line to its end; return its CPU seconds.
 
     Raises:
-      RuntimeError: it ended with another exit code.
+      RuntimeError: it ended with an unexpected exit code.
     """
     before = os.times()
     command = [sys.executable, "-m", "scoreline", *case.arguments]

@@ -1,4 +1,4 @@
-"""What crosses the edges between steps: plain tuples, without a framework.
+"""The elements that steps exchange: plain tuples, without a framework.
 
 Annotations are types here, not strings (so no `from __future__ import annotations`): Beam derives
 row schemas from them, and makes a field of unknown type a pickled one, which runners in Java
@@ -51,11 +51,11 @@ class Shard(NamedTuple):
 
 
 class BatchKey(NamedTuple):
-    """Which rows a record batch holds: `rows` rows of a shard, from its row `first_row` on.
+    """The rows of a record batch: `rows` rows of a shard, from its row `first_row` on.
 
     A shard's batches are numbered from 0; `last` marks the final one. A shard always has a last
-    batch, which may have no rows. `error` says, in that last batch, why the shard could not be read
-    to its end; "" when it was.
+    batch, which may have no rows. In that last batch, `error` is the reason why the shard could not
+    be read to its end; "" if it was.
     """
 
     shard: Shard
@@ -79,12 +79,12 @@ class Reading(NamedTuple):
 
 
 class RecordKey(NamedTuple):
-    """Which records of a stream a record batch holds, and whether they are dead letters.
+    """The records of a stream in a record batch, and whether they are dead letters.
 
     Attributes:
       topic: the topic that they were read from.
-      slot: the number of the Reading that they are from. Each reads partitions of its own, and the
-        sink delivers the records of each slot in order.
+      slot: the number of the Reading that they are from. Each Reading has its own partitions, and
+        the sink delivers the records of each slot in order.
       are_dead: whether the batch holds dead letters, which each step passes on to the sink.
     """
 
@@ -94,11 +94,11 @@ class RecordKey(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """Proof that a shard was staged whole, or the reason why it was not.
+    """Proof that a shard was staged completely, or the reason why it was not.
 
     Attributes:
       partition, run_id, base_run_id, shard, shards: copied from the Shard.
-      path: the staged file, relative to the table's root; "" when there is none.
+      path: the staged file, relative to the table's root; "" if there is none.
       size_bytes: its size.
       checksum: CRC32C of its bytes, 8 hex digits.
       stats: Delta Lake's statistics of the file, JSON.
@@ -106,8 +106,8 @@ class Receipt(NamedTuple):
       rows_scored: rows in the staged file.
       rows_dead: rows in a file of dead letters.
       keys_increase: whether the (single, integer) key grows from each row to the next.
-      first_key, last_key: the shard's first and last key, when it has rows and `keys_increase`.
-      error: why the shard could not be read or staged; "" when it was.
+      first_key, last_key: the shard's first and last key, if it has rows and `keys_increase`.
+      error: why the shard could not be read or staged; "" if it was.
     """
 
     partition: str
@@ -135,9 +135,9 @@ class Receipt(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a partition ended: `state` is committed, already_committed, conflict or failed.
+    """The outcome of a partition: `state` is committed, already_committed, conflict or failed.
 
-    `version` is a version of the table that holds the partition; -1 when none does.
+    `version` is a version of the table that has the partition; -1 if there is none.
     """
 
     partition: str
@@ -156,7 +156,7 @@ class DeadRows(NamedTuple):
 
     Attributes:
       rows: their positions in the record batch, increasing.
-      reasons: one for each of them.
+      reasons: one reason per row.
       step: the step at which they failed, by its label.
     """
 

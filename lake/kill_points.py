@@ -24,8 +24,8 @@ KillPoint = Literal[
     "gathered",  # all shards of a partition have receipts, nothing of it is published
     "checked",  # the keys were compared, dead letters are not published
     "letters_published",  # dead letters are published, the transaction is not made
-    "committed",  # the transaction is made, letters of the run before are still there
-    "cleared",  # those are put away, the receipts are still there
+    "committed",  # the transaction is made, letters of the earlier run still exist
+    "cleared",  # those are moved away, the receipts still exist
     "job_done",  # all partitions are committed, the launcher has not read the outcomes
     "delivered",  # scores of a stream are in the table or topic, offsets are not committed
 ]
@@ -65,6 +65,6 @@ _TRIGGERS = tuple(
 
 
 def reach(point: KillPoint) -> None:
-    """Mark that the process is at a point; a test may have chosen it to end there."""
+    """Mark that the process is at a point; a test may kill it there."""
     for trigger in _TRIGGERS:
         trigger.reach(point)

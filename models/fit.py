@@ -1,6 +1,6 @@
-"""Fit a signature to columns: where inputs get their values, and which outputs become columns.
+"""Fits a signature to columns: the sources of inputs, and the columns of outputs.
 
-Pure: nothing is loaded or read. Every command and the library fit models with this file.
+It is pure: it loads and reads nothing. All commands and the library fit models with this module.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from scoreline.models.signature import (
     parse_value,
 )
 
-# The column of each score that tells which model gave it.
+# The column of each score with the digest of its model.
 DIGEST_COLUMN = "model_digest"
 
 
 class OutputColumn(NamedTuple):
-    """An output that is stored: its tensor, its column, and `binary` to keep a string's bytes."""
+    """A stored output: its tensor, its column, and `binary` to keep a string's bytes."""
 
     tensor: TensorSpec
     column: str
@@ -32,13 +32,13 @@ class OutputColumn(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FitOptions:
-    """What a user asks for about inputs and outputs; the text of each option, not yet checked.
+    """Options of inputs and outputs, as text that is not checked yet.
 
     Attributes:
       columns: `--columns`: by input, a column or `conversion(column)`.
-      fills: `--fill`: by input, what stands in for nulls.
-      pads: `--pad`: by input, what lists that are too short are padded with.
-      truncate: `--truncate`: the inputs whose lists are cut off.
+      fills: `--fill`: by input, the value that replaces nulls.
+      pads: `--pad`: by input, the value that fills lists that are too short.
+      truncate: `--truncate`: the inputs whose lists are cut.
       outputs: `--outputs`: by output, a column or `binary(column)`; None stores all outputs.
     """
 
@@ -50,7 +50,7 @@ class FitOptions:
 
     @property
     def ragged(self) -> tuple[tuple[str, str], ...]:
-        """The inputs that are components of ragged tensors, and which component."""
+        """The inputs that are components of ragged tensors, with their components."""
         asked = ((name, text.partition("(")[0]) for name, text in sorted(self.columns.items()))
         return tuple(
             (name, conversion)
@@ -60,11 +60,11 @@ class FitOptions:
 
     @property
     def asked_outputs(self) -> tuple[str, ...] | None:
-        """The outputs that are asked for by name; None for all."""
+        """The requested outputs; None for all."""
         return None if self.outputs is None else tuple(self.outputs)
 
     def output_column(self, name: str) -> tuple[str, str]:
-        """Return the column of an output, and `binary` when its bytes are stored, else ""."""
+        """Return the column of an output, and `binary` if its bytes are stored, else ""."""
         column = (self.outputs or {}).get(name, name)
         if column.startswith("binary(") and column.endswith(")"):
             return column.removeprefix("binary(")[:-1], "binary"
@@ -72,12 +72,12 @@ class FitOptions:
 
 
 class SignatureFit(NamedTuple):
-    """How a signature is fed and stored.
+    """The fit of a signature to columns.
 
     Attributes:
-      inputs: where each input gets its values.
+      inputs: the source of each input.
       outputs: the outputs to store.
-      problems: why it cannot be done; one sentence each.
+      problems: the reasons why it does not fit, one sentence each.
     """
 
     inputs: tuple[InputColumn, ...]
@@ -92,13 +92,13 @@ def fit_signature(
     record_column: str = "",
     taken: Collection[str] = (),
 ) -> SignatureFit:
-    """Return how a signature is fed from columns, and how its outputs are stored.
+    """Fit a signature to options.
 
     Args:
-      signature: of the model.
-      options: what was asked for.
-      record_column: the column of serialized tf.Examples that the rows have; "" for none.
-      taken: names of output columns that are no outputs: keys, kept columns, `model_digest`.
+      signature: the signature of the model.
+      options: the options of inputs and outputs.
+      record_column: the rows' column of serialized tf.Examples; "" for none.
+      taken: other columns of the result: keys, kept columns, `model_digest`.
     """
     problems: list[str] = []
     wanted = options.outputs
@@ -112,11 +112,11 @@ def fit_signature(
 def _choose_inputs(
     signature: Signature, options: FitOptions, record_column: str, problems: list[str]
 ) -> list[InputColumn]:
-    """Return where each input gets its values.
+    """Return the source of each input.
 
-    A signature that takes serialized tf.Examples is given a column of them where there is one: the
-    column that `--columns` names for that input, or the records, unless an option speaks of a
-    feature. Elsewhere its inputs are the features, made to tf.Examples for each call.
+    A signature that takes serialized tf.Examples gets a column of them if there is one: the column
+    that `--columns` names for that input, or the records if no option names a feature. Otherwise
+    its inputs are the features, which become tf.Examples for each call.
     """
     example = signature.example_input
     of_features = {
@@ -129,8 +129,8 @@ def _choose_inputs(
     asked = [f"{flag} {name}" for flag, tensors in of_features.items() for name in tensors]
     if example and example in options.columns and asked:
         problems.append(
-            f"--columns {example}={serialized} gives whole tf.Examples, so nothing can be done to "
-            f"a feature; got {', '.join(asked)}. Leave out the one or the others"
+            f"--columns {example}={serialized} gives whole tf.Examples: expected no options of "
+            f"features, got {', '.join(asked)}. Leave out the one or the others"
         )
     names = [spec.name for spec in signature.inputs]
     problems += [

@@ -1,4 +1,4 @@
-"""Which model to load, and how: the one description that planning, workers and replay share."""
+"""The spec of a model and its calls, shared by planning, workers and replay."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
-    """A model, and how it is called.
+    """A model, and the parameters of its calls.
 
     Attributes:
-      path: the model's directory or file, as the process that loads it sees it.
+      path: the model's directory or file, on the machine that loads it.
       digest: `sha256:…` that the model must have; "" for any.
       signature: the signature's key.
-      batch_rows: rows per call; None finds a good size.
-      concurrent_calls: how many calls a process makes at once; None leaves TensorFlow's setting.
+      batch_rows: rows per call; None for automatic.
+      concurrent_calls: number of parallel calls in a process; None keeps TensorFlow's setting.
       op_libraries: shared libraries with custom ops.
-      outputs: the outputs that will be asked for; None for all. The model is checked for these.
-      ragged: pairs of an input and the component of a ragged tensor that it is.
-      batch_timeout_s: maximum seconds that a record batch takes in the model, which then runs in
-        a process of its own; None for no limit, in the process that loads it.
+      outputs: the outputs that will be used; None for all. The warm-up checks them.
+      ragged: pairs of an input and its component of a ragged tensor.
+      batch_timeout_s: maximum seconds of a record batch in the model, which then runs in a
+        separate process; None for no limit, in the process that loads it.
     """
 
     path: str
@@ -41,8 +41,8 @@ class ModelSpec:
         """Return the model, warmed up: in this process, or in its own if calls have a limit.
 
         Args:
-          shared: whether a model in this process is loaded once for all of its threads. Otherwise
-            it is loaded anew, and nobody else holds it.
+          shared: whether all threads of this process share the model. Otherwise a new model is
+            loaded for the caller alone.
 
         Raises:
           FileNotFoundError: there is no model.
@@ -51,30 +51,30 @@ class ModelSpec:
         return self.load_here(shared=shared) if self.batch_timeout_s is None else self.start()
 
     def load_here(self, *, shared: bool = True) -> LocalServable:
-        """Return the model in this process; raises as `load` does."""
+        """Return the model in this process; raises like `load`."""
         load = shared_servable if shared else load_servable
         return load(self.path, self.signature, **self._options(self.concurrent_calls))
 
     def start(self) -> ModelProcess:
-        """Return the model in a process of its own; raises as `load` does.
+        """Return the model in a separate process; raises like `load`.
 
-        Its threads are set for one call at a time: each worker starts its own.
+        The process is configured for one call at a time, because each worker starts its own.
         """
         return ModelProcess(
             self.path, self.signature, batch_timeout_s=self.batch_timeout_s, **self._options(1)
         )
 
     def read_signature(self, *, here: bool) -> Signature:
-        """Load the model, have it answer a call, and return its signature.
+        """Load the model, call it once, and return its signature.
 
         Args:
-          here: whether the model stays loaded in this process, for the workers that are its
-            threads. Otherwise a process of its own reads it and ends: this one never imports a
-            framework, and a model that crashes does not take it along.
+          here: whether the model stays loaded in this process, for worker threads. Otherwise a
+            separate process loads it and ends. Then this process imports no framework, and a crash
+            of the model does not affect it.
 
         Raises:
           FileNotFoundError: there is no model.
-          ModelError: the model does not load or answer, or has no such signature.
+          ModelError: the model fails to load or run, or has no such signature.
         """
         if here and self.batch_timeout_s is None:
             return self.load_here().signature

@@ -1,6 +1,6 @@
-"""Load a model of any format, warm it up, and call one of its signatures on Arrow columns.
+"""Loads a model of any format, warms it up, and calls one of its signatures on Arrow columns.
 
-A framework is imported when a model that needs it is loaded, never when this module is.
+A framework is imported when a model that needs it is loaded, not when this module is imported.
 
     servable = load_servable("build/models/flights", "serving_default")
     scores = servable.predict({"carrier": pa.array(["UA"]), …}, rows=1)
@@ -35,24 +35,24 @@ from scoreline.models.tensors import (
     to_values,
 )
 
-# Batches of the warm-up: an output that is no row's own has the same size for all of them.
+# Batches of the warm-up: an output that does not depend on rows has the same size in all of them.
 _WARM_UP_ROWS = (1, 2, 3)
-# What the warm-up tries for dimensions of free size: an image of one pixel is too small for most.
+# Sizes of free dimensions in the warm-up: an image of one pixel is too small for most models.
 _FREE_SIZES = (1, 32, 256)
 _load_lock = threading.Lock()
-# Models of this process by what was asked for: those that somebody uses, and the last one.
+# Models of this process by their spec: those in use, and the last one.
 _in_use: weakref.WeakValueDictionary[Any, LocalServable] = weakref.WeakValueDictionary()
 _last: list[LocalServable] = []
 
 
 class CallRows(Protocol):
-    """How many rows one call of a model gets."""
+    """The number of rows per model call."""
 
     rows: int
 
 
 class Servable(Protocol):
-    """A model that is ready to score: in this process, or in a process of its own.
+    """A model that is ready to score, in this process or in its own.
 
     Attributes:
       signature: the named, typed inputs and outputs of what `predict` calls.
@@ -66,7 +66,7 @@ class Servable(Protocol):
 
     @property
     def call_size(self) -> CallRows:
-        """How many rows one call gets."""
+        """The number of rows per call."""
 
     def predict(
         self,
@@ -77,20 +77,20 @@ class Servable(Protocol):
         sources: Sequence[InputColumn] = (),
         conversions: Mapping[str, str] | None = None,
     ) -> dict[str, pa.Array]:
-        """Return the outputs for some rows: see `LocalServable.predict`."""
+        """Return the outputs of rows: see `LocalServable.predict`."""
 
     def close(self) -> None:
-        """Free what belongs to this model alone."""
+        """Free the resources of this model alone."""
 
 
 class LocalServable:
-    """A loaded model version, ready to score; safe to share between the threads of a process.
+    """A loaded model version, ready to score. Thread-safe.
 
     Attributes:
       signature: the named, typed inputs and outputs of what `predict` calls.
       digest: `sha256:…` of the model's files.
       load_ms: what loading and warming up took, in milliseconds of wall time.
-      call_size: how many rows one call gets.
+      call_size: the number of rows per call.
     """
 
     def __init__(self, model: Model, digest: str, batch_rows: int | None = None) -> None:
@@ -110,22 +110,22 @@ class LocalServable:
         sources: Sequence[InputColumn] = (),
         conversions: Mapping[str, str] | None = None,
     ) -> dict[str, pa.Array]:
-        """Return the outputs for some rows, as columns of as many rows, in the same order.
+        """Return the outputs of rows, as columns with the same rows in the same order.
 
         Args:
-          features: a column for each input of the signature, as `prepare` gives it, of a type and
-            shape that fit; without nulls, but for optional inputs. Where the signature takes
-            tf.Examples, a column of these, serialized, under the name of that input will do.
-          rows: the number of rows each column holds; without rows the model is not called.
-          outputs: the names of the outputs to return; all of them by default.
-          sources: what was asked for about inputs: padding, truncation, ragged components.
-          conversions: `binary` for string outputs whose bytes are to be kept as they are.
+          features: one column per input of the signature, as returned by `prepare`, with a fitting
+            type and shape, and without nulls except for optional inputs. If the signature takes
+            tf.Examples, one column of serialized tf.Examples under that input's name is enough.
+          rows: the number of rows in each column; without rows the model is not called.
+          outputs: the names of the outputs to return; by default all.
+          sources: options of inputs: padding, truncation, ragged components.
+          conversions: `binary` for string outputs whose bytes are kept unchanged.
 
         Raises:
-          ValueError: a column holds nulls or lists that do not fill the input's shape, or an
-            output does not hold one entry for each row.
-          Exception: whatever the model raised. A call that runs out of memory is made again with
-            half the rows, and so are all after it; only one of a single row raises.
+          ValueError: a column has nulls or lists that do not fill the input's shape, or an output
+            does not have one entry per row.
+          Exception: the model's exception. A call that runs out of memory is repeated with half the
+            rows, which is the size of all later calls too. Only a call of one row raises.
         """
         if not rows:
             return empty_outputs(self.signature, outputs, conversions)
@@ -158,7 +158,7 @@ class LocalServable:
         }
 
     def close(self) -> None:
-        """Do nothing: a loaded model is shared by all threads of the process, and stays."""
+        """Do nothing: all threads of the process share a loaded model, and it stays."""
 
     def _to_values(
         self, features: Mapping[str, pa.Array], sources: Sequence[InputColumn]
@@ -178,7 +178,7 @@ class LocalServable:
         }
 
     def _has_no_memory(self, error: Exception) -> bool:
-        """Return whether a smaller call may do; a fixed batch cannot be smaller."""
+        """Return whether a smaller call may succeed; a fixed batch cannot be smaller."""
         if self.signature.batch_rows is not None:
             return False
         return isinstance(error, MemoryError) or self._model.is_out_of_memory(error)
@@ -186,14 +186,14 @@ class LocalServable:
     def _call(
         self, inputs: dict[str, Value], names: Sequence[str], rows: int
     ) -> dict[str, np.ndarray]:
-        """Call the model; a fixed batch is filled up, and what that gives is cut off."""
+        """Call the model; fill up a fixed batch, and cut off the outputs of the padding."""
         fixed = self.signature.batch_rows
         if fixed is None or fixed == rows:
             return self._model.call(inputs, names)
         filled = {name: _repeat_last(value, fixed - rows) for name, value in inputs.items()}
         called = self._model.call(filled, names)
         return {
-            # Anything but one entry for each row is left as it is, for to_column to refuse.
+            # An output without one entry per row is not changed, so that to_column refuses it.
             name: value[:rows] if value.ndim and value.shape[0] == fixed else value
             for name, value in called.items()
         }
@@ -201,18 +201,18 @@ class LocalServable:
     def warm_up(
         self, outputs: Sequence[str] | None = None, ragged: Mapping[str, str] | None = None
     ) -> None:
-        """Call the model on 1, 2 and 3 blank rows, so that it is known to answer.
+        """Call the model on 1, 2 and 3 blank rows as a check.
 
-        Loading proves little: an old model may load and have no kernel for its first call. Blank
-        rows (zeros, false, empty strings) may be no valid input: a model that refuses them for
-        what they hold is not refused. An output of unknown rank gets the one it is seen to have.
+        Loading proves little: an old model may load but lack a kernel for its first call. Blank
+        rows (zeros, false, empty strings) may be invalid input. A model that rejects their values
+        is accepted. An output of unknown rank gets the observed rank.
 
         Args:
-          outputs: those that will be asked for; all of them by default.
+          outputs: the outputs that will be used; by default all.
           ragged: the inputs that are components of ragged tensors: `values` or `row_splits`.
 
         Raises:
-          ModelError: a call failed for another reason, or an output is not one entry for each row.
+          ModelError: a call failed for another reason, or an output lacks one entry per row.
         """
         known = [spec.name for spec in self.signature.outputs]
         names = [name for name in known if outputs is None or name in outputs]
@@ -228,8 +228,8 @@ class LocalServable:
                     raise ModelError(
                         f"Signature '{self.signature.name}' gives output '{name}' in shape "
                         f"{list(value.shape)} for {rows} rows; expected its first dimension to be "
-                        "the number of rows. Export the model with one entry for each row, or "
-                        "leave the output out with --outputs"
+                        "the number of rows. Export the model with one entry per row, or leave out "
+                        "the output with --outputs"
                     )
         self.signature = self.signature._replace(
             outputs=tuple(_with_seen_rank(spec, seen) for spec in self.signature.outputs)
@@ -238,7 +238,7 @@ class LocalServable:
     def _call_blank(
         self, rows: int, names: Sequence[str], ragged: Mapping[str, str]
     ) -> dict[str, np.ndarray] | None:
-        """Return outputs for blank rows, or None when the model will not have such rows."""
+        """Return outputs for blank rows; None if the model rejects their values."""
         sources = [InputColumn(s, "", 0, ragged.get(s.name, "")) for s in self.signature.inputs]
         error: Exception | None = None
         is_free = any(None in spec.row_shape for spec in self.signature.inputs)
@@ -261,7 +261,7 @@ class LocalServable:
 def empty_outputs(
     signature: Signature, outputs: Sequence[str] | None, conversions: Mapping[str, str] | None
 ) -> dict[str, pa.Array]:
-    """Return what `predict` gives for no rows."""
+    """Return the result of `predict` without rows."""
     specs = [s for s in signature.outputs if outputs is None or s.name in outputs]
     kept = conversions or {}
     return {s.name: pa.array([], output_type(s, kept.get(s.name, ""))) for s in specs}
@@ -298,17 +298,17 @@ def load_servable(
     Args:
       path: a SavedModel directory, a `.keras` or a `.tflite` file.
       signature_name: the signature's key.
-      digest: `sha256:…` the model must have; checked before any of its code runs.
-      batch_rows: rows per call; None finds a good size on the first calls.
-      concurrent_calls: how many calls this process will make at once, one thread each; None
+      digest: `sha256:…` that the model must have; checked before any of its code runs.
+      batch_rows: rows per call; None tunes the size on the first calls.
+      concurrent_calls: number of parallel calls in this process, one thread each; None
         leaves TensorFlow's own setting. The first model loaded in a process decides.
       op_libraries: shared libraries with custom ops, loaded before the model.
-      outputs: those that will be asked for; all of them by default.
+      outputs: the outputs that will be used; by default all.
       ragged: pairs of an input and the component of a ragged tensor it is: values, row_splits.
 
     Raises:
       FileNotFoundError: there is no model.
-      ModelError: another digest, no such signature, or a model that does not load or answer.
+      ModelError: another digest, no such signature, or a model that fails to load or run.
     """
     began = time.perf_counter()
     found = digest_model(path)
@@ -325,8 +325,8 @@ def load_servable(
 def shared_servable(path: str, signature_name: str, **options: Any) -> LocalServable:
     """Return `load_servable(…)`, loaded once for all threads of this process.
 
-    The model that was asked for last is kept; another one as long as somebody uses it, so that a
-    pipeline with two models loads each once.
+    The last requested model is kept. Other models are kept while they are in use, so a pipeline
+    with two models loads each once.
     """
     key = (path, signature_name, tuple(sorted(options.items())))
     with _load_lock:
@@ -338,6 +338,6 @@ def shared_servable(path: str, signature_name: str, **options: Any) -> LocalServ
 
 
 def forget_shared_servable() -> None:
-    """Let go of what `shared_servable` holds: it is freed when nobody else uses it."""
+    """Release the model of `shared_servable`; it is freed if it has no other user."""
     with _load_lock:
         _last.clear()

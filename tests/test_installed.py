@@ -171,7 +171,7 @@ def test_the_wheel_and_its_constraints_score_csv_files_in_an_empty_environment(
     environ = bare_environ(PATH=f"{python.parent}:/usr/bin:/bin")
     assert "2 committed" in call(command, cwd=tmp_path, env=environ)
     code = (
-        "from scoreline.lake.table.scores import open_dataset; "
-        "print(open_dataset('scores').to_table().sort_by('id').column('score').to_pylist())"
+        "import scoreline; rows = scoreline.open_scores('scores').to_table().sort_by('id'); "
+        "print(rows.column('score').to_pylist())"
     )
     assert call([python, "-c", code], cwd=tmp_path, env=environ) == "[8.0, 14.0, 8.0, 14.0]\n"

@@ -1,4 +1,4 @@
-"""A partitioned dataset as a whole: what it holds, and how all its files are read."""
+"""A partitioned dataset as a whole: its partitions, schema and batch size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scoreline.lake.files.formats import FORMATS
 from scoreline.lake.files.partitions import Listing, Partition, PartitionSpec, list_partitions
 from scoreline.lake.storage import resolve
 
-# A schema is inferred from the first file of each of so many partitions.
+# A schema is inferred from the first file of each of this many partitions.
 SAMPLED_PARTITIONS = 16
 MAX_BATCH_ROWS = 65_536
 _BATCH_BYTES = 64 << 20
@@ -39,13 +39,14 @@ def infer_schema(
     partitions: Iterable[Partition],
     given: pa.Schema | None = None,
 ) -> pa.Schema | None:
-    """Return the types that all files are read as; None for files that say their own.
+    """Return the types that all files are read with; None for files that have types.
 
-    What is not given is inferred from the same files each time: the first of each of the first
-    `SAMPLED_PARTITIONS` that hold any. Of tf.Examples there is also a column of the whole records.
+    Types that are not given are inferred. The sample is always the same: the first file of each of
+    the first `SAMPLED_PARTITIONS` that have files. For tf.Examples, the schema also has a column of
+    the whole records.
 
     Raises:
-      ValueError: the files are of another kind, or no one schema holds them.
+      ValueError: the files have another format, or no single schema fits them.
     """
     infer = FORMATS[data_format].infer
     if infer is None:
@@ -56,12 +57,12 @@ def infer_schema(
     if data_format != "tfrecord":
         return schema
     if RAW_COLUMN in schema.names:
-        raise ValueError(f"a feature is named '{RAW_COLUMN}', as the record itself is")
+        raise ValueError(f"expected no feature named '{RAW_COLUMN}', which is the record itself")
     return schema.append(pa.field(RAW_COLUMN, pa.large_binary()))
 
 
 def choose_batch_rows(footers: Iterable[Footer]) -> int:
-    """Return the rows of a record batch: as many of the widest as fit in a fair amount of bytes."""
+    """Return the rows of a record batch: as many of the widest rows as fit in a size limit."""
     groups = [
         size / rows
         for footer in footers

@@ -59,15 +59,15 @@ def _read_blocks(stream: Any, max_bytes: int, block_bytes: int = _BLOCK_BYTES) -
         yield b"".join(rest)
 
 
-def _cut_blocks(blocks: Iterator[bytes], most_lines: int) -> Iterator[bytes]:
+def _cut_blocks(blocks: Iterator[bytes], max_lines: int) -> Iterator[bytes]:
     """Yield blocks of a maximum number of lines: even an empty object decodes to a row of nulls."""
     for block in blocks:
-        if block.count(b"\n") <= most_lines:
+        if block.count(b"\n") <= max_lines:
             yield block
             continue
         lines = block.removesuffix(b"\n").split(b"\n")
-        for start in range(0, len(lines), most_lines):
-            yield b"\n".join(lines[start : start + most_lines]) + b"\n"
+        for start in range(0, len(lines), max_lines):
+            yield b"\n".join(lines[start : start + max_lines]) + b"\n"
 
 
 def _row_bytes(schema: pa.Schema) -> int:
@@ -111,10 +111,10 @@ def read_jsonl(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterato
     schema = pa.schema([spec.schema.field(name) for name in names])
     first_line = 1
     limits = spec.limits
-    most_lines = max(1, limits.batch_bytes // max(1, _row_bytes(schema)))
+    max_lines = max(1, limits.batch_bytes // max(1, _row_bytes(schema)))
     with open_stream(file_system, path) as stream:
         blocks = _read_blocks(stream, limits.value_bytes)
-        for lines in _cut_blocks(blocks, most_lines):
+        for lines in _cut_blocks(blocks, max_lines):
             if lines.isspace():
                 first_line += lines.count(b"\n")
                 continue

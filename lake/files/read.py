@@ -1,4 +1,4 @@
-"""Shard → record batches, whatever the format of its files."""
+"""Shard → record batches, for every file format."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from scoreline.lake.files.missing import Constant, add_constants
 
 
 class DatasetSpec(NamedTuple):
-    """Where a dataset is, and how its shards become record batches.
+    """The path of a dataset, and the form of its record batches.
 
     Attributes:
       root: the dataset's path or URI; only its file system matters here.
       format: the format of all files, one of `formats.FORMATS`.
       columns: the columns to read; `parent.child` reads that field of a struct column.
-      top_columns: the top-level columns that those begin in, in the same order.
+      top_columns: the top-level columns of these paths, in the same order.
       batch_rows: maximum rows of a record batch.
       dictionary_columns: string columns of Parquet to read as dictionaries.
-      schema: the types to read columns as; None for files that carry their own.
-      constants: columns to add where a file lacks them.
+      schema: the types to read columns with; None for files that have types.
+      constants: columns to add to files that lack them.
       limits: maximum bytes of one value and of one record batch, decoded.
     """
 
@@ -46,7 +46,7 @@ def read_shard(
     """Yield a shard's rows in order, in record batches of at most `batch_rows` rows, none empty.
 
     Raises:
-      CorruptFile: a file cannot be read, or is not what it was when the shard was made.
+      CorruptFile: a file cannot be read, or has changed since the shard was made.
     """
     spec = ReadSpec(
         columns=dataset.columns,

@@ -37,7 +37,7 @@ class CommitSpec(NamedTuple):
 
     Attributes:
       output: the table's path or URI.
-      partition_columns: the table's partition columns, for whoever creates it.
+      partition_columns: the table's partition columns, for its creation.
       keys: the key columns.
       metadata: facts about the run that the transaction records, as strings: model digest, …
       fingerprints: the input fingerprint of each partition, as far as it is known.
@@ -205,13 +205,13 @@ def _is_repair(table: DeltaTable, receipt: Receipt, staged: Sequence[Receipt]) -
 
 def _describe_conflict(table: DeltaTable, partition: str, current: str) -> str:
     last = _last_commit(table, partition)
-    who = "something else"
+    writer = "another program"
     if last.get("scoreline.run_id") == current:
-        who = (
+        writer = (
             f"run {current} with model {last['scoreline.model_digest']} "
             f"in version {last['version']}"
         )
-    return f"since this run was planned, the partition was changed by {who}. Nothing was written"
+    return f"expected no change of the partition since the plan, but {writer} has changed it"
 
 
 def _last_commit(table: DeltaTable, partition: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Rows that failed: what, where, why, and the Parquet files that keep them."""
+"""Dead letters: rows that failed, with step and reason, and the Parquet files that hold them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from scoreline.lake.table.layout import (
     safe_folder,
 )
 
-# Columns of a dead letter behind the row's own: the step that failed, the reason, the row's
-# position in its record batch (from 0) and the model. The underscore keeps them apart from the
-# row's columns.
+# Columns of a dead letter after the row's own: the failed step, the reason, the row's position in
+# its record batch (from 0) and the model. The underscore distinguishes them from the row's columns.
 LETTER_COLUMNS = ("_step", "_reason", "_row", "_model_digest")
-# The same when it is stored: the place in the input files stands for the position.
+# The same in a file: the place in the input files replaces the position.
 REASON_COLUMNS = ("_step", "_reason", "_file", "_file_row", "_shard", "_model_digest", "_run_id")
 
 
@@ -41,7 +40,7 @@ def to_dead_letters(batch: pa.RecordBatch, dead: DeadRows, digest: str) -> pa.Re
 
 
 def locate_dead_letters(key: BatchKey, letters: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the dead letters of a shard's batch as they are stored, with `REASON_COLUMNS`.
+    """Return the dead letters of a shard's batch in the stored form, with `REASON_COLUMNS`.
 
     `_file` and `_file_row` (from 0) name the row in the input file.
     """
@@ -67,23 +66,23 @@ def locate_row(pieces: Sequence[Piece], row: int) -> tuple[str, int]:
         if row < piece.rows or piece.rows == UNKNOWN_ROWS:
             return piece.path, piece.first_row + row
         row -= piece.rows
-    raise ValueError(f"Expected a row of the shard, got one {row} rows behind its end")
+    raise ValueError(f"Expected a row of the shard, got one {row} rows after its end")
 
 
 def find_letter_files(output: str, partition: str, run_id: str) -> tuple[fs.FileSystem, list[str]]:
-    """Return the file system, and the files of a run's dead letters that are published."""
+    """Return the file system, and the published files of a run's dead letters."""
     file_system, root = resolve(dead_letters_root(output))
     return file_system, _files_of(file_system, f"{root}/{safe_folder(partition)}", run_id)
 
 
 def put_away_letters(output: str, partition: str, run_id: str) -> None:
-    """Put away the dead letters of a run whose scores the partition no longer holds."""
+    """Move away the dead letters of a run whose scores are no longer in the partition."""
     file_system, root = resolve(dead_letters_root(output))
     _move(file_system, f"{root}/{safe_folder(partition)}", f"{root}/{REPLACED_FOLDER}", run_id)
 
 
 def bring_back_letters(output: str, partition: str, run_id: str) -> None:
-    """Bring back the dead letters of a run whose scores the partition holds again."""
+    """Restore the dead letters of a run whose scores are in the partition again."""
     file_system, root = resolve(dead_letters_root(output))
     _move(file_system, f"{root}/{REPLACED_FOLDER}", f"{root}/{safe_folder(partition)}", run_id)
 

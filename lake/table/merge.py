@@ -132,7 +132,7 @@ def _commit(table: DeltaTable, live: LivePartition, staged: Staged, dead: int, t
     details |= {**counts, "replayed": staged.rows}
     for _ in range(_MAX_ATTEMPTS):
         if committed_run(table, live.partition) != live.run_id:
-            raise MergeConflict(f"{live.partition} was scored anew meanwhile. Replay again")
+            raise MergeConflict(f"{live.partition} was scored again meanwhile. Replay again")
         try:
             table.create_write_transaction(
                 [add_action(staged.path, staged.size_bytes, staged.stats, values)],

@@ -1,7 +1,7 @@
-"""Receipts on disk: proof that a shard was staged whole, so that a rerun need not score it again.
+"""Receipts on disk: proof that a shard was staged completely, so that a rerun can skip it.
 
-A receipt is written when its file has its final name, and removed when the partition is committed.
-It is believed only after its file was read and has the size and the checksum that it says.
+A receipt is written after its file has its final name, and removed when the partition is committed.
+It is valid only if the file has the size and the checksum in the receipt.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scoreline.lake.table.layout import (
     staged_name,
 )
 
-# What a receipt holds; the rest is known from the shard.
+# Fields of a receipt; the others come from the shard.
 _FIELDS = (
     "path",
     "size_bytes",
@@ -38,7 +38,7 @@ _FIELDS = (
 
 
 def write_receipt(output: str, receipt: Receipt) -> None:
-    """Write a receipt of a staged file, of scores or of dead letters; it appears whole.
+    """Write a receipt of a staged file, of scores or of dead letters. It appears atomically.
 
     Raises:
       OSError: it cannot be written.
@@ -53,12 +53,11 @@ def write_receipt(output: str, receipt: Receipt) -> None:
 
 
 def find_receipts(output: str, shard: Shard) -> list[Receipt]:
-    """Return the receipts of a shard that seems to be staged whole; none when it is not.
+    """Return the receipts of a shard that seems to be staged completely; otherwise none.
 
-    A shard without a receipt of its scores, or whose dead letters have none, is not staged; damaged
-    receipts and those of other work do not count. Nothing is listed: the names are known, so that a
-    shard of which nothing is staged costs one failed look, however many shards there are. No staged
-    file is read: see `is_staged`.
+    Both scores and dead letters need a receipt. Damaged receipts, and those of other work, do not
+    count. No folder is listed, because the names are known: a shard that is not staged costs one
+    failed read. No staged file is read: see `is_staged`.
     """
     file_system, root = resolve(output)
     folder = f"{receipts_folder(root)}/{shard.run_id}"
@@ -88,13 +87,13 @@ def _read(file_system: fs.FileSystem, path: str, shard: Shard) -> Receipt | None
     except (OSError, ValueError, KeyError):
         return None
     folder = STAGED_FOLDER if receipt.rows_dead else safe_folder(shard.partition)
-    # The path is worked out, not believed: nothing a receipt says leads out of the table.
+    # The path is computed, not read from the receipt, so it cannot point outside the table.
     path = staged_name(folder, shard.number, shard.run_id, receipt.checksum)
     return receipt if held.get("shards") == shard.shards and receipt.path == path else None
 
 
 def is_staged(output: str, receipt: Receipt) -> bool:
-    """Return whether a receipt's file is there, with its size and checksum. Reads all of it."""
+    """Return whether a receipt's file exists with its size and checksum. Reads the whole file."""
     file_system, root = resolve(dead_letters_root(output) if receipt.rows_dead else output)
     try:
         found = read_checksum(file_system, f"{root}/{receipt.path}")
@@ -104,6 +103,6 @@ def is_staged(output: str, receipt: Receipt) -> bool:
 
 
 def remove_receipts(output: str, run_id: str) -> None:
-    """Remove the receipts of a run id; that there are none is no error."""
+    """Remove the receipts of a run id. Idempotent."""
     file_system, root = resolve(output)
     remove_folder(file_system, f"{receipts_folder(root)}/{run_id}")

@@ -1,4 +1,4 @@
-"""Write the scores, or the dead letters, of one shard to one staged file, and give its receipt."""
+"""Writes the scores, or the dead letters, of one shard to a staged file with a receipt."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from scoreline.lake.table.staged_file import StagedFile
 
 
 class StageSpec(NamedTuple):
-    """Where scores are staged, and what their files hold.
+    """The table of staged scores, and the content of their files.
 
     Attributes:
       output: the table's root.
       schema: columns and types of the files.
       statistics: columns that Delta Lake may skip files by.
-      integer_key: the key column, when there is one only and it holds integers.
+      integer_key: the key column, if there is only one and it has integers.
     """
 
     output: str
@@ -30,10 +30,10 @@ class StageSpec(NamedTuple):
 
 
 class ShardWriter(Protocol):
-    """Writes what came of one shard to one file."""
+    """Writes the rows of one shard to one file."""
 
     def write(self, key: BatchKey, batch: pa.RecordBatch) -> None:
-        """Add what came of the next batch."""
+        """Add the rows of the next batch."""
 
     def close(self) -> Receipt:
         """Finish the file and return its receipt."""
@@ -43,7 +43,7 @@ class ShardWriter(Protocol):
 
 
 def open_scores(spec: StageSpec, shard: Shard, _: pa.RecordBatch) -> ScoresWriter:
-    """Return a writer of a shard's scores, to the folder of its partition.
+    """Return a writer of a shard's scores in the folder of its partition.
 
     Raises:
       OSError: the file cannot be made.
@@ -63,7 +63,7 @@ def open_scores(spec: StageSpec, shard: Shard, _: pa.RecordBatch) -> ScoresWrite
 
 
 def open_letters(output: str, shard: Shard, first: pa.RecordBatch) -> LettersWriter:
-    """Return a writer of a shard's dead letters, whose columns are those of the first ones.
+    """Return a writer of a shard's dead letters, with the columns of the first ones.
 
     Raises:
       OSError: the file cannot be made.
@@ -101,10 +101,10 @@ class LettersWriter:
 
 
 class ScoresWriter:
-    """Stages the scored batches of one shard, and watches whether its key increases."""
+    """Stages the scored batches of one shard, and checks whether its key increases."""
 
     def __init__(self, file: StagedFile, shard: Shard, integer_key: str | None) -> None:
-        """Write to a file; `integer_key` names the key column when it is one of integers."""
+        """Write to a file; `integer_key` names the key column if it has integers."""
         self._file, self._shard, self._key = file, shard, integer_key
         self._next_batch = 0
         self._rows_in = 0
@@ -114,14 +114,14 @@ class ScoresWriter:
         """Add the next batch.
 
         Raises:
-          ValueError: it is not the next: a runner that reorders or splits a shard's batches would
-            lose rows, so this must never pass.
+          ValueError: it is not the next batch. A runner that reorders or splits a shard's batches
+            would lose rows.
         """
         if key.number != self._next_batch:
             raise ValueError(
                 f"Expected batch {self._next_batch} of shard {self._shard.number} of "
-                f"{self._shard.partition}, got batch {key.number}: the runner must keep the steps "
-                "ReadRecordBatches, Score and StageScores fused"
+                f"{self._shard.partition}, got batch {key.number}. The runner must fuse the steps "
+                "ReadRecordBatches, Score and StageScores"
             )
         self._next_batch += 1
         self._rows_in += key.rows

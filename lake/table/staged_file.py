@@ -1,4 +1,4 @@
-"""One Parquet file that appears under its final name whole, or not at all."""
+"""A Parquet file that appears atomically under its final name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_STATISTIC_CHARS = 64
 
 
 class Staged(NamedTuple):
-    """A file that was staged whole. `stats` is Delta Lake's JSON, `checksum` CRC32C in hex."""
+    """A complete staged file. `stats` is Delta Lake's JSON, `checksum` is CRC32C in hex."""
 
     path: str
     size_bytes: int
@@ -37,9 +37,9 @@ class Staged(NamedTuple):
 class StagedFile:
     """A Parquet file being written, in `root`/`folder`.
 
-    Bytes go to a hidden file of a random name. `close` renames it to
-    `part-<number>-<run id>-<checksum>.parquet`: the name says whose work it is and what is in it,
-    so two attempts at the same work never overwrite each other's file with different bytes.
+    Bytes go to a hidden file with a random name. `close` renames it to
+    `part-<number>-<run id>-<checksum>.parquet`. The name identifies the work and the content, so
+    two attempts at the same work never overwrite each other's file with different bytes.
 
     Attributes:
       path: the hidden file, until `close`.
@@ -62,7 +62,7 @@ class StagedFile:
           file_system: where to write.
           root: the root that `Staged.path` is relative to.
           folder: the folder below it.
-          number: tells the files of one run id apart, in their names.
+          number: distinguishes the names of files of one run id.
           run_id: the identity of the work that these rows come from.
           schema: columns and types of the file; batches are cast to it, without loss.
           statistics: columns to keep minimum, maximum and null count of.
@@ -84,7 +84,7 @@ class StagedFile:
         self._rows = self._pending_rows = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add the rows of a batch; they are encoded when a row group's worth has come."""
+        """Add the rows of a batch; they are encoded when a row group is full."""
         reach("writing")
         self._pending.append(batch)
         self._rows += batch.num_rows
@@ -110,9 +110,9 @@ class StagedFile:
         return Staged(path, self._sink.size_bytes, checksum, self._rows, stats)
 
     def abandon(self) -> None:
-        """Stop writing and remove the hidden file, as far as the file system still lets us."""
+        """Stop writing and remove the hidden file, if the file system allows it."""
         if self._writer is not None:
-            self._writer.is_open = False  # else it would try to write its footer when collected
+            self._writer.is_open = False  # otherwise garbage collection would write its footer
         for step in (self._sink.close, lambda: self._fs.delete_file(self.path)):
             with contextlib.suppress(OSError, pa.ArrowException):
                 step()
@@ -127,7 +127,7 @@ class StagedFile:
         self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
 
     def _open_writer(self, schema: pa.Schema) -> pq.ParquetWriter:
-        # Dictionary encoding pays for strings only: on floats it is four times the cost of plain.
+        # Dictionary encoding is for strings only: for floats it costs four times as much.
         strings = [field.name for field in schema if _is_text(field.type)]
         self._writer = pq.ParquetWriter(
             self._sink,
@@ -209,7 +209,7 @@ def _cast(column: pa.Array, data_type: pa.DataType) -> pa.Array:
 
 
 def _delta_stats(rows: int, metadata: pq.FileMetaData, columns: Sequence[str]) -> str:
-    """Return statistics as the Delta protocol has them ("Per-file Statistics")."""
+    """Return statistics in the form of the Delta protocol ("Per-file Statistics")."""
     stats: dict[str, Any] = {"numRecords": rows}
     least: dict[str, Any] = {}
     most: dict[str, Any] = {}

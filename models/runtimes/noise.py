@@ -1,4 +1,4 @@
-"""Keep known lines of C++ code, which are on every machine and say nothing, from standard error."""
+"""Removes known, useless lines of C++ libraries from standard error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOCK = threading.Lock()
 
 @contextlib.contextmanager
 def without_noise(known: Sequence[bytes]) -> Iterator[None]:
-    """Capture standard error, also of C++ code, and pass on all lines but those that hold noise.
+    """Capture standard error, also of C++ code, and pass on all lines without noise.
 
     One thread at a time, because standard error belongs to the process.
     """

@@ -18,7 +18,7 @@ from scoreline.pipelines.options.problems import Passing, Problems
 from scoreline.pipelines.options.stream import StreamSettings
 from scoreline.pipelines.plan.fit import Fit
 from scoreline.pipelines.plan.topics import Topics, registry_of
-from scoreline.transforms.kafka.decode_avro import parse_avro_schema
+from scoreline.transforms.kafka.avro import parse_avro_schema
 from scoreline.transforms.kafka.registry import Registry, RegistryAway
 
 

@@ -14,9 +14,9 @@ from scoreline.pipelines.plan.fit import Fit
 from scoreline.pipelines.plan.table import check_writable, find_table
 from scoreline.pipelines.plan.topics import Topics, as_kafka_problem
 from scoreline.transforms.kafka.append import SCORED_DATE, TableSpec
+from scoreline.transforms.kafka.avro import AvroSpec, to_avro_schema
 from scoreline.transforms.kafka.client import read_topic_id
 from scoreline.transforms.kafka.encode import SOURCE_FIELDS
-from scoreline.transforms.kafka.encode_avro import AvroSpec, to_avro_schema
 
 
 class StoredRows(NamedTuple):

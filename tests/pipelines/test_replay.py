@@ -124,7 +124,7 @@ def test_a_partition_that_is_scored_again_meanwhile_is_not_merged(
     monkeypatch.setattr(replay, "merge_scores", overtake)
     ended = again(scored, "--fill=x=0", "--partitions=date=2024-01-01")
     assert ended.code == 1
-    assert "date=2024-01-01 was scored anew meanwhile. Replay again" in ended.out
+    assert "date=2024-01-01 was scored again meanwhile. Replay again" in ended.out
     assert read_scores(scored).num_rows == 80
 
 

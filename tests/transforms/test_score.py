@@ -212,5 +212,5 @@ def test_row_of_a_shard_is_found_in_its_file():
         ("b", 0),
         ("b", 4),
     ]
-    with pytest.raises(ValueError, match="one 1 rows behind its end"):
+    with pytest.raises(ValueError, match="one 1 rows after its end"):
         locate_row(pieces, 11)

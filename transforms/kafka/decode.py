@@ -18,7 +18,7 @@ from scoreline.transforms import metrics
 from scoreline.transforms.alive import Alive
 from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.isolate import isolate
-from scoreline.transforms.kafka.decode_avro import AvroDecoder
+from scoreline.transforms.kafka.avro import AvroDecoder
 from scoreline.transforms.kafka.records import VALUE
 from scoreline.transforms.kafka.registry import Registry
 

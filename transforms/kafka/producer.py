@@ -20,6 +20,7 @@ from deltalake.exceptions import DeltaError
 
 from scoreline.lake.kill_points import reach
 from scoreline.transforms.kafka.append import AppendConflict, TableSpec
+from scoreline.transforms.kafka.avro import AvroSpec
 from scoreline.transforms.kafka.client import (
     DELIVERY_MS,
     TIMEOUT_SECONDS,
@@ -30,7 +31,6 @@ from scoreline.transforms.kafka.client import (
     to_positions,
     until_done,
 )
-from scoreline.transforms.kafka.encode_avro import AvroSpec
 from scoreline.transforms.kafka.held_rows import HeldRows
 from scoreline.transforms.kafka.holding import holding_of
 from scoreline.transforms.kafka.records import OFFSET, largest_by_partition

@@ -12,8 +12,8 @@ import scoreline.transforms.coders  # noqa: F401  registers how elements are enc
 from scoreline.lake.elements import RecordKey
 from scoreline.transforms import metrics
 from scoreline.transforms.bundle_metrics import BundleMetrics
+from scoreline.transforms.kafka.avro import AvroEncoder
 from scoreline.transforms.kafka.encode import to_columns, to_json_values
-from scoreline.transforms.kafka.encode_avro import AvroEncoder
 from scoreline.transforms.kafka.producer import (
     SlotProducer,
     Undeliverable,

@@ -192,7 +192,7 @@ class ModelWatcher:
             before = fingerprint_of(chosen.path)
             try:
                 candidate = self._load(chosen, digest)
-            except Exception as e:  # noqa: BLE001  whatever a candidate does, the job goes on
+            except Exception as e:  # noqa: BLE001  a candidate must not fail the job
                 if self._has_changed(chosen.path, before):
                     return False
                 self._refuse(chosen, digest, describe_error(e))
@@ -216,7 +216,7 @@ class ModelWatcher:
             problems = found.find_problems(
                 self._swap.max_disagreement, self._swap.max_latency_ratio
             )
-        except Exception as e:  # noqa: BLE001  whatever a candidate does, the job goes on
+        except Exception as e:  # noqa: BLE001  a candidate must not fail the job
             problems = [f"the comparison on {sample.num_rows:,} rows failed: {describe_error(e)}"]
         if problems:
             self._drop_candidate()
@@ -371,7 +371,7 @@ def acquire_watcher(spec: ScoreSpec, swap: SwapSpec) -> ModelWatcher:
 
 
 def release_watcher(spec: ScoreSpec, watcher: ModelWatcher) -> None:
-    """End the watching when nobody else uses it; a shared model stays loaded."""
+    """Stop the watcher if it has no other user; a shared model stays loaded."""
     if spec.model.batch_timeout_s is not None:
         watcher.close()
         return

@@ -101,7 +101,7 @@ def test_other_work_on_the_partition_since_the_plan_is_a_conflict_that_names_the
     commit_partition([stage(output, [1], run="2" * 15)], spec_of(output))
     outcome = commit_partition([stage(output, [5], run="1" * 15)], spec_of(output))
     assert outcome.state == "conflict"
-    assert f"changed by run {'2' * 15} with model sha256:1 in version 1" in outcome.reason
+    assert f"but run {'2' * 15} with model sha256:1 in version 1 has changed it" in outcome.reason
     assert ids_in(output) == [1]
 
 

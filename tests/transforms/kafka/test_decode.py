@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scoreline.transforms.kafka.avro import parse_avro_schema
 from scoreline.transforms.kafka.decode import DecodeSpec, decode_batch
-from scoreline.transforms.kafka.decode_avro import parse_avro_schema
 from scoreline.transforms.kafka.records import RAW_SCHEMA, VALUE
 
 SCHEMA = pa.schema([("id", pa.int64()), ("x", pa.float32()), ("s", pa.string())])

@@ -9,9 +9,14 @@ import fastavro
 import pyarrow as pa
 import pytest
 
-from scoreline.transforms.kafka.decode_avro import AvroDecoder, parse_avro_schema
+from scoreline.transforms.kafka.avro import (
+    AvroDecoder,
+    AvroEncoder,
+    AvroSpec,
+    parse_avro_schema,
+    to_avro_schema,
+)
 from scoreline.transforms.kafka.encode import SOURCE_FIELDS
-from scoreline.transforms.kafka.encode_avro import AvroEncoder, AvroSpec, to_avro_schema
 
 AT = dt.datetime(2026, 1, 2, 3, 4, 5, 678901, dt.UTC)
 SOURCE = {
