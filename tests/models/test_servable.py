@@ -193,3 +193,10 @@ def test_a_call_that_runs_out_of_memory_is_halved_and_the_size_is_remembered():
     assert servable.call_size.rows == 250
     with pytest.raises(MemoryError):
         LocalServable(Small(0), "sha256:0").predict({"x": pa.array(x)}, 2000)
+
+
+def test_two_models_that_are_in_use_are_loaded_once_each(model, zoo):
+    first = shared_servable(model, "serving_default")
+    second = shared_servable(zoo("module"), "serving_default")
+    assert shared_servable(model, "serving_default") is first
+    assert shared_servable(zoo("module"), "serving_default") is second
