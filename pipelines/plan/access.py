@@ -43,8 +43,11 @@ def connect(connection: Connection, problems: Problems) -> AdminClient | None:
             reason = _choose(e.args[0], reported)
             if reason.code() in _FINAL or time.monotonic() > deadline:
                 text = f"--brokers: expected Kafka at {connection.brokers}, got: {reason.str()}"
-                is_final = reason.code() in _FINAL
-                problems.add(text + _ADVICE[reason.code()] if is_final else Passing(text))
+                if reason.code() in _FINAL:
+                    problems.add(text + _ADVICE[reason.code()])
+                else:  # a broker that expects another protocol only closes the connection
+                    advice = "If the brokers run, check security.protocol in --kafka_config FILE"
+                    problems.add(Passing(f"{text}. {advice}" if connection.config else text))
                 return None
 
 

@@ -198,7 +198,7 @@ def list_partitions(client: Any, topic: str, timeout: float = TIMEOUT_SECONDS) -
         raise NotAllowed(f"expected the right to describe topic {topic}, got: {found.error.str()}")
     if found is None or found.error is not None or not found.partitions:
         why = found.error.str() if found is not None and found.error is not None else "no partition"
-        raise LookupError(f"expected a readable topic, got {topic}: {why}")
+        raise LookupError(f"expected a topic that exists, got {topic}: {why}")
     return sorted(found.partitions)
 
 
