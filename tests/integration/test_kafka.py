@@ -206,7 +206,7 @@ def test_a_runner_that_ends_before_the_end_fails_the_job(
         patched.setattr(score_stream, "build", lambda pipeline, *_: pipeline | beam.Create([1]))
         assert score_stream.main(stream_arguments("--until_end")) == 1
     err = capsys.readouterr().err
-    assert f"unread are those of partition 2 from offset 0" in err
+    assert "unread are those of partition 2 from offset 0" in err
     assert score_stream.main(stream_arguments("--until_end")) == 0
     assert_scored(scores_of(broker.address, topics[1]), 10, exactly_once=True)
 
