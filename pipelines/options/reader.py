@@ -182,25 +182,30 @@ class OptionReader:
         return max(value, 1)
 
     def seconds(self, flag: str, text: str | None) -> float | None:
-        """Return a positive number of seconds; None if it is not given."""
+        """Return a positive number of seconds; None if it is not given, or wrong.
+
+        Planning goes on after a wrong value, to report what else is wrong: it must not see one.
+        """
         if text is None:
             return None
         try:
             value = float(text)
         except ValueError:
             value = 0.0
-        if not 0 < value < math.inf:
-            self.problems.add(f"{flag}: expected a number of seconds above 0, got '{text}'")
-        return value
+        if 0 < value < math.inf:
+            return value
+        self.problems.add(f"{flag}: expected a number of seconds above 0, got '{text}'")
+        return None
 
     def bound(self, flag: str, text: str | None, default: float) -> float:
-        """Return a number of at least 0."""
+        """Return a number of at least 0; the default if it is not given, or wrong."""
         if text is None:
             return default
         try:
             value = float(text)
         except ValueError:
             value = -1.0
-        if not 0 <= value < math.inf:
-            self.problems.add(f"{flag}: expected a number of at least 0, got '{text}'")
-        return value
+        if 0 <= value < math.inf:
+            return value
+        self.problems.add(f"{flag}: expected a number of at least 0, got '{text}'")
+        return default

@@ -58,6 +58,6 @@ def read_swap(given: argparse.Namespace, read: OptionReader) -> SwapSettings | N
             watch_model_s=seconds, max_disagreement=disagreement, max_latency_ratio=ratio
         )
     for name in ("swap_max_disagreement", "swap_max_latency_ratio"):
-        if getattr(given, name) is not None:
+        if given.watch_model_s is None and getattr(given, name) is not None:
             read.problems.add(f"--{name} needs --watch_model_s; leave it out, or set both")
     return None
