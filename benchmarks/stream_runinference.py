@@ -30,7 +30,7 @@ from benchmarks.stream_load import DUE, workload
 from scoreline.lake.elements import RecordKey
 from scoreline.transforms.kafka.client import Connection
 from scoreline.transforms.kafka.read import ReadKafka
-from scoreline.transforms.kafka.reader import ReadSpec
+from scoreline.transforms.kafka.reader import TopicSpec
 from scoreline.transforms.kafka.records import VALUE
 
 # The minimum that RunInference accepts is one second.
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = PipelineOptions(flags)
     options.view_as(StandardOptions).streaming = True
     pipeline = beam.Pipeline(options=options)
-    spec = ReadSpec(connection=Connection(brokers=brokers), topic=topic, group=group)
+    spec = TopicSpec(connection=Connection(brokers=brokers), topic=topic, group=group)
     _ = (
         pipeline
         | "ReadKafka" >> ReadKafka(spec=spec)

@@ -22,7 +22,7 @@ from scoreline.pipelines.plan.topics import Topics, find_topics
 from scoreline.transforms.kafka.decode import DecodeSpec
 from scoreline.transforms.kafka.encode import CARRIED, VALUE_NAMES
 from scoreline.transforms.kafka.producer import WriteSpec
-from scoreline.transforms.kafka.reader import ReadSpec
+from scoreline.transforms.kafka.reader import TopicSpec
 from scoreline.transforms.kafka.records import RAW_SCHEMA
 from scoreline.transforms.scoring import ScoreSpec
 from scoreline.transforms.swap.watch import SwapSpec
@@ -43,7 +43,7 @@ class StreamPlan:
       readers: number of consumers that share the topic's partitions.
     """
 
-    read: ReadSpec
+    read: TopicSpec
     decode: DecodeSpec
     score: ScoreSpec
     swap: SwapSpec | None
@@ -179,15 +179,15 @@ def _decode(
     return decode
 
 
-def _read_spec(settings: StreamSettings, topics: Topics, *, has_table: bool) -> ReadSpec:
+def _read_spec(settings: StreamSettings, topics: Topics, *, has_table: bool) -> TopicSpec:
     source = settings.source
-    return ReadSpec(
+    return TopicSpec(
         connection=topics.connection,
         topic=source.topic,
         group=source.group,
         until_end=source.until_end,
         latency_target_ms=settings.latency_target_ms,
-        bundle_seconds=0.0 if settings.sink.exactly_once else ReadSpec.bundle_seconds,
+        bundle_seconds=0.0 if settings.sink.exactly_once else TopicSpec.bundle_seconds,
         heartbeat_file=settings.heartbeat_file,
         is_held=has_table,
     )

@@ -18,7 +18,7 @@ from scoreline.transforms.kafka.client import Connection, commit
 from scoreline.transforms.kafka.holding import holding_of
 from scoreline.transforms.kafka.positions import Positions
 from scoreline.transforms.kafka.producer import WriteSpec
-from scoreline.transforms.kafka.reader import Reader, ReadSpec
+from scoreline.transforms.kafka.reader import Reader, TopicSpec
 from scoreline.transforms.kafka.records import KEY, OFFSET, PARTITION, TIME_MS, TOPIC
 from scoreline.transforms.kafka.registry import Registry
 from scoreline.transforms.kafka.write import _WriteDoFn
@@ -225,7 +225,7 @@ def test_a_table_that_cannot_be_read_needs_a_person_and_a_store_that_is_away_doe
 def test_a_reader_begins_where_the_group_is_and_not_where_the_runner_was(broker, topics):
     """A runner restores the reader's offsets from its state, but rows in memory are lost."""
     send(make_producer(broker.address), topics[0], as_json(rows(0, 10)), partition=0)
-    spec = ReadSpec(
+    spec = TopicSpec(
         connection=Connection(brokers=broker.address), topic=topics[0], group="g", is_held=True
     )
     consumer = spec.connection.consumer("g")
@@ -254,7 +254,7 @@ def test_offsets_of_silent_partitions_are_committed_again(broker, topics, monkey
     monkeypatch.setattr("scoreline.transforms.kafka.reader._KEEP_SECONDS", 0.0)
     send(make_producer(broker.address), topics[0], as_json(rows(0, 10)), partition=0)
     group = f"group-of-{topics[0]}"
-    spec = ReadSpec(connection=Connection(brokers=broker.address), topic=topics[0], group=group)
+    spec = TopicSpec(connection=Connection(brokers=broker.address), topic=topics[0], group=group)
     consumer = spec.connection.consumer(group)
     commit(consumer, topics[0], {0: 4, 1: 0})
     consumer.close()

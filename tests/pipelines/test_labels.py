@@ -25,7 +25,7 @@ from scoreline.transforms.kafka.decode import DecodeSpec
 from scoreline.transforms.kafka.poll import _PollDoFn
 from scoreline.transforms.kafka.positions import Positions, PositionsCoder
 from scoreline.transforms.kafka.producer import WriteSpec
-from scoreline.transforms.kafka.reader import ReadSpec
+from scoreline.transforms.kafka.reader import TopicSpec
 from scoreline.transforms.scoring import ScoreSpec
 
 BATCHES = "(BatchKey, RecordBatch)"
@@ -141,7 +141,7 @@ def test_the_batch_graph_is_frozen(tmp_path, lake, model):
 def test_the_stream_graphs_are_frozen(timers, frozen):
     kafka = Connection(brokers="localhost:1")  # building a graph connects to nothing
     plan = StreamPlan(
-        read=ReadSpec(connection=kafka, topic="records", group="group"),
+        read=TopicSpec(connection=kafka, topic="records", group="group"),
         decode=DecodeSpec(format="json", schema=pa.schema([("x", pa.float32())])),
         score=ScoreSpec(model=ModelSpec(path="m", digest="d"), inputs=(), outputs=(), carried=()),
         swap=None,

@@ -25,7 +25,7 @@ from scoreline.lake.elements import Reading, RecordKey
 from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.kafka.positions import Positions, PositionsCoder, PositionsTracker
 from scoreline.transforms.kafka.producer import WriteSpec, take_over
-from scoreline.transforms.kafka.reader import Reader, ReadSpec, first_positions
+from scoreline.transforms.kafka.reader import Reader, TopicSpec, first_positions
 
 
 class _PollDoFn(beam.DoFn):
@@ -34,7 +34,7 @@ class _PollDoFn(beam.DoFn):
     _POSITIONS = ReadModifyWriteStateSpec("positions", PositionsCoder())
     _AGAIN = TimerSpec("again", TimeDomain.REAL_TIME)
 
-    def __init__(self, spec: ReadSpec, keys: Sequence[str], sink: WriteSpec | None) -> None:
+    def __init__(self, spec: TopicSpec, keys: Sequence[str], sink: WriteSpec | None) -> None:
         self._spec = spec
         self._readings = {
             key: Reading(spec.topic, slot, len(keys)) for slot, key in enumerate(keys)
@@ -118,7 +118,7 @@ class PollKafka(beam.PTransform):
         for no transactions.
     """
 
-    spec: ReadSpec
+    spec: TopicSpec
     keys: Sequence[str]
     sink: WriteSpec | None = None
 

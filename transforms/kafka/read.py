@@ -21,7 +21,7 @@ from scoreline.transforms.kafka.positions import Positions, PositionsCoder, Posi
 from scoreline.transforms.kafka.producer import SlotProducer, WriteSpec, acquire, release
 from scoreline.transforms.kafka.reader import (
     Reader,
-    ReadSpec,
+    TopicSpec,
     first_positions,
     stop_reading,
 )
@@ -30,7 +30,7 @@ from scoreline.transforms.kafka.reader import (
 class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
     """Polls a slot's partitions; Beam requires restrictions and watermarks from the same object."""
 
-    def __init__(self, spec: ReadSpec, sink: WriteSpec | None) -> None:
+    def __init__(self, spec: TopicSpec, sink: WriteSpec | None) -> None:
         self._spec = spec
         self._sink = sink
 
@@ -123,7 +123,7 @@ class ReadKafka(beam.PTransform):
         for no transactions.
     """
 
-    spec: ReadSpec
+    spec: TopicSpec
     slots: int = 1
     sink: WriteSpec | None = None
 

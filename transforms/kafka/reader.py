@@ -42,7 +42,7 @@ stop_reading = threading.Event()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReadSpec:
+class TopicSpec:
     """The topic to read, and the limits of polls and bundles.
 
     Attributes:
@@ -73,7 +73,7 @@ class ReadSpec:
 class Reader:
     """A consumer of one slot's partitions, with its positions."""
 
-    def __init__(self, spec: ReadSpec, reading: Reading, positions: Positions) -> None:
+    def __init__(self, spec: TopicSpec, reading: Reading, positions: Positions) -> None:
         self._spec = spec
         self.reading = reading
         self._consumer = spec.connection.consumer(
@@ -240,7 +240,7 @@ class Reader:
         self._consumer.close()
 
 
-def first_positions(spec: ReadSpec, reading: Reading) -> Positions:
+def first_positions(spec: TopicSpec, reading: Reading) -> Positions:
     """Return the start and end offsets of a slot's partitions for a group."""
     consumer = spec.connection.consumer(spec.group)
     try:
