@@ -41,6 +41,8 @@ class Cost(NamedTuple):
 def main() -> int:
     result, small, module, *options = sys.argv[1:]
     design = importlib.import_module(module)
+    if hasattr(design, "__path__"):  # a package that `python -m` runs, such as scoreline
+        design = importlib.import_module(f"{module}.__main__")
     output = next(o for o in options if o.startswith("--output="))
     costs = []
     for number in (1, 2, 3):
