@@ -146,7 +146,7 @@ def _registry(read: OptionReader, url: str | None, config: str) -> str:
 def _config(read: OptionReader, path: str | None) -> str:
     found = read.file("--kafka_config", path) or ""
     if found and Path(found).is_file():
-        from scoreline.transforms.kafka.client import parse_properties
+        from scoreline.transforms.kafka.properties import parse_properties
 
         try:
             parse_properties(Path(found).read_text("utf-8"))

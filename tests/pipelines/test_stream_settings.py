@@ -160,7 +160,7 @@ def test_a_setting_that_an_option_makes_is_refused_in_the_file(tmp_path):
     config = tmp_path / "client.properties"
     config.write_text("group.id=secret\n")
     (problem,) = problems_of(f"--kafka_config={config}")
-    assert "line 1: group.id is set by the command's options" in problem
+    assert "line 1: group.id is set by --group" in problem
     assert "secret" not in problem
 
 
