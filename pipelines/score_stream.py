@@ -36,14 +36,15 @@ from scoreline.pipelines.stream_setup import (
     register_schema,
     set_group,
 )
+from scoreline.pipelines.stream_watch import telling_of_delays
 from scoreline.pipelines.supervise import end_with_supervisor, supervise, tell_begun
-from scoreline.transforms.kafka.append import SCORED_DATE
 from scoreline.transforms.kafka.decode import DecodeRecords
 from scoreline.transforms.kafka.ending import StreamRefused, find_ending
 from scoreline.transforms.kafka.poll import PollKafka
 from scoreline.transforms.kafka.read import ReadKafka
 from scoreline.transforms.kafka.reader import stop_reading
 from scoreline.transforms.kafka.unread import read_topic_ends
+from scoreline.transforms.kafka.watched_table import SCORED_DATE
 from scoreline.transforms.kafka.write import WriteKafka
 from scoreline.transforms.score import ScoreStream
 
@@ -191,7 +192,10 @@ def _run(settings: StreamSettings, plan: StreamPlan, runner: Runner, reporter: R
     began = time.monotonic()
     ends = read_topic_ends(read.connection, read.topic) if read.until_end else {}
     stop_reading.clear()
-    with runner.stopping_in_order(stop_reading):
+    with (
+        runner.stopping_in_order(stop_reading),
+        telling_of_delays(read.connection, read.topic, lambda text: say(reporter.errors, text)),
+    ):
         name = name_stream(
             runner.options, read.topic, read.group, plan.score.digest, uuid.uuid4().hex
         )

@@ -68,8 +68,8 @@ def find_topics(settings: StreamSettings, problems: Problems) -> Topics:
         ("--dead_letter_topic", sink.dead_letter_topic, AclOperation.WRITE),
     ]
     topics = [named for named in topics if named[1]]
-    _check_clients(settings, connection, problems)
-    client = connect(connection, problems)
+    are_usable = _check_clients(settings, connection, problems)
+    client = connect(connection, problems) if are_usable else None
     if client is None:
         return Topics(connection, None)
     are_there = True
@@ -104,29 +104,31 @@ def _id_of(client: AdminClient, topic: str) -> str:
     return "" if topic_id == topic else topic_id
 
 
-def _check_clients(settings: StreamSettings, connection: Connection, problems: Problems) -> None:
-    """Add the problems of settings of `--kafka_config`, which workers would find much later."""
+def _check_clients(settings: StreamSettings, connection: Connection, problems: Problems) -> bool:
+    """Return whether clients can be made; add problems that workers would find much later."""
     if not connection.config:
-        return
+        return True
     sink = settings.sink
+    prefix = f"--kafka_config: {connection.config}: "
     conflicts = find_conflicts(
         connection.settings(),
         exactly_once=sink.exactly_once,
         has_table=bool(sink.output),
         transaction_ms=DELIVERY_MS,
     )
-    prefix = f"--kafka_config: {connection.config}: "
     problems.add_all(prefix + conflict for conflict in conflicts)
-    if conflicts:
-        return
     try:
         # They connect only when they are used.
         connection.consumer(settings.source.group).close()
-        connection.producer("check" if sink.exactly_once else None)
+        if not conflicts:
+            connection.producer("check" if sink.exactly_once else None)
     except KafkaException as e:
         problems.add(prefix + e.args[0].str())
+        return False
     except (TypeError, ValueError, AttributeError) as e:
         problems.add(prefix + str(e))
+        return False
+    return True
 
 
 def as_kafka_problem(error: KafkaError, prefix: str) -> str:

@@ -338,7 +338,7 @@ class SlotProducer:
         if self.is_usable:
             try:
                 held.write(self._commit_offsets)
-            except (AppendConflict, DeltaError, OSError, pa.ArrowException) as e:
+            except (AppendConflict, StreamRefused, DeltaError, OSError, pa.ArrowException) as e:
                 _LOG.warning("Rows not appended to the table: %s; they are read again", e)
         held.give_up()
 
