@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scoreline.transforms.kafka.avro import parse_avro_schema
 from scoreline.transforms.kafka.decode import DecodeSpec, decode_batch
 from scoreline.transforms.kafka.records import RAW_SCHEMA, VALUE
+from tests.inputs import to_examples
 
 SCHEMA = pa.schema([("id", pa.int64()), ("x", pa.float32()), ("s", pa.string())])
 AVRO = {
@@ -50,6 +51,56 @@ SPECS = {
     "json": (DecodeSpec(format="json", schema=SCHEMA), lambda row: json.dumps(row).encode()),
     "avro": (DecodeSpec(format="avro", schema=SCHEMA, avro_schema=json.dumps(AVRO)), to_avro),
 }
+STORED = pa.schema([("id", pa.int64()), ("x", pa.float32()), ("s", pa.large_binary())])
+
+
+def example_of(**kinds):
+    """Return a tf.Example whose features have other types."""
+    fields = {"id": 1, "x": 0.5, "s": "a"} | kinds
+    return to_examples(pa.table({name: [value] for name, value in fields.items()}))[0]
+
+
+EXAMPLE = example_of()
+POISON = {
+    "example_int_for_float": ("example", example_of(x=1), "'x': expected float values, got int64"),
+    "example_text_for_int": (
+        "example",
+        example_of(id="1"),
+        "'id': expected int64 values, got byte",
+    ),
+    "example_float_for_text": ("example", example_of(s=1.5), "'s': expected bytes values, got flo"),
+    "example_cut_off": ("example", EXAMPLE[:-3], "was cut off"),
+    "example_two_values": (
+        "example",
+        to_examples(pa.table({"x": [[1.0, 2.0]]}))[0],
+        "has 2 values",
+    ),
+    "example_other_text": ("example", b"hello", "is no tf.Example"),
+    "json_cut_off": ("json", b'{"id": 1, "x"', "expected a JSON object"),
+    "json_text_for_float": ("json", b'{"id": 1, "x": "1", "s": ""}', "string"),
+    "avro_cut_off": ("avro", b"\x02\x02\0\0", "expected an Avro record"),
+    "avro_other": ("avro", b"\xff" * 20, "expected an Avro record"),
+}
+
+
+@pytest.mark.parametrize(("data_format", "bad", "reason"), POISON.values(), ids=POISON.keys())
+def test_a_decoder_that_failed_on_one_value_decodes_all_others(data_format, bad, reason):
+    if data_format == "example":
+        spec, good = DecodeSpec(format="example", schema=STORED), EXAMPLE
+    else:
+        spec, encode = SPECS[data_format]
+        good = encode({"id": 1, "x": 0.5, "s": "a"})
+    decoder = spec.make()
+    batch, dead = decode_batch(raw_batch([good] * 20 + [bad] + [good] * 200), decoder, spec.schema)
+    assert list(dead.rows) == [20]
+    assert reason in dead.reasons[0]
+    rows = [{"id": 1, "x": 0.5, "s": b"a" if data_format == "example" else "a"}]
+    assert batch.select(spec.schema.names).to_pylist() == rows * 220
+    batch, dead = decode_batch(raw_batch([good] * 30), decoder, spec.schema)
+    assert dead is None
+    assert batch.select(spec.schema.names).to_pylist() == rows * 30
+
+
 good_rows = st.fixed_dictionaries(
     {
         "id": st.integers(-(2**53), 2**53),
