@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from deltalake.exceptions import DeltaError
 
 from scoreline.lake.table.scores import open_table
 from scoreline.pipelines.options.problems import Problems
@@ -85,7 +86,10 @@ def _behind_table(
     starts: Mapping[int, int], spec: TableSpec, partitions: Sequence[int]
 ) -> dict[int, int]:
     """Return the offsets to start at, which are at least those of the table."""
-    table = open_table(spec.output)
+    try:
+        table = open_table(spec.output)
+    except (DeltaError, OSError, ValueError):
+        return dict(starts)  # reported before
     done = read_offsets(table, spec, partitions) if table is not None else {}
     return dict(starts) | {p: max(at, starts.get(p, 0)) for p, at in done.items()}
 

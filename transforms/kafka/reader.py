@@ -120,7 +120,7 @@ class Reader:
             )
             self._holding.seen = -1  # the runner's state does not include rows that the sink holds
             self._holding.ended = False
-        self._looked = -_DISCOVERY_SECONDS
+        self._looked: float | None = None
         self._kept_until = 0.0
         self.times = RecordTimes(_SILENT_SECONDS)
         self.control = LatencyController(spec.latency_target_ms)
@@ -153,17 +153,18 @@ class Reader:
         )
 
     def _look(self) -> list[int]:
-        """Return the partitions of the topic every few seconds; none in between.
+        """Return the partitions of the topic every few seconds; none in between, and at first.
 
         Raises:
           StreamRefused, StreamEnds: a topic is not the planned one any more.
         """
-        now = time.monotonic()
-        if now - self._looked < _DISCOVERY_SECONDS:
+        now, before = time.monotonic(), self._looked
+        if before is not None and now - before < _DISCOVERY_SECONDS:
             return []
         self._looked = now
         self._check_held_back(now)
-        return self._watch.look()
+        there = self._watch.look()
+        return [] if before is None else there  # the first positions have all partitions
 
     def _find_new(self, there: list[int], known: Mapping[int, int]) -> dict[int, int]:
         """Return partitions that were added to the topic, and their start offsets."""
