@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from deltalake import DeltaTable
 
 from scoreline.lake.elements import Outcome
-from scoreline.lake.files.partitions import Partition, run_id_of
+from scoreline.lake.files.partitions import Partition, columns_of, run_id_of
 from scoreline.lake.table.history import read_live_partitions
 from scoreline.lake.table.layout import find_name_problems
 from scoreline.lake.table.outcomes import read_failures
@@ -81,7 +81,7 @@ def find_states(
         failed=[],
         runs=runs,
         held=held,
-        partition_columns=partitions[0].columns,
+        partition_columns=columns_of(partitions),
         has_records=dataset.has_records,
     ).with_failures(broken)
 
