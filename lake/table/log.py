@@ -95,8 +95,8 @@ def find_changes(
 
 def _restored(commit: Mapping[str, Any]) -> float:
     """Return the version that a whole table was restored to; that before it if it is unknown."""
-    given = (commit.get("operationParameters") or {}).get("version")
-    return int(given) if str(given).isdecimal() else commit["version"]
+    given = str((commit.get("operationParameters") or {}).get("version"))
+    return int(given) if given.isdecimal() else commit["version"]
 
 
 def _read_actions(file_system: fs.FileSystem, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
