@@ -145,6 +145,7 @@ def _fit(
         rules=settings.rules,
         partition_columns=states.partition_columns if states else (),
         has_records=states is not None and states.has_records,
+        input_partitions=states.partition_columns if states else (),
     )
 
 

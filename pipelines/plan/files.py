@@ -31,7 +31,7 @@ class FileSchemas:
       unreadable: the errors of files, by partition.
       input_schema: the types that all files are read with; None for files that have types.
       schemas: each schema of record batches, and the partitions that have it.
-      constants: columns to add to files that lack them.
+      constants: columns that do not come from files.
     """
 
     footers: Mapping[str, Sequence[Footer]]
@@ -71,7 +71,7 @@ class FileSchemas:
     def with_constants(
         self, dataset: Dataset, fit: Fit, partitions: Sequence[Partition], problems: Problems
     ) -> FileSchemas:
-        """Return a copy with the columns that files lack and that inputs or options define."""
+        """Return a copy with the columns that do not come from files."""
         missing = dataset.settings.allow_missing
         constants = choose_constants(missing, fit, partitions, self.schemas, problems)
         schemas = add_constant_fields(self.schemas, constants)

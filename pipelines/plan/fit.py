@@ -96,6 +96,7 @@ def fit_model(
     keys: KeySettings | None = None,
     partition_columns: Sequence[str] = (),
     has_records: bool = False,
+    input_partitions: Sequence[str] = (),
 ) -> Fit:
     """Fit a signature to options, and add all problems.
 
@@ -107,7 +108,10 @@ def fit_model(
       keys: the columns to copy; None if rows are not stored.
       partition_columns: partition columns of the table of scores.
       has_records: whether rows have a column of whole tf.Examples, `_example`.
+      input_partitions: partition columns of the input. If one is a feature, records do not go to
+        the model unchanged, since the partition's value counts.
     """
+    has_records &= not {spec.name for spec in signature.inputs} & set(input_partitions)
     keys = keys or KeySettings(keys=())
     fit = fit_signature(
         signature,

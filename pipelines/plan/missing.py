@@ -1,4 +1,4 @@
-"""Columns that files lack: partition columns that feed inputs, and those of `--allow_missing`."""
+"""Columns that do not come from files: partition columns that feed inputs, and `--allow_missing`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,18 @@ def choose_constants(
     schemas: Mapping[pa.Schema, Sequence[str]],
     problems: Problems,
 ) -> tuple[Constant, ...]:
-    """Return the columns to add to files that lack them, and add all problems.
+    """Return the columns that do not come from files, and add all problems.
 
-    These are the partition columns that feed inputs, and the columns of `--allow_missing`.
+    These are the partition columns that feed inputs, also where files have a column of that name,
+    and the columns of `--allow_missing` that a file lacks.
     """
     columns = partitions[0].columns if partitions else ()
     constants = []
     for column in columns:
-        kinds = {_type_for(source) for source in fit.inputs if source.column == column}
-        if kinds and any(column not in schema.names for schema in schemas):
+        kinds = {
+            _type_of_partition(source, schemas) for source in fit.inputs if source.column == column
+        }
+        if kinds and schemas:
             if len(kinds) > 1:
                 problems.add(
                     f"partition column '{column}' feeds inputs of several dtypes, "
@@ -48,7 +51,24 @@ def choose_constants(
         if kind is not None:
             constants.append(Constant(column, kind, text))
     valid = [c for c in constants if _has_values(c, fit.inputs, partitions, problems)]
-    return tuple(c for c in valid if any(c.column not in schema.names for schema in schemas))
+    return tuple(
+        c
+        for c in valid
+        if c.is_partition or any(c.column not in schema.names for schema in schemas)
+    )
+
+
+def _type_of_partition(
+    source: InputColumn, schemas: Mapping[pa.Schema, Sequence[str]]
+) -> pa.DataType:
+    """Return the type of a partition column for an input.
+
+    A conversion may need the type that files give the column: `epoch_days(date)`.
+    """
+    held = {kind for schema in schemas for kind in find_field(schema, source.column)}
+    if source.conversion and len(held) == 1 and not pa.types.is_dictionary(next(iter(held))):
+        return held.pop()
+    return _type_for(source)
 
 
 def _type_for(source: InputColumn) -> pa.DataType:
@@ -121,11 +141,15 @@ def _has_values(
 def add_constant_fields(
     schemas: Mapping[pa.Schema, Sequence[str]], constants: Sequence[Constant]
 ) -> dict[pa.Schema, list[str]]:
-    """Return the schemas of record batches, with the constants that files lack."""
+    """Return the schemas of record batches, with the constants."""
     added: dict[pa.Schema, list[str]] = {}
     for schema, paths in schemas.items():
         for constant in constants:
+            field = pa.field(constant.column, constant.data_type)
             if constant.column not in schema.names:
-                schema = schema.append(pa.field(constant.column, constant.data_type))
+                schema = schema.append(field)
+            elif constant.is_partition:
+                others = [held for held in schema if held.name != constant.column]
+                schema = pa.schema([*others, field])
         added.setdefault(schema, []).extend(paths)
     return added
