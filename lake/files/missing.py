@@ -17,6 +17,8 @@ import pyarrow as pa
 
 from scoreline.lake.files.partitions import parse_partition_path
 
+# How a null is said.
+NULL = "null"
 _WHOLE = re.compile(r"[+-]?[0-9]+\Z")
 
 
@@ -26,7 +28,8 @@ class Constant(NamedTuple):
     Attributes:
       column: its name.
       data_type: its type.
-      text: its value, parsed as that type; None for the value of the partition column of that name.
+      text: its value, parsed as that type; `null` for a null, and `"null"` for that text; None for
+        the value of the partition column of that name.
     """
 
     column: str
@@ -44,8 +47,11 @@ class Constant(NamedTuple):
         Raises:
           ValueError: the text is not a value of the type.
         """
+        if self.text == NULL:
+            return pa.scalar(None, self.data_type)
         if self.text is not None:
-            return parse_text(self.text, self.data_type)
+            is_quoted = self.text == f'"{NULL}"' and pa.types.is_string(self.data_type)
+            return parse_text(NULL if is_quoted else self.text, self.data_type)
         return parse_text(dict(parse_partition_path(partition))[self.column], self.data_type)
 
 
@@ -100,6 +106,8 @@ def add_constants(
 
 
 def _repeat(value: pa.Scalar, rows: int) -> pa.Array:
+    if not value.is_valid:
+        return pa.nulls(rows, value.type)
     if pa.types.is_string(value.type):
         return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array([value]))
     return pa.repeat(value, rows)

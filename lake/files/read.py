@@ -61,6 +61,4 @@ def read_shard(
     batches = FORMATS[dataset.format].read(file_system, shard, spec)
     values = {c.column: c.value_in(shard.partition) for c in dataset.constants}
     for batch in batches:
-        yield (
-            add_constants(batch, dataset.top_columns, values, replaced) if values else batch
-        )
+        yield (add_constants(batch, dataset.top_columns, values, replaced) if values else batch)
