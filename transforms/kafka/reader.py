@@ -52,6 +52,10 @@ _KEEP_SECONDS = 3600.0
 stop_reading = threading.Event()
 
 
+class ReadFails(RuntimeError):
+    """A topic cannot be read on. The message has partition, reason and advice."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TopicSpec:
     """The topic to read, and the limits of polls and bundles.
@@ -256,7 +260,7 @@ class Reader:
                 f"--topic: expected to be allowed to read {where}, got: {error.str()}. The right "
                 "was taken away while the job ran. Grant it again, and start the job again"
             )
-        raise RuntimeError(f"Reading {where} failed: {error.str()}")
+        raise ReadFails(f"Reading {where} failed: {error.str()}")
 
     def _describe_range(self, partition: int, where: str) -> str:
         """Return why the next record of a partition does not exist."""
