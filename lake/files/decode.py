@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scoreline.lake.files.data_file import CorruptFile, ReadSpec
 from scoreline.lake.files.footer import read_tail
+from scoreline.lake.files.logical import true_schema
 
 # Arrow's own schema of a file, among the footer's metadata; the other key has the same length.
 _ARROW_SCHEMA, _IGNORED = b"ARROW:schema", b"ARROW:nobody"
@@ -28,13 +30,14 @@ def open_file(
         metadata=metadata,
         read_dictionary=list(dictionaries),
         coerce_int96_timestamp_unit="us",
+        arrow_extensions_enabled=False,  # JSON is text here, and a UUID its 16 bytes
         # Pages of some writers have checksums.
         page_checksum_verification=True,
     )
 
 
 class Decoder:
-    """Decodes row groups of one file.
+    """Decodes row groups of one file, and checks what Arrow leaves unchecked.
 
     Two things that Arrow refuses to read are read in another way. A column with encodings that it
     cannot read as a dictionary is read plainly. A column of fixed-size lists with nulls is read as
@@ -42,6 +45,7 @@ class Decoder:
 
     Attributes:
       file: the open file.
+      schema: the types of its columns.
     """
 
     def __init__(self, source: Any, spec: ReadSpec) -> None:
@@ -49,10 +53,17 @@ class Decoder:
         self._source, self._spec = source, spec
         self._dictionaries = spec.dictionary_columns
         self.file = self._reader = open_file(source, self._dictionaries)
+        self.schema = true_schema(self.file)
+        self._restores = not self.schema.equals(self.file.schema_arrow)
         self._has_plain_lists = False
 
     def decode(self, groups: range, batch_rows: int) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of row groups in order, in batches of at most some number of rows."""
+        """Yield the rows of row groups in order, in batches of at most some number of rows.
+
+        Raises:
+          CorruptFile: values are not of their type; the message names the column.
+          OSError, ArrowException: the file cannot be decoded.
+        """
         rows = 0
         while True:
             skip = rows
@@ -68,6 +79,7 @@ class Decoder:
                         continue
                     batch, skip = self._restore(batch.slice(skip)), 0
                     rows += batch.num_rows
+                    _check_codes(batch)
                     yield batch
             except OSError as e:  # Arrow has no class of its own for it
                 if not self._dictionaries or "Not yet implemented" not in str(e):
@@ -89,13 +101,13 @@ class Decoder:
         self._reader = open_file(self._source, self._dictionaries, metadata)
 
     def _restore(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return a batch with the types of the file's schema."""
-        if not self._has_plain_lists:
+        """Return a batch with the types of the schema; columns that are encoded stay so."""
+        if not (self._restores or self._has_plain_lists):
             return batch
         columns = []
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            wanted = self.file.schema_arrow.field(name).type
             is_encoded = pa.types.is_dictionary(column.type)
+            wanted = _part_of(self.schema.field(name).type, column.type)
             try:
                 columns.append(column if is_encoded else column.cast(wanted))
             except pa.ArrowException as e:
@@ -103,5 +115,28 @@ class Decoder:
         return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
+def _part_of(wanted: pa.DataType, found: pa.DataType) -> pa.DataType:
+    """Return a column's type without the fields of structs that were not read."""
+    if isinstance(wanted, pa.OpaqueType):
+        return found
+    if pa.types.is_struct(wanted) and pa.types.is_struct(found):
+        return pa.struct([f.with_type(_part_of(wanted.field(f.name).type, f.type)) for f in found])
+    return wanted
+
+
 def _has_fixed_lists(schema: pa.Schema, error: pa.ArrowInvalid) -> bool:
     return "fixed_size_list" in str(schema.types) and "size" in str(error)
+
+
+def _check_codes(batch: pa.RecordBatch) -> None:
+    """Check that the codes of dictionaries are within them: Arrow does not."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if not pa.types.is_dictionary(column.type):
+            continue
+        codes = pc.min_max(column.indices)
+        low, high = codes["min"].as_py(), codes["max"].as_py()
+        if low is not None and (low < 0 or high >= len(column.dictionary)):
+            raise CorruptFile(
+                f"column '{name}': expected codes below {len(column.dictionary)}, the size of its "
+                f"dictionary, got {high if low >= 0 else low}. The file is damaged"
+            )

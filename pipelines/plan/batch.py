@@ -215,7 +215,8 @@ def _scores_schema(
     try:
         return fit.scores_schema(files.read_schema)
     except ValueError as e:
-        problems.add(f"--outputs: {e}. Leave it out with --outputs")
+        what = str(e).partition(". ")[0]
+        problems.add(f"--outputs: {what}. Leave it out with --outputs")
         return None
 
 

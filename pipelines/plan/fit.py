@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from scoreline.lake.files.examples import RAW_COLUMN
-from scoreline.lake.table.scores import storable_type
+from scoreline.lake.table.types import key_type, storable_type
 from scoreline.models.fit import DIGEST_COLUMN, OutputColumn, fit_signature
 from scoreline.models.mapping import find_field, find_mismatches
 from scoreline.models.model_spec import ModelSpec
@@ -223,7 +223,7 @@ def _storable(flag: str, column: str, schema: pa.Schema) -> tuple[str, str]:
         count = "no column" if not found else f"{len(found)} columns"
         return "", f"{flag}: the table has {count} '{column}'"
     try:
-        return str(storable_type(found[0])), ""
+        return str((key_type if flag == "--keys" else storable_type)(found[0])), ""
     except ValueError as e:
         return "", f"{flag}: column '{column}': {e}"
 

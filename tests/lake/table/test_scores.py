@@ -17,8 +17,9 @@ from scoreline.lake.table import scores as delta
 from scoreline.lake.table.commit import CommitSpec, commit_partition
 from scoreline.lake.table.history import read_live_partitions
 from scoreline.lake.table.layout import partition_folder
-from scoreline.lake.table.scores import committed_runs, create_table, open_table, storable_type
+from scoreline.lake.table.scores import committed_runs, create_table, open_table
 from scoreline.lake.table.staged_file import StagedFile
+from scoreline.lake.table.types import storable_type
 from tests.fakes import ROOT, read_scores
 
 SCHEMA = pa.schema([("id", pa.int64()), ("score", pa.float32())])
