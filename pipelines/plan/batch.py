@@ -145,6 +145,7 @@ def _fit(
         rules=settings.rules,
         partition_columns=states.partition_columns if states else (),
         has_records=states is not None and states.has_records,
+        input_partitions=states.partition_columns if states else (),
     )
 
 
@@ -163,7 +164,8 @@ def _plan_work(
     found = dataclasses.replace(found, states=states)
     if not states.todo:
         return found
-    files = files.with_constants(dataset, fit, states.todo, problems)
+    scores = pa.schema(table.schema().to_arrow()) if table else pa.schema([])
+    files = files.with_constants(dataset, fit, states.todo, problems, scores)
     schema = _scores_schema(settings, fit, files, problems)
     if table and schema is not None:
         problems.add_all(find_table_problems(table, schema, states.partition_columns))
