@@ -9,27 +9,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from scoreline.lake.files.columns import top_columns
 from scoreline.lake.files.data_file import CorruptFile, ReadSpec
 from scoreline.lake.files.footer import read_tail
 from scoreline.lake.files.logical import true_schema
+from scoreline.lake.files.stored import check_digits
 
 # Arrow's own schema of a file, among the footer's metadata; the other key has the same length.
 _ARROW_SCHEMA, _IGNORED = b"ARROW:schema", b"ARROW:nobody"
 
 
 def open_file(
-    source: Any, dictionaries: Sequence[str] = (), metadata: pq.FileMetaData | None = None
+    source: Any,
+    dictionaries: Sequence[str] = (),
+    metadata: pq.FileMetaData | None = None,
+    unit: str = "us",
 ) -> pq.ParquetFile:
     """Open a Parquet file.
 
-    Timestamps of 96 bits, Spark's default, are read as microseconds: in Arrow's nanoseconds, years
-    before 1678 and after 2262 become other years.
+    Timestamps of 96 bits, Spark's default, are read as microseconds: in nanoseconds, which are
+    Arrow's default, years before 1678 and after 2262 become other years.
     """
     return pq.ParquetFile(
         source,
         metadata=metadata,
         read_dictionary=list(dictionaries),
-        coerce_int96_timestamp_unit="us",
+        coerce_int96_timestamp_unit=unit,
         arrow_extensions_enabled=False,  # JSON is text here, and a UUID its 16 bytes
         # Pages of some writers have checksums.
         page_checksum_verification=True,
@@ -56,6 +61,7 @@ class Decoder:
         self.schema = true_schema(self.file)
         self._restores = not self.schema.equals(self.file.schema_arrow)
         self._has_plain_lists = False
+        self._old_times = _find_old_times(self.file, spec.stored)
 
     def decode(self, groups: range, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows of row groups in order, in batches of at most some number of rows.
@@ -68,12 +74,7 @@ class Decoder:
         while True:
             skip = rows
             try:
-                for batch in self._reader.iter_batches(
-                    batch_rows,
-                    row_groups=groups,
-                    columns=list(self._spec.columns),
-                    use_threads=False,
-                ):
+                for batch in self._read(groups, batch_rows):
                     if skip >= batch.num_rows:
                         skip -= batch.num_rows
                         continue
@@ -93,6 +94,16 @@ class Decoder:
                 return
             self._reopen()
 
+    def _read(self, groups: range, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        options = {"row_groups": groups, "use_threads": False}
+        columns = list(self._spec.columns)
+        batches = self._reader.iter_batches(batch_rows, columns=columns, **options)
+        if not self._old_times:
+            return batches
+        file = open_file(self._source, metadata=self.file.metadata, unit="ns")
+        exact = file.iter_batches(batch_rows, columns=self._old_times, **options)
+        return _check_all_digits(batches, exact)
+
     def _reopen(self) -> None:
         metadata = self.file.metadata
         if self._has_plain_lists:
@@ -106,13 +117,39 @@ class Decoder:
             return batch
         columns = []
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            is_encoded = pa.types.is_dictionary(column.type)
             wanted = _part_of(self.schema.field(name).type, column.type)
             try:
-                columns.append(column if is_encoded else column.cast(wanted))
+                columns.append(_cast(column, wanted))
             except pa.ArrowException as e:
                 raise CorruptFile(f"column '{name}': expected values of {wanted}: {e}") from e
         return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _find_old_times(file: pq.ParquetFile, stored: Sequence[str]) -> list[str]:
+    """Return the columns to store that have timestamps of 96 bits."""
+    schema = file.schema_arrow
+    tops = [name for name in top_columns(schema, stored) if name in schema.names]
+    if not any("timestamp" in str(schema.field(name).type) for name in tops):
+        return []
+    leaves = [file.schema.column(number) for number in range(len(file.schema))]
+    old = {leaf.path.partition(".")[0] for leaf in leaves if leaf.physical_type == "INT96"}
+    return [name for name in tops if name in old]
+
+
+def _check_all_digits(
+    batches: Iterator[pa.RecordBatch], exact: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    for batch, nanos in zip(batches, exact, strict=True):
+        check_digits(batch, nanos)
+        yield batch
+
+
+def _cast(column: pa.Array, wanted: pa.DataType) -> pa.Array:
+    if not pa.types.is_dictionary(column.type):
+        return column.cast(wanted)
+    if pa.types.is_dictionary(wanted):
+        wanted = wanted.value_type
+    return pa.DictionaryArray.from_arrays(column.indices, column.dictionary.cast(wanted))
 
 
 def _part_of(wanted: pa.DataType, found: pa.DataType) -> pa.DataType:

@@ -21,8 +21,9 @@ _PLAIN_EXTENSIONS = ("arrow.json", "arrow.uuid", "arrow.fixed_shape_tensor")
 def true_schema(file: pq.ParquetFile) -> pa.Schema:
     """Return a file's schema with the types that its columns mean.
 
-    ENUM and JSON are text, a UUID is its 16 bytes. INTERVAL and VARIANT have no Arrow type of their own here. They become opaque
-    types of that name, which nothing can be made of: no column of the table, and no input.
+    ENUM and JSON are text, a UUID is its 16 bytes. INTERVAL and VARIANT have no Arrow type of their
+    own here. They become opaque types of that name, which nothing can be made of: no column of the
+    table, and no input.
     """
     schema = file.schema_arrow
     if not any(_may_hide(kind) for kind in schema.types):
@@ -44,6 +45,8 @@ def _may_hide(kind: pa.DataType) -> bool:
     """Return whether a type may stand for another; other files cost no more than this."""
     if isinstance(kind, pa.BaseExtensionType):
         return kind.extension_name in _PLAIN_EXTENSIONS
+    if pa.types.is_dictionary(kind):
+        return _may_hide(kind.value_type)
     if pa.types.is_nested(kind):
         return any(_may_hide(kind.field(i).type) for i in range(kind.num_fields))
     if pa.types.is_fixed_size_binary(kind):
@@ -60,6 +63,8 @@ def _true_type(kind: pa.DataType, leaves: Iterator[Any], has_variants: bool) -> 
     if isinstance(kind, pa.BaseExtensionType):
         inner(kind.storage_type)  # passes over its leaves
         return kind.storage_type if kind.extension_name in _PLAIN_EXTENSIONS else kind
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, inner(kind.value_type), kind.ordered)
     if pa.types.is_map(kind):
         return pa.map_(inner(kind.key_type), kind.item_field.with_type(inner(kind.item_type)))
     if pa.types.is_struct(kind):

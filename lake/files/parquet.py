@@ -24,6 +24,7 @@ from scoreline.lake.files.data_file import READ_ERRORS, CorruptFile, Footer, Rea
 from scoreline.lake.files.decode import Decoder, open_file
 from scoreline.lake.files.footer import check_readable, read_tail
 from scoreline.lake.files.logical import true_schema
+from scoreline.lake.files.stored import check_stored
 
 # A batch joined from fewer parts than this has its decoded size computed more closely.
 _PARTS = 256
@@ -88,6 +89,7 @@ def _read_piece(source: Any, piece: Piece, spec: ReadSpec) -> Iterator[pa.Record
                     batch_rows = max(1, batch_rows // 8)  # the guess was wrong: continue with fewer
                     break
                 _check_values(file, groups, rows, batch, spec)
+                check_stored(batch, spec.stored)
                 rows += batch.num_rows
                 yield from slice_batch(batch, spec.limits.batch_bytes)
             else:

@@ -27,6 +27,7 @@ class DatasetSpec(NamedTuple):
       schema: the types to read columns with; None for files that have types.
       constants: columns to add to files that lack them; partition columns replace those of files.
       limits: maximum bytes of one value and of one record batch, decoded.
+      stored: keys and kept columns, whose values a table must be able to hold.
     """
 
     root: str
@@ -38,6 +39,7 @@ class DatasetSpec(NamedTuple):
     schema: pa.Schema | None = None
     constants: Sequence[Constant] = ()
     limits: Limits = Limits()
+    stored: Sequence[str] = ()
 
 
 def read_shard(
@@ -57,6 +59,7 @@ def read_shard(
         dictionary_columns=dataset.dictionary_columns,
         schema=dataset.schema or pa.schema([]),
         limits=dataset.limits,
+        stored=dataset.stored,
     )
     batches = FORMATS[dataset.format].read(file_system, shard, spec)
     values = {c.column: c.value_in(shard.partition) for c in dataset.constants}

@@ -48,7 +48,12 @@ class FileSchemas:
         return next(iter(self.schemas))
 
     def dataset_spec(
-        self, dataset: Dataset, columns: Sequence[str], batch_rows: int, dictionaries: Sequence[str]
+        self,
+        dataset: Dataset,
+        columns: Sequence[str],
+        batch_rows: int,
+        dictionaries: Sequence[str],
+        stored: Sequence[str] = (),
     ) -> DatasetSpec:
         """Return the spec to read shards as record batches.
 
@@ -57,6 +62,7 @@ class FileSchemas:
           columns: columns to read; `parent.child` is a field of a struct column.
           batch_rows: maximum rows of a record batch.
           dictionaries: text columns to read as dictionaries.
+          stored: keys and kept columns.
         """
         return DatasetSpec(
             root=dataset.settings.root,
@@ -68,6 +74,7 @@ class FileSchemas:
             schema=self.input_schema,
             constants=self.constants,
             limits=dataset.settings.limits,
+            stored=tuple(stored),
         )
 
     def with_constants(
