@@ -28,6 +28,7 @@ class DatasetSpec(NamedTuple):
       schema: the types to read columns with; None for files that have types.
       constants: columns to add to files that lack them; partition columns replace those of files.
       limits: maximum bytes of one value and of one record batch, decoded.
+      stored: keys and kept columns, whose values a table must be able to hold.
       casts: the types to read columns as whose types differ between files.
     """
 
@@ -40,6 +41,7 @@ class DatasetSpec(NamedTuple):
     schema: pa.Schema | None = None
     constants: Sequence[Constant] = ()
     limits: Limits = Limits()
+    stored: Sequence[str] = ()
     casts: Mapping[str, pa.DataType] = {}
 
 
@@ -60,6 +62,7 @@ def read_shard(
         dictionary_columns=dataset.dictionary_columns,
         schema=dataset.schema or pa.schema([]),
         limits=dataset.limits,
+        stored=dataset.stored,
     )
     batches = FORMATS[dataset.format].read(file_system, shard, spec)
     values = {c.column: c.value_in(shard.partition) for c in dataset.constants}

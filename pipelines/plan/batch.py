@@ -193,6 +193,7 @@ def _plan_work(
             settings.model.batch_rows
             or choose_batch_rows(itertools.chain.from_iterable(files.footers.values())),
             _dictionary_columns(fit.inputs, files),
+            fit.carried,
         ),
         score=fit.score_spec(model),
         stage=StageSpec(
@@ -235,7 +236,8 @@ def _scores_schema(
     try:
         return fit.scores_schema(copied)
     except ValueError as e:
-        problems.add(f"--outputs: {e}. Leave it out with --outputs")
+        what = str(e).partition(". ")[0]
+        problems.add(f"--outputs: {what}. Leave it out with --outputs")
         return None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from scoreline.lake.files.types import common_type, holds_null, plain_type
-from scoreline.lake.table.scores import storable_type
+from scoreline.lake.table.types import key_type, storable_type
 from scoreline.models.mapping import find_field
 from scoreline.models.suggest import paths_of, suggest
 from scoreline.pipelines.options.problems import Problems
@@ -27,7 +27,7 @@ def find_storable(
         return None, f"{flag}: the table has {len(found)} columns '{column}'"
     try:
         if not holds_null(found[0]):  # others may tell the type
-            storable_type(found[0])
+            (key_type if flag == "--keys" else storable_type)(found[0])
     except ValueError as e:
         return None, f"{flag}: column '{column}': {e}"
     return found[0], ""
@@ -51,7 +51,8 @@ def choose_type(
     if not kinds:
         return there or pa.string()
     first = next(iter(kinds))
-    chosen = first if len(kinds) == 1 else common_type(kinds)
+    forms = [kind if holds_null(kind) else storable_type(kind) for kind in kinds]
+    chosen = first if len(set(forms)) == 1 else common_type(forms)
     if chosen is None:
         problems.add(f"column '{column}' cannot be copied to one table: it is {_places(kinds)}.")
         return None

@@ -49,7 +49,12 @@ class FileSchemas:
         return next(iter(self.schemas), _NO_SCHEMA)
 
     def dataset_spec(
-        self, dataset: Dataset, columns: Sequence[str], batch_rows: int, dictionaries: Sequence[str]
+        self,
+        dataset: Dataset,
+        columns: Sequence[str],
+        batch_rows: int,
+        dictionaries: Sequence[str],
+        stored: Sequence[str] = (),
     ) -> DatasetSpec:
         """Return the spec to read shards as record batches.
 
@@ -58,6 +63,7 @@ class FileSchemas:
           columns: columns to read; `parent.child` is a field of a struct column.
           batch_rows: maximum rows of a record batch.
           dictionaries: text columns to read as dictionaries.
+          stored: keys and kept columns.
         """
         return DatasetSpec(
             root=dataset.settings.root,
@@ -70,6 +76,7 @@ class FileSchemas:
             constants=self.constants,
             limits=dataset.settings.limits,
             casts=find_casts(self.schemas, top_columns(self.read_schema, columns)),
+            stored=tuple(stored),
         )
 
     def with_constants(
