@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 def quick_looks(monkeypatch):
     """Look at topics often, so that the tests are short."""
     monkeypatch.setattr("scoreline.transforms.kafka.reader._DISCOVERY_SECONDS", 0.3)
-    monkeypatch.setattr("scoreline.transforms.kafka.reader._TRANSACTION_SECONDS", 1.0)
+    monkeypatch.setattr("scoreline.transforms.kafka.bounded._TRANSACTION_SECONDS", 1.0)
     monkeypatch.setattr("scoreline.transforms.kafka.topic_watch._GONE_SECONDS", 1.0)
 
 

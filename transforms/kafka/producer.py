@@ -233,7 +233,7 @@ class SlotProducer:
             self._is_lost = bool(left)
             if self._refused:
                 raise StreamRefused(
-                    f"Expected to write to {self._refused}. It was deleted, or the right was taken "
+                    f"expected to write to {self._refused}. It was deleted, or the right was taken "
                     "away, while the job ran. Correct this, and start the job again: it continues "
                     "from the last delivered records"
                 )
@@ -259,19 +259,21 @@ class SlotProducer:
 
     def _explain_commit(self, error: KafkaError) -> RuntimeError:
         """Return the error for offsets that the broker rejects."""
-        what = f"Expected to commit offsets of group {self._spec.group}, got: {error.str()}. "
+        group = self._spec.group
+        what = f"expected to commit offsets of group {group}, got: {error.str()}. "
         if error.code() in _JOINED:
             return StreamRefused(
                 f"--group: {what}Another consumer has joined the group. Stop it, or use another "
                 "--group"
             )
         if is_refused(error):
+            is_id = error.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
             return StreamRefused(
-                f"--group: {what}The right was taken away while the job ran. Grant it again, and "
-                "start the job again"
+                f"{'--exactly_once' if is_id else '--group'}: {what}The right was taken away while "
+                "the job ran. Grant it again, and start the job again"
             )
         return Undeliverable(
-            f"{what}Check for another consumer in the group, and the group's access rights"
+            f"E{what[1:]}Check for another consumer in the group, and the group's access rights"
         )
 
     def _flush(self) -> int:
