@@ -20,6 +20,7 @@ from scoreline.lake.table.scores import find_table_problems
 from scoreline.lake.table.shard_writer import StageSpec
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.signature import InputColumn
+from scoreline.pipelines.doing import doing
 from scoreline.pipelines.options.batch import BatchSettings
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.plan.dataset import Dataset, find_dataset
@@ -74,6 +75,7 @@ class Findings:
       states: the state of each selected partition.
       has_table: whether the table exists already.
       input_version: the version of the input Delta table; None for plain folders.
+      passed_over: files of the input that belong to no partition.
       read_schema: the schema of record batches; None if nothing is left to do.
       fit: the fit of the model to the columns; None if nothing is left to do.
       plan: the work that is left; None if nothing is left.
@@ -82,6 +84,7 @@ class Findings:
     states: States
     has_table: bool = False
     input_version: int | None = None
+    passed_over: Sequence[str] = ()
     read_schema: pa.Schema | None = None
     fit: Fit | None = None
     plan: BatchPlan | None = None
@@ -101,10 +104,13 @@ def make_plan(
     Raises:
       BadOptions: lists all problems of options, dataset, model and table.
     """
-    dataset = find_dataset(settings.dataset, problems)
-    model = find_model(settings.model, problems, settings.concurrent_calls)
-    table = find_table(settings.table.output, problems)
-    states = find_states(settings, dataset, model, table) if dataset else None
+    with doing(f"listing the input {settings.dataset.root}"):
+        dataset = find_dataset(settings.dataset, problems)
+    with doing(f"reading the files of the model {settings.model.path}"):
+        model = find_model(settings.model, problems, settings.concurrent_calls)
+    with doing(f"opening the table {settings.table.output}"):
+        table = find_table(settings.table.output, problems)
+        states = find_states(settings, dataset, model, table) if dataset else None
     fit = files = None
     if states is None or states.todo:
         check_writable(settings.table.output, problems)
@@ -112,9 +118,13 @@ def make_plan(
     if dataset is None or states is None:
         raise BadOptions(problems)
     if states.todo:
-        files = read_files(dataset, states.todo, problems)
+        with doing(f"reading schemas and footers of {settings.dataset.root}"):
+            files = read_files(dataset, states.todo, problems)
     found = Findings(
-        states=states, has_table=table is not None, input_version=dataset.listing.version
+        states=states,
+        has_table=table is not None,
+        input_version=dataset.listing.version,
+        passed_over=dataset.listing.passed_over,
     )
     if fit and files:
         found = _plan_work(settings, dataset, model, table, fit, files, found, problems)
@@ -140,6 +150,7 @@ def _fit(
         rules=settings.rules,
         partition_columns=states.partition_columns if states else (),
         has_records=states is not None and states.has_records,
+        input_partitions=states.partition_columns if states else (),
     )
 
 
@@ -158,7 +169,8 @@ def _plan_work(
     found = dataclasses.replace(found, states=states)
     if not states.todo:
         return found
-    files = files.with_constants(dataset, fit, states.todo, problems)
+    scores = pa.schema(table.schema().to_arrow()) if table else pa.schema([])
+    files = files.with_constants(dataset, fit, states.todo, problems, scores)
     schema = _scores_schema(settings, fit, files, problems)
     if table and schema is not None:
         problems.add_all(find_table_problems(table, schema, states.partition_columns))
