@@ -7,13 +7,12 @@ They become dead letters, and all others are delivered.
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError
 
 from scoreline.lake.elements import DeadRows
 from scoreline.lake.table.letters import to_dead_letters
@@ -28,13 +27,13 @@ from scoreline.transforms.kafka.refusals import (
     explain,
     is_refusal,
 )
+from scoreline.transforms.kafka.sender import UNLIMITED, Failed, Sender
 
 # Rows of scores are kept until Kafka has taken them. Beyond this size, Kafka must do so at once.
 _MAX_BYTES = 64 << 20
 # After a refused record, also the next transaction may fail, once, for a reason of its own.
 _ATTEMPTS = 5
 _QUICK_SECONDS = 5.0
-_UNLIMITED = 1 << 62
 _LOG = logging.getLogger(__name__)
 
 
@@ -62,17 +61,6 @@ class _Score(NamedTuple):
     def cost(self) -> tuple[bool, int]:
         """The order of probing: suspicious records last, so that they are in few parts."""
         return self.key is None, len(self.value)
-
-
-class _Failed(NamedTuple):
-    """The errors of a delivery: of scores by their value, and of letters by their number."""
-
-    scores: dict[bytes, KafkaError]
-    letters: dict[int, KafkaError]
-
-    @property
-    def errors(self) -> list[KafkaError]:
-        return [*self.scores.values(), *self.letters.values()]
 
 
 class Transaction(NamedTuple):
@@ -113,11 +101,10 @@ class Outbox:
             takes the seconds to wait without any progress, None for the usual ones.
           transaction: the transaction of each bundle; None for none.
         """
-        self._producer = producer
+        self._sender = Sender(producer, topic, letter_topic, flush)
         self._topic, self._letter_topic, self._source_topic = topic, letter_topic, source_topic
-        self._flush, self._transaction = flush, transaction
+        self._transaction = transaction
         self._has_delivered = False
-        self._part_bytes = _UNLIMITED
         self.clear()
 
     def clear(self) -> None:
@@ -125,7 +112,6 @@ class Outbox:
         self._scores: list[_Scores] = []
         self._letters: list[Letter] = []
         self._bytes = 0
-        self._failed = _Failed({}, {})
         self._refused: set[tuple[int, int]] = set()
 
     def add_scores(self, rows: pa.RecordBatch, values: list[bytes]) -> None:
@@ -138,7 +124,7 @@ class Outbox:
         keys = rows.column(KEY).to_pylist()
         self._scores.append(_Scores(rows, keys, values))
         self._bytes += rows.nbytes
-        self._produce(keys, values)
+        self._sender.send_scores(keys, values)
         if self._bytes > _MAX_BYTES and self._transaction is None:
             self._settle()
 
@@ -152,7 +138,7 @@ class Outbox:
             )
         for letter in letters:
             self._letters.append(letter)
-            self._produce_letter(len(self._letters) - 1)
+            self._sender.send_letter(len(self._letters) - 1, letter)
 
     def settle(self) -> set[tuple[int, int]]:
         """Wait until Kafka has all records, and replace refused scores by dead letters.
@@ -166,7 +152,7 @@ class Outbox:
         return refused
 
     def _settle(self) -> None:
-        failed = self._wait()
+        failed = self._sender.wait()
         if failed.errors:
             if self._transaction is None:
                 self._check_refusals(failed, all)
@@ -177,7 +163,7 @@ class Outbox:
         self._has_delivered |= any(group.values for group in self._scores)
         self._scores, self._letters, self._bytes = [], [], 0
 
-    def _settle_one_by_one(self, failed: _Failed) -> None:
+    def _settle_one_by_one(self, failed: Failed) -> None:
         """Deliver what was refused, without transactions."""
         refused_letters = [self._letters[number] for number in failed.letters]
         if failed.scores:
@@ -189,7 +175,7 @@ class Outbox:
 
             def send(scores: Sequence[_Score]) -> dict[bytes, KafkaError]:
                 left = [score for score in scores if score.value not in done]
-                errors = self._deliver(left, ()).scores
+                errors = self._sender.deliver(left, ()).scores
                 done.update(score.value for score in left if score.value not in errors)
                 return errors
 
@@ -198,7 +184,7 @@ class Outbox:
             first = pending[0]
             again = [s for s in self._each() if s[:2] >= first[:2] and s not in dead]
             while failed.scores:
-                failed = self._deliver(again, ())
+                failed = self._sender.deliver(again, ())
                 again = [score for score in again if score.value in failed.scores]
                 self._check_refusals(failed, all)
                 self._send_smaller_parts(failed, again)
@@ -207,17 +193,17 @@ class Outbox:
             letters = []
         todo = refused_letters + letters
         while todo:
-            errors = self._deliver((), todo).letters
+            errors = self._sender.deliver((), todo).letters
             todo = [self._shorten(todo[number], error) for number, error in errors.items()]
 
     def _settle_transaction(self, transaction: Transaction) -> None:
         """Deliver all records of the bundle in a new transaction, without the refused ones."""
-        self._producer = transaction.abort(False)
+        self._sender.producer = transaction.abort(False)
 
         def send(scores: Sequence[_Score]) -> dict[bytes, KafkaError]:
             failed = self._attempt(transaction, scores, ())
             if not failed.errors:
-                self._producer = transaction.abort(False)  # it was only a test
+                self._sender.producer = transaction.abort(False)  # it was only a test
             return {v: e for v, e in failed.scores.items() if is_refusal(e)}
 
         dead: dict[_Score, str] = {}
@@ -234,7 +220,7 @@ class Outbox:
 
     def _attempt(
         self, transaction: Transaction, scores: Sequence[_Score], letters: Sequence[Letter]
-    ) -> _Failed:
+    ) -> Failed:
         """Send records in a new transaction, which stays open if Kafka takes all of them.
 
         Otherwise at least one record is refused.
@@ -242,36 +228,36 @@ class Outbox:
         for _ in range(_ATTEMPTS):
             transaction.begin()
             try:
-                failed = self._deliver(scores, letters, _QUICK_SECONDS)
+                failed = self._sender.deliver(scores, letters, _QUICK_SECONDS)
             except NotAcknowledged:
-                self._producer = transaction.abort(True)
+                self._sender.producer = transaction.abort(True)
                 continue
             if not failed.errors:
                 return failed
-            self._producer = transaction.abort(False)
+            self._sender.producer = transaction.abort(False)
             if any(is_refusal(error) for error in failed.errors):
                 return failed
-        self._require(failed)
+        self._sender.require(failed)
         raise NotAcknowledged(describe_failure(["records not acknowledged in time"]))
 
-    def _send_smaller_parts(self, failed: _Failed, scores: Sequence[_Score]) -> None:
+    def _send_smaller_parts(self, failed: Failed, scores: Sequence[_Score]) -> None:
         """Halve the size of parts that are sent together, if scores are refused only together.
 
         The producer makes batches of up to 1 MB. A topic may take less.
         """
         if not any(is_refusal(error) for error in failed.scores.values()):
             return
-        if self._part_bytes <= 1:
-            self._require(failed)
-        if self._part_bytes == _UNLIMITED:
-            self._part_bytes = sum(len(score.value) for score in scores)
+        if self._sender.part_bytes <= 1:
+            self._sender.require(failed)
+        if self._sender.part_bytes == UNLIMITED:
+            self._sender.part_bytes = sum(len(score.value) for score in scores)
             _LOG.warning(
                 "Topic %s refuses batches of scores that it takes in smaller ones, so they are "
                 "sent in small parts, which is slow. Set batch.size in --kafka_config to the "
                 "topic's max.message.bytes",
                 self._topic,
             )
-        self._part_bytes //= 2
+        self._sender.part_bytes //= 2
 
     def _find_refused(
         self,
@@ -341,94 +327,9 @@ class Outbox:
             for row, (key, value) in enumerate(zip(group.keys, group.values, strict=True)):
                 yield _Score(number, row, key, value)
 
-    def _deliver(
-        self, scores: Sequence[_Score], letters: Sequence[Letter], patience: float | None = None
-    ) -> _Failed:
-        """Send records, wait for Kafka, and return the errors."""
-        self._produce([score.key for score in scores], [score.value for score in scores])
-        for number, letter in enumerate(letters):
-            self._produce_letter(number, letter)
-        return self._wait(patience)
-
-    def _wait(self, patience: float | None = None) -> _Failed:
-        left = self._flush(patience)
-        failed, self._failed = self._failed, _Failed({}, {})
-        if left:
-            raise NotAcknowledged(describe_failure([f"{left} records not acknowledged in time"]))
-        return failed
-
-    def _check_refusals(self, failed: _Failed, enough: Callable[[Iterator[bool]], bool]) -> None:
+    def _check_refusals(self, failed: Failed, enough: Callable[[Iterator[bool]], bool]) -> None:
         if not enough(is_refusal(error) for error in failed.errors):
-            self._require(failed)
-
-    def _require(self, failed: _Failed) -> None:
-        """Raise unless all was delivered."""
-        if failed.errors:
-            why = [f"topic {self._topic}: {error.str()}" for error in failed.scores.values()]
-            why += [f"topic {self._letter_topic}: {e.str()}" for e in failed.letters.values()]
-            raise Undeliverable(describe_failure(why))
-
-    def _produce(self, keys: Sequence[bytes | None], values: Sequence[bytes]) -> None:
-        if self._part_bytes == _UNLIMITED:
-            self._produce_part(keys, values)
-            return
-        start = size = 0
-        for stop, value in enumerate(values):
-            if size and size + len(value) > self._part_bytes:
-                self._produce_part(keys[start:stop], values[start:stop])
-                self._flush(None)  # a part is a batch of its own
-                start, size = stop, 0
-            size += len(value)
-        self._produce_part(keys[start:], values[start:])
-
-    def _produce_part(self, keys: Sequence[bytes | None], values: Sequence[bytes]) -> None:
-        messages: list[dict[str, Any]] = [
-            {"key": key, "value": value} for key, value in zip(keys, values, strict=True)
-        ]
-        while messages:
-            queued = self._producer.produce_batch(self._topic, messages, on_delivery=self._report)
-            if queued == len(messages):
-                break
-            again = []
-            for message in messages:
-                error = message.pop("_error", None)
-                if error is None:
-                    continue
-                if error.code() == KafkaError._QUEUE_FULL:
-                    again.append(message)
-                else:
-                    self._failed.scores[message["value"]] = error
-            messages = again
-            self._producer.poll(0.05)
-        self._producer.poll(0)
-
-    def _produce_letter(self, number: int, letter: Letter | None = None) -> None:
-        letter = letter or self._letters[number]
-        time = {} if letter.time_ms is None else {"timestamp": letter.time_ms}
-        while True:
-            try:
-                self._producer.produce(
-                    self._letter_topic,
-                    key=letter.key,
-                    value=letter.value,
-                    headers=list(letter.headers),
-                    on_delivery=functools.partial(self._report_letter, number),
-                    **time,
-                )
-                return
-            except BufferError:
-                self._producer.poll(0.05)
-            except KafkaException as e:
-                self._failed.letters[number] = e.args[0]  # larger than the client's own limit
-                return
-
-    def _report(self, error: KafkaError | None, message: Any) -> None:
-        if error is not None:
-            self._failed.scores[message.value()] = error
-
-    def _report_letter(self, number: int, error: KafkaError | None, message: Any) -> None:
-        if error is not None:
-            self._failed.letters[number] = error
+            self._sender.require(failed)
 
     def _place(self, letter: Letter) -> str:
         return (
