@@ -18,14 +18,15 @@ from scoreline.lake.elements import DeadRows
 from scoreline.lake.table.letters import to_dead_letters
 from scoreline.models.fit import DIGEST_COLUMN
 from scoreline.transforms.isolate import EveryRowFails, isolate
+from scoreline.transforms.kafka.ending import StreamRefused
 from scoreline.transforms.kafka.letters import Letter, to_letters
 from scoreline.transforms.kafka.records import KEY
 from scoreline.transforms.kafka.refusals import (
     NotAcknowledged,
     Undeliverable,
-    describe_failure,
     explain,
     is_refusal,
+    to_error,
 )
 from scoreline.transforms.kafka.sender import UNLIMITED, Failed, Sender
 
@@ -78,7 +79,7 @@ class Transaction(NamedTuple):
 class Outbox:
     """The scores and dead letters of a slot's open bundle.
 
-    Every method may raise Undeliverable.
+    Every method may raise Undeliverable or StreamRefused.
     """
 
     def __init__(
@@ -238,7 +239,7 @@ class Outbox:
             if any(is_refusal(error) for error in failed.errors):
                 return failed
         self._sender.require(failed)
-        raise NotAcknowledged(describe_failure(["records not acknowledged in time"]))
+        raise to_error({}, len(scores) + len(letters))
 
     def _send_smaller_parts(self, failed: Failed, scores: Sequence[_Score]) -> None:
         """Halve the size of parts that are sent together, if scores are refused only together.
@@ -269,7 +270,7 @@ class Outbox:
         """Return the scores that Kafka refuses alone, with the reasons.
 
         Raises:
-          Undeliverable: it refuses all, and has never taken another: the topic is the reason.
+          StreamRefused: it refuses all, and has never taken another: the topic is the reason.
         """
         ordered = sorted(pending, key=lambda score: score.cost)
 
@@ -284,7 +285,7 @@ class Outbox:
         except EveryRowFails as e:
             reason = str(e).partition(": ")[2]
             if not has_others:
-                raise Undeliverable(
+                raise StreamRefused(
                     f"Kafka takes none of {len(ordered)} scores: {reason}. Change the topic's "
                     "settings, or take another --output_topic. No offset was committed"
                 ) from e
@@ -298,7 +299,7 @@ class Outbox:
                 return letter.without_time()
             if letter.value is not None:
                 return letter.without_value()
-        raise Undeliverable(
+        raise StreamRefused(
             f"Cannot deliver the dead letter of the record at {self._place(letter)}: topic "
             f"{self._letter_topic}: {error.str()}. The reason of the letter: {letter.reason}. "
             "Use a --dead_letter_topic without compaction, whose max.message.bytes is larger than "

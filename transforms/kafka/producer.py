@@ -25,18 +25,19 @@ from scoreline.transforms.kafka.client import (
     DELIVERY_MS,
     TIMEOUT_SECONDS,
     Connection,
-    commit,
     is_passing,
     is_refused,
     to_positions,
     until_done,
 )
+from scoreline.transforms.kafka.ending import StreamRefused
+from scoreline.transforms.kafka.group import commit, note_of
 from scoreline.transforms.kafka.held_rows import HeldRows
 from scoreline.transforms.kafka.holding import holding_of
 from scoreline.transforms.kafka.letters import Letter
 from scoreline.transforms.kafka.outbox import Outbox, Transaction
 from scoreline.transforms.kafka.records import OFFSET, largest_by_partition
-from scoreline.transforms.kafka.refusals import NotAcknowledged, Undeliverable
+from scoreline.transforms.kafka.refusals import NotAcknowledged, Undeliverable, to_commit_error
 
 _LOG = logging.getLogger(__name__)
 # librdkafka gives up on a record earlier (after DELIVERY_MS), and reports it.
@@ -58,6 +59,7 @@ class WriteSpec:
       dead_letter_topic: topic of records that cannot be scored; "" if they fail the job.
       source_topic: topic of the source records.
       group: consumer group whose offsets on the source topic are committed.
+      source_topic_id: the id of the source topic; "" if it is unknown.
       exactly_once: whether each bundle is one transaction that includes its offsets.
       table: the table to which scores are appended, or None. Offsets are committed after topic and
         table have the results of their records.
@@ -72,6 +74,7 @@ class WriteSpec:
     exactly_once: bool = False
     table: TableSpec | None = None
     avro: AvroSpec | None = None
+    source_topic_id: str = ""
 
     def transactional_id(self, slot: int) -> str:
         """Return the id of a slot's transactions. A restart reuses it, which ends the old ones."""
@@ -213,14 +216,11 @@ class SlotProducer:
     def _commit_offsets(self, offsets: Mapping[int, int]) -> None:
         try:
             reach("delivered")
-            commit(self._consumer, self._spec.source_topic, offsets)
+            spec = self._spec
+            commit(self._consumer, spec.source_topic, offsets, spec.source_topic_id)
         except KafkaException as e:
             if not is_passing(e.args[0]):
-                raise Undeliverable(
-                    f"Expected to commit offsets of group {self._spec.group}, got: "
-                    f"{e.args[0].str()}. Check for another consumer in the group, and the group's "
-                    "access rights"
-                ) from e
+                raise to_commit_error(self._spec.group, e.args[0]) from e
             # The records are delivered, and the next commit includes their offsets.
             _LOG.warning("Offsets of group %s not committed: %s", self._spec.group, e)
 
@@ -264,7 +264,7 @@ class SlotProducer:
         def commit_all() -> None:
             until_done(
                 self._producer.send_offsets_to_transaction,
-                to_positions(self._spec.source_topic, offsets),
+                to_positions(self._spec.source_topic, offsets, note_of(self._spec.source_topic_id)),
                 self._consumer.consumer_group_metadata(),
                 _COMMIT_SECONDS,
                 seconds=_COMMIT_SECONDS,
@@ -279,6 +279,8 @@ class SlotProducer:
             _within(_COMMIT_SECONDS, commit_all)
         except (KafkaException, TimeoutError) as e:
             self._is_lost = True
+            if isinstance(e, KafkaException) and is_refused(e.args[0]):
+                raise to_commit_error(self._spec.group, e.args[0]) from e
             raise Undeliverable(
                 f"Kafka did not commit a transaction: {e}. Its records are read and scored again"
             ) from e
@@ -304,7 +306,7 @@ class SlotProducer:
         if self.is_usable:
             try:
                 held.write(self._commit_offsets)
-            except (AppendConflict, DeltaError, OSError, pa.ArrowException) as e:
+            except (AppendConflict, StreamRefused, DeltaError, OSError, pa.ArrowException) as e:
                 _LOG.warning("Rows not appended to the table: %s; they are read again", e)
         held.give_up()
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from confluent_kafka import KafkaError, KafkaException
 
 from scoreline.transforms.kafka.letters import Letter
-from scoreline.transforms.kafka.refusals import NotAcknowledged, Undeliverable, describe_failure
+from scoreline.transforms.kafka.refusals import to_error
 
 UNLIMITED = 1 << 62
 
@@ -76,15 +76,19 @@ class Sender:
         left = self._flush(patience)
         failed, self._failed = self._failed, Failed({}, {})
         if left:
-            raise NotAcknowledged(describe_failure([f"{left} records not acknowledged in time"]))
+            raise self._to_error(failed, left)
         return failed
 
     def require(self, failed: Failed) -> None:
-        """Raise Undeliverable unless all was delivered."""
+        """Raise Undeliverable or StreamRefused unless all was delivered."""
         if failed.errors:
-            why = [f"topic {self._topic}: {error.str()}" for error in failed.scores.values()]
-            why += [f"topic {self._letter_topic}: {e.str()}" for e in failed.letters.values()]
-            raise Undeliverable(describe_failure(why))
+            raise self._to_error(failed)
+
+    def _to_error(self, failed: Failed, left: int = 0) -> RuntimeError:
+        scores, letters = failed.scores.values(), failed.letters.values()
+        if self._topic == self._letter_topic:
+            return to_error({self._topic: [*scores, *letters]}, left)
+        return to_error({self._topic: scores, self._letter_topic: letters}, left)
 
     def send_scores(self, keys: Sequence[bytes | None], values: Sequence[bytes]) -> None:
         """Pass scores to the producer; wait while its queue is full."""
