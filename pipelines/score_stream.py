@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from rich.console import Console
 
-from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK
+from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from scoreline.pipelines.options.commands import make_parser, parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.stream import StreamSettings, read_stream
+from scoreline.pipelines.plan.purity import impurity_in
 from scoreline.pipelines.plan.stream import StreamPlan, plan_stream
 from scoreline.pipelines.report.console import say
 from scoreline.pipelines.report.documents import fields_of
@@ -148,6 +149,9 @@ def execute(argv: Sequence[str], reporter: Reporter) -> int:
         problem = "Stopped. Run the same command to continue."
         return reporter.end(EXIT_FAILED, problems=[problem])
     except Exception as e:  # noqa: BLE001  a runner may raise anything; it sets the exit code
+        impurity = impurity_in(e)
+        if impurity:  # it stays, so that a restart does not help
+            return reporter.end(EXIT_WRONG, problems=[impurity])
         problem = f"The job failed: {root_cause(e)}"
         advice = "Committed records stay; run the same command with --start=group to continue."
         return reporter.end(EXIT_FAILED, problems=[problem], advice=advice)
