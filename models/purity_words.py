@@ -52,8 +52,8 @@ _ADVICE = {
     ),
     Kind.SIZE: "Export the model without a fixed number of rows in its graph",
     Kind.FAILS: (
-        "Export the model for any number of rows, or with a fixed one (batch_size=N in its input), "
-        "to which calls are filled up"
+        "Give a number of rows that it takes with --batch_rows N, or export it for any number, or "
+        "with a fixed one (batch_size=N in its input), to which calls are filled up"
     ),
 }
 

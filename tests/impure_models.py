@@ -226,10 +226,6 @@ def impure() -> dict[str, tuple[Callable[[], Case], str]]:
                   "place"),
         "number of rows": (
             lambda: of_floats(lambda x: x * (1 + 1 / tf.cast(len_of(x), x.dtype)), 1), "size"),
-        "pairs of rows": (
-            lambda: of_floats(lambda x: tf.reshape(tf.reshape(x, [-1, 2, 16]) * 2.0, [-1, 16])),
-            "failure",
-        ),
         "mean of padded lists": (
             lambda: of_lists(lambda ids: tf.reduce_mean(_embed(ids), [1, 2])), "padding"),
         "last of padded lists": (lambda: of_lists(lambda ids: _embed(ids)[:, -1]), "padding"),
