@@ -1,6 +1,6 @@
 """Whether a row's score is its own: the same beside other rows, alone, in another place, and again.
 
-    found = check_purity(predict, features, rows, inputs)
+    found = check_purity(predict, features, rows, inputs).impurity
     if found: raise ModelError(found.describe("event_id=17"))
 
 The checks and their tolerance are explained in docs/decisions/0024-purity.md.
@@ -92,6 +92,13 @@ class Impurity(NamedTuple):
         return describe(self._asdict(), key)
 
 
+class Checked(NamedTuple):
+    """How many rows were checked, and what is wrong; None if each score is its row's own."""
+
+    rows: int
+    impurity: Impurity | None
+
+
 class SampleFails(Exception):
     """A call of the sample as a whole failed: some of its rows fail by themselves.
 
@@ -134,7 +141,7 @@ class _Suspicion(NamedTuple):
 
 def check_purity(
     predict: Predict, features: Mapping[str, pa.Array], rows: int, inputs: Sequence[InputColumn]
-) -> Impurity | None:
+) -> Checked:
     """Score rows together, alone, in reverse, beside others and again; return what is wrong.
 
     At most 1,024 rows are scored, in about 16 calls. A slow model gets fewer rows.
@@ -149,7 +156,10 @@ def check_purity(
       SampleFails: some rows fail by themselves.
       ProcessLost, ModelError: the model's process is lost.
     """
-    return None if not rows else _Check(predict, features, rows, inputs).find()
+    if not rows:
+        return Checked(0, None)
+    check = _Check(predict, features, rows, inputs)
+    return Checked(check.rows, check.find())
 
 
 class _Check:

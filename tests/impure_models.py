@@ -63,7 +63,7 @@ def check_servable(servable, columns, options=_PLAIN, rows=ROWS) -> Impurity | N
         features,
         rows,
         fit.inputs,
-    )
+    ).impurity
 
 
 def floats(width: int = 16, rows: int = ROWS, scale: float = 1.0) -> pa.Array:

@@ -69,7 +69,7 @@ def _check(
     sample: pa.RecordBatch, servable: Servable, spec: ScoreSpec
 ) -> tuple[int, Impurity | None]:
     columns, alive, _ = build_features(sample, spec.inputs)
-    found = check_purity(
+    rows, found = check_purity(
         lambda features, rows: predict(servable, dict(features), rows, spec),
         columns,
         alive.rows,
@@ -77,7 +77,7 @@ def _check(
     )
     if found is not None:
         found = found._replace(row=int(alive.positions[found.row]))
-    return alive.rows, found
+    return rows, found
 
 
 def _without_dead(sample: pa.RecordBatch, servable: Servable, spec: ScoreSpec) -> pa.RecordBatch:

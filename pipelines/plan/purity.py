@@ -64,7 +64,8 @@ def impurity_in(error: BaseException) -> str:
     texts = []
     at: BaseException | None = error
     while at is not None:
-        texts.append(str(at))
+        name = f"{ImpureModel.__name__}: " if isinstance(at, ImpureModel) else ""
+        texts.append(f"{name}{at}")
         at = at.__cause__ or at.__context__
     found = (text.rpartition(f"{ImpureModel.__name__}: ") for text in texts)
     sentences = [rest.splitlines()[0] for _, name, rest in found if name and rest]
