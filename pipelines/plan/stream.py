@@ -11,6 +11,7 @@ from scoreline.lake.files.columns import top_columns
 from scoreline.lake.table.letters import LETTER_COLUMNS
 from scoreline.models.signature import Signature
 from scoreline.models.versions import choose_version
+from scoreline.pipelines.doing import doing
 from scoreline.pipelines.options.model import ModelSettings
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.stream import StreamSettings
@@ -64,11 +65,13 @@ def plan_stream(
     Raises:
       BadOptions: lists all problems.
     """
-    topics = find_topics(settings, problems)
+    with doing(f"asking Kafka for topic {settings.source.topic}"):
+        topics = find_topics(settings, problems)
     chosen = choose_model(settings, problems)
     model = find_model(chosen, problems, settings.concurrent_calls) if chosen else None
     signature = load_signature(model, read_signature, problems)
-    given = find_schema(settings, topics, problems)
+    with doing(f"reading the schema of topic {settings.source.topic}"):
+        given = find_schema(settings, topics, problems)
     fit = _fit(settings, signature, problems) if signature else None
     schema = complete_schema(settings, fit, given, problems) if fit and given else None
     rows = _store(settings, fit, schema, topics, problems) if fit and schema is not None else None

@@ -25,7 +25,8 @@ from deltalake.exceptions import CommitFailedError
 from scoreline.lake.files.partitions import partition_path
 from scoreline.lake.storage import resolve, table_uri
 from scoreline.lake.table.layout import partition_folder
-from scoreline.lake.table.scores import METADATA_PREFIX, add_action, create_table
+from scoreline.lake.table.log import METADATA_PREFIX
+from scoreline.lake.table.scores import add_action, create_table
 from scoreline.lake.table.staged_file import Staged, StagedFile
 from scoreline.transforms.kafka.encode import SOURCE_FIELDS
 

@@ -41,6 +41,10 @@ _KEEP_SECONDS = 3600.0
 stop_reading = threading.Event()
 
 
+class ReadFails(RuntimeError):
+    """A topic cannot be read on. The message has partition, reason and advice."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TopicSpec:
     """The topic to read, and the limits of polls and bundles.
@@ -186,12 +190,12 @@ class Reader:
             return
         where = f"partition {message.partition()} of topic {message.topic()}"
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            raise RuntimeError(
+            raise ReadFails(
                 f"Expected the records of {where} from the offset of group {self._spec.group} on, "
                 f"but the broker no longer has them: {error.str()}. They were deleted unread. "
                 "Continue with the existing records: --start=earliest"
             )
-        raise RuntimeError(f"Reading {where} failed: {error.str()}")
+        raise ReadFails(f"Reading {where} failed: {error.str()}")
 
     def read(self, tracker: Any, timers: metrics.Tally) -> Iterator[TimestampedValue]:
         """Poll until the bundle is old enough, the topic is idle or the rest is passed on.
