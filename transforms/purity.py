@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from scoreline.models.errors import ImpureModel
+from scoreline.models.errors import ImpureModel, ModelError, describe_error
 from scoreline.models.mapping import select_column
 from scoreline.models.process import ProcessLost
 from scoreline.models.purity import ENOUGH_ROWS, MAX_ROWS, Impurity, SampleFails, check_purity
 from scoreline.models.servable import Servable
 from scoreline.transforms.alive import Alive
-from scoreline.transforms.features import build_features
+from scoreline.transforms.features import Features, build_features
 from scoreline.transforms.isolate import EveryRowFails
 from scoreline.transforms.metrics import Tally
 from scoreline.transforms.scoring import ScoreSpec, Serving, predict, score_batch
@@ -49,29 +49,38 @@ def check_rows(batch: pa.RecordBatch, serving: Serving) -> Purity:
     sample = batch.slice(0, MAX_ROWS)
     try:
         try:
-            rows, found = _check(sample, servable, spec)
+            rows, found = _check(_features(sample, spec), servable, spec)
         except SampleFails:
             sample = _without_dead(sample, servable, spec)
-            rows, found = _check(sample, servable, spec)
+            rows, found = _check(_features(sample, spec), servable, spec)
     except SampleFails as e:
         rows, found = sample.num_rows, e.impurity
     except EveryRowFails:
         return Purity()  # the job reports it
-    except ProcessLost as e:
-        _LOG.warning("The purity of the model was not checked: %s", e)
+    except (_StepFails, ProcessLost) as e:
+        _LOG.warning("The purity of the model was not checked: %s", describe_error(e))
         return Purity()
     if found is None:
         return Purity(rows)
     return Purity(rows, found.describe(_name_row(sample, found, spec)))
 
 
-def _check(
-    sample: pa.RecordBatch, servable: Servable, spec: ScoreSpec
-) -> tuple[int, Impurity | None]:
-    columns, alive, _ = build_features(sample, spec.inputs)
+class _StepFails(Exception):
+    """Another step than the model failed. The job meets the same error, and reports it."""
+
+
+def _features(sample: pa.RecordBatch, spec: ScoreSpec) -> Features:
+    try:
+        return build_features(sample, spec.inputs)
+    except Exception as e:
+        raise _StepFails(describe_error(e)) from e
+
+
+def _check(features: Features, servable: Servable, spec: ScoreSpec) -> tuple[int, Impurity | None]:
+    alive = features.alive
     rows, found = check_purity(
-        lambda features, rows: predict(servable, dict(features), rows, spec),
-        columns,
+        lambda part, count: predict(servable, dict(part), count, spec),
+        features.columns,
         alive.rows,
         spec.inputs,
     )
@@ -81,7 +90,12 @@ def _check(
 
 
 def _without_dead(sample: pa.RecordBatch, servable: Servable, spec: ScoreSpec) -> pa.RecordBatch:
-    _, dead = score_batch(sample, servable, spec, Tally())
+    try:
+        _, dead = score_batch(sample, servable, spec, Tally())
+    except (EveryRowFails, ModelError):
+        raise
+    except Exception as e:
+        raise _StepFails(describe_error(e)) from e
     return Alive(sample.num_rows, dead).take(sample)
 
 
