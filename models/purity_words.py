@@ -75,15 +75,20 @@ def describe(found: Mapping[str, Any], key: str) -> str:
             f"{head}{cause}: {row} is scored {whole}, and fails {other}: "
             f"{' '.join(found['error'].split())}. {tail}"
         )
-    differ, compared = found["differ"], found["compared"]
+    how = ", ".join(filter(None, [_how_many(found), _how_far(found)]))
     return (
-        f"{head}{cause}: output '{found['output']}' of {row} is {one} {whole}, and {two} {other} "
-        f"({differ:,} of {compared:,} rows differ{_how_far(found)}). {tail}"
+        f"{head}{cause}: output '{found['output']}' of {row} is {one} {whole}, and {two} {other}"
+        f"{f' ({how})' if how else ''}. {tail}"
     )
+
+
+def _how_many(found: Mapping[str, Any]) -> str:
+    differ, compared = found["differ"], found["compared"]
+    return f"{differ:,} of {compared:,} rows differ" if compared > 1 else ""
 
 
 def _how_far(found: Mapping[str, Any]) -> str:
     apart, spread = found["apart"], found["spread"]
     if not spread or not math.isfinite(apart):
         return ""
-    return f", by up to {apart:.3g}; the output's standard deviation is {spread:.3g}"
+    return f"by up to {apart:.3g}; the output's standard deviation is {spread:.3g}"

@@ -103,7 +103,8 @@ def _name_row(sample: pa.RecordBatch, found: Impurity, spec: ScoreSpec) -> str:
     """Return the first keys of a row, as text."""
     if found.row >= sample.num_rows:
         return ""
-    values = {name: select_column(sample, name)[found.row] for name in spec.carried[:_NAMED]}
+    names = [name for name in spec.carried if not name.startswith("_")][:_NAMED]
+    values = {name: select_column(sample, name)[found.row] for name in names}
     return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
