@@ -89,7 +89,7 @@ def _find_mismatch(source: InputColumn, schema: pa.Schema, others: Sequence[str]
 
 def _find_type_problem(source: InputColumn, kind: pa.DataType) -> str:
     name, tensor = source.tensor.name, source.tensor
-    has = f"the table has column '{source.column}' as {kind}"
+    has = f"the table has column '{source.column}' as {_name_type(kind)}"
     nesting = nesting_of(kind)
     try:
         leaf = converted_type(source.conversion, nesting.leaf)
@@ -106,6 +106,12 @@ def _find_type_problem(source: InputColumn, kind: pa.DataType) -> str:
         return f"{has}. Name one of its fields with --columns {name}={source.column}.FIELD"
     problem = find_shape_problem(kind, source)
     return f"{has}. {problem}" if problem else ""
+
+
+def _name_type(kind: pa.DataType) -> str:
+    """Return the name of a type in a message; an opaque one stands for what Arrow does not know."""
+    is_opaque = isinstance(kind, pa.OpaqueType)
+    return f"{kind.vendor_name}'s {kind.type_name}" if is_opaque else str(kind)
 
 
 def _find_ragged_problem(source: InputColumn, kind: pa.DataType, has: str) -> str:
@@ -125,7 +131,7 @@ def _find_ragged_problem(source: InputColumn, kind: pa.DataType, has: str) -> st
 def _advise(source: InputColumn, leaf: pa.DataType, kind: pa.DataType) -> str:
     """Return advice for values that do not fit: a conversion, if there is one."""
     dtype = source.tensor.dtype
-    otherwise = f"or export the model with an input that holds every {kind}"
+    otherwise = f"or export the model with an input that holds every {_name_type(kind)}"
     for conversion in (dtype, "epoch_s"):
         try:
             result = converted_type(conversion, leaf)

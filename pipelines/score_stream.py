@@ -13,7 +13,12 @@ import apache_beam as beam
 from rich.console import Console
 
 from scoreline.pipelines.doing import doing
-from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG
+from scoreline.pipelines.exit_codes import (
+    EXIT_DEAD_LETTERS,
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_WRONG,
+)
 from scoreline.pipelines.options.commands import make_parser, parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.stream import StreamSettings, read_stream
@@ -34,13 +39,15 @@ from scoreline.pipelines.stream_setup import (
     register_schema,
     set_group,
 )
+from scoreline.pipelines.stream_watch import telling_of_delays
 from scoreline.pipelines.supervise import end_with_supervisor, supervise, tell_begun
-from scoreline.transforms.kafka.append import SCORED_DATE
 from scoreline.transforms.kafka.decode import DecodeRecords
+from scoreline.transforms.kafka.ending import StreamRefused, find_ending
 from scoreline.transforms.kafka.poll import PollKafka
 from scoreline.transforms.kafka.read import ReadKafka
 from scoreline.transforms.kafka.reader import stop_reading
 from scoreline.transforms.kafka.unread import read_topic_ends
+from scoreline.transforms.kafka.watched_table import SCORED_DATE
 from scoreline.transforms.kafka.write import WriteKafka
 from scoreline.transforms.score import ScoreStream
 
@@ -155,6 +162,10 @@ def execute(argv: Sequence[str], reporter: Reporter) -> int:
         impurity = impurity_in(e)
         if impurity:  # it stays, so that a restart does not help
             return reporter.end(EXIT_WRONG, problems=[impurity])
+        ending = find_ending(e)
+        if ending is not None:
+            code = EXIT_WRONG if isinstance(ending, StreamRefused) else EXIT_FAILED
+            return reporter.end(code, problems=[f"The job ended: {ending}"])
         advice = "Committed records stay; run the same command with --start=group to continue."
         return end_failed_job(reporter, e, advice)
 
@@ -171,17 +182,26 @@ def _run(settings: StreamSettings, plan: StreamPlan, runner: Runner, reporter: R
     console = reporter.console
     end_earlier_transactions(plan)
     plan = register_schema(settings, plan)
-    set_group(settings, plan)
-    tell_begun()
     read, targets = plan.read, settings.sink.targets
+    if begun := set_group(settings, plan):
+        some = ", ".join(map(str, begun))
+        say(
+            console,
+            f"topic {read.topic} was deleted and created again since the last start: partitions "
+            f"{some} begin at their first records",
+        )
+    tell_begun()
     say(
         console,
         f"scoring {read.topic} → {targets} as group {read.group}, model {plan.score.digest[:19]}…",
     )
     began = time.monotonic()
-    ends = read_topic_ends(read.connection, read.group, read.topic) if read.until_end else {}
+    ends = read_topic_ends(read.connection, read.topic) if read.until_end else {}
     stop_reading.clear()
-    with runner.stopping_in_order(stop_reading):
+    with (
+        runner.stopping_in_order(stop_reading),
+        telling_of_delays(read.connection, read.topic, lambda text: say(reporter.errors, text)),
+    ):
         name = name_stream(
             runner.options, read.topic, read.group, plan.score.digest, uuid.uuid4().hex
         )

@@ -23,6 +23,8 @@ from scoreline.lake.files.columns import top_columns
 from scoreline.lake.files.data_file import READ_ERRORS, CorruptFile, Footer, ReadSpec, unreadable
 from scoreline.lake.files.decode import Decoder, open_file
 from scoreline.lake.files.footer import check_readable, read_tail
+from scoreline.lake.files.logical import true_schema
+from scoreline.lake.files.stored import check_stored
 
 # A batch joined from fewer parts than this has its decoded size computed more closely.
 _PARTS = 256
@@ -71,7 +73,7 @@ def _read_piece(source: Any, piece: Piece, spec: ReadSpec) -> Iterator[pa.Record
     """
     decoder = Decoder(source, spec)
     file = decoder.file
-    tops = _tops(file.schema_arrow, spec.columns, spec.may_lack)
+    tops = _tops(decoder.schema, spec.columns, spec.may_lack)
     numbers = range(piece.first_row_group, piece.first_row_group + piece.row_groups)
     for groups in plan_batches(source, file, numbers, spec):
         rows, batch_rows, is_done = 0, groups.batch_rows, False
@@ -87,6 +89,7 @@ def _read_piece(source: Any, piece: Piece, spec: ReadSpec) -> Iterator[pa.Record
                     batch_rows = max(1, batch_rows // 8)  # the guess was wrong: continue with fewer
                     break
                 _check_values(file, groups, rows, batch, spec)
+                check_stored(batch, spec.stored)
                 rows += batch.num_rows
                 yield from slice_batch(batch, spec.limits.batch_bytes)
             else:
@@ -165,7 +168,7 @@ def read_footer(file_system: fs.FileSystem, path: str) -> Footer:
             raise ValueError("its footer has a row group of a negative size")
         return Footer(
             path,
-            file.schema_arrow,
+            true_schema(file),
             tuple(group.num_rows for group in groups),
             tuple(group.total_byte_size for group in groups),
         )

@@ -31,44 +31,6 @@ if TYPE_CHECKING:
 FOREIGN_RUN = "foreign"
 # Commits record which model scored a partition, from which input. Keep them for ten years.
 _LOG_RETENTION = "interval 3650 days"
-# Delta has no unsigned integers, and no timestamps finer than a microsecond.
-_STORED_AS = {
-    "uint8": pa.int16(),
-    "uint16": pa.int32(),
-    "uint32": pa.int64(),
-    "halffloat": pa.float32(),
-    "large_string": pa.string(),
-    "string_view": pa.string(),
-    "large_binary": pa.binary(),
-    "binary_view": pa.binary(),
-    "date64[ms]": pa.date32(),
-}
-
-
-def storable_type(data_type: pa.DataType) -> pa.DataType:
-    """Return the type of a column in a Delta table: the same, or one that holds all its values.
-
-    Raises:
-      ValueError: Delta Lake has no such type.
-    """
-    if pa.types.is_dictionary(data_type):
-        return storable_type(data_type.value_type)
-    if pa.types.is_timestamp(data_type):
-        return pa.timestamp("us", "UTC" if data_type.tz else None)
-    if pa.types.is_fixed_size_list(data_type):
-        return pa.list_(storable_type(data_type.value_type), data_type.list_size)
-    if pa.types.is_list(data_type) or pa.types.is_large_list(data_type):
-        return pa.list_(storable_type(data_type.value_type))
-    if pa.types.is_struct(data_type):
-        return pa.struct([field.with_type(storable_type(field.type)) for field in data_type])
-    stored = _STORED_AS.get(str(data_type), data_type)
-    if pa.types.is_null(stored) or pa.types.is_uint64(stored):
-        raise ValueError(f"a Delta table cannot hold {data_type}")
-    try:
-        Schema.from_arrow(pa.schema([("column", stored)]))
-    except Exception as e:  # deltalake raises a bare Exception for unknown types
-        raise ValueError(f"a Delta table cannot hold {data_type}") from e
-    return stored
 
 
 def open_table(output: str) -> DeltaTable | None:

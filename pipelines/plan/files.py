@@ -15,6 +15,7 @@ from scoreline.lake.files.formats import describe_files
 from scoreline.lake.files.missing import Constant
 from scoreline.lake.files.partitions import Partition
 from scoreline.lake.files.read import DatasetSpec
+from scoreline.lake.files.types import find_casts
 from scoreline.lake.storage import resolve
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.plan.dataset import Dataset
@@ -44,11 +45,16 @@ class FileSchemas:
 
     @property
     def read_schema(self) -> pa.Schema:
-        """The schema of one record batch, before the selection of columns."""
-        return next(iter(self.schemas))
+        """The schema of one record batch, before the selection of columns; empty without files."""
+        return next(iter(self.schemas), _NO_SCHEMA)
 
     def dataset_spec(
-        self, dataset: Dataset, columns: Sequence[str], batch_rows: int, dictionaries: Sequence[str]
+        self,
+        dataset: Dataset,
+        columns: Sequence[str],
+        batch_rows: int,
+        dictionaries: Sequence[str],
+        stored: Sequence[str] = (),
     ) -> DatasetSpec:
         """Return the spec to read shards as record batches.
 
@@ -57,6 +63,7 @@ class FileSchemas:
           columns: columns to read; `parent.child` is a field of a struct column.
           batch_rows: maximum rows of a record batch.
           dictionaries: text columns to read as dictionaries.
+          stored: keys and kept columns.
         """
         return DatasetSpec(
             root=dataset.settings.root,
@@ -68,6 +75,8 @@ class FileSchemas:
             schema=self.input_schema,
             constants=self.constants,
             limits=dataset.settings.limits,
+            casts=find_casts(self.schemas, top_columns(self.read_schema, columns)),
+            stored=tuple(stored),
         )
 
     def with_constants(

@@ -164,7 +164,7 @@ def test_column_delta_cannot_hold_is_named(score, tmp_path):
     rows = make_rows(0, 3).append_column("t", pa.array([1, 2, 3], pa.time64("ns")))
     write_file(tmp_path / "lake", "date=1", "0.parquet", rows)
     ended = score("--keep=t", input=tmp_path / "lake")
-    assert_refused(ended, "--keep: column 't': a Delta table cannot hold time64[ns] (in date=1).")
+    assert_refused(ended, "--keep: column 't': a Delta table cannot hold time64[ns]. Write")
 
 
 def test_unknown_names_of_signature_inputs_and_outputs(score):

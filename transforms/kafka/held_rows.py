@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import pyarrow as pa
-from deltalake import DeltaTable
 
-from scoreline.lake.storage import table_uri
 from scoreline.transforms.kafka.append import TableSpec, append_scores
 from scoreline.transforms.kafka.holding import Holding
+from scoreline.transforms.kafka.watched_table import WatchedTable
 
 # Rows are written when they take this much memory, even before their time.
 _MAX_BYTES = 64 << 20
@@ -41,7 +40,7 @@ class HeldRows:
     ) -> None:
         """Open the table, which must exist."""
         self._spec, self._slot, self._holding, self._clock = spec, slot, holding, clock
-        self._table = DeltaTable(table_uri(spec.output))
+        self._table = WatchedTable(spec.output, spec.schema)
         self._lock = threading.Lock()
         self._open: list[pa.RecordBatch] = []  # rows of the open bundle
         self._waiting: list[pa.RecordBatch] = []
@@ -52,6 +51,13 @@ class HeldRows:
     def add(self, batch: pa.RecordBatch) -> None:
         """Add rows of the open bundle; they count after it has ended."""
         self._open.append(batch)
+
+    def drop(self, refused: Collection[tuple[int, int]]) -> None:
+        """Remove rows of the open bundle, by partition and offset: they became dead letters."""
+        if refused:
+            self._open = [
+                rows for batch in self._open if (rows := _without(batch, refused)).num_rows
+            ]
 
     def end_bundle(self, behind: Mapping[int, int]) -> None:
         """End the bundle: its rows are complete below these offsets, and now wait.
@@ -111,3 +117,12 @@ class HeldRows:
                 self._holding.losses += 1
             self._open, self._waiting, self._behind = [], [], {}
             self._waiting_bytes = 0
+
+
+def _without(rows: pa.RecordBatch, refused: Collection[tuple[int, int]]) -> pa.RecordBatch:
+    at = zip(
+        rows.column("source_partition").to_pylist(),
+        rows.column("source_offset").to_pylist(),
+        strict=True,
+    )
+    return rows.filter(pa.array([place not in refused for place in at], pa.bool_()))
