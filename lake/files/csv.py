@@ -5,11 +5,12 @@ Only an empty field is null: `NA` is a string. `""` is the empty string.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import csv, fs
 
 from scoreline.lake.files.data_file import (
@@ -23,37 +24,34 @@ from scoreline.lake.files.data_file import (
     unreadable,
     whole_file,
 )
+from scoreline.lake.files.exact import find_changed_text, may_have_changed
+from scoreline.lake.files.quotes import BadQuote, CheckedStream, row_of
 
 _BLOCK_BYTES = 4 << 20  # a row must fit in a block
-_SAMPLE_BYTES = 1 << 20
-# Integers with more digits may exceed int64, or what float64 holds exactly.
-_ZERO_FIRST = r"^[+-]?0[0-9xX]"
-_LONG_NUMBER = r"^[+-]?[0-9]{16,}$"
+_FIRST_ROW = 2  # the header is row 1
+# `0` and `1` are numbers, unless somebody asked for bool.
+_TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
+_OTHER_DIALECT = (
+    ". If a backslash escapes quotation marks, as in files of Spark, set --csv_escape '\\'; if "
+    "they are doubled, set --csv_escape '\"'"
+)
+_VALUE_ERROR = re.compile(
+    r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to ([^:]+(?:\[[^\]]*\])?): (.*)",
+    re.DOTALL,
+)
+_FIELDS_ERROR = re.compile(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)")
 
 
-class _Quotes:
-    """A stream that counts quotation marks: an unclosed quoted field would swallow rows."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self.count = 0
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self.count += data.count(b'"')
-        return data
-
-    @property
-    def closed(self) -> bool:
-        return self._stream.closed
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def _open(
-    stream: Any, types: Mapping[str, pa.DataType], columns: Sequence[str], block_bytes: int
+def open_csv(
+    stream: Any,
+    types: Mapping[str, pa.DataType],
+    columns: Sequence[str],
+    block_bytes: int,
+    *,
+    is_inferred: bool = True,
 ) -> csv.CSVStreamingReader:
+    """Return a reader of an open file; columns without a type have an inferred one."""
+    bools = {"true_values": _TRUE, "false_values": _FALSE} if is_inferred else {}
     return csv.open_csv(
         stream,
         read_options=csv.ReadOptions(use_threads=False, block_size=block_bytes),
@@ -64,6 +62,7 @@ def _open(
             null_values=[""],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
+            **bools,
         ),
     )
 
@@ -71,109 +70,158 @@ def _open(
 def read_csv(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a CSV file, in order, with the types of `spec.schema`.
 
+    A file of white space has no rows.
+
     Raises:
-      CorruptFile: the file lacks a column, ends within quotes, or has a row of over 4 MiB.
-      pyarrow.ArrowInvalid: a field is not a value of its type, or a row has a different number of
-        fields. The message names the row; the header is row 1.
+      CorruptFile: the file lacks a column, has a quotation mark in the wrong place, a row of over
+        4 MiB or with another number of fields, or a field that is not a value of its type, or is
+        read as another number. The message names the row; the header is row 1.
     """
     columns = list(spec.columns)
     if spec.may_lack:
-        header = _read_header(file_system, path)
+        header = read_header(file_system, path, spec.csv_escape)
         columns = [name for name in columns if name in header or name not in spec.may_lack]
     types = {name: spec.schema.field(name).type for name in columns if name in spec.schema.names}
-    with open_stream(file_system, path) as stream:
-        quotes = _Quotes(stream)
-        with _open(quotes, types, columns, _BLOCK_BYTES) as reader:
-            try:
-                yield from reader
-            except pa.ArrowInvalid as e:
-                if "straddl" not in str(e):
-                    raise
-                raise CorruptFile(
-                    f"file {path} cannot be read: a row takes more than {_BLOCK_BYTES} bytes, "
-                    "which is the most of CSV. Write it as JSON Lines or Parquet"
-                ) from e
-        if quotes.count % 2:
-            raise CorruptFile(
-                f"file {path} cannot be read: expected an even number of quotation marks, got "
-                f"{quotes.count}: a quoted field never ends"
-            )
-
-
-def describe_csv(file_system: fs.FileSystem, file: DataFile, schema: pa.Schema) -> Footer:
-    """Return the footer of a CSV file: the columns in its header that the schema knows."""
-    try:
-        header = _read_header(file_system, file.path)
-    except READ_ERRORS as e:
-        return unreadable(file.path, e)
-    known = [(name, schema.field(name).type) for name in header if name in schema.names]
-    return whole_file(file, pa.schema(known))
-
-
-def _read_header(file_system: fs.FileSystem, path: str, block_bytes: int = HEAD_BYTES) -> list[str]:
-    try:
-        with open_stream(file_system, path) as stream, _open(stream, {}, [], block_bytes) as reader:
-            return reader.schema.names
-    except pa.ArrowInvalid:
-        if block_bytes == _BLOCK_BYTES:
-            raise
-        return _read_header(file_system, path, _BLOCK_BYTES)  # a row can be longer than the sample
-
-
-def infer_csv(
-    file_system: fs.FileSystem, paths: Sequence[str], given: pa.Schema | None
-) -> pa.Schema:
-    """Infer columns and types from the first megabyte of some files.
-
-    Integers become int64 and other numbers float64. Dates, timestamps and `true`/`false` become
-    those types. Everything else is a string. Numbers that would lose digits stay strings: those
-    that begin with a zero, such as postal codes, and those too long for int64. A column without any
-    value has the null type. Damaged files are skipped here: they fail their partitions.
-    """
-    if given is not None:
-        return given
-    found: dict[str, pa.DataType] = {}
-    for path in paths:
+    with open_stream(file_system, path) as raw:
+        stream = CheckedStream(raw, spec.csv_escape, find_codes=_has_numbers(types))
         try:
-            types = _infer_file(file_system, path)
-        except READ_ERRORS:
-            continue
-        for name, kind in types.items():
-            found[name] = _widen(found.get(name, kind), kind)
-    return pa.schema(list(found.items()))
+            yield from _read_batches(file_system, path, stream, types, columns, spec)
+        except (BadQuote, pa.ArrowInvalid) as e:
+            if stream.is_blank:
+                return
+            problem = explain_csv(file_system, path, e, spec.csv_escape)
+            raise CorruptFile(f"file {path} cannot be read: {problem}") from e
 
 
-def _infer_file(file_system: fs.FileSystem, path: str) -> dict[str, pa.DataType]:
-    batch = _read_sample(file_system, path, {})
-    if batch is None:
-        return dict.fromkeys(_read_header(file_system, path), pa.null())
-    texts = _read_sample(file_system, path, dict.fromkeys(batch.schema.names, pa.binary())) or batch
-    types = {}
-    for name, column, text in zip(batch.schema.names, batch.columns, texts.columns, strict=True):
-        kind = column.type
-        loses = pc.match_substring_regex(text, _ZERO_FIRST)
-        if pa.types.is_floating(kind):
-            loses = pc.match_substring_regex(text, _LONG_NUMBER)
-        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-        if pa.types.is_time(kind) or (is_number and pc.any(loses).as_py()):
-            kind = pa.string()
-        types[name] = kind
-    return types
+def _read_batches(
+    file_system: fs.FileSystem,
+    path: str,
+    stream: CheckedStream,
+    types: Mapping[str, pa.DataType],
+    columns: Sequence[str],
+    spec: ReadSpec,
+) -> Iterator[pa.RecordBatch]:
+    """Yield batches, and examine the texts of numbers once if any may have changed."""
+    floats = [name for name, kind in types.items() if pa.types.is_floating(kind)]
+    is_examined = False
+    with open_csv(stream, types, columns, _BLOCK_BYTES, is_inferred=spec.is_inferred) as reader:
+        for batch in reader:
+            if not is_examined and (
+                stream.has_codes or any(may_have_changed(batch.column(name)) for name in floats)
+            ):
+                _examine(file_system, path, types, spec)
+                is_examined = True
+            yield batch
 
 
-def _read_sample(
-    file_system: fs.FileSystem, path: str, types: Mapping[str, pa.DataType]
-) -> pa.RecordBatch | None:
-    with (
-        open_stream(file_system, path) as stream,
-        _open(stream, types, [], _SAMPLE_BYTES) as reader,
-    ):
-        return next(iter(reader), None)
+def _examine(
+    file_system: fs.FileSystem, path: str, types: Mapping[str, pa.DataType], spec: ReadSpec
+) -> None:
+    """Raise CorruptFile at the first text that is read as another number."""
+    numbers = {name: kind for name, kind in types.items() if _is_number(kind)}
+    texts = dict.fromkeys(numbers, pa.binary())
+    row = _FIRST_ROW
+    with open_stream(file_system, path) as raw:
+        stream = CheckedStream(raw, spec.csv_escape)
+        try:
+            for batch in open_csv(stream, texts, list(texts), _BLOCK_BYTES):
+                for name, kind in numbers.items():
+                    found = find_changed_text(
+                        batch.column(name), kind, is_inferred=spec.is_inferred
+                    )
+                    if found:
+                        at, problem = found
+                        raise CorruptFile(
+                            f"file {path} cannot be read: row {row + at}, column '{name}': "
+                            f"{problem}"
+                        )
+                row += batch.num_rows
+        except (pa.ArrowInvalid, BadQuote):
+            return  # the reader comes to this row, and names it
 
 
-def _widen(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    fields = [pa.schema([("column", kind)]) for kind in (one, other)]
+def _is_number(data_type: pa.DataType) -> bool:
+    return pa.types.is_integer(data_type) or pa.types.is_floating(data_type)
+
+
+def _has_numbers(types: Mapping[str, pa.DataType]) -> bool:
+    return any(map(_is_number, types.values()))
+
+
+def explain_csv(file_system: fs.FileSystem, path: str, error: Exception, escape: str) -> str:
+    """Return the problem of a file that cannot be parsed, in our words, with its row."""
+    text = str(error)
+    if isinstance(error, BadQuote):
+        with open_stream(file_system, path) as raw:
+            row = str(row_of(raw, error.start, escape))
+        return f"row {row}: {text}{'' if escape else _OTHER_DIALECT}"
+    if "straddl" in text:
+        return (
+            f"a row takes more than {_BLOCK_BYTES} bytes, which is the most of CSV. Write it as "
+            "JSON Lines or Parquet"
+        )
+    if found := _FIELDS_ERROR.search(text):
+        row, wanted, got = found.groups()
+        return f"row {row or '?'}: expected {wanted} fields, as in the header, got {got}"
+    if not (found := _VALUE_ERROR.search(text)):
+        return text
+    number, row, kind, problem = found.groups()
+    header = read_header(file_system, path, escape)
+    value = problem.removeprefix("invalid value ")
+    if "invalid UTF8" in problem:
+        kind, value = "UTF-8", "other bytes"
+    elif "zone offset" in problem:
+        kind = f"{kind}, {'without' if ' no ' in problem else 'with'} a zone offset"
+        value = problem.partition(" offset in ")[2].partition(". If these")[0]
+    return (
+        f"row {row or _FIRST_ROW}, column '{header[int(number)]}': expected {kind}, got {value}. "
+        "Mend the file, or set another type with --schema"
+    )
+
+
+def describe_csv(
+    file_system: fs.FileSystem, file: DataFile, schema: pa.Schema, escape: str = ""
+) -> Footer:
+    """Return the footer of a CSV file: the columns in its header that the schema has.
+
+    A file of white space has all columns, and no rows.
+    """
     try:
-        return pa.unify_schemas(fields, promote_options="permissive").field(0).type
-    except pa.ArrowTypeError:
-        return pa.string()  # every field is a string
+        header = read_header(file_system, file.path, escape)
+    except READ_ERRORS as e:
+        problem = explain_csv(file_system, file.path, e, escape)
+        return unreadable(file.path, ValueError(problem))
+    twice = [name for name, times in Counter(header).items() if times > 1 and name in schema.names]
+    if twice:
+        return unreadable(
+            file.path,
+            ValueError(
+                f"expected one column '{twice[0]}' in the header, got {header.count(twice[0])}. "
+                "Rename them, or leave it out of --schema"
+            ),
+        )
+    known = [(name, schema.field(name).type) for name in header if name in schema.names]
+    return whole_file(file, pa.schema(known) if header else schema)
+
+
+def read_header(
+    file_system: fs.FileSystem, path: str, escape: str, block_bytes: int = HEAD_BYTES
+) -> list[str]:
+    """Return the names in the header; none for a file of white space.
+
+    Raises:
+      ValueError: the file is not CSV.
+    """
+    with open_stream(file_system, path) as raw:
+        stream = CheckedStream(raw, escape)
+        try:
+            with open_csv(stream, {}, [], block_bytes) as reader:
+                return [] if stream.is_blank else reader.schema.names
+        except pa.ArrowInvalid:
+            if stream.is_blank:
+                return []
+            if block_bytes == _BLOCK_BYTES:
+                raise
+        except UnicodeDecodeError as e:
+            raise ValueError("expected UTF-8 text, got a header with other bytes") from e
+    return read_header(file_system, path, escape, _BLOCK_BYTES)  # a row can be longer

@@ -27,6 +27,8 @@ class DatasetSpec(NamedTuple):
       schema: the types to read columns with; None for files that have types.
       constants: columns to add to files that lack them.
       limits: maximum bytes of one value and of one record batch, decoded.
+      csv_escape: the character that escapes quotation marks of CSV; "" if they are doubled.
+      is_inferred: whether the schema was inferred from samples of text.
     """
 
     root: str
@@ -38,6 +40,8 @@ class DatasetSpec(NamedTuple):
     schema: pa.Schema | None = None
     constants: Sequence[Constant] = ()
     limits: Limits = Limits()
+    csv_escape: str = ""
+    is_inferred: bool = False
 
 
 def read_shard(
@@ -55,6 +59,8 @@ def read_shard(
         dictionary_columns=dataset.dictionary_columns,
         schema=dataset.schema or pa.schema([]),
         limits=dataset.limits,
+        csv_escape=dataset.csv_escape,
+        is_inferred=dataset.is_inferred,
     )
     batches = FORMATS[dataset.format].read(file_system, shard, spec)
     values = {c.column: c.value_in(shard.partition) for c in dataset.constants}

@@ -23,6 +23,7 @@ class DatasetSettings:
       partitions: the selected partitions; empty for all.
       last: number of newest partitions to select; None for all.
       limits: maximum sizes of decoded data.
+      csv_escape: the character that escapes quotation marks of CSV; "" if it is not given.
     """
 
     root: str
@@ -31,6 +32,7 @@ class DatasetSettings:
     partitions: tuple[PartitionSpec, ...] = ()
     last: int | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
+    csv_escape: str = ""
 
 
 def add_flags(parser: CommandParser) -> None:
@@ -53,6 +55,12 @@ def add_flags(parser: CommandParser) -> None:
         metavar="C=VALUE",
         action="append",
         help="value of column C for files that lack it; repeatable. Without it that is an error",
+    )
+    what.add_argument(
+        "--csv_escape",
+        metavar="C",
+        help="character that escapes quotation marks in quoted fields of CSV: a backslash in files "
+        "of Spark (default: marks are doubled)",
     )
     add_partition_flags(parser)
     what.add_argument(
@@ -110,7 +118,23 @@ def read_dataset(given: argparse.Namespace, read: OptionReader) -> DatasetSettin
         partitions=specs,
         last=last,
         limits=limits,
+        csv_escape=_read_escape(given.csv_escape, read.problems),
     )
+
+
+def _read_escape(text: str | None, problems: Problems) -> str:
+    """Return the escape character; "" if it is not given or wrong."""
+    if not text:
+        if text is not None:
+            problems.add("--csv_escape: expected one character, got none")
+        return ""
+    is_plain = len(text) == 1 and text.isascii() and text.isprintable() and not text.isalnum()
+    if is_plain and text not in ", ":
+        return text
+    problems.add(
+        f"--csv_escape: expected one ASCII punctuation character other than a comma, got '{text}'"
+    )
+    return ""
 
 
 def _check_limits(limits: Limits, problems: Problems) -> None:

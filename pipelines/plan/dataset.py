@@ -58,6 +58,10 @@ def find_dataset(settings: DatasetSettings, problems: Problems) -> Dataset | Non
     if not chosen:
         return None
     listing = listing._replace(partitions=newest(chosen, settings.last))
+    if settings.csv_escape and listing.format != "csv":
+        problems.add(
+            f"--csv_escape: expected CSV files, got {listing.format} files. Leave the option out"
+        )
     return Dataset(
         settings=settings,
         listing=listing,

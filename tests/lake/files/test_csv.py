@@ -8,7 +8,8 @@ from pyarrow import csv as arrow_csv
 from pyarrow import fs
 
 from scoreline.lake.files import csv
-from scoreline.lake.files.csv import describe_csv, infer_csv, read_csv
+from scoreline.lake.files.csv import describe_csv, read_csv
+from scoreline.lake.files.csv_schema import infer_csv
 from scoreline.lake.files.data_file import CorruptFile, DataFile, ReadSpec
 from tests.inputs import write_bytes
 
@@ -60,7 +61,7 @@ def test_empty_field_is_null_and_nothing_else_is(tmp_path):
     assert table["s"].to_pylist() == [None, "", "NA", "null", "x\ny"]
     assert table["i"].to_pylist() == [1, 2, 3, 4, None]
     path = write_bytes(tmp_path / "1.csv", b"i,s\n1,\n2,3\n3,NA\n")
-    with pytest.raises(pa.ArrowInvalid, match=r"CSV column #1: Row #4: .* invalid value 'NA'"):
+    with pytest.raises(CorruptFile, match=r"row 4, column 's': expected double, got 'NA'\."):
         read(path, pa.schema([("s", pa.float64())]))
 
 
@@ -68,24 +69,24 @@ def test_rows_are_counted_over_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(csv, "_BLOCK_BYTES", 100)
     lines = [b"i"] + [b"%d" % i for i in range(500)]
     path = write_bytes(tmp_path / "0.csv", b"\n".join([*lines, b"x"]))
-    with pytest.raises(pa.ArrowInvalid, match=r"Row #502: CSV conversion error to int64"):
+    with pytest.raises(CorruptFile, match=r"row 502, column 'i': expected int64, got 'x'\."):
         read(path, pa.schema([("i", pa.int64())]))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"i,s\n1,a\n2\n", r"Row #3: Expected 2 columns, got 1"),
-        (b"i,s\n1,a\n2,b,c\n", r"Row #3: Expected 2 columns, got 3"),
-        (b'i,s\n1,"a\n2,b\n3,c\n', r"0\.csv cannot be read: .* got 1: a quoted field never ends"),
-        (b"i,s\n1,\xff\n", r"Row #2: CSV conversion error to string: invalid UTF8"),
+        (b"i,s\n1,a\n2\n", r"row 3: expected 2 fields, as in the header, got 1"),
+        (b"i,s\n1,a\n2,b,c\n", r"row 3: expected 2 fields, as in the header, got 3"),
+        (b'i,s\n1,"a\n2,b\n3,c\n', r"0\.csv cannot be read: row 2: a quoted field never ends"),
+        (b"i,s\n1,\xff\n", r"row 2, column 's': expected UTF-8, got other bytes"),
         (b"i\n1\n", r"Column 's' in include_columns does not exist"),
     ],
 )
 def test_damage_is_an_error_and_never_a_null(tmp_path, text, message):
     path = write_bytes(tmp_path / "0.csv", text)
     schema = pa.schema([("i", pa.int64()), ("s", pa.string())])
-    with pytest.raises((pa.ArrowInvalid, pa.ArrowKeyError, CorruptFile), match=message):
+    with pytest.raises((pa.ArrowKeyError, CorruptFile), match=message):
         read(path, schema)
 
 

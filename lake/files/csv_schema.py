@@ -1,0 +1,106 @@
+"""The schema of CSV files, from samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import fs
+
+from scoreline.lake.files.csv import explain_csv, open_csv, read_header
+from scoreline.lake.files.data_file import READ_ERRORS, open_stream
+from scoreline.lake.files.quotes import CheckedStream
+
+_SAMPLE_BYTES = 1 << 20
+# Codes, of which a number would lose the form: leading zeros or a plus, hexadecimal digits.
+_CODE = r"^[ \t]*([+-]?0[0-9xX]|\+[0-9]+[ \t]*$)"
+# Integers with more digits may exceed int64, or what float64 holds exactly.
+_LONG_NUMBER = r"^[ \t]*[+-]?[0-9]{16,}[ \t]*$"
+
+
+class _Sampled(NamedTuple):
+    """The type of a column in a sample, and whether it has whole numbers of many digits."""
+
+    kind: pa.DataType
+    is_long: bool = False
+
+
+def infer_csv(
+    file_system: fs.FileSystem, paths: Sequence[str], given: pa.Schema | None, escape: str = ""
+) -> pa.Schema:
+    """Infer columns and types from the first megabyte of some files.
+
+    Integers become int64 and other numbers float64. Dates, timestamps and `true`/`false` become
+    those types. Everything else is a string. Numbers that would lose digits stay strings: those
+    that begin with a zero, such as postal codes, and those too long for int64 or float64. A column
+    without any value has the null type. Damaged files are skipped here: they fail their partitions.
+
+    Raises:
+      ValueError: all files with rows are damaged; names the first place.
+    """
+    if given is not None:
+        return given
+    found: dict[str, _Sampled] = {}
+    problems: list[str] = []
+    for path in paths:
+        try:
+            columns = _infer_file(file_system, path, escape)
+        except READ_ERRORS as e:
+            problem = explain_csv(file_system, path, e, escape)
+            problems.append(f"file {path} cannot be read: {problem}")
+            continue
+        for name, column in columns.items():
+            found[name] = _widen(found.get(name, column), column)
+    if problems and not found:
+        raise ValueError(problems[0])
+    return pa.schema([(name, _settle(column)) for name, column in found.items()])
+
+
+def _infer_file(file_system: fs.FileSystem, path: str, escape: str) -> dict[str, _Sampled]:
+    header = read_header(file_system, path, escape)
+    batch = _read_sample(file_system, path, {}, escape) if header else None
+    if batch is None:
+        return {name: _Sampled(pa.null()) for name in header}
+    texts = _read_sample(file_system, path, dict.fromkeys(header, pa.binary()), escape) or batch
+    return {
+        name: _sample_column(column, text)
+        for name, column, text in zip(batch.schema.names, batch.columns, texts.columns, strict=True)
+    }
+
+
+def _sample_column(column: pa.Array, texts: pa.Array) -> _Sampled:
+    kind = column.type
+    if pa.types.is_time(kind):
+        return _Sampled(pa.string())
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return _Sampled(kind)
+    if pc.any(pc.match_substring_regex(texts, _CODE)).as_py():
+        return _Sampled(pa.string())
+    return _Sampled(kind, bool(pc.any(pc.match_substring_regex(texts, _LONG_NUMBER)).as_py()))
+
+
+def _settle(column: _Sampled) -> pa.DataType:
+    """Return a column's type: long whole numbers among others are no float64."""
+    is_float = pa.types.is_floating(column.kind)
+    return pa.string() if column.is_long and is_float else column.kind
+
+
+def _read_sample(
+    file_system: fs.FileSystem, path: str, types: Mapping[str, pa.DataType], escape: str
+) -> pa.RecordBatch | None:
+    with (
+        open_stream(file_system, path) as raw,
+        open_csv(CheckedStream(raw, escape), types, [], _SAMPLE_BYTES) as reader,
+    ):
+        return next(iter(reader), None)
+
+
+def _widen(one: _Sampled, other: _Sampled) -> _Sampled:
+    fields = [pa.schema([("column", column.kind)]) for column in (one, other)]
+    try:
+        kind = pa.unify_schemas(fields, promote_options="permissive").field(0).type
+    except pa.ArrowTypeError:
+        kind = pa.string()  # every field is a string
+    return _Sampled(kind, one.is_long or other.is_long)
