@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 from pyarrow import csv, fs
 
+from scoreline.lake.files.csv_rows import read_rows, row_of, split_header
 from scoreline.lake.files.data_file import (
     HEAD_BYTES,
     READ_ERRORS,
@@ -24,11 +24,11 @@ from scoreline.lake.files.data_file import (
     unreadable,
     whole_file,
 )
-from scoreline.lake.files.exact import find_changed_text, may_have_changed
-from scoreline.lake.files.quotes import BadQuote, CheckedStream, row_of
+from scoreline.lake.files.exact import find_changed, find_code, may_have_changed
+from scoreline.lake.files.quotes import BadRow
+from scoreline.lake.files.text import is_blank
 
-_BLOCK_BYTES = 4 << 20  # a row must fit in a block
-_FIRST_ROW = 2  # the header is row 1
+FIRST_ROW = 2  # the header is row 1
 # `0` and `1` are numbers, unless somebody asked for bool.
 _TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
 _OTHER_DIALECT = (
@@ -39,22 +39,28 @@ _VALUE_ERROR = re.compile(
     r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to ([^:]+(?:\[[^\]]*\])?): (.*)",
     re.DOTALL,
 )
-_FIELDS_ERROR = re.compile(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)")
+_FIELDS_ERROR = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 
 
-def open_csv(
-    stream: Any,
+def parse_csv(
+    rows: bytes,
+    header: Sequence[str],
     types: Mapping[str, pa.DataType],
     columns: Sequence[str],
-    block_bytes: int,
     *,
     is_inferred: bool = True,
-) -> csv.CSVStreamingReader:
-    """Return a reader of an open file; columns without a type have an inferred one."""
+) -> pa.Table:
+    """Return columns of whole rows; those without a type have an inferred one.
+
+    Raises:
+      ArrowException: a field is not a value of its type, or a row has another number of fields.
+    """
     bools = {"true_values": _TRUE, "false_values": _FALSE} if is_inferred else {}
-    return csv.open_csv(
-        stream,
-        read_options=csv.ReadOptions(use_threads=False, block_size=block_bytes),
+    return csv.read_csv(
+        pa.BufferReader(rows),
+        read_options=csv.ReadOptions(
+            use_threads=False, block_size=len(rows) + 1, column_names=header
+        ),
         parse_options=csv.ParseOptions(newlines_in_values=True),
         convert_options=csv.ConvertOptions(
             column_types=types,
@@ -67,6 +73,19 @@ def open_csv(
     )
 
 
+def parse_header(rows: bytes) -> tuple[list[str], bytes]:
+    """Return the names in the header, and the rows after it.
+
+    Raises:
+      ValueError: the names are not UTF-8.
+    """
+    header, rest = split_header(rows)
+    try:
+        return csv.read_csv(pa.BufferReader(header.rstrip(b"\r\n") + b"\n")).column_names, rest
+    except UnicodeDecodeError as e:
+        raise ValueError("expected UTF-8 text, got a header with other bytes") from e
+
+
 def read_csv(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a CSV file, in order, with the types of `spec.schema`.
 
@@ -77,96 +96,107 @@ def read_csv(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterator[
         4 MiB or with another number of fields, or a field that is not a value of its type, or is
         read as another number. The message names the row; the header is row 1.
     """
-    columns = list(spec.columns)
-    if spec.may_lack:
-        header = read_header(file_system, path, spec.csv_escape)
-        columns = [name for name in columns if name in header or name not in spec.may_lack]
-    types = {name: spec.schema.field(name).type for name in columns if name in spec.schema.names}
-    with open_stream(file_system, path) as raw:
-        stream = CheckedStream(raw, spec.csv_escape, find_codes=_has_numbers(types))
+    row = FIRST_ROW
+    header: list[str] = []
+    try:
+        with open_stream(file_system, path) as stream:
+            for rows in read_rows(stream, spec.csv_escape):
+                if not header:
+                    header, rest = parse_header(rows)
+                    fields = _fields_of(spec, header)
+                    if is_blank(rest):
+                        continue
+                else:
+                    rest = rows
+                table = _read_table(rest, header, fields, spec, row)
+                yield from table.to_batches()
+                row += table.num_rows
+    except (ValueError, pa.ArrowException) as e:
+        problem = explain_csv(file_system, path, e, spec.csv_escape, header, row)
+        raise CorruptFile(f"file {path} cannot be read: {problem}") from e
+
+
+def _fields_of(spec: ReadSpec, header: Sequence[str]) -> pa.Schema:
+    """Return the columns to read, and their types.
+
+    Raises:
+      ValueError: the header lacks a column.
+    """
+    lacks = [name for name in spec.columns if name not in header]
+    if missing := [name for name in lacks if name not in spec.may_lack]:
+        raise ValueError(f"expected column '{missing[0]}' in the header, got {', '.join(header)}")
+    return pa.schema([spec.schema.field(name) for name in spec.columns if name in header])
+
+
+def _read_table(
+    rows: bytes, header: Sequence[str], fields: pa.Schema, spec: ReadSpec, row: int
+) -> pa.Table:
+    """Return the fields of some rows, of which no number was changed; `row` is the first row."""
+    types = {field.name: field.type for field in fields}
+
+    def read(kinds: Mapping[str, pa.DataType], names: Sequence[str]) -> pa.Table:
+        table = parse_csv(rows, header, kinds, names, is_inferred=spec.is_inferred)
+        return table.combine_chunks()
+
+    def refuse(name: str, found: tuple[int, str] | None) -> None:
+        if found:
+            at, problem = found
+            raise ValueError(f"row {row + at}, column '{name}': {problem}")
+
+    # The model gets 7 for 007. A copy would be another code, unless somebody asked for a number.
+    copied = [name for name in spec.copied if spec.is_inferred and _is_number(types.get(name))]
+    table = read(types | dict.fromkeys(copied, pa.string()), fields.names)
+    for name in copied:
+        refuse(name, find_code(table[name], types[name]))
+    if copied:
         try:
-            yield from _read_batches(file_system, path, stream, types, columns, spec)
-        except (BadQuote, pa.ArrowInvalid) as e:
-            if stream.is_blank:
-                return
-            problem = explain_csv(file_system, path, e, spec.csv_escape)
-            raise CorruptFile(f"file {path} cannot be read: {problem}") from e
+            table = table.cast(fields)
+        except pa.ArrowInvalid:  # a bad value, or blanks around numbers
+            table = read(types, fields.names)
+    floats = [name for name, kind in types.items() if pa.types.is_floating(kind)]
+    if changed := [name for name in floats if may_have_changed(table[name])]:
+        texts = read(dict.fromkeys(changed, pa.string()), changed)
+        for name in changed:
+            refuse(name, find_changed(texts[name], types[name]))
+    return table
 
 
-def _read_batches(
+def _is_number(data_type: pa.DataType | None) -> bool:
+    return data_type is not None and (
+        pa.types.is_integer(data_type) or pa.types.is_floating(data_type)
+    )
+
+
+def explain_csv(
     file_system: fs.FileSystem,
     path: str,
-    stream: CheckedStream,
-    types: Mapping[str, pa.DataType],
-    columns: Sequence[str],
-    spec: ReadSpec,
-) -> Iterator[pa.RecordBatch]:
-    """Yield batches, and examine the texts of numbers once if any may have changed."""
-    floats = [name for name, kind in types.items() if pa.types.is_floating(kind)]
-    is_examined = False
-    with open_csv(stream, types, columns, _BLOCK_BYTES, is_inferred=spec.is_inferred) as reader:
-        for batch in reader:
-            if not is_examined and (
-                stream.has_codes or any(may_have_changed(batch.column(name)) for name in floats)
-            ):
-                _examine(file_system, path, types, spec)
-                is_examined = True
-            yield batch
+    error: Exception,
+    escape: str,
+    header: Sequence[str] = (),
+    row: int = FIRST_ROW,
+) -> str:
+    """Return the problem of a file that cannot be parsed, in our words, with its row.
 
-
-def _examine(
-    file_system: fs.FileSystem, path: str, types: Mapping[str, pa.DataType], spec: ReadSpec
-) -> None:
-    """Raise CorruptFile at the first text that is read as another number."""
-    numbers = {name: kind for name, kind in types.items() if _is_number(kind)}
-    texts = dict.fromkeys(numbers, pa.binary())
-    row = _FIRST_ROW
-    with open_stream(file_system, path) as raw:
-        stream = CheckedStream(raw, spec.csv_escape)
-        try:
-            for batch in open_csv(stream, texts, list(texts), _BLOCK_BYTES):
-                for name, kind in numbers.items():
-                    found = find_changed_text(
-                        batch.column(name), kind, is_inferred=spec.is_inferred
-                    )
-                    if found:
-                        at, problem = found
-                        raise CorruptFile(
-                            f"file {path} cannot be read: row {row + at}, column '{name}': "
-                            f"{problem}"
-                        )
-                row += batch.num_rows
-        except (pa.ArrowInvalid, BadQuote):
-            return  # the reader comes to this row, and names it
-
-
-def _is_number(data_type: pa.DataType) -> bool:
-    return pa.types.is_integer(data_type) or pa.types.is_floating(data_type)
-
-
-def _has_numbers(types: Mapping[str, pa.DataType]) -> bool:
-    return any(map(_is_number, types.values()))
-
-
-def explain_csv(file_system: fs.FileSystem, path: str, error: Exception, escape: str) -> str:
-    """Return the problem of a file that cannot be parsed, in our words, with its row."""
+    Args:
+      file_system: where the file is.
+      path: the file.
+      error: the error of its parser.
+      escape: see `QuoteChecker`.
+      header: the names in its header.
+      row: the first row that was parsed together with the bad one.
+    """
     text = str(error)
-    if isinstance(error, BadQuote):
-        with open_stream(file_system, path) as raw:
-            row = str(row_of(raw, error.start, escape))
-        return f"row {row}: {text}{'' if escape else _OTHER_DIALECT}"
-    if "straddl" in text:
-        return (
-            f"a row takes more than {_BLOCK_BYTES} bytes, which is the most of CSV. Write it as "
-            "JSON Lines or Parquet"
-        )
+    if isinstance(error, BadRow):
+        with open_stream(file_system, path) as stream:
+            at = row_of(stream, error.place, escape)
+        return f"row {at}: {text}{'' if escape or 'bytes' in text else _OTHER_DIALECT}"
     if found := _FIELDS_ERROR.search(text):
-        row, wanted, got = found.groups()
-        return f"row {row or '?'}: expected {wanted} fields, as in the header, got {got}"
+        number, wanted, got = found.groups()
+        return f"row {row + int(number) - 1}: expected {wanted} fields, as in the header, got {got}"
     if not (found := _VALUE_ERROR.search(text)):
         return text
-    number, row, kind, problem = found.groups()
-    header = read_header(file_system, path, escape)
+    column, number, kind, problem = found.groups()
+    name = header[int(column)] if int(column) < len(header) else column
     value = problem.removeprefix("invalid value ")
     if "invalid UTF8" in problem:
         kind, value = "UTF-8", "other bytes"
@@ -174,8 +204,8 @@ def explain_csv(file_system: fs.FileSystem, path: str, error: Exception, escape:
         kind = f"{kind}, {'without' if ' no ' in problem else 'with'} a zone offset"
         value = problem.partition(" offset in ")[2].partition(". If these")[0]
     return (
-        f"row {row or _FIRST_ROW}, column '{header[int(number)]}': expected {kind}, got {value}. "
-        "Mend the file, or set another type with --schema"
+        f"row {row + int(number or 1) - 1}, column '{name}': expected {kind}, got {value}. Mend "
+        "the file, or set another type with --schema"
     )
 
 
@@ -187,41 +217,17 @@ def describe_csv(
     A file of white space has all columns, and no rows.
     """
     try:
-        header = read_header(file_system, file.path, escape)
+        with open_stream(file_system, file.path) as stream:
+            rows = next(read_rows(stream, escape, HEAD_BYTES), b"")
+        header = parse_header(rows)[0] if rows else []
+        twice = [n for n, times in Counter(header).items() if times > 1 and n in schema.names]
+        if twice:
+            raise ValueError(
+                f"expected one column '{twice[0]}' in the header, got {header.count(twice[0])}. "
+                "Rename them, or leave it out of --schema"
+            )
     except READ_ERRORS as e:
         problem = explain_csv(file_system, file.path, e, escape)
         return unreadable(file.path, ValueError(problem))
-    twice = [name for name, times in Counter(header).items() if times > 1 and name in schema.names]
-    if twice:
-        return unreadable(
-            file.path,
-            ValueError(
-                f"expected one column '{twice[0]}' in the header, got {header.count(twice[0])}. "
-                "Rename them, or leave it out of --schema"
-            ),
-        )
     known = [(name, schema.field(name).type) for name in header if name in schema.names]
     return whole_file(file, pa.schema(known) if header else schema)
-
-
-def read_header(
-    file_system: fs.FileSystem, path: str, escape: str, block_bytes: int = HEAD_BYTES
-) -> list[str]:
-    """Return the names in the header; none for a file of white space.
-
-    Raises:
-      ValueError: the file is not CSV.
-    """
-    with open_stream(file_system, path) as raw:
-        stream = CheckedStream(raw, escape)
-        try:
-            with open_csv(stream, {}, [], block_bytes) as reader:
-                return [] if stream.is_blank else reader.schema.names
-        except pa.ArrowInvalid:
-            if stream.is_blank:
-                return []
-            if block_bytes == _BLOCK_BYTES:
-                raise
-        except UnicodeDecodeError as e:
-            raise ValueError("expected UTF-8 text, got a header with other bytes") from e
-    return read_header(file_system, path, escape, _BLOCK_BYTES)  # a row can be longer

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
-from scoreline.lake.files.csv import explain_csv, open_csv, read_header
+from scoreline.lake.files.csv import explain_csv, parse_csv, parse_header
+from scoreline.lake.files.csv_rows import read_rows
 from scoreline.lake.files.data_file import READ_ERRORS, open_stream
-from scoreline.lake.files.quotes import CheckedStream
+from scoreline.lake.files.exact import CODE
+from scoreline.lake.files.text import is_blank
 
 _SAMPLE_BYTES = 1 << 20
-# Codes, of which a number would lose the form: leading zeros or a plus, hexadecimal digits.
-_CODE = r"^[ \t]*([+-]?0[0-9xX]|\+[0-9]+[ \t]*$)"
 # Integers with more digits may exceed int64, or what float64 holds exactly.
 _LONG_NUMBER = r"^[ \t]*[+-]?[0-9]{16,}[ \t]*$"
 
@@ -59,24 +59,30 @@ def infer_csv(
 
 
 def _infer_file(file_system: fs.FileSystem, path: str, escape: str) -> dict[str, _Sampled]:
-    header = read_header(file_system, path, escape)
-    batch = _read_sample(file_system, path, {}, escape) if header else None
-    if batch is None:
+    with open_stream(file_system, path) as stream:
+        rows = next(read_rows(stream, escape, _SAMPLE_BYTES), b"")
+    if not rows:
+        return {}
+    header, rest = parse_header(rows)
+    if is_blank(rest):
         return {name: _Sampled(pa.null()) for name in header}
-    texts = _read_sample(file_system, path, dict.fromkeys(header, pa.binary()), escape) or batch
+    try:
+        found = parse_csv(rest, header, {}, [])
+        texts = parse_csv(rest, header, dict.fromkeys(header, pa.binary()), [])
+    except pa.ArrowException as e:
+        raise ValueError(explain_csv(file_system, path, e, escape, header)) from e
     return {
-        name: _sample_column(column, text)
-        for name, column, text in zip(batch.schema.names, batch.columns, texts.columns, strict=True)
+        name: _sample_column(found.column(at), texts.column(at)) for at, name in enumerate(header)
     }
 
 
-def _sample_column(column: pa.Array, texts: pa.Array) -> _Sampled:
+def _sample_column(column: pa.ChunkedArray, texts: pa.ChunkedArray) -> _Sampled:
     kind = column.type
     if pa.types.is_time(kind):
         return _Sampled(pa.string())
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return _Sampled(kind)
-    if pc.any(pc.match_substring_regex(texts, _CODE)).as_py():
+    if pc.any(pc.match_substring_regex(texts, CODE)).as_py():
         return _Sampled(pa.string())
     return _Sampled(kind, bool(pc.any(pc.match_substring_regex(texts, _LONG_NUMBER)).as_py()))
 
@@ -85,16 +91,6 @@ def _settle(column: _Sampled) -> pa.DataType:
     """Return a column's type: long whole numbers among others are no float64."""
     is_float = pa.types.is_floating(column.kind)
     return pa.string() if column.is_long and is_float else column.kind
-
-
-def _read_sample(
-    file_system: fs.FileSystem, path: str, types: Mapping[str, pa.DataType], escape: str
-) -> pa.RecordBatch | None:
-    with (
-        open_stream(file_system, path) as raw,
-        open_csv(CheckedStream(raw, escape), types, [], _SAMPLE_BYTES) as reader,
-    ):
-        return next(iter(reader), None)
 
 
 def _widen(one: _Sampled, other: _Sampled) -> _Sampled:

@@ -83,6 +83,7 @@ class ReadSpec(NamedTuple):
       limits: maximum decoded bytes.
       csv_escape: the character that escapes quotation marks of CSV; "" if they are doubled.
       is_inferred: whether the schema was inferred from samples of text.
+      copied: columns that are copied to the output.
     """
 
     columns: Sequence[str]
@@ -93,6 +94,7 @@ class ReadSpec(NamedTuple):
     limits: Limits = Limits()
     csv_escape: str = ""
     is_inferred: bool = False
+    copied: Sequence[str] = ()
 
 
 def whole_file(file: DataFile, schema: pa.Schema) -> Footer:

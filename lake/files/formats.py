@@ -16,7 +16,8 @@ from scoreline.lake.files.csv import describe_csv, read_csv
 from scoreline.lake.files.csv_schema import infer_csv
 from scoreline.lake.files.data_file import READ_ERRORS, CorruptFile, DataFile, Footer, ReadSpec
 from scoreline.lake.files.examples import describe_tfrecords, infer_examples, read_examples
-from scoreline.lake.files.jsonl import describe_jsonl, infer_jsonl, read_jsonl
+from scoreline.lake.files.jsonl import describe_jsonl, read_jsonl
+from scoreline.lake.files.jsonl_schema import infer_jsonl
 from scoreline.lake.files.parquet import read_footer, read_record_batches
 
 _DESCRIBE_THREADS = 16

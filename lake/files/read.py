@@ -29,6 +29,7 @@ class DatasetSpec(NamedTuple):
       limits: maximum bytes of one value and of one record batch, decoded.
       csv_escape: the character that escapes quotation marks of CSV; "" if they are doubled.
       is_inferred: whether the schema was inferred from samples of text.
+      copied: columns that are copied to the output.
     """
 
     root: str
@@ -42,6 +43,7 @@ class DatasetSpec(NamedTuple):
     limits: Limits = Limits()
     csv_escape: str = ""
     is_inferred: bool = False
+    copied: Sequence[str] = ()
 
 
 def read_shard(
@@ -61,6 +63,7 @@ def read_shard(
         limits=dataset.limits,
         csv_escape=dataset.csv_escape,
         is_inferred=dataset.is_inferred,
+        copied=dataset.copied,
     )
     batches = FORMATS[dataset.format].read(file_system, shard, spec)
     values = {c.column: c.value_in(shard.partition) for c in dataset.constants}

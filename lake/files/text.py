@@ -44,7 +44,7 @@ def _how_to_convert(what: str) -> str:
 
 def is_blank(data: bytes) -> bool:
     """Return whether there is nothing but white space."""
-    return not data.strip(_BLANK)
+    return not data[:_HEAD_BYTES].strip(_BLANK) and not data.strip(_BLANK)
 
 
 def read_bytes(stream: Any, size: int) -> bytes:

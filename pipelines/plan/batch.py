@@ -177,6 +177,7 @@ def _plan_work(
             settings.model.batch_rows
             or choose_batch_rows(itertools.chain.from_iterable(files.footers.values())),
             _dictionary_columns(fit.inputs, files),
+            fit.carried,
         ),
         score=fit.score_spec(model),
         stage=StageSpec(

@@ -46,7 +46,12 @@ class FileSchemas:
         return next(iter(self.schemas))
 
     def dataset_spec(
-        self, dataset: Dataset, columns: Sequence[str], batch_rows: int, dictionaries: Sequence[str]
+        self,
+        dataset: Dataset,
+        columns: Sequence[str],
+        batch_rows: int,
+        dictionaries: Sequence[str],
+        copied: Sequence[str] = (),
     ) -> DatasetSpec:
         """Return the spec to read shards as record batches.
 
@@ -55,6 +60,7 @@ class FileSchemas:
           columns: columns to read; `parent.child` is a field of a struct column.
           batch_rows: maximum rows of a record batch.
           dictionaries: text columns to read as dictionaries.
+          copied: columns that are copied to the output.
         """
         return DatasetSpec(
             root=dataset.settings.root,
@@ -68,6 +74,7 @@ class FileSchemas:
             limits=dataset.settings.limits,
             csv_escape=dataset.settings.csv_escape,
             is_inferred=dataset.given is None,
+            copied=copied,
         )
 
     def with_constants(
