@@ -31,6 +31,7 @@ from scoreline.lake.table.merge import (
 from scoreline.lake.table.scores import find_table_problems
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.servable import Servable
+from scoreline.pipelines.doing import doing
 from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from scoreline.pipelines.options.commands import parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Problems
@@ -232,7 +233,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         given, _ = parse_flags("replay", flags, problems)
         settings = read_replay(given, problems)
         problems.check_usage()
-        found = replay(settings, problems)
+        with doing(f"replaying the dead letters of {settings.output}"):
+            found = replay(settings, problems)
     except BadOptions as e:
         return reporter.end(e.exit_code, problems=e.problems)
     except (ValueError, OSError, DeltaError) as e:

@@ -144,7 +144,7 @@ def _read_table(
             raise ValueError(f"row {row + at}, column '{name}': {problem}")
 
     # The model gets 7 for 007. A copy would be another code, unless somebody asked for a number.
-    copied = [name for name in spec.copied if spec.is_inferred and _is_number(types.get(name))]
+    copied = [name for name in spec.stored if spec.is_inferred and _is_number(types.get(name))]
     table = read(types | dict.fromkeys(copied, pa.string()), fields.names)
     for name in copied:
         refuse(name, find_code(table[name], types[name]))

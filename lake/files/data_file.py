@@ -83,7 +83,7 @@ class ReadSpec(NamedTuple):
       limits: maximum decoded bytes.
       csv_escape: the character that escapes quotation marks of CSV; "" if they are doubled.
       is_inferred: whether the schema was inferred from samples of text.
-      copied: columns that are copied to the output.
+      stored: keys and kept columns, whose values a table must be able to hold.
     """
 
     columns: Sequence[str]
@@ -94,7 +94,7 @@ class ReadSpec(NamedTuple):
     limits: Limits = Limits()
     csv_escape: str = ""
     is_inferred: bool = False
-    copied: Sequence[str] = ()
+    stored: Sequence[str] = ()
 
 
 def whole_file(file: DataFile, schema: pa.Schema) -> Footer:

@@ -69,7 +69,12 @@ def list_delta_partitions(path: str, specs: Sequence[PartitionSpec]) -> Listing:
         for values, held in files.items()
         for nulls in [_null_problems(values)]
     )
-    return Listing(found, find_shape_problems(path, found), version=table.version())
+    return Listing(
+        found,
+        find_shape_problems(path, found),
+        version=table.version(),
+        schema=pa.schema(table.schema().to_arrow()),
+    )
 
 
 def _find_problems(table: DeltaTable) -> Iterator[str]:

@@ -19,6 +19,7 @@ from scoreline.lake.files.examples import describe_tfrecords, infer_examples, re
 from scoreline.lake.files.jsonl import describe_jsonl, read_jsonl
 from scoreline.lake.files.jsonl_schema import infer_jsonl
 from scoreline.lake.files.parquet import read_footer, read_record_batches
+from scoreline.lake.files.stored import check_stored
 
 _DESCRIBE_THREADS = 16
 
@@ -54,6 +55,7 @@ def _whole_files(
                 _check_size(file_system, piece)
                 for batch in read(file_system, piece.path, spec):
                     _check_values(piece.path, rows, batch, spec)
+                    check_stored(batch, spec.stored)
                     rows += batch.num_rows
                     for start in range(0, batch.num_rows, spec.batch_rows):
                         part = batch.slice(start, spec.batch_rows)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
+import pyarrow as pa
+
 from scoreline.lake.files.data_file import DataFile
 from scoreline.lake.files.order import order_of, orders_of
 
@@ -151,6 +153,7 @@ class Listing(NamedTuple):
       format: the format of its files, one of `scoreline.lake.files.formats.FORMATS`.
       version: the version of the Delta table that was listed; None for plain folders.
       passed_over: files that belong to no partition, and are not read.
+      schema: the columns of the Delta table; None for plain folders.
     """
 
     partitions: list[Partition]
@@ -158,6 +161,7 @@ class Listing(NamedTuple):
     format: str = "parquet"
     version: int | None = None
     passed_over: Sequence[str] = ()
+    schema: pa.Schema | None = None
 
 
 def find_shape_problems(root: str, partitions: Sequence[Partition]) -> list[str]:

@@ -25,11 +25,11 @@ class DatasetSpec(NamedTuple):
       batch_rows: maximum rows of a record batch.
       dictionary_columns: string columns of Parquet to read as dictionaries.
       schema: the types to read columns with; None for files that have types.
-      constants: columns to add to files that lack them.
+      constants: columns to add to files that lack them; partition columns replace those of files.
       limits: maximum bytes of one value and of one record batch, decoded.
       csv_escape: the character that escapes quotation marks of CSV; "" if they are doubled.
       is_inferred: whether the schema was inferred from samples of text.
-      copied: columns that are copied to the output.
+      stored: keys and kept columns, whose values a table must be able to hold.
     """
 
     root: str
@@ -43,7 +43,7 @@ class DatasetSpec(NamedTuple):
     limits: Limits = Limits()
     csv_escape: str = ""
     is_inferred: bool = False
-    copied: Sequence[str] = ()
+    stored: Sequence[str] = ()
 
 
 def read_shard(
@@ -54,8 +54,10 @@ def read_shard(
     Raises:
       CorruptFile: a file cannot be read, or has changed since the shard was made.
     """
+    replaced = {c.column for c in dataset.constants if c.is_partition}
+    columns = [column for column in dataset.columns if column not in replaced]
     spec = ReadSpec(
-        columns=dataset.columns,
+        columns=columns or dataset.columns,  # a reader needs one column to count rows
         batch_rows=dataset.batch_rows,
         may_lack=[constant.column for constant in dataset.constants],
         dictionary_columns=dataset.dictionary_columns,
@@ -63,9 +65,9 @@ def read_shard(
         limits=dataset.limits,
         csv_escape=dataset.csv_escape,
         is_inferred=dataset.is_inferred,
-        copied=dataset.copied,
+        stored=dataset.stored,
     )
     batches = FORMATS[dataset.format].read(file_system, shard, spec)
     values = {c.column: c.value_in(shard.partition) for c in dataset.constants}
     for batch in batches:
-        yield add_constants(batch, dataset.top_columns, values) if values else batch
+        yield (add_constants(batch, dataset.top_columns, values, replaced) if values else batch)

@@ -56,7 +56,8 @@ def add_flags(parser: CommandParser) -> None:
         "--allow_missing",
         metavar="C=VALUE",
         action="append",
-        help="value of column C for files that lack it; repeatable. Without it that is an error",
+        help="value of column C for files that lack it, or null; repeatable. Without it that is an "
+        "error",
     )
     what.add_argument(
         "--csv_escape",

@@ -20,6 +20,7 @@ from scoreline.lake.table.scores import find_table_problems
 from scoreline.lake.table.shard_writer import StageSpec
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.signature import InputColumn
+from scoreline.pipelines.doing import doing
 from scoreline.pipelines.options.batch import BatchSettings
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.plan.dataset import Dataset, find_dataset
@@ -103,10 +104,13 @@ def make_plan(
     Raises:
       BadOptions: lists all problems of options, dataset, model and table.
     """
-    dataset = find_dataset(settings.dataset, problems)
-    model = find_model(settings.model, problems, settings.concurrent_calls)
-    table = find_table(settings.table.output, problems)
-    states = find_states(settings, dataset, model, table) if dataset else None
+    with doing(f"listing the input {settings.dataset.root}"):
+        dataset = find_dataset(settings.dataset, problems)
+    with doing(f"reading the files of the model {settings.model.path}"):
+        model = find_model(settings.model, problems, settings.concurrent_calls)
+    with doing(f"opening the table {settings.table.output}"):
+        table = find_table(settings.table.output, problems)
+        states = find_states(settings, dataset, model, table) if dataset else None
     fit = files = None
     if states is None or states.todo:
         check_writable(settings.table.output, problems)
@@ -114,7 +118,8 @@ def make_plan(
     if dataset is None or states is None:
         raise BadOptions(problems)
     if states.todo:
-        files = read_files(dataset, states.todo, problems)
+        with doing(f"reading schemas and footers of {settings.dataset.root}"):
+            files = read_files(dataset, states.todo, problems)
     found = Findings(
         states=states,
         has_table=table is not None,
@@ -145,6 +150,7 @@ def _fit(
         rules=settings.rules,
         partition_columns=states.partition_columns if states else (),
         has_records=states is not None and states.has_records,
+        input_partitions=states.partition_columns if states else (),
     )
 
 
@@ -163,7 +169,8 @@ def _plan_work(
     found = dataclasses.replace(found, states=states)
     if not states.todo:
         return found
-    files = files.with_constants(dataset, fit, states.todo, problems)
+    scores = pa.schema(table.schema().to_arrow()) if table else pa.schema([])
+    files = files.with_constants(dataset, fit, states.todo, problems, scores)
     schema = _scores_schema(settings, fit, files, problems)
     if table and schema is not None:
         problems.add_all(find_table_problems(table, schema, states.partition_columns))
@@ -216,7 +223,8 @@ def _scores_schema(
     try:
         return fit.scores_schema(files.read_schema)
     except ValueError as e:
-        problems.add(f"--outputs: {e}. Leave it out with --outputs")
+        what = str(e).partition(". ")[0]
+        problems.add(f"--outputs: {what}. Leave it out with --outputs")
         return None
 
 

@@ -9,8 +9,15 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from scoreline.lake.files.dataset import list_dataset
-from scoreline.lake.files.partitions import Listing, Partition, newest
+from scoreline.lake.files.partitions import (
+    Listing,
+    Partition,
+    PartitionSpec,
+    columns_of,
+    newest,
+)
 from scoreline.lake.files.schema_file import read_schema_file
+from scoreline.models.suggest import suggest
 from scoreline.pipelines.options.dataset import DatasetSettings
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.reader import find_secret
@@ -112,9 +119,11 @@ def _describe_no_match(settings: DatasetSettings, spec: str) -> str:
     every = list_dataset(settings.root, ()).partitions
     if not every:
         return f"--partitions {spec}: no partition matches; there is none in {settings.root}"
+    known = columns_of(every)
+    hint = "".join(suggest(c, known) for c in PartitionSpec(spec).columns if c not in known)
     return (
         f"--partitions {spec}: no partition matches; {settings.root} has {len(every)}, from "
-        f"{every[0].path} to {every[-1].path}"
+        f"{every[0].path} to {every[-1].path}{hint}"
     )
 
 

@@ -21,6 +21,8 @@ from scoreline.pipelines.plan.dataset import Dataset
 from scoreline.pipelines.plan.fit import Fit
 from scoreline.pipelines.plan.missing import add_constant_fields, choose_constants
 
+_NO_SCHEMA = pa.schema([])
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FileSchemas:
@@ -31,7 +33,7 @@ class FileSchemas:
       unreadable: the errors of files, by partition.
       input_schema: the types that all files are read with; None for files that have types.
       schemas: each schema of record batches, and the partitions that have it.
-      constants: columns to add to files that lack them.
+      constants: columns that do not come from files.
     """
 
     footers: Mapping[str, Sequence[Footer]]
@@ -51,7 +53,7 @@ class FileSchemas:
         columns: Sequence[str],
         batch_rows: int,
         dictionaries: Sequence[str],
-        copied: Sequence[str] = (),
+        stored: Sequence[str] = (),
     ) -> DatasetSpec:
         """Return the spec to read shards as record batches.
 
@@ -60,7 +62,7 @@ class FileSchemas:
           columns: columns to read; `parent.child` is a field of a struct column.
           batch_rows: maximum rows of a record batch.
           dictionaries: text columns to read as dictionaries.
-          copied: columns that are copied to the output.
+          stored: keys and kept columns.
         """
         return DatasetSpec(
             root=dataset.settings.root,
@@ -74,15 +76,26 @@ class FileSchemas:
             limits=dataset.settings.limits,
             csv_escape=dataset.settings.csv_escape,
             is_inferred=dataset.given is None,
-            copied=copied,
+            stored=tuple(stored),
         )
 
     def with_constants(
-        self, dataset: Dataset, fit: Fit, partitions: Sequence[Partition], problems: Problems
+        self,
+        dataset: Dataset,
+        fit: Fit,
+        partitions: Sequence[Partition],
+        problems: Problems,
+        scores: pa.Schema = _NO_SCHEMA,
     ) -> FileSchemas:
-        """Return a copy with the columns that files lack and that inputs or options define."""
+        """Return a copy with the columns that do not come from files.
+
+        `scores` is the schema of the table of scores, if it is there.
+        """
         missing = dataset.settings.allow_missing
-        constants = choose_constants(missing, fit, partitions, self.schemas, problems)
+        known = {field.name: field for field in [*scores, *(dataset.listing.schema or ())]}
+        constants = choose_constants(
+            missing, fit, partitions, self.schemas, problems, pa.schema(known.values())
+        )
         schemas = add_constant_fields(self.schemas, constants)
         return dataclasses.replace(self, constants=constants, schemas=schemas)
 

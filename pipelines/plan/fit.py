@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from scoreline.lake.files.examples import RAW_COLUMN
-from scoreline.lake.table.scores import storable_type
+from scoreline.lake.table.types import key_type, storable_type
 from scoreline.models.fit import DIGEST_COLUMN, OutputColumn, fit_signature
 from scoreline.models.mapping import find_field, find_mismatches
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.signature import InputColumn, Signature
+from scoreline.models.suggest import find_twin, paths_of, suggest
 from scoreline.models.tensors import output_type
 from scoreline.pipelines.options.model import ModelSettings
 from scoreline.pipelines.options.problems import Problems
@@ -34,6 +35,7 @@ class Fit:
       rules: the valid numbers of outputs.
       keys: the columns that identify a row within its partition.
       keep: further columns to copy.
+      partition_columns: partition columns of the table of scores; a misspelled name may mean one.
     """
 
     signature: Signature
@@ -42,6 +44,7 @@ class Fit:
     rules: tuple[OutputRule, ...] = ()
     keys: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
+    partition_columns: tuple[str, ...] = ()
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -96,6 +99,7 @@ def fit_model(
     keys: KeySettings | None = None,
     partition_columns: Sequence[str] = (),
     has_records: bool = False,
+    input_partitions: Sequence[str] = (),
 ) -> Fit:
     """Fit a signature to options, and add all problems.
 
@@ -107,7 +111,10 @@ def fit_model(
       keys: the columns to copy; None if rows are not stored.
       partition_columns: partition columns of the table of scores.
       has_records: whether rows have a column of whole tf.Examples, `_example`.
+      input_partitions: partition columns of the input. If one is a feature, records do not go to
+        the model unchanged, since the partition's value counts.
     """
+    has_records &= not {spec.name for spec in signature.inputs} & set(input_partitions)
     keys = keys or KeySettings(keys=())
     fit = fit_signature(
         signature,
@@ -137,6 +144,7 @@ def fit_model(
         rules=_choose_rules(rules, fit.outputs, problems),
         keys=within,
         keep=tuple(column for column in keys.keep if column not in partition_columns),
+        partition_columns=tuple(partition_columns),
     )
 
 
@@ -182,7 +190,7 @@ def check_schemas(
         for column, problem in _find_input_problems(fit, schema, of_files):
             where.setdefault((column, problem), []).extend(paths)
         for flag, column in _copied(fit):
-            kind, problem = _storable(flag, column, schema)
+            kind, problem = _storable(flag, column, schema, fit.partition_columns)
             if problem:
                 are_copied = False
                 where.setdefault((column, problem), []).extend(paths)
@@ -191,7 +199,7 @@ def check_schemas(
     total = len({path for paths in schemas.values() for path in paths})
     problems.add_all(
         f"{problem} (in {_name(paths, total)})."
-        + (_advise_missing(column, schemas) if of_files else "")
+        + (_advise_missing(fit, column, schemas) if of_files else "")
         for (column, problem), paths in where.items()
     )
     for column, kinds in stored.items():
@@ -212,18 +220,20 @@ def _find_input_problems(fit: Fit, schema: pa.Schema, of_files: bool) -> list[tu
     """Return the columns that cannot feed their inputs, with the reasons."""
     checked = [*fit.inputs, *(_parsed_features(fit, schema) if of_files else ())]
     columns = {source.tensor.name: source.column for source in checked}
-    found = find_mismatches(fit.signature, checked, schema)
+    found = find_mismatches(fit.signature, checked, schema, fit.partition_columns)
     return [(columns[name], problem) for name, problem in found.items()]
 
 
-def _storable(flag: str, column: str, schema: pa.Schema) -> tuple[str, str]:
+def _storable(flag: str, column: str, schema: pa.Schema, others: Sequence[str]) -> tuple[str, str]:
     """Return the stored type of a copied column, and the reason if it cannot be copied."""
     found = find_field(schema, column)
-    if len(found) != 1:
-        count = "no column" if not found else f"{len(found)} columns"
-        return "", f"{flag}: the table has {count} '{column}'"
+    if not found:
+        hint = suggest(column, [*paths_of(schema), *others])
+        return "", f"{flag}: the table has no column '{column}'{hint}"
+    if len(found) > 1:
+        return "", f"{flag}: the table has {len(found)} columns '{column}'"
     try:
-        return str(storable_type(found[0])), ""
+        return str((key_type if flag == "--keys" else storable_type)(found[0])), ""
     except ValueError as e:
         return "", f"{flag}: column '{column}': {e}"
 
@@ -237,13 +247,19 @@ def _parsed_features(fit: Fit, schema: pa.Schema) -> list[InputColumn]:
     return [InputColumn(spec, spec.name, is_feature=True) for spec in required]
 
 
-def _advise_missing(column: str, schemas: Mapping[pa.Schema, Sequence[str]]) -> str:
+def _advise_missing(fit: Fit, column: str, schemas: Mapping[pa.Schema, Sequence[str]]) -> str:
     """Return advice for a column that only some partitions have; "" if all or none have it."""
-    if not 0 < sum(column in schema.names for schema in schemas) < len(schemas):
+    lacking = [schema.names for schema in schemas if column not in schema.names]
+    if not 0 < len(lacking) < len(schemas):
         return ""
+    if any(find_twin(column, names) for names in lacking):
+        return f" Others have '{column}': write it with one name everywhere."
+    if column in fit.keys:
+        return " Others have it: a key must be in every partition, since it tells rows apart."
+    null = f" or {column}=null" if column in fit.keep else ""
     return (
         " Others have it: give a value for where it is missing with "
-        f"--allow_missing {column}=VALUE."
+        f"--allow_missing {column}=VALUE{null}."
     )
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from scoreline.lake.elements import Shard
 from scoreline.lake.files.data_file import CorruptFile
-from scoreline.lake.files.partitions import Partition
+from scoreline.lake.files.partitions import Partition, columns_of
 from scoreline.lake.files.read import DatasetSpec, read_shard
 from scoreline.lake.files.shards import plan_shards
 from scoreline.lake.storage import resolve
@@ -89,6 +89,7 @@ def find_first_rows(
         problems,
         rules=settings.rules,
         has_records=dataset is not None and dataset.has_records,
+        input_partitions=columns_of(dataset.listing.partitions) if dataset else (),
     )
     usable = _find_partition(dataset, problems) if dataset else None
     files = read_files(dataset, [usable], problems) if dataset and usable else None

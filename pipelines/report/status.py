@@ -1,4 +1,4 @@
-"""The status of each partition: committed, stale, failed, missing, or foreign."""
+"""The status of each partition: committed, stale, changed, failed, missing, or foreign."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scoreline.lake.table.scores import FOREIGN_RUN
 from scoreline.pipelines.options.problems import BadOptions
 
 COMMITTED, STALE, FAILED, MISSING = "committed", "stale", "failed", "missing"
-GONE, FOREIGN = "input gone", "foreign"
+GONE, FOREIGN, CHANGED = "input gone", "foreign", "changed"
 
 
 class PartitionStatus(NamedTuple):
@@ -24,7 +24,7 @@ class PartitionStatus(NamedTuple):
       partition: its hive path.
       state: `committed`; `stale` if the input has changed since; `failed` if the last attempt
         failed; `missing` if it was never scored; `input gone`; `foreign` if another program wrote
-        it.
+        it; `changed` if another program changed its rows since.
       rows_scored, rows_dead, version, committed_ms: facts of the table's version, if known.
       model_digest: digest of the model that scored it.
       note: the reason of a failure, or another remark.
@@ -99,4 +99,7 @@ def _stand(
     known = live.commit.get("input_fingerprint")
     if there is not None and known is not None and known != there.fingerprint:
         return status._replace(state=STALE, note="the input changed since")
+    if live.data_changes:
+        by = ", ".join(map(str, live.data_changes))
+        return status._replace(state=CHANGED, note=f"another program changed its rows: {by}")
     return status

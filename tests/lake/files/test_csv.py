@@ -214,9 +214,9 @@ def test_later_value_is_not_changed_to_fit_an_inferred_type(tmp_path, first, lat
     one = write_bytes(tmp_path / "0.csv", f"k,v\na,{first}\n".encode())
     two = write_bytes(tmp_path / "1.csv", f"v,further,k\n{first},,b\n\n{later},,c".encode())
     schema = infer_csv(LOCAL, [str(one)], None)
-    assert read(one, schema, is_inferred=True, copied=["v"]).num_rows == 1
+    assert read(one, schema, is_inferred=True, stored=["v"]).num_rows == 1
     with pytest.raises(CorruptFile, match=r"1\.csv cannot be read: row 3, column 'v': ") as error:
-        read(two, schema, is_inferred=True, copied=["v"])
+        read(two, schema, is_inferred=True, stored=["v"])
     assert problem in str(error.value)
 
 
@@ -228,7 +228,7 @@ def test_number_is_read_as_it_is_written(tmp_path):
         [("at", pa.timestamp("s")), ("i", pa.int64()), ("s", pa.string()), ("x", pa.float64())]
     )
     for is_inferred in (False, True):
-        table = read(path, schema, is_inferred=is_inferred, copied=["i", "x"])
+        table = read(path, schema, is_inferred=is_inferred, stored=["i", "x"])
         assert table["x"].to_pylist() == [float(text) for text in texts]
         assert table["i"].to_pylist() == list(range(len(texts)))
     path = write_bytes(tmp_path / "1.csv", b"i,b\n007,1\n+0,0\n")
