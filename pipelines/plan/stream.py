@@ -83,7 +83,11 @@ def plan_stream(
     return StreamPlan(
         read=_read_spec(settings, topics, has_table=rows.table is not None),
         decode=decode,
-        score=fit.score_spec(model, CARRIED),
+        score=dataclasses.replace(
+            fit.score_spec(model, CARRIED),
+            checks_purity=True,
+            allow_impure=settings.model.allow_impure,
+        ),
         swap=make_swap_spec(settings, signature),
         write=_write_spec(settings, topics, rows),
         readers=settings.readers,
@@ -146,7 +150,7 @@ def _store(
     problems: Problems,
 ) -> StoredRows | None:
     """Return the storage of scored rows; None if it is not possible."""
-    if not check_schemas(fit, {schema: [f"topic {settings.source.topic}"]}, problems):
+    if check_schemas(fit, {schema: [f"topic {settings.source.topic}"]}, problems) is None:
         return None
     columns = store_rows(settings, fit, schema, problems)
     if columns is None:
