@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoreline.lake.files.absent import find_absent
-from scoreline.lake.files.jsonl import parse_lines
+from scoreline.lake.files.json_lines import parse_lines
+from scoreline.lake.files.json_values import find_problem
 from scoreline.lake.files.missing import Constant
 
 
@@ -83,7 +84,12 @@ class JsonDecoder:
                 stripped = value.strip()
                 if not (stripped[:1] == b"{" and stripped[-1:] == b"}"):
                     raise ValueError("expected a JSON object")
-        table = parse_lines(lines, self._schema).combine_chunks()
+        try:
+            table = parse_lines(lines, self._schema).combine_chunks()
+        except (pa.ArrowException, ValueError) as e:
+            if len(values) > 1:
+                raise
+            raise ValueError(find_problem(lines, self._schema) or str(e)) from e
         if table.num_rows != len(values):
             raise ValueError(f"expected one JSON object in a value, got {table.num_rows}")
         return [

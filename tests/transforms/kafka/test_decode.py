@@ -80,7 +80,7 @@ POISON = {
     ),
     "example_other_text": ("example", b"hello", "is no tf.Example"),
     "json_cut_off": ("json", b'{"id": 1, "x"', "expected a JSON object"),
-    "json_text_for_float": ("json", b'{"id": 1, "x": "1", "s": ""}', "string"),
+    "json_text_for_float": ("json", b'{"id": 1, "x": "1", "s": ""}', "column 'x': expected float"),
     "avro_cut_off": ("avro", b"\x02\x02\0\0", "expected an Avro record"),
     "avro_other": ("avro", b"\xff" * 20, "expected an Avro record"),
 }
