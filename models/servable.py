@@ -8,6 +8,7 @@ A framework is imported when a model that needs it is loaded, not when this modu
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import weakref
@@ -119,7 +120,8 @@ class LocalServable:
           rows: the number of rows in each column; without rows the model is not called.
           outputs: the names of the outputs to return; by default all.
           sources: options of inputs: padding, truncation, ragged components.
-          conversions: `binary` for string outputs whose bytes are kept unchanged.
+          conversions: `binary` for string outputs whose bytes are kept unchanged, `raw` for the
+            stored numbers of quantized outputs.
 
         Raises:
           ValueError: a column has nulls or lists that do not fill the input's shape, or an output
@@ -204,8 +206,8 @@ class LocalServable:
         """Call the model on 1, 2 and 3 blank rows as a check.
 
         Loading proves little: an old model may load but lack a kernel for its first call. Blank
-        rows (zeros, false, empty strings) may be invalid input. A model that rejects their values
-        is accepted. An output of unknown rank gets the observed rank.
+        rows (zeros, false, empty strings) may be invalid input: then ones are tried. A model that
+        rejects the values of both is accepted. An output of unknown rank gets the observed rank.
 
         Args:
           outputs: the outputs that will be used; by default all.
@@ -242,14 +244,18 @@ class LocalServable:
         sources = [InputColumn(s, "", 0, ragged.get(s.name, "")) for s in self.signature.inputs]
         error: Exception | None = None
         is_free = any(None in spec.row_shape for spec in self.signature.inputs)
-        for size in _FREE_SIZES if is_free else _FREE_SIZES[:1]:
-            blank = {s.tensor.name: blank_column(s, rows, size) for s in sources}
+        sizes = _FREE_SIZES if is_free else _FREE_SIZES[:1]
+        for ones, size in itertools.product((False, True), sizes):
+            blank = {s.tensor.name: blank_column(s, rows, size, ones=ones) for s in sources}
             try:
                 values = self._to_values(blank, sources)
                 inputs = {name: column.rows(0, rows) for name, column in values.items()}
                 return self._call(inputs, names, rows)
             except Exception as e:  # noqa: BLE001  any failure of foreign code is the model's
-                error = e
+                if error is None or not self._model.is_about_inputs(e):
+                    error = e
+                if not self._model.is_about_inputs(e) and size == sizes[-1]:
+                    break
         if error is None or self._model.is_about_inputs(error):
             return None
         raise ModelError(

@@ -27,7 +27,7 @@ from scoreline.models.shapes import (
     to_lists,
     without_null_lists,
 )
-from scoreline.models.signature import InputColumn, TensorSpec
+from scoreline.models.signature import InputColumn, Quantization, TensorSpec
 
 _ARROW_NAMES = {"float16": "halffloat", "float32": "float", "float64": "double"}
 # Maximum values in one call of lists that are padded to the longest list of the call.
@@ -306,7 +306,8 @@ def to_column(value: np.ndarray, spec: TensorSpec, rows: int, conversion: str = 
       value: the output, batch dimension first.
       spec: the output; one value per row becomes a plain column, more become nested lists.
       rows: the number of rows in the call.
-      conversion: `binary` keeps the bytes of a string output, which then need not be UTF-8.
+      conversion: `binary` keeps the bytes of a string output, which then need not be UTF-8; `raw`
+        the stored numbers of a quantized output.
 
     Raises:
       ValueError: the output does not hold one entry for each row, or is not UTF-8 text.
@@ -332,6 +333,8 @@ def to_column(value: np.ndarray, spec: TensorSpec, rows: int, conversion: str = 
 
 
 def _to_flat(values: np.ndarray, spec: TensorSpec, conversion: str) -> pa.Array:
+    if spec.quantized is not None and conversion != "raw":
+        return pa.array(_dequantize(values, spec.quantized))
     if spec.dtype == "bfloat16":
         return pa.array(values.astype(np.float32))
     if values.dtype != object:
@@ -348,16 +351,28 @@ def _to_flat(values: np.ndarray, spec: TensorSpec, conversion: str) -> pa.Array:
         ) from e
 
 
+def _dequantize(values: np.ndarray, quantized: Quantization) -> np.ndarray:
+    """Return quantized numbers as real numbers: r = (q - zero point) · scale."""
+    # float32 holds all steps of 8 and 16 bits.
+    wide = np.float32 if values.dtype.itemsize < 4 else np.float64
+    steps = values.astype(wide) - quantized.zero_point
+    return (steps * wide(quantized.scale)).astype(np.float32)
+
+
 def output_type(spec: TensorSpec, conversion: str = "") -> pa.DataType:
     """Return the Arrow type of the column that `to_column` returns for an output."""
-    leaf = arrow_type(spec.dtype)
+    leaf = arrow_type(spec.to_raw().dtype if conversion == "raw" else spec.dtype)
     if spec.dtype == "string" and conversion != "binary":
         leaf = pa.string()
     return leaf if spec.is_one_value else list_type(leaf, spec.row_shape)
 
 
-def blank_column(source: InputColumn, rows: int, free_size: int = 1) -> pa.Array:
+def blank_column(
+    source: InputColumn, rows: int, free_size: int = 1, *, ones: bool = False
+) -> pa.Array:
     """Return a column of zeros, false or empty strings: input for a warm-up call.
+
+    With `ones`, of ones, true or "1": some models divide by an input.
 
     Dimensions of free size get `free_size` values. Components of a ragged tensor are made from
     lists of one value.
@@ -366,6 +381,6 @@ def blank_column(source: InputColumn, rows: int, free_size: int = 1) -> pa.Array
     is_ragged = source.conversion in RAGGED
     shape = [1] if is_ragged else [free_size if s is None else s for s in spec.row_shape]
     count = rows * math.prod(shape)
-    blank = {"string": b"", "bool": False}.get(spec.dtype, 0)
+    blank = {"string": b"1" if ones else b"", "bool": ones}.get(spec.dtype, int(ones))
     values = pa.repeat(pa.scalar(blank, arrow_type(spec.dtype)), count)
     return values if spec.is_one_value and not is_ragged else to_lists(values, rows, shape, shape)
