@@ -182,6 +182,11 @@ class InputColumn(NamedTuple):
     truncate: bool = False
     is_feature: bool = False
 
+    @property
+    def asked(self) -> str:
+        """The name of the conversion as the user wrote it; "" for none."""
+        return "raw" if self.tensor.is_raw else self.conversion
+
 
 def fits(data_type: pa.DataType, dtype: str) -> bool:
     """Return whether every value of an Arrow type is exactly a value of a tensor dtype.

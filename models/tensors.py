@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scoreline.models.conversions import RAGGED, convert
+from scoreline.models.conversions import RAGGED, LossyValue, convert
 from scoreline.models.shapes import (
     find_bad_rows,
     is_list,
@@ -182,6 +182,37 @@ def prepare(array: pa.Array, source: InputColumn) -> pa.Array:
             return array
         return map_values(array, lambda values: _prepare_values(values, source))
     return _prepare_values(array, source)
+
+
+def find_lossy_rows(array: pa.Array, source: InputColumn) -> list[int]:
+    """Return the rows of a column whose values the input's conversion would change."""
+    found, todo = [], [(0, len(array))]
+    while todo:
+        start, stop = todo.pop()
+        try:
+            prepare(array.slice(start, stop - start), source)
+        except LossyValue:
+            if stop - start == 1:
+                found.append(start)
+                continue
+            middle = (start + stop) // 2
+            todo += [(start, middle), (middle, stop)]
+    return found
+
+
+def count_saturated(array: pa.Array, spec: TensorSpec) -> int:
+    """Return how many real numbers of a prepared column a quantized input cannot hold.
+
+    The model gets the nearest number that it can hold. Stored numbers never saturate.
+    """
+    if spec.quantized is None or spec.is_raw:
+        return 0
+    while is_list(array.type):
+        array = array.flatten()
+    low, high = spec.quantized.limits
+    half = spec.quantized.scale / 2  # rounding brings these to the limits
+    beyond = pc.or_(pc.less(array, low - half), pc.greater(array, high + half))
+    return pc.sum(beyond).as_py() or 0
 
 
 def _is_view(data_type: pa.DataType) -> bool:
@@ -354,9 +385,9 @@ def _to_flat(values: np.ndarray, spec: TensorSpec, conversion: str) -> pa.Array:
 def _dequantize(values: np.ndarray, quantized: Quantization) -> np.ndarray:
     """Return quantized numbers as real numbers: r = (q - zero point) · scale."""
     # float32 holds all steps of 8 and 16 bits.
-    wide = np.float32 if values.dtype.itemsize < 4 else np.float64
+    wide = np.dtype(np.float32 if values.dtype.itemsize < 4 else np.float64)
     steps = values.astype(wide) - quantized.zero_point
-    return (steps * wide(quantized.scale)).astype(np.float32)
+    return np.asarray(steps * wide.type(quantized.scale), np.float32)
 
 
 def output_type(spec: TensorSpec, conversion: str = "") -> pa.DataType:

@@ -129,13 +129,13 @@ class LiteRTModel:
         for fill in (0, 1):
             try:
                 return all(self._follows(runner, rows, fill) for rows in (2, 3))
-            except Exception as e:  # noqa: BLE001  LiteRT raises several kinds
+            except Exception as e:  # LiteRT raises several kinds
                 if _is_missing_op(e):
                     raise
                 if not self.is_about_inputs(e):
                     return False
                 runner = self._make_runner()
-        return all(tensor.spec.shape[:1] == (None,) for tensor in self._inputs.values())
+        return all((t.spec.shape or (0,))[0] is None for t in self._inputs.values())
 
     def _follows(self, runner: Runner, rows: int, fill: int) -> bool:
         """Return whether the first dimension of every output is the number of rows."""
