@@ -35,6 +35,7 @@ from scoreline.pipelines.report.summary import (
     describe_failure,
     print_failures,
     print_nothing_left,
+    print_passed_over,
     print_plan,
     print_report,
 )
@@ -188,6 +189,8 @@ def execute(argv: Sequence[str], reporter: Reporter) -> Ended:
     except BadOptions as e:
         return Ended(reporter.end(e.exit_code, problems=e.problems))
     plan, failed = found.plan, found.states.failed
+    if found.passed_over:
+        reporter.show(lambda console: print_passed_over(found.passed_over, console))
     if plan is None:
         return Ended(_end_without_work(settings, found, reporter))
     if settings.check:

@@ -14,7 +14,13 @@ from scoreline.lake.files.data_file import Footer
 from scoreline.lake.files.dataset import choose_batch_rows, infer_schema, list_dataset
 from scoreline.lake.files.formats import describe_files
 from scoreline.lake.files.missing import Constant
-from scoreline.lake.files.partitions import Listing, Partition, PartitionSpec, run_id_of
+from scoreline.lake.files.partitions import (
+    Listing,
+    Partition,
+    PartitionSpec,
+    columns_of,
+    run_id_of,
+)
 from scoreline.lake.files.read import DatasetSpec
 from scoreline.lake.files.shards import plan_shards
 from scoreline.lake.storage import resolve
@@ -118,7 +124,7 @@ def _check_columns(wanted: Wanted, listing: Listing, footers: Sequence[Footer]) 
     """Return the spec to read files, after the check that columns exist."""
     problems = [footer.error for footer in footers if footer.error]
     schemas = list(dict.fromkeys(f.schema.remove_metadata() for f in footers if f.schema))
-    held = listing.partitions[0].columns
+    held = columns_of(listing.partitions)
     first = schemas[0] if schemas else pa.schema([])
     columns = wanted.columns or tuple(first.names)
     added = [c for c in columns if c in held and any(c not in s.names for s in schemas)]

@@ -1,4 +1,4 @@
-"""Data files: their format by name, how to open them, and what is known before they are read.
+"""Data files: how to open them, and what is known before they are read.
 
 Formats other than Parquet record neither the number of rows nor places to begin in the middle.
 Therefore one task reads such a file whole.
@@ -13,19 +13,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from scoreline.lake.elements import UNKNOWN_ROWS
+from scoreline.lake.files.names import is_gzip
 
-SUFFIXES = {
-    ".parquet": "parquet",
-    ".tfrecord": "tfrecord",
-    ".tfrecord.gz": "tfrecord",
-    ".csv": "csv",
-    ".csv.gz": "csv",
-    ".jsonl": "jsonl",
-    ".jsonl.gz": "jsonl",
-    ".json": "jsonl",
-    ".json.gz": "jsonl",
-}
-KNOWN_FILES = "*.parquet, *.tfrecord[.gz], *.csv[.gz], *.jsonl[.gz] or *.json[.gz]"
 _NO_SCHEMA = pa.schema([])
 # Bytes read from each file while planning: a lake may have very many files.
 HEAD_BYTES = 64 << 10
@@ -102,11 +91,6 @@ class ReadSpec(NamedTuple):
     limits: Limits = Limits()
 
 
-def file_format_of(name: str) -> str:
-    """Return the format of a data file by its name; "" if the name is not one of a data file."""
-    return next((known for suffix, known in SUFFIXES.items() if name.endswith(suffix)), "")
-
-
 def whole_file(file: DataFile, schema: pa.Schema) -> Footer:
     """Return the footer of a file that is read whole."""
     return Footer(file.path, schema, (UNKNOWN_ROWS,), (file.size_bytes,))
@@ -119,4 +103,4 @@ def unreadable(path: str, error: Exception) -> Footer:
 
 def open_stream(file_system: fs.FileSystem, path: str) -> Any:
     """Open a file as a stream from its beginning; decompress it if its name ends in `.gz`."""
-    return file_system.open_input_stream(path, "gzip" if path.endswith(".gz") else None)
+    return file_system.open_input_stream(path, "gzip" if is_gzip(path) else None)

@@ -10,8 +10,9 @@ from pyarrow import fs
 from scoreline.lake.files.data_file import Footer
 from scoreline.lake.files.delta import is_delta_table, list_delta_partitions
 from scoreline.lake.files.examples import RAW_COLUMN
+from scoreline.lake.files.folders import Choose, list_partitions
 from scoreline.lake.files.formats import FORMATS
-from scoreline.lake.files.partitions import Listing, Partition, PartitionSpec, list_partitions
+from scoreline.lake.files.partitions import Listing, Partition, PartitionSpec
 from scoreline.lake.storage import resolve
 
 # A schema is inferred from the first file of each of this many partitions.
@@ -20,17 +21,25 @@ MAX_BATCH_ROWS = 65_536
 _BATCH_BYTES = 64 << 20
 
 
-def list_dataset(path: str, specs: Sequence[PartitionSpec]) -> Listing:
+def list_dataset(
+    path: str, specs: Sequence[PartitionSpec], choose: Choose | None = None
+) -> Listing:
     """Return the partitions of a dataset: folders, or a Delta table's log.
+
+    Args:
+      path: the dataset.
+      specs: the selection; empty for all.
+      choose: returns those of the found partitions that are meant; None for all.
 
     Raises:
       ValueError: the URI's scheme is unknown.
       OSError: the dataset cannot be listed.
     """
     if is_delta_table(path):
-        return list_delta_partitions(path, specs)
+        listing = list_delta_partitions(path, specs)
+        return listing if choose is None else listing._replace(partitions=list(choose(listing)))
     file_system, root = resolve(path)
-    return list_partitions(file_system, root, specs)
+    return list_partitions(file_system, root, specs, choose)
 
 
 def infer_schema(

@@ -14,6 +14,7 @@ from pyarrow import fs
 
 from scoreline.lake.files.data_file import DataFile
 from scoreline.lake.files.partitions import (
+    NULL_PARTITION,
     Listing,
     Partition,
     PartitionSpec,
@@ -26,7 +27,6 @@ LOG_FOLDER = "_delta_log"
 # Table features that do not change how live Parquet files are read. Deletion vectors are detected;
 # all others (column mapping, type widening, variants…) are refused.
 _HARMLESS = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "deletionVectors"}
-_NULL_TEXT = "__HIVE_DEFAULT_PARTITION__"
 
 
 def is_delta_table(path: str) -> bool:
@@ -65,8 +65,9 @@ def list_delta_partitions(path: str, specs: Sequence[PartitionSpec]) -> Listing:
         if not specs or any(spec.matches(values) for spec in specs):
             files.setdefault(values, []).append(file)
     found = sorted(
-        Partition(partition_path(values), values, tuple(sorted(held)), _null_problems(values))
+        Partition(partition_path(values), values, tuple(sorted(held)), nulls, bool(nulls))
         for values, held in files.items()
+        for nulls in [_null_problems(values)]
     )
     return Listing(found, find_shape_problems(path, found), version=table.version())
 
@@ -124,8 +125,8 @@ def _live_files(
 
 
 def _to_text(value: Any) -> str:
-    if value is None:
-        return _NULL_TEXT
+    if value is None or value == "":  # Delta has no empty text in a partition column
+        return NULL_PARTITION
     if isinstance(value, bool):
         return str(value).lower()
     return value.isoformat() if isinstance(value, datetime.date) else str(value)
@@ -135,5 +136,5 @@ def _null_problems(values: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(
         f"expected a value, got a null for partition column '{column}'"
         for column, value in values
-        if value == _NULL_TEXT
+        if value == NULL_PARTITION
     )

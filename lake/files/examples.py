@@ -7,6 +7,7 @@ TensorFlow.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ _SAMPLE_BYTES = 8 << 20
 _BATCH_BYTES = 16 << 20
 _EXAMPLE_TAG = b"\n"  # field 1, of bytes: the only field that a tf.Example has
 _STORED_AS = {"int64": "INT", "float": "FLOAT", "large_binary": "BYTES"}
+_WRONG_TYPE = re.compile(r'expected (\w+)_list, found (\w+)_list for feature "(.*)"')
 
 
 def describe_tfrecords(file_system: fs.FileSystem, file: DataFile, schema: pa.Schema) -> Footer:
@@ -107,17 +109,15 @@ def _read_sample(file_system: fs.FileSystem, path: str) -> list[Record]:
 
 def _features_of(records: Sequence[Record], path: str, has_types: bool) -> dict[str, pa.DataType]:
     """Return the features of sampled records; none if the user gave the types."""
-    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
-
-    decoder = ExamplesToRecordBatchDecoder()
     if not records:
         return {}
+    decoder = ExamplesDecoder(None)
     try:
-        batch = decoder.DecodeBatch([record.data for record in records])
+        batch = decoder.decode([record.data for record in records])
     except RuntimeError as e:
         for record in records:
             try:
-                decoder.DecodeBatch([record.data])
+                decoder.decode([record.data])
             except RuntimeError:
                 raise ValueError(_describe_other(path, record.offset)) from e
         if has_types:
@@ -187,7 +187,7 @@ def read_examples(
     """
     fields = [spec.schema.field(name) for name in spec.columns if name in spec.schema.names]
     features = [field for field in fields if field.name != RAW_COLUMN]
-    decode = make_decoder(features) if features else None
+    decode = ExamplesDecoder(features) if features else None
     first = 0
     with open_stream(file_system, path) as stream:
         for records in _gather(stream, path, spec):
@@ -223,16 +223,45 @@ def _gather(stream: Any, path: str, spec: ReadSpec) -> Iterator[list[Record]]:
         yield records
 
 
-def make_decoder(features: Sequence[pa.Field]) -> Any:
-    """Return tfx-bsl's decoder of tf.Examples for the given features."""
+class ExamplesDecoder:
+    """tfx-bsl's decoder of tf.Examples.
+
+    After an error it keeps half of the bad record, and fails or mixes up all later records. So a
+    decoder that raised is made anew.
+    """
+
+    def __init__(self, features: Sequence[pa.Field] | None) -> None:
+        """Set the features to decode; None decodes all, with the types that the records have."""
+        self._schema = None if features is None else _to_schema(features)
+        self._decoder = self._make()
+
+    def _make(self) -> Any:
+        from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
+
+        return ExamplesToRecordBatchDecoder(*(() if self._schema is None else (self._schema,)))
+
+    def decode(self, records: Sequence[bytes]) -> pa.RecordBatch:
+        """Return a column of lists for each feature.
+
+        Raises:
+          RuntimeError: a record is not a tf.Example, or a feature has another type.
+        """
+        try:
+            return self._decoder.DecodeBatch(records)
+        except RuntimeError:
+            self._decoder = self._make()
+            raise
+
+
+def _to_schema(features: Sequence[pa.Field]) -> bytes:
     from tensorflow_metadata.proto.v0 import schema_pb2
-    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
     schema = schema_pb2.Schema()
     for field in features:
         kind = schema_pb2.FeatureType.Value(_STORED_AS[str(_leaf(field.type))])
         schema.feature.add(name=field.name, type=kind)
-    return ExamplesToRecordBatchDecoder(schema.SerializeToString())
+    serialized: bytes = schema.SerializeToString()
+    return serialized
 
 
 class BadExample(ValueError):
@@ -249,7 +278,7 @@ class BadExample(ValueError):
 
 
 def decode_examples(
-    decoder: Any, features: Sequence[pa.Field], records: Sequence[bytes]
+    decoder: ExamplesDecoder, features: Sequence[pa.Field], records: Sequence[bytes]
 ) -> dict[str, pa.Array]:
     """Return a column for each feature.
 
@@ -260,13 +289,13 @@ def decode_examples(
         if record[:1] not in (_EXAMPLE_TAG, b""):
             raise BadExample(row, "is no tf.Example")
     try:
-        batch = decoder.DecodeBatch(records)
+        batch = decoder.decode(records)
     except RuntimeError:
         for row, record in enumerate(records):
             try:
-                decoder.DecodeBatch([record])
+                decoder.decode([record])
             except RuntimeError as e:
-                raise BadExample(row, f"does not fit the schema: {e}") from e
+                raise BadExample(row, f"does not fit the schema: {_explain(e)}") from e
         raise
     columns = {}
     for field in features:
@@ -286,8 +315,20 @@ def decode_examples(
     return columns
 
 
+def _explain(error: RuntimeError) -> str:
+    """Return the reason why a single record cannot be decoded, without tfx-bsl's status codes."""
+    found = _WRONG_TYPE.search(str(error))
+    if found:
+        return f"feature '{found[3]}': expected {found[1]} values, got {found[2]}"
+    return f"it is no tf.Example, or was cut off: {error}"
+
+
 def _decode(
-    decoder: Any, features: Sequence[pa.Field], records: Sequence[Record], first: int, path: str
+    decoder: ExamplesDecoder,
+    features: Sequence[pa.Field],
+    records: Sequence[Record],
+    first: int,
+    path: str,
 ) -> dict[str, pa.Array]:
     try:
         return decode_examples(decoder, features, [record.data for record in records])

@@ -26,6 +26,7 @@ from scoreline.lake.files.data_file import (
     unreadable,
     whole_file,
 )
+from scoreline.lake.files.finite import find_not_finite
 
 _BLOCK_BYTES = 4 << 20
 _SAMPLE_BYTES = 1 << 20
@@ -96,6 +97,8 @@ def parse_lines(lines: bytes, schema: pa.Schema | None) -> pa.Table:
         ),
     )
     table.validate(full=True)  # Arrow's parser accepts strings that are not UTF-8
+    if problem := find_not_finite(table):  # and reads 1e39 as infinity
+        raise pa.ArrowInvalid(problem)
     return table
 
 

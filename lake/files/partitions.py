@@ -1,4 +1,4 @@
-"""Hive partitions of a dataset: list them, select them, and identify the work on them.
+"""Hive partitions of a dataset: their names, their selection, and the identity of the work on them.
 
 All of it runs in the launcher and handles names and footers, never rows.
 """
@@ -9,21 +9,14 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from pyarrow import fs
+from scoreline.lake.files.data_file import DataFile
+from scoreline.lake.files.order import order_of, orders_of
 
-from scoreline.lake.files.data_file import KNOWN_FILES, DataFile, file_format_of
-from scoreline.lake.storage import list_folder
-
-_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_INTEGER = re.compile(r"-?\d+\Z")
-_LISTING_THREADS = 16
-
-_Values = tuple[tuple[str, str], ...]
 
 
 class Partition(NamedTuple):
@@ -34,12 +27,14 @@ class Partition(NamedTuple):
       values: pairs of partition column and value, outermost first; values are text.
       files: its data files, by name. A partition without files is legal.
       problems: why it cannot be scored, if so.
+      lacks_value: whether a value is a null, or cannot be read: it has no place in the order.
     """
 
     path: str
     values: tuple[tuple[str, str], ...]
     files: tuple[DataFile, ...] = ()
     problems: tuple[str, ...] = ()
+    lacks_value: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -78,7 +73,7 @@ def parse_folder(name: str) -> tuple[str, str]:
         raise ValueError(f"expected a folder column=value, got '{name}'")
     if _BAD_ESCAPE.search(name):
         raise ValueError(f"expected % to be followed by two hex digits, got '{name}'")
-    if value == _NULL_PARTITION:
+    if value == NULL_PARTITION:
         raise ValueError(f"expected a value, got a null partition ('{name}')")
     try:
         column, value = (unquote(text, errors="strict") for text in (column, value))
@@ -93,8 +88,8 @@ class PartitionSpec:
     """A selection of partitions: by value, by interval, or by several columns as in a path.
 
     `date=2013-11-01`, `date=2013-11-01..2013-12-31`, `region=eu/date=2013-11-01`. An interval
-    includes both ends. It compares numbers if both ends are integers, else strings, which is right
-    for ISO dates.
+    includes both ends. Numbers are compared as numbers, also within dates (`2024-2-9`), and other
+    values as strings. A null is in no interval.
     """
 
     def __init__(self, text: str) -> None:
@@ -129,14 +124,22 @@ def _value_test(text: str, wanted: str) -> Callable[[str], bool]:
     if not dots or not (first and last):  # "." and ".." are values like any other
         return lambda value: value == unquote(wanted)
     first, last = unquote(first), unquote(last)
-    if _INTEGER.match(first) and _INTEGER.match(last):
-        low, high = int(first), int(last)
-        if low > high:
+    low, high = order_of(first), order_of(last)
+    if low is None or high is None or low.shape != high.shape:
+        if first > last:
             raise ValueError(f"--partitions {text}: {first} is after {last}")
-        return lambda value: bool(_INTEGER.match(value)) and low <= int(value) <= high
-    if first > last:
+        return lambda value: first <= value <= last and value != NULL_PARTITION
+    if low > high:
         raise ValueError(f"--partitions {text}: {first} is after {last}")
-    return lambda value: first <= value <= last
+    shape = low.shape
+
+    def is_between(value: str) -> bool:
+        place = order_of(value)
+        if place is not None and place.shape == shape:
+            return low <= place <= high
+        return shape != "#" and first <= value <= last and value != NULL_PARTITION
+
+    return is_between
 
 
 class Listing(NamedTuple):
@@ -145,108 +148,28 @@ class Listing(NamedTuple):
     Attributes:
       partitions: the selected partitions, sorted by path.
       problems: problems of the dataset as a whole.
-      format: the format of all its files, one of `scoreline.lake.files.data_file.SUFFIXES`.
+      format: the format of its files, one of `scoreline.lake.files.formats.FORMATS`.
       version: the version of the Delta table that was listed; None for plain folders.
+      passed_over: files that belong to no partition, and are not read.
     """
 
     partitions: list[Partition]
     problems: list[str]
     format: str = "parquet"
     version: int | None = None
-
-
-def list_partitions(
-    file_system: fs.FileSystem, root: str, specs: Sequence[PartitionSpec]
-) -> Listing:
-    """Find the partitions of a dataset; folders that no spec can match are not listed.
-
-    Names that start with `_` or `.` are skipped, as in Hive and Spark. Any other name that is not a
-    partition folder or a data file is a problem: of its partition, or of the dataset if it is
-    above the partitions. Data files of several formats are a problem too.
-    """
-    infos = list_folder(file_system, root)
-    if file_system.get_file_info(root).type != fs.FileType.Directory:
-        return Listing(
-            [], [f"--input: expected a folder of partitions, got {root}: no such folder"]
-        )
-    found: list[Partition] = []
-    problems: list[str] = []
-    with ThreadPoolExecutor(_LISTING_THREADS) as pool:
-        level: list[tuple[_Values, list[fs.FileInfo]]] = [((), infos)]
-        while level:
-            folders = []
-            for values, entries in level:
-                inner, partition = _sort_entries(values, entries, specs, problems)
-                folders += inner
-                if partition is not None:
-                    found.append(partition)
-            listed = pool.map(lambda folder: list_folder(file_system, folder[1]), folders)
-            level = [
-                (values, entries) for (values, _), entries in zip(folders, listed, strict=True)
-            ]
-    problems += find_shape_problems(root, found)
-    formats = _sort_formats(found)
-    if len(formats) > 1:
-        examples = " and ".join(formats[name] for name in sorted(formats))
-        problems.append(
-            f"--input: expected files of one format, got {examples}. Keep one of them in {root}, "
-            "or narrow --partitions down to those of one format"
-        )
-    return Listing(sorted(found), problems, next(iter(formats), "parquet"))
-
-
-def _sort_formats(partitions: Iterable[Partition]) -> dict[str, str]:
-    """Return the formats of the partitions' files, each with the path of one file."""
-    formats: dict[str, str] = {}
-    for partition in partitions:
-        for file in partition.files:
-            formats.setdefault(file_format_of(file.path), file.path)
-    return formats
-
-
-def _sort_entries(
-    values: _Values,
-    entries: Sequence[fs.FileInfo],
-    specs: Sequence[PartitionSpec],
-    problems: list[str],
-) -> tuple[list[tuple[_Values, str]], Partition | None]:
-    """Return the partition folders among a folder's entries, or the partition it is."""
-    visible = [e for e in entries if not e.base_name.startswith(("_", "."))]
-    folders = [e for e in visible if e.type == fs.FileType.Directory]
-    files = [e for e in visible if e.type == fs.FileType.File]
-    inner: list[tuple[_Values, str]] = []
-    wrong: list[str] = []
-    for folder in folders:
-        try:
-            deeper = (*values, parse_folder(folder.base_name))
-        except ValueError as e:
-            wrong.append(f"{folder.path}: {e}")
-            continue
-        if not specs or any(spec.matches(deeper) for spec in specs):
-            inner.append((deeper, folder.path))
-    data: list[fs.FileInfo] = []
-    other: list[fs.FileInfo] = []
-    for file in files:
-        (data if file_format_of(file.base_name) else other).append(file)
-    wrong += [f"{file.path}: expected {KNOWN_FILES} files only" for file in other]
-    if not values:
-        problems += wrong
-        problems += [f"{f.path}: expected partition folders column=value here" for f in data]
-        return inner, None
-    if folders and data:
-        wrong.append(f"{data[0].path}: expected files only below the innermost partition folder")
-    if folders and not wrong:
-        return inner, None
-    infos = tuple(DataFile(f.path, f.size, f.mtime_ns or 0) for f in data)
-    return inner, Partition(partition_path(values), values, infos, tuple(wrong))
+    passed_over: Sequence[str] = ()
 
 
 def find_shape_problems(root: str, partitions: Sequence[Partition]) -> list[str]:
-    """Return why partitions cannot belong to one dataset; none if they can."""
+    """Return why partitions cannot belong to one dataset; none if they can.
+
+    What fails by itself may lack columns: a folder that cannot be listed hides the inner ones.
+    """
     shapes: dict[tuple[str, ...], str] = {}
     paths: dict[str, int] = {}
     for partition in partitions:
-        shapes.setdefault(partition.columns, partition.path)
+        if not partition.problems:
+            shapes.setdefault(partition.columns, partition.path)
         paths[partition.path] = paths.get(partition.path, 0) + 1
     problems = [
         f"--input: several folders of {root} name the same partition {path}"
@@ -261,21 +184,45 @@ def find_shape_problems(root: str, partitions: Sequence[Partition]) -> list[str]
     return problems
 
 
-def newest(partitions: Sequence[Partition], count: int | None) -> list[Partition]:
-    """Return the last partitions in the order of their values; all of them without a count.
+def columns_of(partitions: Sequence[Partition]) -> tuple[str, ...]:
+    """Return the partition columns of a dataset."""
+    sound = (partition for partition in partitions if not partition.problems)
+    return next(sound, partitions[0]).columns if partitions else ()
 
-    Integers are ordered as numbers, other values as strings, which is right for ISO dates.
+
+def newest(partitions: Sequence[Partition], count: int) -> list[Partition]:
+    """Return the newest partitions, sorted by path; none that lacks a value.
+
+    They are ordered by the columns whose values have an order, outermost first.
+
+    Raises:
+      ValueError: it is unknown which are newer; the message names two of them.
     """
-    if count is None:
-        return list(partitions)
+    meant = [partition for partition in partitions if not partition.lacks_value]
+    if len(meant) <= count:
+        return sorted(meant)
+    values = [dict(partition.values) for partition in meant]
+    columns = dict.fromkeys(column for held in values for column in held)
+    orders = {
+        column: found
+        for column in columns
+        if (found := orders_of(held[column] for held in values if column in held))
+    }
 
-    def order(partition: Partition) -> list[tuple[bool, int, str]]:
+    def place(partition: Partition) -> list[tuple[int, ...]]:
+        held = dict(partition.values)
         return [
-            (False, int(value), "") if _INTEGER.match(value) else (True, 0, value)
-            for _, value in partition.values
+            found[held[column]].key if column in held else () for column, found in orders.items()
         ]
 
-    return sorted(sorted(partitions, key=order)[-count:])
+    ranked = sorted(sorted(meant), key=place)
+    before, first = ranked[-count - 1], ranked[-count]
+    if place(before) == place(first):
+        raise ValueError(
+            f"expected partitions whose order is known, got {before.path} and {first.path}. Dates "
+            "begin with the year, in one form. Name the partitions with --partitions"
+        )
+    return sorted(ranked[-count:])
 
 
 def run_id_of(partition: Partition, configuration: Mapping[str, object]) -> str:

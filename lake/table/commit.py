@@ -23,7 +23,7 @@ from scoreline.lake.files.partitions import parse_partition_path
 from scoreline.lake.kill_points import reach
 from scoreline.lake.storage import move_file, resolve, table_uri
 from scoreline.lake.table.duplicates import count_duplicate_keys
-from scoreline.lake.table.layout import dead_letters_root, safe_folder
+from scoreline.lake.table.layout import dead_letters_root, partition_folder
 from scoreline.lake.table.letters import put_away_letters
 from scoreline.lake.table.receipts import remove_receipts
 from scoreline.lake.table.scores import add_action, commit_properties, committed_run
@@ -190,7 +190,8 @@ def _commit(
 def _is_repair(table: DeltaTable, receipt: Receipt, staged: Sequence[Receipt]) -> bool:
     """Return whether the same work was repeated on purpose, and produced different files.
 
-    Files of the same name hold the same bytes: staging them again has repaired them already.
+    Files of the same path hold the same bytes: staging them again has repaired them already. In a
+    table of an earlier layout, the folder of the new files may differ.
     """
     if receipt.base_run_id != receipt.run_id:
         return False
@@ -199,8 +200,8 @@ def _is_repair(table: DeltaTable, receipt: Receipt, staged: Sequence[Receipt]) -
             (column, "=", value) for column, value in parse_partition_path(receipt.partition)
         ]
     )
-    names = {path.rsplit("/", 1)[-1] for path in live}
-    return names != {r.path.rsplit("/", 1)[-1] for r in staged}
+    depth = receipt.partition.count("/") + 2
+    return {"/".join(uri.split("/")[-depth:]) for uri in live} != {r.path for r in staged}
 
 
 def _describe_conflict(table: DeltaTable, partition: str, current: str) -> str:
@@ -236,7 +237,7 @@ def _commit_properties(outcome: Outcome, receipt: Receipt, spec: CommitSpec) -> 
 def _publish_dead_letters(output: str, receipt: Receipt, dead: Sequence[Receipt]) -> None:
     """Move staged dead letters into their partition's folder. Idempotent."""
     file_system, root = resolve(dead_letters_root(output))
-    folder = f"{root}/{safe_folder(receipt.partition)}"
+    folder = f"{root}/{partition_folder(receipt.partition)}"
     for staged in dead:
         source = f"{root}/{staged.path}"
         move_file(file_system, source, f"{folder}/{source.rsplit('/', 1)[-1]}")

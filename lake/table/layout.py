@@ -13,7 +13,11 @@ Readers of hive folders and of Delta tables skip names that begin with `_` or `.
 from __future__ import annotations
 
 import re
+from urllib.parse import quote, unquote
 
+# Maximum length of a folder's name on Linux and in HDFS.
+MAX_NAME_BYTES = 255
+_ESCAPED_BY_SPARK = re.compile(r"""[\x00-\x1f\x7f"#%'*/:=?\\{}\[\]^]""")
 _DATA_FILE = re.compile(r"part-(?P<shard>\d+)-(?P<run_id>[0-9a-f]{15})-[0-9a-f]{8}\.parquet\Z")
 _OWN_FOLDER = "_scoreline"
 # Where dead letters wait for their partition's commit.
@@ -22,11 +26,51 @@ STAGED_FOLDER = "_staged"
 REPLACED_FOLDER = "_replaced"
 
 
-def safe_folder(partition: str) -> str:
-    """Return the folder of a partition's files in the table.
+def partition_folder(partition: str) -> str:
+    """Return the folder of a partition's files in the table, and of its dead letters.
 
-    It is the hive path with `_` in place of escapes. Delta Lake takes partition values from its
-    log, so the name is for people only, and two partitions may share a folder.
+    It is the hive path with every special character of the values escaped, as delta-rs writes it:
+    readers that take partition values from paths (Polars, DuckDB) find the values of the log. The
+    log escapes the path once more: `p=a%20b` is `p=a%2520b` there. Such readers do not unescape
+    the names of columns: these are escaped as little as Spark does. So is a value whose folder's
+    name would be too long; it may still exceed `MAX_NAME_BYTES`.
+    """
+    return "/".join(map(_folder_of, partition.split("/")))
+
+
+def _folder_of(escaped: str) -> str:
+    # deltalake's compaction does not find folders with `~`, not even its own.
+    column, _, value = escaped.replace("~", "%7E").partition("=")
+    name = f"{_escape_less(column)}={value}"
+    if len(name.encode()) <= MAX_NAME_BYTES:
+        return name
+    return f"{_escape_less(column)}={_escape_less(value)}"
+
+
+def _escape_less(escaped: str) -> str:
+    return _ESCAPED_BY_SPARK.sub(lambda char: quote(char[0], safe=""), unquote(escaped)).replace(
+        "~", "%7E"
+    )
+
+
+def find_name_problems(output: str, partition: str) -> list[str]:
+    """Return why a table on a local disk cannot have the folder of a partition; none if it can."""
+    if "://" in output:
+        return []
+    sizes = [len(name.encode()) for name in partition_folder(partition).split("/")]
+    if max(sizes) <= MAX_NAME_BYTES:
+        return []
+    return [
+        f"expected a partition value whose folder has a name of at most {MAX_NAME_BYTES} bytes, "
+        f"got {max(sizes)} bytes. Write the output to a bucket, or shorten the value"
+    ]
+
+
+def former_folder(partition: str) -> str:
+    """Return the folder that Scoreline used until 0.2: with `_` in place of `%`.
+
+    Tables still have files there. The log has their paths, but not those of dead letters.
+    Partitions may share such a folder; run ids in file names distinguish them.
     """
     return partition.replace("%", "_")
 

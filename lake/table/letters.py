@@ -12,8 +12,9 @@ from scoreline.lake.storage import list_folder, move_file, resolve
 from scoreline.lake.table.layout import (
     REPLACED_FOLDER,
     dead_letters_root,
+    former_folder,
+    partition_folder,
     run_id_in,
-    safe_folder,
 )
 
 # Columns of a dead letter after the row's own: the failed step, the reason, the row's position in
@@ -72,19 +73,28 @@ def locate_row(pieces: Sequence[Piece], row: int) -> tuple[str, int]:
 def find_letter_files(output: str, partition: str, run_id: str) -> tuple[fs.FileSystem, list[str]]:
     """Return the file system, and the published files of a run's dead letters."""
     file_system, root = resolve(dead_letters_root(output))
-    return file_system, _files_of(file_system, f"{root}/{safe_folder(partition)}", run_id)
+    folders = _folders_of(root, partition)
+    return file_system, [path for f in folders for path in _files_of(file_system, f, run_id)]
 
 
 def put_away_letters(output: str, partition: str, run_id: str) -> None:
     """Move away the dead letters of a run whose scores are no longer in the partition."""
     file_system, root = resolve(dead_letters_root(output))
-    _move(file_system, f"{root}/{safe_folder(partition)}", f"{root}/{REPLACED_FOLDER}", run_id)
+    for folder in _folders_of(root, partition):
+        _move(file_system, folder, f"{root}/{REPLACED_FOLDER}", run_id)
 
 
 def bring_back_letters(output: str, partition: str, run_id: str) -> None:
     """Restore the dead letters of a run whose scores are in the partition again."""
     file_system, root = resolve(dead_letters_root(output))
-    _move(file_system, f"{root}/{REPLACED_FOLDER}", f"{root}/{safe_folder(partition)}", run_id)
+    folder = f"{root}/{partition_folder(partition)}"
+    _move(file_system, f"{root}/{REPLACED_FOLDER}", folder, run_id)
+
+
+def _folders_of(root: str, partition: str) -> list[str]:
+    """Return the folders that may hold a partition's dead letters; mostly one."""
+    names = dict.fromkeys((partition_folder(partition), former_folder(partition)))
+    return [f"{root}/{name}" for name in names]
 
 
 def _files_of(file_system: fs.FileSystem, folder: str, run_id: str) -> list[str]:

@@ -18,7 +18,7 @@ from scoreline.lake.table.layout import (
     REPLACED_FOLDER,
     STAGED_FOLDER,
     dead_letters_root,
-    safe_folder,
+    partition_folder,
 )
 from scoreline.lake.table.letters import find_letter_files
 from scoreline.lake.table.scores import add_action, commit_properties, committed_run
@@ -98,7 +98,7 @@ def merge_scores(
         staged_left = _stage(dead_letters_root(output), STAGED_FOLDER, live, left)
     added = 0
     if table.transaction_version(_replay_application(live)) != token and scores.num_rows:
-        staged = _stage(output, safe_folder(live.partition), live, scores)
+        staged = _stage(output, partition_folder(live.partition), live, scores)
         _commit(table, live, staged, left.num_rows, token)
         added = staged.rows
     _exchange(output, live, letters, staged_left)
@@ -157,7 +157,7 @@ def _exchange(
     output: str, live: LivePartition, letters: Letters, staged_left: Staged | None
 ) -> None:
     file_system, root = resolve(dead_letters_root(output))
-    folder, replaced = f"{root}/{safe_folder(live.partition)}", f"{root}/{REPLACED_FOLDER}"
+    folder, replaced = f"{root}/{partition_folder(live.partition)}", f"{root}/{REPLACED_FOLDER}"
     moves = []
     if staged_left is not None:
         name = staged_left.path.rsplit("/", 1)[-1]

@@ -17,8 +17,8 @@ from scoreline.lake.storage import read_checksum, remove_folder, resolve, write_
 from scoreline.lake.table.layout import (
     STAGED_FOLDER,
     dead_letters_root,
+    partition_folder,
     receipts_folder,
-    safe_folder,
     staged_name,
 )
 
@@ -86,7 +86,7 @@ def _read(file_system: fs.FileSystem, path: str, shard: Shard) -> Receipt | None
         receipt = Receipt.of(shard, **{name: held[name] for name in _FIELDS})
     except (OSError, ValueError, KeyError):
         return None
-    folder = STAGED_FOLDER if receipt.rows_dead else safe_folder(shard.partition)
+    folder = STAGED_FOLDER if receipt.rows_dead else partition_folder(shard.partition)
     # The path is computed, not read from the receipt, so it cannot point outside the table.
     path = staged_name(folder, shard.number, shard.run_id, receipt.checksum)
     return receipt if held.get("shards") == shard.shards and receipt.path == path else None

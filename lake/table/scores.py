@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 METADATA_PREFIX = "scoreline."
 # The run id of a partition that another program wrote.
 FOREIGN_RUN = "foreign"
+# The folder of rows without a partition value. Scoreline writes none.
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 # Commits record which model scored a partition, from which input. Keep them for ten years.
 _LOG_RETENTION = "interval 3650 days"
 # Delta has no unsigned integers, and no timestamps finer than a microsecond.
@@ -184,7 +187,10 @@ def create_table(
 
 
 class LiveFile(NamedTuple):
-    """A data file of the table: its path below the root, size in bytes, and rows."""
+    """A data file of the table: its path below the root, size in bytes, and rows.
+
+    The path is the file's own. The log has it escaped as in a URI.
+    """
 
     path: str
     size_bytes: int
@@ -199,10 +205,16 @@ def live_files(table: DeltaTable) -> dict[str, list[LiveFile]]:
     # Not `pa.table`, which imports pandas to find out whether this is a data frame of it.
     actions = pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
     for action in actions.select(wanted).to_pylist():
-        path = partition_path((column, action[f"partition.{column}"]) for column in columns)
-        file = LiveFile(action["path"], action["size_bytes"], action["num_records"] or 0)
+        values = [(column, _to_text(action[f"partition.{column}"])) for column in columns]
+        path = partition_path(values)
+        file = LiveFile(unquote(action["path"]), action["size_bytes"], action["num_records"] or 0)
         files.setdefault(path, []).append(file)
     return files
+
+
+def _to_text(value: Any) -> str:
+    """Return a partition value as text, as in a folder's name. Other programs may write nulls."""
+    return _NULL_PARTITION if value is None else str(value)
 
 
 def committed_runs(table: DeltaTable, partitions: Iterable[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from scoreline.lake.elements import BatchKey, Receipt, Shard
 from scoreline.lake.storage import resolve
-from scoreline.lake.table.layout import STAGED_FOLDER, dead_letters_root, safe_folder
+from scoreline.lake.table.layout import STAGED_FOLDER, dead_letters_root, partition_folder
 from scoreline.lake.table.staged_file import StagedFile
 
 
@@ -49,7 +49,7 @@ def open_scores(spec: StageSpec, shard: Shard, _: pa.RecordBatch) -> ScoresWrite
       OSError: the file cannot be made.
     """
     file_system, root = resolve(spec.output)
-    folder = safe_folder(shard.partition)
+    folder = partition_folder(shard.partition)
     file = StagedFile(
         file_system,
         root,

@@ -22,6 +22,7 @@ class DatasetSettings:
       allow_missing: by column, the value for files that lack it.
       partitions: the selected partitions; empty for all.
       last: number of newest partitions to select; None for all.
+      only_one: whether one partition is enough, because an option is wrong.
       limits: maximum sizes of decoded data.
     """
 
@@ -30,6 +31,7 @@ class DatasetSettings:
     allow_missing: dict[str, str] = dataclasses.field(default_factory=dict)
     partitions: tuple[PartitionSpec, ...] = ()
     last: int | None = None
+    only_one: bool = False
     limits: Limits = dataclasses.field(default_factory=Limits)
 
 
@@ -96,8 +98,6 @@ def read_dataset(given: argparse.Namespace, read: OptionReader) -> DatasetSettin
     """Return the settings, and add all problems."""
     specs = read.specs(given.partitions)
     last = None if given.last is None else read.positive("--last", given.last)
-    if given.partitions and not specs:
-        last = 1  # nothing will be scored; one partition is enough to find other problems
     limits = Limits(
         read.positive("--max_value_bytes", given.max_value_bytes),
         read.positive("--max_batch_bytes", given.max_batch_bytes),
@@ -109,6 +109,8 @@ def read_dataset(given: argparse.Namespace, read: OptionReader) -> DatasetSettin
         allow_missing=read.values("--allow_missing", given.allow_missing, "C=VALUE"),
         partitions=specs,
         last=last,
+        # Nothing will be scored then; one partition is enough to find other problems.
+        only_one=bool(given.partitions and not specs),
         limits=limits,
     )
 

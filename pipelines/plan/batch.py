@@ -74,6 +74,7 @@ class Findings:
       states: the state of each selected partition.
       has_table: whether the table exists already.
       input_version: the version of the input Delta table; None for plain folders.
+      passed_over: files of the input that belong to no partition.
       read_schema: the schema of record batches; None if nothing is left to do.
       fit: the fit of the model to the columns; None if nothing is left to do.
       plan: the work that is left; None if nothing is left.
@@ -82,6 +83,7 @@ class Findings:
     states: States
     has_table: bool = False
     input_version: int | None = None
+    passed_over: Sequence[str] = ()
     read_schema: pa.Schema | None = None
     fit: Fit | None = None
     plan: BatchPlan | None = None
@@ -114,7 +116,10 @@ def make_plan(
     if states.todo:
         files = read_files(dataset, states.todo, problems)
     found = Findings(
-        states=states, has_table=table is not None, input_version=dataset.listing.version
+        states=states,
+        has_table=table is not None,
+        input_version=dataset.listing.version,
+        passed_over=dataset.listing.passed_over,
     )
     if fit and files:
         found = _plan_work(settings, dataset, model, table, fit, files, found, problems)

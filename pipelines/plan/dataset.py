@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from scoreline.lake.files.dataset import list_dataset
-from scoreline.lake.files.partitions import (
-    Listing,
-    Partition,
-    newest,
-)
+from scoreline.lake.files.partitions import Listing, Partition, newest
 from scoreline.lake.files.schema_file import read_schema_file
 from scoreline.pipelines.options.dataset import DatasetSettings
 from scoreline.pipelines.options.problems import Problems
@@ -48,16 +45,18 @@ def find_dataset(settings: DatasetSettings, problems: Problems) -> Dataset | Non
     """Return the selected partitions; None, with a problem, if there are none."""
     if not settings.root or find_secret("", settings.root):
         return None  # reported with the options
+
+    def choose(listing: Listing) -> Sequence[Partition]:
+        return _choose_newest(settings, _select(settings, listing, problems), problems)
+
     try:
-        listing = list_dataset(settings.root, settings.partitions)
+        listing = list_dataset(settings.root, settings.partitions, choose)
     except (ValueError, OSError) as e:
         problems.add_error(e, "--input")
         return None
     problems.add_all(listing.problems)
-    chosen = _select(settings, listing, problems)
-    if not chosen:
+    if not listing.partitions:
         return None
-    listing = listing._replace(partitions=newest(chosen, settings.last))
     return Dataset(
         settings=settings,
         listing=listing,
@@ -82,6 +81,27 @@ def _select(settings: DatasetSettings, listing: Listing, problems: Problems) -> 
             problems.add(_describe_no_match(settings, spec.text))
         chosen |= {p.path: p for p in matched}
     return sorted(chosen.values()) if settings.partitions else found
+
+
+def _choose_newest(
+    settings: DatasetSettings, chosen: Sequence[Partition], problems: Problems
+) -> Sequence[Partition]:
+    """Return the partitions that `--last` selects."""
+    if settings.only_one:
+        return chosen[-1:]
+    if settings.last is None or not chosen:
+        return chosen
+    try:
+        found = newest(chosen, settings.last)
+    except ValueError as e:
+        problems.add(f"--last {settings.last}: {e}")
+        return chosen[-1:]
+    if not found:
+        problems.add(
+            f"--last {settings.last}: expected partitions with values, got only {chosen[0].path}: "
+            "a null is never the newest"
+        )
+    return found
 
 
 def _describe_no_match(settings: DatasetSettings, spec: str) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from deltalake import DeltaTable
 
 from scoreline.lake.elements import Outcome
-from scoreline.lake.files.partitions import Partition, run_id_of
+from scoreline.lake.files.partitions import Partition, columns_of, run_id_of
 from scoreline.lake.table.history import read_live_partitions
+from scoreline.lake.table.layout import find_name_problems
 from scoreline.lake.table.outcomes import read_failures
 from scoreline.lake.table.scores import FOREIGN_RUN, committed_runs
 from scoreline.models.model_spec import ModelSpec
@@ -69,7 +70,9 @@ def find_states(
     held = committed_runs(table, runs) if table else {}
     wanted = _choose_by_state(settings, partitions, held, table)
     committed = [p for p in partitions if p.path in held and p.path not in wanted]
-    broken = {p.path: "; ".join(p.problems) for p in partitions if p.problems and p.path in wanted}
+    output = settings.table.output
+    reasons = {p.path: [*p.problems, *find_name_problems(output, p.path)] for p in partitions}
+    broken = {path: "; ".join(found) for path, found in reasons.items() if found and path in wanted}
     return States(
         selected=partitions,
         committed=committed,
@@ -78,7 +81,7 @@ def find_states(
         failed=[],
         runs=runs,
         held=held,
-        partition_columns=partitions[0].columns,
+        partition_columns=columns_of(partitions),
         has_records=dataset.has_records,
     ).with_failures(broken)
 

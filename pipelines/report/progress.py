@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from scoreline.lake.elements import UNKNOWN_ROWS, Shard
 from scoreline.lake.storage import list_folder, resolve
-from scoreline.lake.table.layout import safe_folder, shard_in
+from scoreline.lake.table.layout import partition_folder, shard_in
 from scoreline.pipelines.plan.batch import BatchPlan
 
 _TERMINAL_SECONDS = 0.5
@@ -88,7 +88,7 @@ class StagedShards:
         self._fs, self._root = resolve(output)
         self._missing: dict[str, dict[tuple[int, str], int]] = {}
         for shard in shards:
-            weights = self._missing.setdefault(safe_folder(shard.partition), {})
+            weights = self._missing.setdefault(partition_folder(shard.partition), {})
             weights[shard.number, shard.run_id] = shard.rows if are_known else 1
         self._count = 0
 

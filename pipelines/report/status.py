@@ -79,7 +79,8 @@ def _stand(
     has_input: bool,
 ) -> PartitionStatus:
     if live is None:
-        return PartitionStatus(path, FAILED if failure else MISSING, note=failure)
+        note = failure or "; ".join(there.problems if there else ())
+        return PartitionStatus(path, FAILED if failure else MISSING, note=note)
     status = PartitionStatus(
         path,
         COMMITTED,

@@ -90,6 +90,12 @@ def print_outdated(states: States, console: Console) -> None:
         )
 
 
+def print_passed_over(paths: Sequence[str], console: Console) -> None:
+    """Print the files of the input that belong to no partition."""
+    more = f" and {len(paths) - _MAX_SHOWN} more" if len(paths) > _MAX_SHOWN else ""
+    say(console, f"Passed over, in no partition: {', '.join(paths[:_MAX_SHOWN])}{more}")
+
+
 def print_plan(found: Findings, plan: BatchPlan, settings: BatchSettings, console: Console) -> None:
     """Print the plan: partitions, rows, and the sources of all inputs and columns."""
     paths, states = plan.partitions, found.states

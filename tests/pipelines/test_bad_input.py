@@ -278,18 +278,36 @@ def test_only_damaged_files_still_fail_loudly(score, tmp_path):
     assert "date=1 failed: file" in ended.err
 
 
-@pytest.mark.parametrize(
-    ("folder", "message"),
-    [
-        ("date=%2", "expected % to be followed by two hex digits, got 'date=%2'"),
-        ("date=__HIVE_DEFAULT_PARTITION__", "got a null partition"),
-        ("nodate", "expected a folder column=value, got 'nodate'"),
-    ],
-)
-def test_folder_that_is_no_partition_is_an_error(score, tmp_path, folder, message):
-    write_file(tmp_path / "lake", folder, "0.parquet", make_rows(0, 3))
+def test_folder_that_is_no_partition_is_an_error(score, tmp_path):
+    write_file(tmp_path / "lake", "nodate", "0.parquet", make_rows(0, 3))
     write_file(tmp_path / "lake", "date=1", "0.parquet", make_rows(0, 3))
-    assert_refused(score(input=tmp_path / "lake"), message)
+    ended = score(input=tmp_path / "lake")
+    assert_refused(ended, "expected a folder column=value, got 'nodate'")
+
+
+def test_odd_entries_cost_their_partition_and_only_if_it_is_meant(score, tmp_path):
+    root = tmp_path / "lake"
+    for number, folder in enumerate(["date=1", "date=2", "date=__HIVE_DEFAULT_PARTITION__"]):
+        write_file(root, folder, "0.parquet", make_rows(number * 100, 3))
+    (root / "date=%2").mkdir()
+    (root / "date=3").symlink_to(tmp_path / "gone")
+    (root / "date=2" / "1.parquet").symlink_to(tmp_path / "gone")
+    (root / "README.md").write_text("about")
+    (root / "date=1_$folder$").write_text("")
+
+    ended = score("--last=3", input=root)
+
+    assert ended.code == 1, ended
+    assert f"Passed over, in no partition: {root}/README.md" in ended.out
+    assert "1 committed, 2 NOT published" in ended.out
+    assert f"date=2 failed: the link {root}/date=2/1.parquet leads to {tmp_path}/gone" in ended.out
+    assert f"date=3 failed: the link {root}/date=3 leads to {tmp_path}/gone" in ended.out
+    assert read_scores(tmp_path / "scores")["date"].to_pylist() == ["1"] * 3
+    ended = score(input=root)
+    assert ended.code == 1, ended
+    assert "4 NOT published" in ended.out + ended.err or "date=%252 failed" in ended.err
+    assert "date=__HIVE_DEFAULT_PARTITION__ failed: " in ended.err
+    assert score("--partitions=date=1", input=root).code == 0
 
 
 def test_no_rows_at_all_without_any_file(score, tmp_path):

@@ -200,7 +200,7 @@ def test_file_that_changes_after_planning_fails_its_partition(score, tmp_path, m
 
 
 def test_mixed_formats_are_refused(score, tmp_path):
-    root = write_lake(tmp_path / "lake", days=2)
+    root = write_lake(tmp_path / "lake", days=1)
     write_rows(tmp_path / "lake", "date=2024-01-02", "2", make_rows(0, 3), "csv")
     assert_refused(score(input=root), "--input: expected files of one format, got ")
 

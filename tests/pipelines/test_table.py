@@ -64,7 +64,11 @@ def test_status_tells_committed_stale_missing_and_gone(scored, own_lake, manage,
     write_file(tmp_path / "lake", "date=2024-01-02", "late.parquet", make_rows(900, 10))
     write_file(tmp_path / "lake", "date=2024-01-05", "0.parquet", make_rows(950, 10))
     (tmp_path / "lake" / "date=2024-01-01").rename(tmp_path / "elsewhere")
+    null = "date=__HIVE_DEFAULT_PARTITION__"
+    write_file(tmp_path / "lake", null, "0.parquet", make_rows(970, 10))
+    (tmp_path / "lake" / "README.md").write_text("about")
     assert states(manage("status", scored, f"--input={own_lake}", "--json")) == {
+        null: "missing",
         "date=2024-01-01": "input gone",
         "date=2024-01-02": "stale",
         "date=2024-01-03": "committed",

@@ -24,7 +24,7 @@ from deltalake.exceptions import CommitFailedError
 
 from scoreline.lake.files.partitions import partition_path
 from scoreline.lake.storage import resolve, table_uri
-from scoreline.lake.table.layout import safe_folder
+from scoreline.lake.table.layout import partition_folder
 from scoreline.lake.table.scores import METADATA_PREFIX, add_action, create_table
 from scoreline.lake.table.staged_file import Staged, StagedFile
 from scoreline.transforms.kafka.encode import SOURCE_FIELDS
@@ -166,7 +166,7 @@ def _stage(
     run_id = hashlib.sha256(json.dumps(work).encode()).hexdigest()[:15]
     staged = {}
     for date, rows in by_date.items():
-        folder = safe_folder(partition_path([(SCORED_DATE, date)]))
+        folder = partition_folder(partition_path([(SCORED_DATE, date)]))
         file = StagedFile(
             file_system, root, folder, slot, run_id, spec.schema, statistics=_STATISTICS
         )

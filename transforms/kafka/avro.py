@@ -161,7 +161,15 @@ def _read(value: bytes, at: int, writer: Any, reader: Any) -> Any:
     """Return the record of a value, from a position to its end."""
     stream = io.BytesIO(value)
     stream.seek(at)
-    row = fastavro.schemaless_reader(stream, writer, reader)
+    try:
+        row = fastavro.schemaless_reader(stream, writer, reader)
+    except SchemaResolutionError:
+        raise
+    except Exception as e:  # fastavro raises whatever its reader runs into
+        raise ValueError(
+            f"expected an Avro record of the schema, got {len(value)} bytes that cannot be read as "
+            f"one ({type(e).__name__}: {e})"
+        ) from e
     if stream.tell() != len(value):
         raise ValueError(
             f"expected the end of the Avro record, got {len(value) - stream.tell()} more bytes"

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
 from scoreline.lake.elements import DeadRows, RecordKey
-from scoreline.lake.files.examples import RAW_COLUMN, decode_examples, make_decoder
+from scoreline.lake.files.examples import RAW_COLUMN, ExamplesDecoder, decode_examples
 from scoreline.lake.files.jsonl import parse_lines
 from scoreline.lake.table.letters import to_dead_letters
 from scoreline.transforms import metrics
@@ -106,7 +106,7 @@ class ExampleDecoder:
         """Set the features."""
         self._schema = schema
         self._features = [field for field in schema if field.name != RAW_COLUMN]
-        self._decoder = make_decoder(self._features) if self._features else None
+        self._decoder = ExamplesDecoder(self._features) if self._features else None
 
     def decode(self, values: Sequence[bytes]) -> list[pa.Array]:
         """Return the columns; see `Decoder`."""

@@ -86,6 +86,22 @@ def test_record_of_another_type_names_file_record_and_byte(tmp_path):
         infer_examples(LOCAL, [str(path)], None)
 
 
+def test_the_record_of_another_type_is_named_also_where_a_sound_one_comes_first(tmp_path):
+    """After an error, tfx-bsl's decoder also fails on sound records."""
+    good = to_examples(pa.table({"a": [1], "x": [0.5]}))
+    bad = to_examples(pa.table({"a": [1], "x": [2]}))
+    path = write_tfrecord(tmp_path / "0.tfrecord", [*good * 5, *bad, *good * 5])
+    schema = pa.schema([("a", pa.int64()), ("x", pa.float32())])
+    reason = (
+        r"record 5 at byte \d+ does not fit the schema: feature 'x': expected float values, got"
+    )
+    with pytest.raises(CorruptFile, match=reason):
+        read(path, ["a", "x"], schema, batch_rows=100)
+    with pytest.raises(ValueError, match="have no one type each"):
+        infer_examples(LOCAL, [str(path)], None)
+    assert infer_examples(LOCAL, [str(path)], schema) == schema
+
+
 def test_feature_of_two_types_in_two_files_is_refused(tmp_path):
     paths = [
         str(write_tfrecord(tmp_path / f"{i}.tfrecord", to_examples(pa.table({"n": column}))))

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import fs
 
+from scoreline.lake.files.folders import list_partitions
 from scoreline.lake.files.partitions import (
+    NULL_PARTITION,
+    Partition,
     PartitionSpec,
-    _sort_entries,
-    list_partitions,
+    newest,
     parse_folder,
     parse_partition_path,
     partition_path,
@@ -88,56 +88,6 @@ def test_wrong_spec_is_refused(spec, message):
         PartitionSpec(spec)
 
 
-def test_folders_no_spec_can_match_are_not_listed(tmp_path, monkeypatch):
-    for region in ("eu", "us"):
-        for day in (1, 2):
-            write_file(tmp_path, f"region={region}/day={day}", "0.parquet", make_rows(0, 1))
-    listed = []
-    real = list_partitions.__globals__["list_folder"]
-    monkeypatch.setitem(
-        list_partitions.__globals__,
-        "list_folder",
-        lambda f, path: listed.append(path.removeprefix(str(tmp_path))) or real(f, path),
-    )
-    found = listing(tmp_path, "region=eu/day=2").partitions
-    assert [p.path for p in found] == ["region=eu/day=2"]
-    assert listed == ["", "/region=eu", "/region=eu/day=2"]
-
-
-def test_hidden_names_are_skipped_and_unknown_files_are_their_partitions_problem(tmp_path):
-    write_file(tmp_path, "d=1", "0.parquet", make_rows(0, 1))
-    write_file(tmp_path, "d=2", "0.parquet", make_rows(0, 1))
-    (tmp_path / "d=1" / "_SUCCESS").write_text("")
-    (tmp_path / "d=1" / ".0.parquet.crc").write_text("")
-    (tmp_path / "d=2" / "1.parquet.inprogress").write_text("")
-    one, two = listing(tmp_path).partitions
-    assert one.problems == ()
-    assert "1.parquet.inprogress: expected *.parquet, *.tfrecord[.gz], *.csv" in two.problems[0]
-
-
-def test_problems_of_the_whole_dataset_are_named(tmp_path):
-    write_file(tmp_path, "d=1", "0.parquet", make_rows(0, 1))
-    write_file(tmp_path, "d=2/e=1", "0.parquet", make_rows(0, 1))
-    write_file(tmp_path, "d=3%20", "0.parquet", make_rows(0, 1))
-    write_file(tmp_path, "d=3 ", "0.parquet", make_rows(0, 1))
-    write_file(tmp_path, ".", "loose.parquet", make_rows(0, 1))
-    problems = "\n".join(listing(tmp_path).problems)
-    assert "expected the same partition columns everywhere, got d=1 and d=2/e=1" in problems
-    assert "several folders of" in problems
-    assert "loose.parquet: expected partition folders column=value here" in problems
-
-
-def test_files_of_several_formats_are_refused_and_one_format_is_detected(tmp_path):
-    write_file(tmp_path, "d=1", "0.parquet", make_rows(0, 1))
-    (tmp_path / "d=2").mkdir()
-    (tmp_path / "d=2" / "0.csv.gz").write_bytes(b"")
-    assert listing(tmp_path, "d=2").format == "csv"
-    (problem,) = listing(tmp_path).problems
-    assert "--input: expected files of one format, got " in problem
-    assert "d=2/0.csv.gz and " in problem
-    assert "d=1/0.parquet. Keep one of them" in problem
-
-
 def test_run_id_changes_with_files_and_configuration_only(tmp_path):
     write_file(tmp_path, "d=1", "0.parquet", make_rows(0, 5))
     one = listing(tmp_path).partitions[0]
@@ -148,23 +98,83 @@ def test_run_id_changes_with_files_and_configuration_only(tmp_path):
     assert run_id_of(one, {"a": 1}) != run_id_of(listing(tmp_path).partitions[0], {"a": 1})
 
 
-def test_files_of_a_folder_are_not_compared_with_each_other():
-    """Regression: 100,000 files in one folder took hours to list."""
-    compared = []
-
-    class CountingInfo(SimpleNamespace):
-        def __eq__(self, other):
-            compared.append(other)
-            return False
-
-        __hash__ = None
-
-    entries = [
-        CountingInfo(base_name=n, path=n, type=fs.FileType.File, size=1, mtime_ns=1)
-        for n in [*(f"{i}.parquet" for i in range(1000)), "notes.txt"]
+def of(*texts):
+    """Return partitions of these hive paths."""
+    return [
+        Partition(text, parse_partition_path(text), lacks_value=NULL_PARTITION in text)
+        for text in texts
     ]
-    problems = []
-    _, partition = _sort_entries((("date", "1"),), entries, (), problems)
-    assert len(partition.files) == 1000
-    assert [p.partition(":")[0] for p in partition.problems] == ["notes.txt"]
-    assert compared == []
+
+
+@pytest.mark.parametrize(
+    ("count", "partitions", "wanted"),
+    [
+        pytest.param(1, of("d=9", "d=10"), ["d=10"], id="numbers"),
+        pytest.param(1, of("d=-9", "d=-10"), ["d=-9"], id="negative numbers"),
+        pytest.param(1, of("d=2024-2-29", "d=2024-10-1"), ["d=2024-10-1"], id="unpadded dates"),
+        pytest.param(1, of("d=2024%2F2%2F9", "d=2024%2F10%2F1"), ["d=2024%2F10%2F1"], id="slashes"),
+        pytest.param(1, of("d=2024-W9", "d=2024-W10"), ["d=2024-W10"], id="weeks"),
+        pytest.param(1, of("d=2024.9", "d=2024.10"), ["d=2024.10"], id="months with a dot"),
+        pytest.param(1, of("d=20240229", "d=20241001"), ["d=20241001"], id="compact dates"),
+        pytest.param(1, of("d=run_9", "d=run_10"), ["d=run_10"], id="numbered text"),
+        pytest.param(
+            1,
+            of("d=2024-01-01 10:00:00.5", "d=2024-01-01 10:00:00.25"),
+            ["d=2024-01-01 10:00:00.5"],
+            id="fractions of a second",
+        ),
+        pytest.param(
+            1, of("y=2024/m=9", "y=2024/m=10"), ["y=2024/m=10"], id="months beside their year"
+        ),
+        pytest.param(
+            2,
+            of("r=eu/d=1", "r=eu/d=2", "r=us/d=1", "r=us/d=2"),
+            ["r=eu/d=2", "r=us/d=2"],
+            id="a text above the days",
+        ),
+        pytest.param(1, of("d=1", f"d={NULL_PARTITION}"), ["d=1"], id="a null"),
+        pytest.param(9, of("d=1", f"d={NULL_PARTITION}"), ["d=1"], id="a null, and room for it"),
+        pytest.param(9, of("d=b", "d=a"), ["d=a", "d=b"], id="texts, and room for all"),
+        pytest.param(9, of(f"d={NULL_PARTITION}"), [], id="only a null"),
+    ],
+)
+def test_newest_partitions_are_the_latest_in_time_or_number(count, partitions, wanted):
+    assert [p.path for p in newest(partitions, count)] == wanted
+
+
+@pytest.mark.parametrize(
+    "partitions",
+    [
+        pytest.param(of("d=a", "d=b"), id="texts"),
+        pytest.param(of("d=29-02-2024", "d=01-10-2024"), id="the day first"),
+        pytest.param(of("d=02-29-24", "d=10-01-24"), id="years of two digits"),
+        pytest.param(of("d=2-9", "d=10-1"), id="day or month first"),
+        pytest.param(of("d=2024229", "d=20241001"), id="compact dates without padding"),
+        pytest.param(of("d=2024-01-01", "d=latest"), id="a text beside dates"),
+        pytest.param(of("d=2024-01-01", "d=20240102"), id="two forms of dates"),
+        pytest.param(of("d=2024-01-01", "d=2024-02"), id="days and months"),
+        pytest.param(of("d=1.9", "d=1.10"), id="versions or decimals"),
+        pytest.param(of("y=2024/m=Feb", "y=2024/m=Oct"), id="names of months"),
+        pytest.param(
+            of("d=2024-01-01T00:00:00+01:00", "d=2024-01-01T00:00:00+02:00"), id="two time zones"
+        ),
+        pytest.param(of("r=eu/d=2", "r=us/d=2"), id="equal days"),
+    ],
+)
+def test_newest_partition_is_refused_where_the_order_is_unknown(partitions):
+    with pytest.raises(ValueError, match="expected partitions whose order is known, got "):
+        newest(partitions, 1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [
+        ("d=2024-02-01..2024-3-1", ["2024-2-29", "2024-02-29"]),
+        ("d=A..Z", ["Feb"]),
+        ("d=week 2..week 10", ["week 9"]),
+        (f"d={NULL_PARTITION}", [NULL_PARTITION]),
+    ],
+)
+def test_interval_compares_dates_without_padding_and_never_means_a_null(spec, meant):
+    values = ["2024-2-29", "2024-02-29", "2024-10-1", "week 9", "week 11", "Feb", NULL_PARTITION]
+    assert [v for v in values if PartitionSpec(spec).matches([("d", v)])] == meant

@@ -16,7 +16,7 @@ from scoreline.lake.table import commit
 from scoreline.lake.table import scores as delta
 from scoreline.lake.table.commit import CommitSpec, commit_partition
 from scoreline.lake.table.history import read_live_partitions
-from scoreline.lake.table.layout import safe_folder
+from scoreline.lake.table.layout import partition_folder
 from scoreline.lake.table.scores import committed_runs, create_table, open_table, storable_type
 from scoreline.lake.table.staged_file import StagedFile
 from tests.fakes import ROOT, read_scores
@@ -44,7 +44,9 @@ def spec_of(output, ratio=0.0):
 
 def stage(output, ids, partition="date=1", run="1" * 15, base="", number=0, shards=1, **fields):
     shard = Shard(partition, run, base, number, shards, [], len(ids))
-    file = StagedFile(fs.LocalFileSystem(), output, safe_folder(partition), number, run, SCHEMA)
+    file = StagedFile(
+        fs.LocalFileSystem(), output, partition_folder(partition), number, run, SCHEMA
+    )
     scores = pa.array([0.5] * len(ids), pa.float32())
     file.write(pa.RecordBatch.from_arrays([pa.array(ids, pa.int64()), scores], schema=SCHEMA))
     staged = file.close()

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scoreline.lake.files.schema_file import parse_types
 from scoreline.transforms.kafka.avro import parse_avro_schema
 from scoreline.transforms.kafka.decode import DecodeSpec, decode_batch
 from scoreline.transforms.kafka.records import RAW_SCHEMA, VALUE
+from tests.inputs import to_examples
 
 SCHEMA = pa.schema([("id", pa.int64()), ("x", pa.float32()), ("s", pa.string())])
 AVRO = {
@@ -50,6 +52,56 @@ SPECS = {
     "json": (DecodeSpec(format="json", schema=SCHEMA), lambda row: json.dumps(row).encode()),
     "avro": (DecodeSpec(format="avro", schema=SCHEMA, avro_schema=json.dumps(AVRO)), to_avro),
 }
+STORED = pa.schema([("id", pa.int64()), ("x", pa.float32()), ("s", pa.large_binary())])
+
+
+def example_of(**kinds):
+    """Return a tf.Example whose features have other types."""
+    fields = {"id": 1, "x": 0.5, "s": "a"} | kinds
+    return to_examples(pa.table({name: [value] for name, value in fields.items()}))[0]
+
+
+EXAMPLE = example_of()
+POISON = {
+    "example_int_for_float": ("example", example_of(x=1), "'x': expected float values, got int64"),
+    "example_text_for_int": (
+        "example",
+        example_of(id="1"),
+        "'id': expected int64 values, got byte",
+    ),
+    "example_float_for_text": ("example", example_of(s=1.5), "'s': expected bytes values, got flo"),
+    "example_cut_off": ("example", EXAMPLE[:-3], "was cut off"),
+    "example_two_values": (
+        "example",
+        to_examples(pa.table({"x": [[1.0, 2.0]]}))[0],
+        "has 2 values",
+    ),
+    "example_other_text": ("example", b"hello", "is no tf.Example"),
+    "json_cut_off": ("json", b'{"id": 1, "x"', "expected a JSON object"),
+    "json_text_for_float": ("json", b'{"id": 1, "x": "1", "s": ""}', "string"),
+    "avro_cut_off": ("avro", b"\x02\x02\0\0", "expected an Avro record"),
+    "avro_other": ("avro", b"\xff" * 20, "expected an Avro record"),
+}
+
+
+@pytest.mark.parametrize(("data_format", "bad", "reason"), POISON.values(), ids=POISON.keys())
+def test_a_decoder_that_failed_on_one_value_decodes_all_others(data_format, bad, reason):
+    if data_format == "example":
+        spec, good = DecodeSpec(format="example", schema=STORED), EXAMPLE
+    else:
+        spec, encode = SPECS[data_format]
+        good = encode({"id": 1, "x": 0.5, "s": "a"})
+    decoder = spec.make()
+    batch, dead = decode_batch(raw_batch([good] * 20 + [bad] + [good] * 200), decoder, spec.schema)
+    assert list(dead.rows) == [20]
+    assert reason in dead.reasons[0]
+    rows = [{"id": 1, "x": 0.5, "s": b"a" if data_format == "example" else "a"}]
+    assert batch.select(spec.schema.names).to_pylist() == rows * 220
+    batch, dead = decode_batch(raw_batch([good] * 30), decoder, spec.schema)
+    assert dead is None
+    assert batch.select(spec.schema.names).to_pylist() == rows * 30
+
+
 good_rows = st.fixed_dictionaries(
     {
         "id": st.integers(-(2**53), 2**53),
@@ -140,3 +192,45 @@ def test_avro_types_have_their_counterparts_and_others_are_left_out():
 def test_a_schema_that_is_no_avro_record_is_refused(text):
     with pytest.raises(ValueError, match="expected an Avro schema"):
         parse_avro_schema(text)
+
+
+NOT_HELD = {
+    "large": ("float", b"1e39"),
+    "below": ("float", b"-3.5e38"),
+    "double": ("double", b"1e400"),
+    "nan": ("float", b"NaN"),
+    "infinity": ("double", b"-Infinity"),
+    "list": ("list<float>", b"[1, 1e39]"),
+    "matrix": ("list<list<float>>", b"[[1], [2, 1e39]]"),
+    "struct": ({"y": "float"}, b'{"y": 1e39}'),
+    "nan_in_list": ("list<double>", b"[NaN]"),
+    "int": ("int32", b"2147483648"),
+    "long": ("int64", b"9223372036854775808"),
+    "unsigned": ("uint8", b"-1"),
+    "list_of_ints": ("list<int8>", b"[1, 128]"),
+    "fraction_for_int": ("int64", b"1.5"),
+    "decimal": ("decimal128(4, 2)", b"123.45"),
+}
+
+
+@pytest.mark.parametrize(("kind", "number"), NOT_HELD.values(), ids=NOT_HELD)
+def test_a_json_number_that_its_column_does_not_hold_is_a_dead_letter(kind, number):
+    """As an input, a key or a kept column: no number becomes infinity, NaN or another number."""
+    if kind == "decimal128(4, 2)":
+        schema = pa.schema([("v", pa.decimal128(4, 2))])
+    else:
+        schema = parse_types(json.dumps({"v": kind}))
+    spec = DecodeSpec(format="json", schema=schema)
+    values = [b'{"v": null}', b'{"v": ' + number + b"}", b'{"v": null, "other": 1e39}']
+    batch, dead = decode_batch(raw_batch(values), spec.make(), spec.schema)
+    assert list(dead.rows) == [1]
+    assert batch.column("v").to_pylist() == [None, None]
+
+
+def test_the_largest_numbers_of_a_column_are_read():
+    spec = DecodeSpec(format="json", schema=parse_types('{"f": "float", "l": "list<float>"}'))
+    text = b'{"f": 3.4028234663852886e38, "l": [-3.4028234663852886e38, null, 1e-50]}'
+    batch, dead = decode_batch(raw_batch([text]), spec.make(), spec.schema)
+    assert dead is None
+    largest = 3.4028234663852886e38
+    assert batch.select(["f", "l"]).to_pylist() == [{"f": largest, "l": [-largest, None, 0.0]}]
