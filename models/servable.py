@@ -25,7 +25,13 @@ from scoreline.models.examples import Examples
 from scoreline.models.runtimes import load_model
 from scoreline.models.runtimes.model import Model
 from scoreline.models.runtimes.tensorflow import keep_freed_memory
-from scoreline.models.signature import DEFAULT_SIGNATURE, InputColumn, Signature, TensorSpec
+from scoreline.models.signature import (
+    DEFAULT_SIGNATURE,
+    FITTING_TYPES,
+    InputColumn,
+    Signature,
+    TensorSpec,
+)
 from scoreline.models.tensors import (
     StringCodes,
     Value,
@@ -216,8 +222,9 @@ class LocalServable:
         Raises:
           ModelError: a call failed for another reason, or an output lacks one entry per row.
         """
-        known = [spec.name for spec in self.signature.outputs]
-        names = [name for name in known if outputs is None or name in outputs]
+        # Others are refused when the signature is fitted to columns.
+        usable = [spec.name for spec in self.signature.outputs if spec.dtype in FITTING_TYPES]
+        names = [name for name in usable if outputs is None or name in outputs]
         fixed = self.signature.batch_rows
         seen: Mapping[str, np.ndarray] = {}
         for rows in _WARM_UP_ROWS if fixed is None else (fixed,):
@@ -298,6 +305,7 @@ def load_servable(
     op_libraries: Sequence[str] = (),
     outputs: Sequence[str] | None = None,
     ragged: Sequence[tuple[str, str]] = (),
+    tags: Sequence[str] = (),
 ) -> LocalServable:
     """Load a signature of a model and warm it up.
 
@@ -311,6 +319,7 @@ def load_servable(
       op_libraries: shared libraries with custom ops, loaded before the model.
       outputs: the outputs that will be used; by default all.
       ragged: pairs of an input and the component of a ragged tensor it is: values, row_splits.
+      tags: of a SavedModel's MetaGraph; by default the only one, or the one for serving.
 
     Raises:
       FileNotFoundError: there is no model.
@@ -321,7 +330,7 @@ def load_servable(
     if digest is not None and digest != found:
         raise ModelError(f"--model_digest: expected {digest}, got {found} for {path}. Refused")
     keep_freed_memory()
-    model = load_model(path, signature_name, concurrent_calls, op_libraries)
+    model = load_model(path, signature_name, concurrent_calls, op_libraries, tags)
     servable = LocalServable(model, found, batch_rows)
     servable.warm_up(outputs, dict(ragged))
     servable.load_ms = round((time.perf_counter() - began) * 1000)

@@ -228,6 +228,7 @@ class ScoreRows(beam.PTransform):
         batch_rows: int | None = None,
         model_digest: str | None = None,
         op_libraries: Sequence[str] = (),
+        tags: Sequence[str] = (),
         batch_timeout_s: float | None = None,
     ) -> None:
         """Store the arguments; the model is not loaded yet."""
@@ -243,6 +244,7 @@ class ScoreRows(beam.PTransform):
             batch_rows=batch_rows,
             digest=model_digest,
             op_libraries=tuple(op_libraries),
+            tags=name_list("tags", tags),
             batch_timeout_s=batch_timeout_s,
         )
         self._keep = None if keep is None else name_list("keep", keep)

@@ -165,6 +165,7 @@ def _plan_work(
         return found
     files = files.with_constants(dataset, fit, states.todo, problems)
     schema = _scores_schema(settings, fit, files, problems)
+    problems.add_all(fit.find_name_problems(states.partition_columns))
     if table and schema is not None:
         problems.add_all(find_table_problems(table, schema, states.partition_columns))
     if problems or schema is None or model is None:

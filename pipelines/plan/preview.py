@@ -25,7 +25,7 @@ from scoreline.pipelines.plan.files import read_files
 from scoreline.pipelines.plan.fit import fit_model
 from scoreline.pipelines.plan.input_table import Mapped, map_inputs
 from scoreline.transforms.isolate import EveryRowFails
-from scoreline.transforms.metrics import Tally
+from scoreline.transforms.metrics import VALUES_SATURATED, Tally
 from scoreline.transforms.scoring import ScoreSpec, score_batch
 
 _ROWS_CALLED = 5
@@ -55,12 +55,14 @@ class FirstScores(NamedTuple):
       mapped: the source of each input.
       rows: outputs of the rows, or the reasons of dead letters; empty if columns do not fit.
       failure: the reason why the model call failed; "" if it succeeded.
+      saturated: number of values beyond the range of a quantized input.
     """
 
     partition: str = ""
     mapped: Sequence[Mapped] = ()
     rows: Sequence[dict[str, Any]] = ()
     failure: str = ""
+    saturated: int = 0
 
     @property
     def fit(self) -> bool:
@@ -126,11 +128,12 @@ def score_first_rows(first: FirstRows, servable: Servable) -> FirstScores:
     found = FirstScores(first.shard.partition, first.mapped)
     if not found.fit:
         return found
-    batch = _read(first)
+    batch, tally = _read(first), Tally()
     try:
-        scored, groups = score_batch(batch, servable, first.score, Tally())
+        scored, groups = score_batch(batch, servable, first.score, tally)
     except (EveryRowFails, ModelError) as e:
         return found._replace(failure=str(e))
+    found = found._replace(saturated=int(tally.total(VALUES_SATURATED)))
     dead = {
         row: (group.step, reason)
         for group in groups
