@@ -157,22 +157,9 @@ def _choose_inputs(
 def _choose_input(
     signature: Signature, options: FitOptions, spec: TensorSpec, problems: list[str]
 ) -> InputColumn | None:
-    conversion, column = "", spec.name
-    if spec.name in options.columns:
-        try:
-            conversion, column = parse_conversion(options.columns[spec.name])
-        except ValueError as e:
-            problems.append(f"--columns: {e}")
-            return None
-    if conversion in (RAW, SCALED):
-        if spec.quantized is None:
-            problems.append(
-                f"--columns {quote_name(spec.name)}={conversion}(…): expected a quantized input, "
-                f"'{spec.name}' is {spec}. Name the column without {conversion}(…)"
-            )
-            return None
-        spec = spec.to_raw() if conversion == RAW else spec
-        conversion = spec.dtype
+    asked = _parse_column(options, spec, problems)
+    if asked is not None:
+        spec, conversion, column = asked
     values = {}
     for flag, texts in (("--fill", options.fills), ("--pad", options.pads)):
         if spec.name in texts:
@@ -180,6 +167,8 @@ def _choose_input(
                 values[flag] = parse_value(flag, spec, texts[spec.name])
             except ValueError as e:
                 problems.append(str(e))
+    if asked is None:
+        return None
     return InputColumn(
         spec,
         column,
@@ -189,6 +178,29 @@ def _choose_input(
         spec.name in options.truncate,
         bool(signature.example_input),
     )
+
+
+def _parse_column(
+    options: FitOptions, spec: TensorSpec, problems: list[str]
+) -> tuple[TensorSpec, str, str] | None:
+    """Return the spec of an input's values, their conversion, and their column; None if wrong."""
+    if spec.name not in options.columns:
+        return spec, "", spec.name  # whatever the name looks like
+    try:
+        conversion, column = parse_conversion(options.columns[spec.name])
+    except ValueError as e:
+        problems.append(f"--columns: {e}")
+        return None
+    if conversion not in (RAW, SCALED):
+        return spec, conversion, column
+    if spec.quantized is None:
+        problems.append(
+            f"--columns {quote_name(spec.name)}={conversion}(…): expected a quantized input, "
+            f"'{spec.name}' is {spec}. Name the column without {conversion}(…)"
+        )
+        return None
+    spec = spec.to_raw() if conversion == RAW else spec
+    return spec, spec.dtype, column
 
 
 def _choose_outputs(

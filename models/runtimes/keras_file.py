@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -45,7 +46,9 @@ def load_keras(
     tf = prepare_tensorflow(concurrent_calls, op_libraries)
     keras = _import_keras()
     try:
-        model = keras.saving.load_model(path, compile=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about how the model was written
+            model = keras.saving.load_model(path, compile=False)
     except Exception as e:  # any failure of foreign code is an error of the model
         raise ModelError(f"Model {path} does not load: {_explain(e, path, keras)}") from e
     try:
