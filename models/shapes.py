@@ -242,6 +242,24 @@ def list_type(leaf: pa.DataType, promised: Sequence[int | None]) -> pa.DataType:
     return leaf
 
 
+def fill_null_lists(array: pa.Array, spec: TensorSpec) -> pa.Array:
+    """Return a column of lists in which each null of the outermost level is a list of nulls.
+
+    The lists have the sizes that the input wants. If a size is free, nulls stay nulls.
+    """
+    nesting = nesting_of(array.type)
+    levels = match_levels(array.type, spec) or (None,)
+    sizes = [has or wants for has, wants in zip(nesting.sizes, levels, strict=False)]
+    value: Any = None
+    for size in reversed(sizes):
+        if size is None:
+            return array
+        value = [value] * size
+    rows = np.where(array.is_valid().to_numpy(zero_copy_only=False), np.arange(len(array)), -1)
+    rows[rows < 0] = len(array)
+    return pa.concat_arrays([array, pa.array([value], array.type)]).take(pa.array(rows))
+
+
 def without_null_lists(array: pa.Array) -> pa.Array:
     """Return a column of lists with each null of the outermost level replaced by an empty list."""
     return pa.LargeListArray.from_arrays(offsets_of(array), array.flatten())

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from scoreline.models.conversions import RAGGED, LossyValue, convert
 from scoreline.models.shapes import (
+    fill_null_lists,
     find_bad_rows,
     is_list,
     list_type,
@@ -171,13 +172,16 @@ def prepare(array: pa.Array, source: InputColumn) -> pa.Array:
     """Convert a column and fill its nulls, as its input asks; the types must fit.
 
     Nulls stay if there is no fill value: they are errors of their rows. If lists are padded, a null
-    list counts as empty. Dictionary-encoded columns stay dictionary-encoded.
+    list counts as empty. If they are not, a fill value replaces each value of a null list.
+    Dictionary-encoded columns stay dictionary-encoded.
     """
     if isinstance(array.type, pa.ExtensionType):
         array = array.storage
     if is_list(array.type):
         if array.null_count and source.pad is not None:
             array = without_null_lists(array)
+        elif array.null_count and source.fill is not None and source.conversion not in RAGGED:
+            array = fill_null_lists(array, source.tensor)
         if not source.conversion and source.fill is None and not _is_view(array.type):
             return array
         return map_values(array, lambda values: _prepare_values(values, source))

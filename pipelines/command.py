@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Collection, Sequence
 
+from scoreline.pipelines.doing import doing
 from scoreline.pipelines.options.beam_flags import beam_flags
 from scoreline.pipelines.options.commands import (
     COMMANDS,
@@ -18,16 +19,20 @@ from scoreline.pipelines.options.commands import (
 )
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.report.reporter import make_reporter
+from scoreline.pipelines.report.unexpected import end_unexpected
 
 
 def run(name: str, argv: Sequence[str]) -> int:
     """Run a command of `COMMANDS`, and return its exit code."""
     try:
-        check_flags(name, argv)
+        with doing("reading the options"):
+            check_flags(name, argv)
+        module = importlib.import_module(f"scoreline.pipelines.{COMMANDS[name].module}")
+        code: int = module.main(argv)
     except BadOptions as e:
         return make_reporter(name, argv).end(e.exit_code, problems=e.problems)
-    module = importlib.import_module(f"scoreline.pipelines.{COMMANDS[name].module}")
-    code: int = module.main(argv)
+    except Exception as e:  # noqa: BLE001  the last resort of every command
+        return end_unexpected(make_reporter(name, argv), e)
     return code
 
 

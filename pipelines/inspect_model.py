@@ -13,6 +13,7 @@ from rich.markup import escape
 from scoreline.models.errors import ModelError
 from scoreline.models.inspection import ModelReport, inspect_model
 from scoreline.models.signature import find_unsupported
+from scoreline.pipelines.doing import doing
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from scoreline.pipelines.options.commands import parse_flags
 from scoreline.pipelines.options.inspect import InspectSettings, read_inspect
@@ -147,7 +148,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         given, _ = parse_flags("inspect", flags, problems)
         settings = read_inspect(given, problems)
         problems.check_usage()
-        inspection = inspect(settings, problems)
+        with doing(f"inspecting {settings.model.path}"):
+            inspection = inspect(settings, problems)
     except BadOptions as e:
         return reporter.end(e.exit_code, problems=e.problems)
     reporter.show(lambda console: print_inspection(inspection, console))

@@ -31,6 +31,7 @@ from scoreline.lake.table.merge import (
 from scoreline.lake.table.scores import find_table_problems
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.servable import Servable
+from scoreline.pipelines.doing import doing
 from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from scoreline.pipelines.options.commands import parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Problems
@@ -145,7 +146,7 @@ def _plan(
         partition_columns=columns,
         has_records=all(RAW_COLUMN in letters.rows.schema.names for _, letters in found),
     )
-    schema = _scores_schema(fit, found, problems)
+    schema = _scores_schema(fit, found, pa.schema(table.schema().to_arrow()), problems)
     problems.add_all(fit.find_name_problems(columns))
     if schema is not None:
         problems.add_all(find_table_problems(table, schema, columns))
@@ -162,17 +163,18 @@ def _plan(
 
 
 def _scores_schema(
-    fit: Fit, found: Sequence[DeadPartition], problems: Problems
+    fit: Fit, found: Sequence[DeadPartition], known: pa.Schema, problems: Problems
 ) -> pa.Schema | None:
     """Return columns and types of the scores; None, with a problem, if letters lack them."""
     schemas: dict[pa.Schema, list[str]] = {}
     for live, letters in found:
         paths = schemas.setdefault(letters.rows.schema.remove_metadata(), [])
         paths.append(f"dead letters of {live.partition}")
-    if not check_schemas(fit, schemas, problems, of_files=False):
+    copied = check_schemas(fit, schemas, problems, of_files=False, known=known)
+    if copied is None:
         return None
     try:
-        return fit.scores_schema(next(iter(schemas)))
+        return fit.scores_schema(copied)
     except ValueError as e:
         problems.add(f"--outputs: {e}. Leave it out with --outputs")
         return None
@@ -233,7 +235,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         given, _ = parse_flags("replay", flags, problems)
         settings = read_replay(given, problems)
         problems.check_usage()
-        found = replay(settings, problems)
+        with doing(f"replaying the dead letters of {settings.output}"):
+            found = replay(settings, problems)
     except BadOptions as e:
         return reporter.end(e.exit_code, problems=e.problems)
     except (ValueError, OSError, DeltaError) as e:

@@ -18,6 +18,7 @@ from scoreline.lake.elements import Outcome
 from scoreline.lake.kill_points import reach
 from scoreline.lake.table.outcomes import record_outcomes, take_outcomes
 from scoreline.lake.table.scores import create_table
+from scoreline.pipelines.doing import doing
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from scoreline.pipelines.options.batch import BatchSettings, read_batch
 from scoreline.pipelines.options.commands import make_parser, parse_flags
@@ -39,6 +40,7 @@ from scoreline.pipelines.report.summary import (
     print_plan,
     print_report,
 )
+from scoreline.pipelines.report.unexpected import end_failed_job
 from scoreline.pipelines.runners.job_name import name_batch
 from scoreline.pipelines.runners.runner import Runner, choose_runner
 from scoreline.transforms import metrics
@@ -48,8 +50,6 @@ from scoreline.transforms.read import MatchShards, ReadRecordBatches
 from scoreline.transforms.resume import SkipStaged
 from scoreline.transforms.score import Score
 from scoreline.transforms.stage import StageDeadLetters, StageScores
-
-_MAX_REASON = 2000
 
 
 def build(pipeline: beam.Pipeline, plan: BatchPlan) -> beam.PCollection[Outcome]:
@@ -185,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def execute(argv: Sequence[str], reporter: Reporter) -> Ended:
     """Check, plan, score and report."""
     try:
-        settings, runner, found = prepare(argv)
+        with doing("planning the job"):
+            settings, runner, found = prepare(argv)
     except BadOptions as e:
         return Ended(reporter.end(e.exit_code, problems=e.problems))
     plan, failed = found.plan, found.states.failed
@@ -201,11 +202,11 @@ def execute(argv: Sequence[str], reporter: Reporter) -> Ended:
         problem = "Stopped. Committed partitions stay; run the same command to continue."
         return Ended(reporter.end(EXIT_STOPPED, problems=[problem]))
     except Exception as e:  # noqa: BLE001  a runner may raise anything; it sets the exit code
-        problem = f"The job failed: {root_cause(e)}"
         advice = "Committed partitions stay; run the same command to continue."
-        return Ended(reporter.end(EXIT_FAILED, problems=[problem], advice=advice))
-    reporter.show(lambda console: print_report(report, settings, console))
-    fields = batch_fields(settings, found, report)
+        return Ended(end_failed_job(reporter, e, advice))
+    with doing("reporting the results; the scores are published"):
+        reporter.show(lambda console: print_report(report, settings, console))
+        fields = batch_fields(settings, found, report)
     return Ended(reporter.end(report.exit_code, fields), report)
 
 
@@ -232,18 +233,13 @@ def _check(settings: BatchSettings, found: Findings, plan: BatchPlan, reporter: 
     reporter.show(lambda console: print_plan(found, plan, settings, console))
     print_failures(failed, reporter.errors)
     try:
-        with contextlib.closing(plan.score.model.load()) as model:
+        with (
+            doing("scoring the first rows"),
+            contextlib.closing(plan.score.model.load()) as model,
+        ):
             first = score_first_rows(first_rows_of(found, plan), model)
     except BadOptions as e:
         return reporter.end(e.exit_code, problems=e.problems)
     reporter.show(lambda console: print_first_scores(first, console))
     code = EXIT_FAILED if failed or first.failure else EXIT_OK
     return reporter.end(code, plan_fields(settings, found, plan, first))
-
-
-def root_cause(error: BaseException) -> str:
-    """Return the first error of a chain, shortened for a message."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = f"{type(error).__name__}: {error}"
-    return text if len(text) <= _MAX_REASON else "… " + text[-_MAX_REASON:]

@@ -12,7 +12,13 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from rich.console import Console
 
-from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK
+from scoreline.pipelines.doing import doing
+from scoreline.pipelines.exit_codes import (
+    EXIT_DEAD_LETTERS,
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_WRONG,
+)
 from scoreline.pipelines.options.commands import make_parser, parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.stream import StreamSettings, read_stream
@@ -21,23 +27,26 @@ from scoreline.pipelines.report.console import say
 from scoreline.pipelines.report.documents import fields_of
 from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.reporter import Reporter, make_reporter
+from scoreline.pipelines.report.unexpected import end_failed_job
 from scoreline.pipelines.runners.any_runner import Timers
 from scoreline.pipelines.runners.job_name import name_stream
 from scoreline.pipelines.runners.runner import Runner, choose_runner
-from scoreline.pipelines.score_batch import read_counters, root_cause
+from scoreline.pipelines.score_batch import read_counters
 from scoreline.pipelines.stream_setup import (
     check_all_read,
     end_earlier_transactions,
     register_schema,
     set_group,
 )
+from scoreline.pipelines.stream_watch import telling_of_delays
 from scoreline.pipelines.supervise import end_with_supervisor, supervise, tell_begun
-from scoreline.transforms.kafka.append import SCORED_DATE
 from scoreline.transforms.kafka.decode import DecodeRecords
+from scoreline.transforms.kafka.ending import StreamRefused, find_ending
 from scoreline.transforms.kafka.poll import PollKafka
 from scoreline.transforms.kafka.read import ReadKafka
 from scoreline.transforms.kafka.reader import stop_reading
 from scoreline.transforms.kafka.unread import read_topic_ends
+from scoreline.transforms.kafka.watched_table import SCORED_DATE
 from scoreline.transforms.kafka.write import WriteKafka
 from scoreline.transforms.score import ScoreStream
 
@@ -134,7 +143,8 @@ def execute(argv: Sequence[str], reporter: Reporter) -> int:
         if given.restart and not given.check:
             return _supervise(argv, reporter.errors)
         end_with_supervisor()
-        settings, runner, plan = prepare(read_stream(given, problems), others, problems)
+        with doing("planning the job"):
+            settings, runner, plan = prepare(read_stream(given, problems), others, problems)
     except BadOptions as e:
         return reporter.end(e.exit_code, problems=e.problems)
     if settings.check:
@@ -148,9 +158,12 @@ def execute(argv: Sequence[str], reporter: Reporter) -> int:
         problem = "Stopped. Run the same command to continue."
         return reporter.end(EXIT_FAILED, problems=[problem])
     except Exception as e:  # noqa: BLE001  a runner may raise anything; it sets the exit code
-        problem = f"The job failed: {root_cause(e)}"
+        ending = find_ending(e)
+        if ending is not None:
+            code = EXIT_WRONG if isinstance(ending, StreamRefused) else EXIT_FAILED
+            return reporter.end(code, problems=[f"The job ended: {ending}"])
         advice = "Committed records stay; run the same command with --start=group to continue."
-        return reporter.end(EXIT_FAILED, problems=[problem], advice=advice)
+        return end_failed_job(reporter, e, advice)
 
 
 def _supervise(argv: Sequence[str], errors: Console) -> int:
@@ -165,17 +178,26 @@ def _run(settings: StreamSettings, plan: StreamPlan, runner: Runner, reporter: R
     console = reporter.console
     end_earlier_transactions(plan)
     plan = register_schema(settings, plan)
-    set_group(settings, plan)
-    tell_begun()
     read, targets = plan.read, settings.sink.targets
+    if begun := set_group(settings, plan):
+        some = ", ".join(map(str, begun))
+        say(
+            console,
+            f"topic {read.topic} was deleted and created again since the last start: partitions "
+            f"{some} begin at their first records",
+        )
+    tell_begun()
     say(
         console,
         f"scoring {read.topic} → {targets} as group {read.group}, model {plan.score.digest[:19]}…",
     )
     began = time.monotonic()
-    ends = read_topic_ends(read.connection, read.group, read.topic) if read.until_end else {}
+    ends = read_topic_ends(read.connection, read.topic) if read.until_end else {}
     stop_reading.clear()
-    with runner.stopping_in_order(stop_reading):
+    with (
+        runner.stopping_in_order(stop_reading),
+        telling_of_delays(read.connection, read.topic, lambda text: say(reporter.errors, text)),
+    ):
         name = name_stream(
             runner.options, read.topic, read.group, plan.score.digest, uuid.uuid4().hex
         )

@@ -13,27 +13,27 @@ from scoreline.pipelines.plan.access import allow
 from scoreline.pipelines.plan.stream import StreamPlan
 from scoreline.pipelines.plan.topics import registry_of
 from scoreline.transforms.kafka.append import prepare_table
-from scoreline.transforms.kafka.client import (
-    advance_group,
-    is_refused,
-    list_partitions,
-    reset_group,
-)
+from scoreline.transforms.kafka.client import is_refused, list_partitions
+from scoreline.transforms.kafka.group import advance_group, begin_anew, reset_group
 from scoreline.transforms.kafka.producer import end_old_transactions
 from scoreline.transforms.kafka.registry import RegistryAway, RegistryFails
 from scoreline.transforms.kafka.unread import find_unread
+
+
+class RecordsLeft(RuntimeError):
+    """The runner ended a job before all records were scored. The message names them."""
 
 
 def check_all_read(plan: StreamPlan, ends: Mapping[int, int]) -> None:
     """Raise if the runner ended the job before all records were scored. Prism has done so.
 
     Raises:
-      RuntimeError: unread records are left.
+      RecordsLeft: there are unread records.
     """
     unread = find_unread(plan.read.connection, plan.read.group, plan.read.topic, ends)
     if unread:
         where = ", ".join(f"{partition} from offset {at}" for partition, at in unread.items())
-        raise RuntimeError(
+        raise RecordsLeft(
             f"expected all records of topic {plan.read.topic} to be scored, but the runner ended "
             f"the job before; unread are those of partition {where}"
         )
@@ -85,20 +85,27 @@ def register_schema(settings: StreamSettings, plan: StreamPlan) -> StreamPlan:
     return dataclasses.replace(plan, write=dataclasses.replace(plan.write, avro=avro))
 
 
-def set_group(settings: StreamSettings, plan: StreamPlan) -> None:
+def set_group(settings: StreamSettings, plan: StreamPlan) -> list[int]:
     """Set the group's offsets to `--start`, but not below the table's.
+
+    With a table, offsets of an older topic of the same name are set to the first records.
+
+    Returns:
+      The partitions with such offsets.
 
     Raises:
       BadOptions: `--start` is below the table's offsets.
     """
     connection, group, topic = plan.read.connection, plan.read.group, plan.read.topic
     source, done = settings.source, {}
+    topic_id = plan.read.topic_id
+    begun: dict[int, int] = {}
     if plan.write.table is not None:
         admin = connection.admin()
         done = prepare_table(plan.write.table, list_partitions(admin, topic))
     if source.start != "group":
         try:
-            reset_group(connection, group, topic, source.start, source.start_ms, done)
+            reset_group(connection, group, topic, source.start, source.start_ms, done, topic_id)
         except ValueError as e:
             raise BadOptions(
                 [
@@ -107,5 +114,8 @@ def set_group(settings: StreamSettings, plan: StreamPlan) -> None:
                     "what another model makes of them, take another --group"
                 ]
             ) from e
+    elif plan.write.table is not None:
+        begun = begin_anew(connection, group, topic, topic_id)
     # A kill between the last file and its offsets leaves the group behind the table.
-    advance_group(connection, group, topic, done)
+    advance_group(connection, group, topic, done, topic_id)
+    return sorted(begun)

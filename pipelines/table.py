@@ -17,10 +17,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from scoreline.pipelines.doing import doing
 from scoreline.pipelines.exit_codes import EXIT_WRONG
 from scoreline.pipelines.options.parser import OptionParser, add_json
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.pipelines.report.reporter import Reporter
+from scoreline.pipelines.report.unexpected import end_unexpected
 
 _ACTIONS = ("status", "verify", "history", "rollback", "vacuum")
 _DEFAULT_COMMITS = 20
@@ -39,9 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check(args)
     except BadOptions as e:
         return reporter.end(EXIT_WRONG, problems=e.problems)
-    from scoreline.pipelines.table_actions import run
+    try:
+        from scoreline.pipelines.table_actions import run
 
-    return run(args, reporter)
+        with doing(f"running table {action} on {args.output}"):
+            return run(args, reporter)
+    except Exception as e:  # noqa: BLE001  the last resort of the command
+        return end_unexpected(reporter, e)
 
 
 def _make_parser() -> OptionParser:

@@ -12,11 +12,12 @@ from rich.markup import escape
 
 from scoreline.lake.files.partitions import PartitionSpec, parse_partition_path
 from scoreline.lake.storage import may_pass
-from scoreline.lake.table.history import LivePartition, read_commits, read_live_partitions
+from scoreline.lake.table.history import LivePartition, read_live_partitions
+from scoreline.lake.table.log import read_commits
 from scoreline.lake.table.rollback import RollbackError, rollback_partition, rollback_table
 from scoreline.lake.table.scores import open_table
 from scoreline.lake.table.vacuum import vacuum_table
-from scoreline.lake.table.verify import verify_partitions
+from scoreline.lake.table.verify import describe_foreign, verify_partitions
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.pipelines.options.reader import find_secret
@@ -109,14 +110,18 @@ def _verify(
         if problems
     }
     sentences = [f"{partition}: {problem}" for partition in wrong for problem in wrong[partition]]
+    unchecked = {live.partition: text for live in partitions if (text := describe_foreign(live))}
+    remarks = [f"{partition}: {text}" for partition, text in unchecked.items()]
     rows = sum(live.rows for live in partitions)
     files = sum(len(live.files) for live in partitions)
     verdict = f"{len(wrong)} of {len(partitions)} partitions are wrong" if wrong else "all is right"
+    if unchecked:
+        verdict = f"{verdict}, but {len(unchecked)} are written by another program and not checked"
     summary = (
         f"version {table.version()}: {len(partitions)} partitions, {files} files, {rows:,} rows: "
         f"{verdict}"
     )
-    reporter.tell(*sentences, summary)
+    reporter.tell(*sentences, *remarks, summary)
     fields = {
         "table": args.output,
         "table_version": table.version(),
@@ -124,6 +129,8 @@ def _verify(
         "files": files,
         "rows": rows,
         "wrong": sorted(wrong),
+        "unchecked": sorted(unchecked),
+        "remarks": remarks,
         "problems": sentences,  # shown above: here they are the result, not an error
     }
     return reporter.end(EXIT_FAILED if wrong else EXIT_OK, fields)

@@ -19,7 +19,7 @@ hypothesis.settings.register_profile("scoreline", deadline=None)
 hypothesis.settings.load_profile("scoreline")
 
 
-ENGINES = ("flink", "kafka", "prism")
+ENGINES = ("flink", "kafka", "prism", "spark")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

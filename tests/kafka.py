@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from deploy.local.kafka_broker import Broker
 from deploy.local.processes import free_ports
-from scoreline.transforms.kafka.client import read_ends, until_done
+from scoreline.transforms.kafka.client import read_high_watermarks, until_done
 
 
 def start_broker(folder: Path) -> Broker:
@@ -123,12 +123,9 @@ def read_all(address: str, topic: str) -> list[Any]:
 
 def count_of(address: str, topic: str) -> int:
     """Return the number of used offsets of a topic: records and transaction markers."""
-    consumer = Consumer({"bootstrap.servers": address, "group.id": "tests", "log_level": 0})
-    try:
-        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        return sum(read_ends(consumer, topic, partitions).values())
-    finally:
-        consumer.close()
+    admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
+    partitions = admin.list_topics(topic, timeout=30).topics[topic].partitions
+    return sum(read_high_watermarks(admin, topic, partitions).values())
 
 
 def committed(address: str, group: str, topic: str) -> dict[int, int]:

@@ -12,6 +12,7 @@ import scoreline.transforms.coders  # noqa: F401  registers how elements are enc
 from scoreline.lake.elements import Outcome, Receipt
 from scoreline.lake.storage import table_uri
 from scoreline.lake.table.commit import CommitSpec, commit_partition
+from scoreline.lake.table.tracebacks import explain_unexpected, put_traceback_away
 from scoreline.transforms import metrics
 from scoreline.transforms.bundle_metrics import BundleMetrics
 
@@ -27,8 +28,15 @@ class _CommitDoFn(beam.DoFn):
     def process(self, element: tuple[str, Iterable[Receipt]]) -> Iterator[Outcome]:
         _, receipts = element
         with self._metrics.timed(metrics.COMMIT_MS):
-            outcome = commit_partition(list(receipts), self._spec, self._table)
-        yield outcome
+            yield self._commit(list(receipts))
+
+    def _commit(self, receipts: list[Receipt]) -> Outcome:
+        try:
+            return commit_partition(receipts, self._spec, self._table)
+        except Exception as e:  # noqa: BLE001  an unexpected error costs its partition, not the job
+            partition, run_id = receipts[0].partition, receipts[0].run_id
+            reason = put_traceback_away(explain_unexpected(e, "committing"), self._spec.output)
+            return Outcome(partition, run_id, "failed", reason=reason)
 
     def finish_bundle(self) -> None:
         self._metrics.flush()

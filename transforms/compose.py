@@ -21,9 +21,9 @@ from scoreline.lake.table.scores import (
     create_table,
     find_table_problems,
     open_table,
-    storable_type,
 )
 from scoreline.lake.table.shard_writer import StageSpec
+from scoreline.lake.table.types import key_type, storable_type
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
 from scoreline.transforms import commit, read, resume, score, stage
 from scoreline.transforms.partitions import ToRead, Wanted, find_work
@@ -276,7 +276,8 @@ class StageScores(beam.PTransform):
       keys: the columns that identify a row; their statistics allow readers to skip files.
 
     Raises:
-      ValueError: the schema lacks a key, or has a type that Delta tables do not support.
+      ValueError: the schema lacks a key, or has a type that Delta tables do not support,
+        or a key has one whose values cannot be counted.
     """
 
     def __init__(self, *, table: str, schema: pa.Schema, keys: Sequence[str]) -> None:
@@ -291,6 +292,8 @@ class StageScores(beam.PTransform):
                 f"keys: expected columns of the schema, got {', '.join(unknown)}; it has "
                 f"{', '.join(schema.names)}"
             )
+        for key in self._keys:
+            key_type(schema.field(key).type)
 
     def _extract_input_pvalues(self, pvalueish: Any) -> Any:
         """Accept a step's tagged outputs; Beam itself supports only tuples and dicts of them."""

@@ -87,5 +87,7 @@ def _name(source: InputColumn) -> str:
 def _advice(column: pa.Array, source: InputColumn) -> str:
     name = source.tensor.name
     if is_list(column.type):
-        return f"; treat nulls as empty lists with --pad {name}=VALUE"
+        fill = f", or all their values as one with --fill {name}=VALUE"
+        is_fixed = source.tensor.row_values is not None and source.conversion not in RAGGED
+        return f"; treat nulls as empty lists with --pad {name}=VALUE{fill if is_fixed else ''}"
     return f"; set a value for nulls with --fill {name}=VALUE"

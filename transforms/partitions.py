@@ -127,7 +127,7 @@ def _check_columns(wanted: Wanted, listing: Listing, footers: Sequence[Footer]) 
     held = columns_of(listing.partitions)
     first = schemas[0] if schemas else pa.schema([])
     columns = wanted.columns or tuple(first.names)
-    added = [c for c in columns if c in held and any(c not in s.names for s in schemas)]
+    added = {c: _type_of(c, schemas) for c in columns if c in held}
     for column in columns:
         lacking = sum(top_columns(schema, [column])[0] not in schema.names for schema in schemas)
         if lacking and column not in added:
@@ -137,14 +137,21 @@ def _check_columns(wanted: Wanted, listing: Listing, footers: Sequence[Footer]) 
             )
     if problems:
         refuse(problems)
-    whole = first
-    for column in added:
-        whole = whole.append(pa.field(column, pa.string()))
+    whole = pa.schema([field for field in first if field.name not in added])
+    for column, kind in added.items():
+        whole = whole.append(pa.field(column, kind))
     return DatasetSpec(
         root=wanted.path,
         format=listing.format,
         columns=columns,
         top_columns=top_columns(whole, columns),
         batch_rows=0,
-        constants=[Constant(column, pa.string()) for column in added],
+        constants=[Constant(column, kind) for column, kind in added.items()],
     )
+
+
+def _type_of(column: str, schemas: Sequence[pa.Schema]) -> pa.DataType:
+    """Return the type of a partition column: that of the files if all have it, else text."""
+    held = {schema.field(column).type if column in schema.names else None for schema in schemas}
+    kind = next(iter(held), None)
+    return kind if len(held) == 1 and kind is not None else pa.string()

@@ -13,8 +13,12 @@ from scoreline.lake.elements import BatchKey, Shard
 from scoreline.lake.files.data_file import CorruptFile
 from scoreline.lake.files.read import DatasetSpec, read_shard
 from scoreline.lake.storage import resolve
+from scoreline.lake.table.tracebacks import explain_unexpected
 from scoreline.transforms import metrics
 from scoreline.transforms.bundle_metrics import BundleMetrics
+
+# Files of a shard that an unexpected error names.
+_MAX_NAMED = 3
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -44,15 +48,19 @@ class _ReadDoFn(beam.DoFn):
         self._metrics = BundleMetrics()
 
     def process(self, shard: Shard) -> Iterator[tuple[BatchKey, pa.RecordBatch]]:
-        batches = read_shard(self._fs, shard, self._dataset)
+        batches: Iterator[pa.RecordBatch] | None = None
         number = first_row = 0
         error = ""
         while True:
             try:
                 with self._metrics.timed(metrics.READ_MS):
+                    batches = batches or read_shard(self._fs, shard, self._dataset)
                     batch = next(batches, None)
             except CorruptFile as e:
                 batch, error = None, str(e)
+            except Exception as e:  # noqa: BLE001  an unexpected error costs its partition
+                files = ", ".join(piece.path for piece in shard.pieces[:_MAX_NAMED])
+                batch, error = None, explain_unexpected(e, f"reading {files}")
             if batch is None:
                 break
             self._count(batch)

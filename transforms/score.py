@@ -14,6 +14,8 @@ import scoreline.transforms.coders  # noqa: F401  registers how elements are enc
 from scoreline.lake.elements import BatchKey, RecordKey
 from scoreline.lake.kill_points import reach
 from scoreline.lake.table.letters import to_dead_letters
+from scoreline.lake.table.tracebacks import explain_unexpected
+from scoreline.models.errors import ModelError
 from scoreline.transforms import metrics
 from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.isolate import EveryRowFails
@@ -112,6 +114,17 @@ class _ScoreDoFn(beam.DoFn):
                 yield key._replace(error=f"the model fails: {e}"), batch.slice(0, 0)
                 return
             scored = self._scorer.fail(batch, e)
+        except (ModelError, ModelFails):
+            raise
+        except Exception as e:
+            if not isinstance(key, BatchKey):
+                raise
+            self._given_up = shard  # an unexpected error costs its partition, not the job
+            error = explain_unexpected(
+                e, f"scoring rows from {key.first_row} of shard {key.shard.number}"
+            )
+            yield key._replace(error=error), batch.slice(0, 0)
+            return
         for letters in self._scorer.to_letters(batch, scored):
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, (key, letters))
         yield key, scored.batch

@@ -17,6 +17,7 @@ from scoreline.lake.table.layout import dead_letters_root
 from scoreline.lake.table.letters import locate_dead_letters
 from scoreline.lake.table.receipts import write_receipt
 from scoreline.lake.table.shard_writer import ShardWriter, StageSpec, open_letters, open_scores
+from scoreline.lake.table.tracebacks import explain_unexpected, put_traceback_away
 from scoreline.transforms import metrics
 from scoreline.transforms.bundle_metrics import BundleMetrics
 
@@ -72,6 +73,8 @@ class _StageDoFn(beam.DoFn):
             self._open[at][1].write(key, batch)
         except (OSError, pa.ArrowException) as e:
             self._fail(at, key.shard, f"cannot write {self._what}: {e}")
+        except Exception as e:  # noqa: BLE001  an unexpected error costs its partition, not the job
+            self._fail(at, key.shard, self._explain(e))
 
     def _end(self, at: tuple[str, int]) -> Receipt:
         """Close a shard's file and return its receipt, or a receipt with the error."""
@@ -82,6 +85,8 @@ class _StageDoFn(beam.DoFn):
                 write_receipt(self._output, receipt)
             except (OSError, pa.ArrowException) as e:
                 self._fail(at, shard, f"cannot write {self._what}: {e}")
+            except Exception as e:  # noqa: BLE001  as above
+                self._fail(at, shard, self._explain(e))
             else:
                 del self._open[at]
                 self._metrics.count(metrics.BYTES_STAGED, receipt.size_bytes)
@@ -89,10 +94,13 @@ class _StageDoFn(beam.DoFn):
         shard, error = self._failed.pop(at)
         return Receipt.of(shard, error=error)
 
+    def _explain(self, error: Exception) -> str:
+        return explain_unexpected(error, f"writing {self._what}")
+
     def _fail(self, at: tuple[str, int], shard: Shard, reason: str) -> None:
         if at in self._open:
             self._open.pop(at)[1].abandon()
-        self._failed[at] = (shard, reason)
+        self._failed[at] = (shard, put_traceback_away(reason, self._output))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         if self._ends_with_bundle:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scoreline.lake.files.data_file import CorruptFile, Limits, ReadSpec
+from scoreline.lake.files.footer import Chunk, read_chunks, read_tail
 
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 8, "FLOAT": 4, "DOUBLE": 8}
 _DECIMAL_BYTES = 16
@@ -26,6 +27,11 @@ _SMALL_PART = 16
 # If lists decode to more than this multiple of their encoded size, one row may hold all of them.
 _MAX_EXPANSION = 100
 _PROBE_BUFFER_BYTES = 64 << 10
+# Encodings of a chunk whose texts are all stored one by one, and of one with a dictionary. Arrow
+# cannot read a chunk with other encodings as a dictionary, not even one that has it too.
+_STORED_IN_PAGES = frozenset({"PLAIN", "RLE", "BIT_PACKED"})
+_STORED_ONE_BY_ONE = _STORED_IN_PAGES | {"DELTA_LENGTH_BYTE_ARRAY"}
+_DICTIONARY = frozenset({"PLAIN_DICTIONARY", "RLE_DICTIONARY"})
 
 
 @dataclasses.dataclass
@@ -73,15 +79,21 @@ def plan_batches(
 
     Raises:
       CorruptFile: the values of a row group are, or may be, larger than the limits.
+      ValueError: the footer is damaged.
     """
     batch_rows, limits = spec.batch_rows, spec.limits
-    bounds = [_bound_group(source, file, number, spec) for number in numbers]
+    leaves = find_leaves(file, spec.columns)
+    chunks = _chunks_to_weigh(source, file, numbers, leaves, spec)
+    bounds = [
+        _bound_group(source, file, number, leaves, chunks.get(number, {}), spec)
+        for number in numbers
+    ]
     whole = _Bound(
         max((b.row_bytes for b in bounds), default=0),
         sum(b.spread_bytes for b in bounds),
         sum(b.rows for b in bounds),
     )
-    if whole.spread_bytes + batch_rows * whole.row_bytes <= limits.batch_bytes:
+    if whole.spread_bytes + min(batch_rows, whole.rows) * whole.row_bytes <= limits.batch_bytes:
         yield RowGroups(numbers, batch_rows)
         return
     for number, bound in zip(numbers, bounds, strict=True):
@@ -89,75 +101,133 @@ def plan_batches(
         yield RowGroups(one, bound.rows_within(batch_rows, limits.batch_bytes))
 
 
+class Leaf(NamedTuple):
+    """A column of Parquet's schema that holds values.
+
+    Attributes:
+      number: its number in the schema.
+      path: its path, which also names the insides of lists.
+      width: the bytes of a value; 0 for text, whose values have any length.
+      is_list: whether a row may have several values.
+    """
+
+    number: int
+    path: str
+    width: int
+    is_list: bool
+
+
+def find_leaves(file: pq.ParquetFile, columns: Sequence[str]) -> list[Leaf]:
+    """Return the leaves of some columns."""
+    leaves = []
+    for number in range(len(file.schema)):
+        leaf = file.schema.column(number)
+        if any(leaf.path == name or leaf.path.startswith(f"{name}.") for name in columns):
+            width = 0
+            if leaf.physical_type != "BYTE_ARRAY":
+                width = _WIDTHS.get(leaf.physical_type) or max(leaf.length, _DECIMAL_BYTES)
+            leaves.append(Leaf(number, leaf.path, width, leaf.max_repetition_level > 0))
+    return leaves
+
+
+def _chunks_to_weigh(
+    source: Any, file: pq.ParquetFile, numbers: range, leaves: Sequence[Leaf], spec: ReadSpec
+) -> dict[int, Mapping[int, Chunk]]:
+    """Return facts about the column chunks whose decoded size does not follow from the schema."""
+    unclear = {
+        leaf.number
+        for leaf in leaves
+        if leaf.is_list or not (leaf.width or leaf.path in spec.dictionary_columns)
+    }
+    groups = {n for n in numbers if not _is_small(file.metadata.row_group(n), leaves, spec)}
+    return read_chunks(read_tail(source), groups, unclear) if unclear and groups else {}
+
+
+def _is_small(group: Any, leaves: Sequence[Leaf], spec: ReadSpec) -> bool:
+    """Return whether a row group is small even if each text has the size of all columns."""
+    if any(leaf.is_list for leaf in leaves) or group.total_byte_size <= 0 < group.num_rows:
+        return False
+    values = min(group.num_rows, spec.batch_rows)
+    return values * group.total_byte_size <= spec.limits.batch_bytes // _SMALL_PART
+
+
 def _bound_group(
     source: Any,
     file: pq.ParquetFile,
     number: int,
+    leaves: Sequence[Leaf],
+    chunks: Mapping[int, Chunk],
     spec: ReadSpec,
 ) -> _Bound:
     limits = spec.limits
     group = file.metadata.row_group(number)
+    texts = [leaf for leaf in leaves if not leaf.width]
     bound = _Bound(rows=group.num_rows)
-    probed: dict[str, Any] = {}
-    lists: set[str] = set()
-    for at in range(group.num_columns):
-        chunk = group.column(at)
-        path = chunk.path_in_schema
-        if not any(path == name or path.startswith(f"{name}.") for name in spec.columns):
+    if texts:  # values that are stored one by one
+        known = sum(chunks[leaf.number].size_bytes for leaf in texts if leaf.number in chunks)
+        bound.spread_bytes = max(group.total_byte_size, known)
+    probed: list[Leaf] = []
+    for leaf in leaves:
+        chunk = chunks.get(leaf.number, Chunk(group.num_rows, group.total_byte_size, frozenset()))
+        if leaf.width:
+            _add(bound, leaf, chunk, leaf.width, limits, number)
             continue
-        leaf = file.schema.column(at)
-        is_list = leaf.max_repetition_level > 0
-        if chunk.physical_type != "BYTE_ARRAY":
-            width = _WIDTHS.get(chunk.physical_type) or max(leaf.length, _DECIMAL_BYTES)
-            _add(bound, chunk, is_list, width, limits, number)
-            continue
-        if path in spec.dictionary_columns:  # it stays encoded
-            bound.spread_bytes += chunk.total_uncompressed_size
+        if leaf.path in spec.dictionary_columns:  # it stays encoded
             bound.row_bytes += _OFFSET_BYTES
             continue
-        bound.spread_bytes += chunk.total_uncompressed_size  # values that are stored one by one
-        values = chunk.num_values if is_list else min(chunk.num_values, spec.batch_rows)
-        largest = chunk.total_uncompressed_size
+        values = chunk.values if leaf.is_list else min(chunk.values, spec.batch_rows)
+        largest = chunk.size_bytes
+        if chunk.encodings and chunk.encodings <= _STORED_ONE_BY_ONE:
+            largest = 0
         is_small = values * largest <= limits.batch_bytes // _SMALL_PART
-        may_probe = values * _OFFSET_BYTES <= limits.batch_bytes or not is_list
-        if is_small or "DELTA_BYTE_ARRAY" in chunk.encodings or not may_probe:
-            _add(bound, chunk, is_list, largest + _OFFSET_BYTES, limits, number)
+        may_probe = values * _OFFSET_BYTES <= limits.batch_bytes or not leaf.is_list
+        if is_small or not may_probe or not is_dictionary(chunk):
+            _add(bound, leaf, chunk, largest + _OFFSET_BYTES, limits, number)
         else:
-            probed[path] = chunk
-            lists |= {path} if is_list else set()
-    longest = _read_longest(source, file, number, probed) if probed else {}
-    for path, size in longest.items():
-        _add(bound, probed[path], path in lists, size + _OFFSET_BYTES, limits, number)
+            probed.append(leaf)
+    longest = _read_longest(source, file, number, probed, chunks) if probed else {}
+    for leaf in probed:
+        size = longest[leaf.path] + _OFFSET_BYTES
+        _add(bound, leaf, chunks[leaf.number], size, limits, number)
     return bound
 
 
-def _add(bound: _Bound, chunk: Any, is_list: bool, width: int, limits: Limits, number: int) -> None:
+def is_dictionary(chunk: Chunk) -> bool:
+    """Return whether Arrow can read a chunk of texts as a dictionary."""
+    return chunk.encodings <= _DICTIONARY | _STORED_IN_PAGES
+
+
+def _add(bound: _Bound, leaf: Leaf, chunk: Chunk, width: int, limits: Limits, number: int) -> None:
     """Add a column whose values have at most some number of bytes."""
-    if not is_list:
+    if not leaf.is_list:
         bound.row_bytes += width
         return
-    size = chunk.num_values * width
+    size = chunk.values * width
     bound.spread_bytes += size
-    where = f"row group {number}, column '{chunk.path_in_schema}'"
-    encoded = max(chunk.total_uncompressed_size, 1)
+    where = f"row group {number}, column '{leaf.path}'"
+    encoded = max(chunk.size_bytes, 1)
     if size > limits.batch_bytes and size > _MAX_EXPANSION * encoded:
         raise CorruptFile(
-            f"{where}: {chunk.num_values} values of lists in {encoded} bytes may decode to {size} "
+            f"{where}: {chunk.values} values of lists in {encoded} bytes may decode to {size} "
             f"bytes, all of them in one row; expected at most {limits.batch_bytes}. If the file is "
             "sound, raise --max_batch_bytes"
         )
 
 
 def _read_longest(
-    source: Any, file: pq.ParquetFile, number: int, chunks: Mapping[str, Any]
+    source: Any,
+    file: pq.ParquetFile,
+    number: int,
+    leaves: Sequence[Leaf],
+    chunks: Mapping[int, Chunk],
 ) -> dict[str, int]:
     """Return the length of the longest value in each column's dictionary."""
-    paths = list(chunks)
+    paths = [leaf.path for leaf in leaves]
     probe = pq.ParquetFile(
         source, metadata=file.metadata, read_dictionary=paths, buffer_size=_PROBE_BUFFER_BYTES
     )
     batches = probe.iter_batches(1, row_groups=[number], columns=paths, use_threads=False)
-    found = {path: chunk.total_uncompressed_size for path, chunk in chunks.items()}
+    found = {leaf.path: chunks[leaf.number].size_bytes for leaf in leaves}
     batch = next(batches, None)
     if batch is None:
         return found

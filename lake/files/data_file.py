@@ -81,6 +81,7 @@ class ReadSpec(NamedTuple):
       batch_rows: maximum rows of a record batch.
       schema: the types to read columns as, for files without a schema of their own.
       limits: maximum decoded bytes.
+      stored: keys and kept columns, whose values a table must be able to hold.
     """
 
     columns: Sequence[str]
@@ -89,6 +90,7 @@ class ReadSpec(NamedTuple):
     dictionary_columns: Sequence[str] = ()
     schema: pa.Schema = _NO_SCHEMA
     limits: Limits = Limits()
+    stored: Sequence[str] = ()
 
 
 def whole_file(file: DataFile, schema: pa.Schema) -> Footer:

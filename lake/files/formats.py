@@ -16,6 +16,7 @@ from scoreline.lake.files.data_file import READ_ERRORS, CorruptFile, DataFile, F
 from scoreline.lake.files.examples import describe_tfrecords, infer_examples, read_examples
 from scoreline.lake.files.jsonl import describe_jsonl, infer_jsonl, read_jsonl
 from scoreline.lake.files.parquet import read_footer, read_record_batches
+from scoreline.lake.files.stored import check_stored
 
 _DESCRIBE_THREADS = 16
 
@@ -51,6 +52,7 @@ def _whole_files(
                 _check_size(file_system, piece)
                 for batch in read(file_system, piece.path, spec):
                     _check_values(piece.path, rows, batch, spec)
+                    check_stored(batch, spec.stored)
                     rows += batch.num_rows
                     for start in range(0, batch.num_rows, spec.batch_rows):
                         part = batch.slice(start, spec.batch_rows)

@@ -21,6 +21,10 @@ from scoreline.lake.files.bounds import (
 )
 from scoreline.lake.files.columns import top_columns
 from scoreline.lake.files.data_file import READ_ERRORS, CorruptFile, Footer, ReadSpec, unreadable
+from scoreline.lake.files.decode import Decoder, open_file
+from scoreline.lake.files.footer import check_readable, read_tail
+from scoreline.lake.files.logical import true_schema
+from scoreline.lake.files.stored import check_stored
 
 # A batch joined from fewer parts than this has its decoded size computed more closely.
 _PARTS = 256
@@ -67,16 +71,15 @@ def _read_piece(source: Any, piece: Piece, spec: ReadSpec) -> Iterator[pa.Record
     Raises:
       CorruptFile: a value is larger than the limits; the message names row group and column.
     """
-    file = pq.ParquetFile(source, read_dictionary=list(spec.dictionary_columns))
-    tops = _tops(file.schema_arrow, spec.columns, spec.may_lack)
+    decoder = Decoder(source, spec)
+    file = decoder.file
+    tops = _tops(decoder.schema, spec.columns, spec.may_lack)
     numbers = range(piece.first_row_group, piece.first_row_group + piece.row_groups)
     for groups in plan_batches(source, file, numbers, spec):
         rows, batch_rows, is_done = 0, groups.batch_rows, False
         while not is_done:
             skip = rows
-            for batch in file.iter_batches(
-                batch_rows, row_groups=groups.numbers, columns=list(spec.columns), use_threads=False
-            ):
+            for batch in decoder.decode(groups.numbers, batch_rows):
                 if skip >= batch.num_rows:
                     skip -= batch.num_rows
                     continue
@@ -86,6 +89,7 @@ def _read_piece(source: Any, piece: Piece, spec: ReadSpec) -> Iterator[pa.Record
                     batch_rows = max(1, batch_rows // 8)  # the guess was wrong: continue with fewer
                     break
                 _check_values(file, groups, rows, batch, spec)
+                check_stored(batch, spec.stored)
                 rows += batch.num_rows
                 yield from slice_batch(batch, spec.limits.batch_bytes)
             else:
@@ -153,16 +157,20 @@ class _Waiting:
 
 
 def read_footer(file_system: fs.FileSystem, path: str) -> Footer:
-    """Return a Parquet file's footer; for a damaged or missing file, one with its error."""
+    """Return a Parquet file's footer; for a damaged, encrypted or missing file, its error."""
     try:
         with file_system.open_input_file(path) as source:
-            file = pq.ParquetFile(source)
-            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-            return Footer(
-                path,
-                file.schema_arrow,
-                tuple(group.num_rows for group in groups),
-                tuple(group.total_byte_size for group in groups),
-            )
+            tail = read_tail(source)
+        file = open_file(pa.BufferReader(tail))
+        check_readable(tail, file.metadata.serialized_size)
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        if any(group.num_rows < 0 or group.total_byte_size < 0 for group in groups):
+            raise ValueError("its footer has a row group of a negative size")
+        return Footer(
+            path,
+            true_schema(file),
+            tuple(group.num_rows for group in groups),
+            tuple(group.total_byte_size for group in groups),
+        )
     except READ_ERRORS as e:
         return unreadable(path, e)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
+import pyarrow as pa
+
 from scoreline.lake.files.data_file import DataFile
 from scoreline.lake.files.order import order_of, orders_of
 
@@ -109,6 +111,11 @@ class PartitionSpec:
             self._tests[unquote(column)] = _value_test(text, wanted)
 
     @property
+    def is_exact(self) -> bool:
+        """Whether it names values only, and no interval."""
+        return ".." not in self.text
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The partition columns that it names."""
         return tuple(self._tests)
@@ -151,6 +158,7 @@ class Listing(NamedTuple):
       format: the format of its files, one of `scoreline.lake.files.formats.FORMATS`.
       version: the version of the Delta table that was listed; None for plain folders.
       passed_over: files that belong to no partition, and are not read.
+      schema: the columns of the Delta table; None for plain folders.
     """
 
     partitions: list[Partition]
@@ -158,6 +166,7 @@ class Listing(NamedTuple):
     format: str = "parquet"
     version: int | None = None
     passed_over: Sequence[str] = ()
+    schema: pa.Schema | None = None
 
 
 def find_shape_problems(root: str, partitions: Sequence[Partition]) -> list[str]:
@@ -225,12 +234,16 @@ def newest(partitions: Sequence[Partition], count: int) -> list[Partition]:
     return sorted(ranked[-count:])
 
 
-def run_id_of(partition: Partition, configuration: Mapping[str, object]) -> str:
+def run_id_of(
+    partition: Partition, configuration: Mapping[str, object], fingerprint: str = ""
+) -> str:
     """Return the identity of the work on a partition: 15 hex digits, the same for the same work.
 
     Args:
       partition: the partition; its fingerprint counts.
+      fingerprint: another fingerprint to count instead.
       configuration: everything that changes values: model digest, signature, columns, fills.
     """
-    work = json.dumps([partition.fingerprint, configuration], sort_keys=True, default=str)
+    counted = [fingerprint or partition.fingerprint, configuration]
+    work = json.dumps(counted, sort_keys=True, default=str)
     return hashlib.sha256(work.encode()).hexdigest()[:15]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ from scoreline.lake.elements import Shard
 from scoreline.lake.files.data_file import Limits, ReadSpec
 from scoreline.lake.files.formats import FORMATS
 from scoreline.lake.files.missing import Constant, add_constants
+from scoreline.lake.files.types import cast_columns
 
 
 class DatasetSpec(NamedTuple):
@@ -25,8 +26,10 @@ class DatasetSpec(NamedTuple):
       batch_rows: maximum rows of a record batch.
       dictionary_columns: string columns of Parquet to read as dictionaries.
       schema: the types to read columns with; None for files that have types.
-      constants: columns to add to files that lack them.
+      constants: columns to add to files that lack them; partition columns replace those of files.
       limits: maximum bytes of one value and of one record batch, decoded.
+      stored: keys and kept columns, whose values a table must be able to hold.
+      casts: the types to read columns as whose types differ between files.
     """
 
     root: str
@@ -38,6 +41,8 @@ class DatasetSpec(NamedTuple):
     schema: pa.Schema | None = None
     constants: Sequence[Constant] = ()
     limits: Limits = Limits()
+    stored: Sequence[str] = ()
+    casts: Mapping[str, pa.DataType] = {}
 
 
 def read_shard(
@@ -48,15 +53,20 @@ def read_shard(
     Raises:
       CorruptFile: a file cannot be read, or has changed since the shard was made.
     """
+    replaced = {c.column for c in dataset.constants if c.is_partition}
+    columns = [column for column in dataset.columns if column not in replaced]
     spec = ReadSpec(
-        columns=dataset.columns,
+        columns=columns or dataset.columns,  # a reader needs one column to count rows
         batch_rows=dataset.batch_rows,
         may_lack=[constant.column for constant in dataset.constants],
         dictionary_columns=dataset.dictionary_columns,
         schema=dataset.schema or pa.schema([]),
         limits=dataset.limits,
+        stored=dataset.stored,
     )
     batches = FORMATS[dataset.format].read(file_system, shard, spec)
     values = {c.column: c.value_in(shard.partition) for c in dataset.constants}
     for batch in batches:
-        yield add_constants(batch, dataset.top_columns, values) if values else batch
+        if dataset.casts:
+            batch = cast_columns(batch, dataset.casts)
+        yield (add_constants(batch, dataset.top_columns, values, replaced) if values else batch)

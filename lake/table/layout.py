@@ -3,6 +3,7 @@
     <output>/date=2013-11-01/part-00000-<run id>-<crc>.parquet  data files, committed or staged
     <output>/_scoreline/receipts/<run id>/00000-scores.json     proof that a shard is staged whole
     <output>/_scoreline/<job id>/….json                         outcomes, until they are read
+    <output>/_scoreline/tracebacks/….txt                        of errors that nobody foresaw
     <output>_dead_letters/date=2013-11-01/part-….parquet        dead letters of committed scores
     <output>_dead_letters/_staged/part-….parquet                dead letters before the commit
     <output>_dead_letters/_replaced/part-….parquet              dead letters of earlier commits
@@ -110,6 +111,11 @@ def outcomes_folder(root: str, job_id: str) -> str:
 def failures_folder(root: str) -> str:
     """Return the folder of the reasons of failed partitions, in a table's root."""
     return f"{root}/{_OWN_FOLDER}/failures"
+
+
+def tracebacks_folder(root: str) -> str:
+    """Return the folder of the tracebacks of unexpected errors, in a table's root."""
+    return f"{root}/{_OWN_FOLDER}/tracebacks"
 
 
 def receipts_folder(root: str) -> str:

@@ -2,14 +2,14 @@
 
 The names of live data files contain the run id, and so tell which work is committed, also after a
 rollback. If another tool has rewritten the files (compaction), the table's record of application
-transactions tells it.
+transactions tells it, and for a part of the files the log.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -19,59 +19,18 @@ from deltalake.schema import Schema
 from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow import fs
 
-from scoreline.lake.files.partitions import parse_partition_path, partition_path
+from scoreline.lake.files.partitions import parse_partition_path
 from scoreline.lake.storage import list_folder, resolve, table_uri
 from scoreline.lake.table.layout import run_id_in
+from scoreline.lake.table.log import METADATA_PREFIX, find_changes, path_of, read_commits
 
 if TYPE_CHECKING:
     import pyarrow.dataset  # it imports pandas, which takes longer than reading most logs
 
-# Prefix of the fields that our transactions add to the table's history.
-METADATA_PREFIX = "scoreline."
 # The run id of a partition that another program wrote.
 FOREIGN_RUN = "foreign"
-# The folder of rows without a partition value. Scoreline writes none.
-_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 # Commits record which model scored a partition, from which input. Keep them for ten years.
 _LOG_RETENTION = "interval 3650 days"
-# Delta has no unsigned integers, and no timestamps finer than a microsecond.
-_STORED_AS = {
-    "uint8": pa.int16(),
-    "uint16": pa.int32(),
-    "uint32": pa.int64(),
-    "halffloat": pa.float32(),
-    "large_string": pa.string(),
-    "string_view": pa.string(),
-    "large_binary": pa.binary(),
-    "binary_view": pa.binary(),
-    "date64[ms]": pa.date32(),
-}
-
-
-def storable_type(data_type: pa.DataType) -> pa.DataType:
-    """Return the type of a column in a Delta table: the same, or one that holds all its values.
-
-    Raises:
-      ValueError: Delta Lake has no such type.
-    """
-    if pa.types.is_dictionary(data_type):
-        return storable_type(data_type.value_type)
-    if pa.types.is_timestamp(data_type):
-        return pa.timestamp("us", "UTC" if data_type.tz else None)
-    if pa.types.is_fixed_size_list(data_type):
-        return pa.list_(storable_type(data_type.value_type), data_type.list_size)
-    if pa.types.is_list(data_type) or pa.types.is_large_list(data_type):
-        return pa.list_(storable_type(data_type.value_type))
-    if pa.types.is_struct(data_type):
-        return pa.struct([field.with_type(storable_type(field.type)) for field in data_type])
-    stored = _STORED_AS.get(str(data_type), data_type)
-    if pa.types.is_null(stored) or pa.types.is_uint64(stored):
-        raise ValueError(f"a Delta table cannot hold {data_type}")
-    try:
-        Schema.from_arrow(pa.schema([("column", stored)]))
-    except Exception as e:  # deltalake raises a bare Exception for unknown types
-        raise ValueError(f"a Delta table cannot hold {data_type}") from e
-    return stored
 
 
 def open_table(output: str) -> DeltaTable | None:
@@ -205,16 +164,10 @@ def live_files(table: DeltaTable) -> dict[str, list[LiveFile]]:
     # Not `pa.table`, which imports pandas to find out whether this is a data frame of it.
     actions = pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
     for action in actions.select(wanted).to_pylist():
-        values = [(column, _to_text(action[f"partition.{column}"])) for column in columns]
-        path = partition_path(values)
+        path = path_of(columns, {column: action[f"partition.{column}"] for column in columns})
         file = LiveFile(unquote(action["path"]), action["size_bytes"], action["num_records"] or 0)
         files.setdefault(path, []).append(file)
     return files
-
-
-def _to_text(value: Any) -> str:
-    """Return a partition value as text, as in a folder's name. Other programs may write nulls."""
-    return _NULL_PARTITION if value is None else str(value)
 
 
 def committed_runs(table: DeltaTable, partitions: Iterable[str]) -> dict[str, str]:
@@ -223,27 +176,42 @@ def committed_runs(table: DeltaTable, partitions: Iterable[str]) -> dict[str, st
     Partitions without scores are left out.
     """
     files = live_files(table)
-    return {
-        partition: run_of(table, partition, [file.path for file in files[partition]])
-        for partition in partitions
-        if partition in files
-    }
+    held = {p: [file.path for file in files[p]] for p in partitions if p in files}
+    return runs_of(table, held)
 
 
 def committed_run(table: DeltaTable, partition: str) -> str:
     """Return the run id of a partition's scores in the table as last read; "" for none."""
     filters = [(column, "=", value) for column, value in parse_partition_path(partition)]
     files = table.file_uris(file_pruning_predicate=filters)
-    return run_of(table, partition, files) if files else ""
+    return runs_of(table, {partition: files})[partition] if files else ""
 
 
-def run_of(table: DeltaTable, partition: str, files: Sequence[str]) -> str:
-    """Return the run id of a partition's live files; FOREIGN_RUN if another program wrote them."""
-    run_ids = {run_id_in(file) for file in files}
-    if len(run_ids) == 1 and "" not in run_ids:
-        return run_ids.pop()
-    version = table.transaction_version(application_of(partition))
-    return FOREIGN_RUN if run_ids != {""} or version is None else f"{version:015x}"
+def runs_of(table: DeltaTable, files: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the run id of each partition's live files; FOREIGN_RUN if they are not of one run.
+
+    Files that another program wrote from those of a run still count as that run: compacted ones,
+    and changed ones. Files with rows that another program added do not.
+    """
+    runs, mixed = {}, {}
+    for partition, paths in files.items():
+        named = {run_id_in(path) for path in paths}
+        runs[partition] = FOREIGN_RUN
+        if len(named) == 1 and "" not in named:
+            runs[partition] = named.pop()
+        elif "" in named and len(named) <= 2:
+            version = table.transaction_version(application_of(partition))
+            run_id = "" if version is None else f"{version:015x}"
+            if named == {""} and run_id:
+                runs[partition] = run_id
+            elif run_id in named - {""}:
+                mixed[partition] = run_id
+    changes = find_changes(table, read_commits(table), mixed) if mixed else {}
+    for partition, run_id in mixed.items():
+        found = changes.get(partition)
+        if found and all(change.kind != "added" for change in found):
+            runs[partition] = run_id
+    return runs
 
 
 def add_action(

@@ -35,6 +35,19 @@ def verify_partitions(
             yield live.partition, problems
 
 
+def describe_foreign(live: LivePartition) -> str:
+    """Return what cannot be checked, because another program wrote it; "" if all can be."""
+    by = f" ({', '.join(map(str, live.changes))})" if live.changes else ""
+    if live.data_changes:
+        return f"its rows were changed by another program{by}: the scores are not checked"
+    if live.foreign_files:
+        return (
+            f"{live.foreign_files} of {len(live.files)} files were written by another program{by}: "
+            "only their sizes, rows and columns are checked, not their scores"
+        )
+    return ""
+
+
 def _file_schema(table: DeltaTable) -> pa.Schema:
     schema = pa.schema(table.schema().to_arrow())
     partition_columns = set(table.metadata().partition_columns)

@@ -54,7 +54,8 @@ def add_flags(parser: CommandParser) -> None:
         "--allow_missing",
         metavar="C=VALUE",
         action="append",
-        help="value of column C for files that lack it; repeatable. Without it that is an error",
+        help="value of column C for files that lack it, or null; repeatable. Without it that is an "
+        "error",
     )
     add_partition_flags(parser)
     what.add_argument(

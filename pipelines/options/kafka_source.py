@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime as dt
+import time
 from pathlib import Path
 
 from scoreline.pipelines.options.command_parser import CommandParser
@@ -13,6 +14,16 @@ from scoreline.pipelines.options.reader import OptionReader, find_secret
 # Formats of values.
 VALUE_FORMATS = ("json", "avro", "example")
 STARTS = ("group", "earliest", "latest", "timestamp")
+
+# A number of milliseconds before the year 2000 is a number of seconds, or a mistake.
+_EARLIEST_MS = 946_684_800_000
+_LATEST_MS = 253_402_300_799_000  # the end of the year 9999
+_MAX_DIGITS = 30
+_FIRST_YEAR = (
+    1970  # Kafka's times begin there; negative ones stand for the first or the next record
+)
+# The clocks of producers and of this machine may differ.
+_CLOCK_SECONDS = 300.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,7 +157,7 @@ def _registry(read: OptionReader, url: str | None, config: str) -> str:
 def _config(read: OptionReader, path: str | None) -> str:
     found = read.file("--kafka_config", path) or ""
     if found and Path(found).is_file():
-        from scoreline.transforms.kafka.client import parse_properties
+        from scoreline.transforms.kafka.properties import parse_properties
 
         try:
             parse_properties(Path(found).read_text("utf-8"))
@@ -162,8 +173,43 @@ def _start_ms(read: OptionReader, start: str, text: str | None) -> int | None:
             "--start_time: expected a time with --start=timestamp, and none without, "
             f"got '{text}' with --start={start}"
         )
-    if text is None or text.isdigit():
-        return None if text is None else int(text)
+        return None
+    if text is None:
+        return None
+    at_ms = _number_ms(read, text) if text.isdecimal() else _time_ms(read, text)
+    latest_ms = int((time.time() + _CLOCK_SECONDS) * 1000)
+    if at_ms is not None and at_ms > latest_ms:
+        read.problems.add(
+            f"--start_time: expected a time up to now, got '{text}', which is {_to_text(at_ms)}: "
+            "the job would begin behind the newest record. Use --start=latest for that"
+        )
+        return None
+    return at_ms
+
+
+def _number_ms(read: OptionReader, text: str) -> int | None:
+    """Return a number of milliseconds; None, with a problem, if it is in another unit."""
+    number = int(text) if text.isascii() and len(text) <= _MAX_DIGITS else 10**_MAX_DIGITS
+    latest_ms = (time.time() + _CLOCK_SECONDS) * 1000
+    for unit, in_ms in (("seconds", 1000.0), ("microseconds", 1e-3), ("nanoseconds", 1e-6)):
+        if _EARLIEST_MS <= number * in_ms <= latest_ms:
+            meant = int(number * in_ms)
+            read.problems.add(
+                f"--start_time: expected milliseconds since 1970, got '{text}', which would be "
+                f"{_to_text(number)}. In {unit} it is {_to_text(meant)}: for that, use {meant}"
+            )
+            return None
+    if not _EARLIEST_MS <= number <= _LATEST_MS:
+        read.problems.add(
+            f"--start_time: expected milliseconds since 1970, got '{text}', which would be "
+            f"{_to_text(number)}. For the first record, use --start=earliest; for another time "
+            "before 2000, give it as 1999-11-24T06:00:00Z"
+        )
+        return None
+    return number
+
+
+def _time_ms(read: OptionReader, text: str) -> int | None:
     try:
         at = dt.datetime.fromisoformat(text)
     except ValueError:
@@ -173,4 +219,17 @@ def _start_ms(read: OptionReader, start: str, text: str | None) -> int | None:
             f"--start_time: expected a time with zone, as 2026-11-24T06:00:00Z, got '{text}'"
         )
         return None
-    return int(at.timestamp() * 1000)
+    if at.year < _FIRST_YEAR:
+        read.problems.add(
+            f"--start_time: expected a time from {_FIRST_YEAR} on, got '{text}'. For the first "
+            "record, use --start=earliest"
+        )
+        return None
+    return max(0, int(at.timestamp() * 1000))
+
+
+def _to_text(at_ms: float) -> str:
+    """Return a time as a date, or as a year if it is far away."""
+    if at_ms > _LATEST_MS:
+        return "after the year 9999"
+    return dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC).isoformat(timespec="seconds")

@@ -15,11 +15,14 @@ from scoreline.lake.files.formats import describe_files
 from scoreline.lake.files.missing import Constant
 from scoreline.lake.files.partitions import Partition
 from scoreline.lake.files.read import DatasetSpec
+from scoreline.lake.files.types import find_casts
 from scoreline.lake.storage import resolve
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.plan.dataset import Dataset
 from scoreline.pipelines.plan.fit import Fit
 from scoreline.pipelines.plan.missing import add_constant_fields, choose_constants
+
+_NO_SCHEMA = pa.schema([])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,7 @@ class FileSchemas:
       unreadable: the errors of files, by partition.
       input_schema: the types that all files are read with; None for files that have types.
       schemas: each schema of record batches, and the partitions that have it.
-      constants: columns to add to files that lack them.
+      constants: columns that do not come from files.
     """
 
     footers: Mapping[str, Sequence[Footer]]
@@ -42,11 +45,16 @@ class FileSchemas:
 
     @property
     def read_schema(self) -> pa.Schema:
-        """The schema of one record batch, before the selection of columns."""
-        return next(iter(self.schemas))
+        """The schema of one record batch, before the selection of columns; empty without files."""
+        return next(iter(self.schemas), _NO_SCHEMA)
 
     def dataset_spec(
-        self, dataset: Dataset, columns: Sequence[str], batch_rows: int, dictionaries: Sequence[str]
+        self,
+        dataset: Dataset,
+        columns: Sequence[str],
+        batch_rows: int,
+        dictionaries: Sequence[str],
+        stored: Sequence[str] = (),
     ) -> DatasetSpec:
         """Return the spec to read shards as record batches.
 
@@ -55,6 +63,7 @@ class FileSchemas:
           columns: columns to read; `parent.child` is a field of a struct column.
           batch_rows: maximum rows of a record batch.
           dictionaries: text columns to read as dictionaries.
+          stored: keys and kept columns.
         """
         return DatasetSpec(
             root=dataset.settings.root,
@@ -66,14 +75,27 @@ class FileSchemas:
             schema=self.input_schema,
             constants=self.constants,
             limits=dataset.settings.limits,
+            casts=find_casts(self.schemas, top_columns(self.read_schema, columns)),
+            stored=tuple(stored),
         )
 
     def with_constants(
-        self, dataset: Dataset, fit: Fit, partitions: Sequence[Partition], problems: Problems
+        self,
+        dataset: Dataset,
+        fit: Fit,
+        partitions: Sequence[Partition],
+        problems: Problems,
+        scores: pa.Schema = _NO_SCHEMA,
     ) -> FileSchemas:
-        """Return a copy with the columns that files lack and that inputs or options define."""
+        """Return a copy with the columns that do not come from files.
+
+        `scores` is the schema of the table of scores, if it is there.
+        """
         missing = dataset.settings.allow_missing
-        constants = choose_constants(missing, fit, partitions, self.schemas, problems)
+        known = {field.name: field for field in [*scores, *(dataset.listing.schema or ())]}
+        constants = choose_constants(
+            missing, fit, partitions, self.schemas, problems, pa.schema(known.values())
+        )
         schemas = add_constant_fields(self.schemas, constants)
         return dataclasses.replace(self, constants=constants, schemas=schemas)
 

@@ -9,19 +9,21 @@ import pyarrow as pa
 
 from scoreline.lake.files.examples import RAW_COLUMN
 from scoreline.lake.table.column_names import find_name_problems
-from scoreline.lake.table.scores import storable_type
+from scoreline.lake.table.types import storable_type
 from scoreline.models.fit import DIGEST_COLUMN, OutputColumn, fit_signature
 from scoreline.models.mapping import find_field, find_mismatches
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.signature import InputColumn, Signature
+from scoreline.models.suggest import find_twin
 from scoreline.models.tensors import output_type
 from scoreline.pipelines.options.model import ModelSettings
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.rows import KeySettings, RuleSettings
+from scoreline.pipelines.plan.copied import choose_type, find_storable, name_places
 from scoreline.transforms.rules import OutputRule
 from scoreline.transforms.scoring import ScoreSpec
 
-_MAX_NAMED = 5
+_NO_SCHEMA = pa.schema([])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,7 @@ class Fit:
       rules: the valid numbers of outputs.
       keys: the columns that identify a row within its partition.
       keep: further columns to copy.
+      partition_columns: partition columns of the table of scores; a misspelled name may mean one.
     """
 
     signature: Signature
@@ -43,6 +46,7 @@ class Fit:
     rules: tuple[OutputRule, ...] = ()
     keys: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
+    partition_columns: tuple[str, ...] = ()
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -110,6 +114,7 @@ def fit_model(
     keys: KeySettings | None = None,
     partition_columns: Sequence[str] = (),
     has_records: bool = False,
+    input_partitions: Sequence[str] = (),
 ) -> Fit:
     """Fit a signature to options, and add all problems.
 
@@ -121,7 +126,10 @@ def fit_model(
       keys: the columns to copy; None if rows are not stored.
       partition_columns: partition columns of the table of scores.
       has_records: whether rows have a column of whole tf.Examples, `_example`.
+      input_partitions: partition columns of the input. If one is a feature, records do not go to
+        the model unchanged, since the partition's value counts.
     """
+    has_records &= not {spec.name for spec in signature.inputs} & set(input_partitions)
     keys = keys or KeySettings(keys=())
     fit = fit_signature(
         signature,
@@ -151,6 +159,7 @@ def fit_model(
         rules=_choose_rules(rules, fit.outputs, problems),
         keys=within,
         keep=tuple(column for column in keys.keep if column not in partition_columns),
+        partition_columns=tuple(partition_columns),
     )
 
 
@@ -179,8 +188,11 @@ def check_schemas(
     problems: Problems,
     *,
     of_files: bool = True,
-) -> bool:
-    """Return whether tables have the columns to copy, and add all problems.
+    known: pa.Schema = _NO_SCHEMA,
+) -> pa.Schema | None:
+    """Return the columns to copy, with types that hold all values; None if tables lack them.
+
+    All problems are added.
 
     Args:
       fit: the fit of the model.
@@ -188,32 +200,31 @@ def check_schemas(
       problems: the list to which problems are added; each names all its places.
       of_files: whether the schemas are complete. Dead letters have only the columns that were read,
         and no others can be added.
+      known: the columns of the table of scores, if it is there.
     """
     where: dict[tuple[str, str], list[str]] = {}
-    stored: dict[str, dict[str, list[str]]] = {}
+    stored: dict[str, dict[pa.DataType, list[str]]] = {column: {} for column in fit.carried}
     are_copied = True
     for schema, paths in schemas.items():
         for column, problem in _find_input_problems(fit, schema, of_files):
             where.setdefault((column, problem), []).extend(paths)
         for flag, column in _copied(fit):
-            kind, problem = _storable(flag, column, schema)
-            if problem:
+            kind, problem = find_storable(flag, column, schema, fit.partition_columns)
+            if kind is None:
                 are_copied = False
                 where.setdefault((column, problem), []).extend(paths)
             else:
-                stored.setdefault(column, {}).setdefault(kind, []).extend(paths)
+                stored[column].setdefault(kind, []).extend(paths)
     total = len({path for paths in schemas.values() for path in paths})
     problems.add_all(
-        f"{problem} (in {_name(paths, total)})."
-        + (_advise_missing(column, schemas) if of_files else "")
+        f"{problem} (in {name_places(paths, total)})."
+        + (_advise_missing(fit, column, schemas) if of_files else "")
         for (column, problem), paths in where.items()
     )
-    for column, kinds in stored.items():
-        if len(kinds) > 1:
-            are_copied = False
-            places = " and ".join(f"{kind} in {_name(at, 0)}" for kind, at in kinds.items())
-            problems.add(f"column '{column}' cannot be copied to one table: it is {places}.")
-    return are_copied
+    types = {name: choose_type(name, kinds, known, problems) for name, kinds in stored.items()}
+    if not are_copied or None in types.values():
+        return None
+    return pa.schema(list(types.items()))
 
 
 def _copied(fit: Fit) -> list[tuple[str, str]]:
@@ -226,20 +237,8 @@ def _find_input_problems(fit: Fit, schema: pa.Schema, of_files: bool) -> list[tu
     """Return the columns that cannot feed their inputs, with the reasons."""
     checked = [*fit.inputs, *(_parsed_features(fit, schema) if of_files else ())]
     columns = {source.tensor.name: source.column for source in checked}
-    found = find_mismatches(fit.signature, checked, schema)
+    found = find_mismatches(fit.signature, checked, schema, fit.partition_columns)
     return [(columns[name], problem) for name, problem in found.items()]
-
-
-def _storable(flag: str, column: str, schema: pa.Schema) -> tuple[str, str]:
-    """Return the stored type of a copied column, and the reason if it cannot be copied."""
-    found = find_field(schema, column)
-    if len(found) != 1:
-        count = "no column" if not found else f"{len(found)} columns"
-        return "", f"{flag}: the table has {count} '{column}'"
-    try:
-        return str(storable_type(found[0])), ""
-    except ValueError as e:
-        return "", f"{flag}: column '{column}': {e}"
 
 
 def _parsed_features(fit: Fit, schema: pa.Schema) -> list[InputColumn]:
@@ -251,20 +250,17 @@ def _parsed_features(fit: Fit, schema: pa.Schema) -> list[InputColumn]:
     return [InputColumn(spec, spec.name, is_feature=True) for spec in required]
 
 
-def _advise_missing(column: str, schemas: Mapping[pa.Schema, Sequence[str]]) -> str:
+def _advise_missing(fit: Fit, column: str, schemas: Mapping[pa.Schema, Sequence[str]]) -> str:
     """Return advice for a column that only some partitions have; "" if all or none have it."""
-    if not 0 < sum(column in schema.names for schema in schemas) < len(schemas):
+    lacking = [schema.names for schema in schemas if column not in schema.names]
+    if not 0 < len(lacking) < len(schemas):
         return ""
+    if any(find_twin(column, names) for names in lacking):
+        return f" Others have '{column}': write it with one name everywhere."
+    if column in fit.keys:
+        return " Others have it: a key must be in every partition, since it tells rows apart."
+    null = f" or {column}=null" if column in fit.keep else ""
     return (
         " Others have it: give a value for where it is missing with "
-        f"--allow_missing {column}=VALUE."
+        f"--allow_missing {column}=VALUE{null}."
     )
-
-
-def _name(paths: Sequence[str], total: int) -> str:
-    distinct = sorted(set(paths))
-    if len(distinct) == total:
-        return distinct[0] if total == 1 else f"all {total} partitions"
-    names = ", ".join(distinct[:_MAX_NAMED])
-    more = len(distinct) - _MAX_NAMED
-    return f"{names} and {more} more" if more > 0 else names

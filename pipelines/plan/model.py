@@ -9,6 +9,7 @@ from scoreline.models.artifact import digest_model
 from scoreline.models.errors import ModelError
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.signature import Signature
+from scoreline.pipelines.doing import doing
 from scoreline.pipelines.options.model import ModelSettings
 from scoreline.pipelines.options.problems import Problems
 
@@ -54,7 +55,8 @@ def load_signature(
     if model is None:
         return None
     try:
-        return read(model)
+        with doing(f"loading the model {model.path}"):
+            return read(model)
     except (ValueError, OSError) as e:
         problems.add(str(e))
         return None

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from scoreline.lake.elements import Shard
 from scoreline.lake.files.data_file import CorruptFile
-from scoreline.lake.files.partitions import Partition
+from scoreline.lake.files.partitions import Partition, columns_of
 from scoreline.lake.files.read import DatasetSpec, read_shard
 from scoreline.lake.files.shards import plan_shards
 from scoreline.lake.storage import resolve
@@ -71,9 +71,10 @@ class FirstScores(NamedTuple):
 
 
 def first_rows_of(found: Findings, plan: BatchPlan) -> FirstRows:
-    """Return the first rows of a plan."""
-    mapped = map_inputs(found.fit, found.read_schema) if found.fit else ()
-    return FirstRows(plan.shards[0], plan.read, plan.score, mapped)
+    """Return the first rows of a plan; its first shard has none if no partition has files."""
+    mapped = map_inputs(found.fit, found.read_schema) if found.fit and found.read_schema else ()
+    shard = next((shard for shard in plan.shards if shard.pieces), plan.shards[0])
+    return FirstRows(shard, plan.read, plan.score, mapped)
 
 
 def find_first_rows(
@@ -91,6 +92,7 @@ def find_first_rows(
         problems,
         rules=settings.rules,
         has_records=dataset is not None and dataset.has_records,
+        input_partitions=columns_of(dataset.listing.partitions) if dataset else (),
     )
     usable = _find_partition(dataset, problems) if dataset else None
     files = read_files(dataset, [usable], problems) if dataset and usable else None
@@ -126,7 +128,7 @@ def score_first_rows(first: FirstRows, servable: Servable) -> FirstScores:
       BadOptions: there are no rows, or they cannot be read.
     """
     found = FirstScores(first.shard.partition, first.mapped)
-    if not found.fit:
+    if not found.fit or not first.shard.pieces:
         return found
     batch, tally = _read(first), Tally()
     try:

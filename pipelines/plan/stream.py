@@ -11,10 +11,12 @@ from scoreline.lake.files.columns import top_columns
 from scoreline.lake.table.letters import LETTER_COLUMNS
 from scoreline.models.signature import Signature
 from scoreline.models.versions import choose_version
+from scoreline.pipelines.doing import doing
 from scoreline.pipelines.options.model import ModelSettings
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.stream import StreamSettings
 from scoreline.pipelines.plan.fit import Fit, check_schemas, fit_model
+from scoreline.pipelines.plan.group import check_group
 from scoreline.pipelines.plan.model import SignatureReader, find_model, load_signature
 from scoreline.pipelines.plan.record_schema import RecordSchema, complete_schema, find_schema
 from scoreline.pipelines.plan.stream_sink import StoredRows, plan_avro, plan_table, store_rows
@@ -64,15 +66,18 @@ def plan_stream(
     Raises:
       BadOptions: lists all problems.
     """
-    topics = find_topics(settings, problems)
+    with doing(f"asking Kafka for topic {settings.source.topic}"):
+        topics = find_topics(settings, problems)
     chosen = choose_model(settings, problems)
     model = find_model(chosen, problems, settings.concurrent_calls) if chosen else None
     signature = load_signature(model, read_signature, problems)
-    given = find_schema(settings, topics, problems)
+    with doing(f"reading the schema of topic {settings.source.topic}"):
+        given = find_schema(settings, topics, problems)
     fit = _fit(settings, signature, problems) if signature else None
     schema = complete_schema(settings, fit, given, problems) if fit and given else None
     rows = _store(settings, fit, schema, topics, problems) if fit and schema is not None else None
     decode = _decode(settings, fit, schema, given, problems) if fit and given else None
+    check_group(settings, topics, rows.table if rows else None, problems)
     if problems or not (model and fit and rows and decode and signature):
         raise BadOptions(problems)
     return StreamPlan(
@@ -141,7 +146,7 @@ def _store(
     problems: Problems,
 ) -> StoredRows | None:
     """Return the storage of scored rows; None if it is not possible."""
-    if not check_schemas(fit, {schema: [f"topic {settings.source.topic}"]}, problems):
+    if check_schemas(fit, {schema: [f"topic {settings.source.topic}"]}, problems) is None:
         return None
     columns = store_rows(settings, fit, schema, problems)
     if columns is None:
@@ -190,6 +195,7 @@ def _read_spec(settings: StreamSettings, topics: Topics, *, has_table: bool) -> 
         bundle_seconds=0.0 if settings.sink.exactly_once else TopicSpec.bundle_seconds,
         heartbeat_file=settings.heartbeat_file,
         is_held=has_table,
+        topics=topics.planned,
     )
 
 
@@ -203,4 +209,5 @@ def _write_spec(settings: StreamSettings, topics: Topics, rows: StoredRows) -> W
         exactly_once=settings.sink.exactly_once,
         table=rows.table,
         avro=rows.avro,
+        source_topic_id=topics.source_id,
     )

@@ -7,16 +7,16 @@ from typing import NamedTuple
 import pyarrow as pa
 from confluent_kafka import KafkaException
 
-from scoreline.lake.table.scores import find_table_problems
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.stream import StreamSettings
 from scoreline.pipelines.plan.fit import Fit
 from scoreline.pipelines.plan.table import check_writable, find_table
 from scoreline.pipelines.plan.topics import Topics, as_kafka_problem
-from scoreline.transforms.kafka.append import SCORED_DATE, TableSpec
+from scoreline.transforms.kafka.append import TableSpec
 from scoreline.transforms.kafka.avro import AvroSpec, to_avro_schema
 from scoreline.transforms.kafka.client import read_topic_id
 from scoreline.transforms.kafka.encode import SOURCE_FIELDS
+from scoreline.transforms.kafka.watched_table import SCORED_DATE, find_append_problems
 
 SOURCE_NAMES = tuple(field.name for field in SOURCE_FIELDS)
 
@@ -84,7 +84,7 @@ def plan_table(
     table = find_table(output, problems)
     check_writable(output, problems)
     if table is not None:
-        problems.add_all(find_table_problems(table, columns, [SCORED_DATE]))
+        problems.add_all(find_append_problems(table, columns))
     topic = settings.source.topic
     if topics.admin is None:
         return None  # no broker answers, or a topic is missing: reported before

@@ -1,12 +1,29 @@
-"""Filters logs for the terminal: our warnings, and errors of libraries."""
+"""Filters logs for the terminal: our warnings, and errors of libraries.
+
+Tracebacks are not for the terminal. They are held for the log of an error that ends the command.
+"""
 
 from __future__ import annotations
 
+import collections
 import logging
 import os
+import threading
+import traceback
 
 # Beam warns here about unknown flags, which a custom runner may need.
 _BEAM_FLAGS = "apache_beam.options.pipeline_options"
+_TRACEBACK = "Traceback (most recent call last):"
+# The last ones tell why a job failed; each may be long.
+_MAX_HELD = 20
+_held: collections.deque[str] = collections.deque(maxlen=_MAX_HELD)
+
+
+def take_held_records() -> list[str]:
+    """Return the log records with tracebacks that the terminal did not show, and forget them."""
+    taken = list(_held)
+    _held.clear()
+    return taken
 
 
 def set_up_logs() -> None:
@@ -18,9 +35,29 @@ def set_up_logs() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     handler = logging.StreamHandler()
     handler.setFormatter(_Readable())
-    logging.basicConfig(level=logging.ERROR, handlers=[handler])
+    handler.addFilter(_hold_tracebacks)
+    root = logging.getLogger()
+    for other in [h for h in root.handlers if type(h) is logging.StreamHandler]:
+        root.removeHandler(other)  # a library's, which would print tracebacks
+    root.addHandler(handler)
+    root.setLevel(logging.ERROR)
     for name in ("scoreline", _BEAM_FLAGS):
         logging.getLogger(name).setLevel(logging.WARNING)
+    threading.excepthook = _hold_error_of_thread
+
+
+def _hold_tracebacks(record: logging.LogRecord) -> bool:
+    """Filter of the terminal's handler: hold records with a traceback back."""
+    has_traceback = bool(record.exc_info) or _TRACEBACK in record.getMessage()
+    if has_traceback:
+        _held.append(logging.Formatter("%(asctime)s %(name)s %(message)s").format(record))
+    return not has_traceback
+
+
+def _hold_error_of_thread(error: threading.ExceptHookArgs) -> None:
+    """Hold the error of a library's thread. What it means for the job, the main thread reports."""
+    if error.exc_value is not None:
+        _held.append("".join(traceback.format_exception(error.exc_value)))
 
 
 class _Readable(logging.Formatter):

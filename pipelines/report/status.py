@@ -1,4 +1,4 @@
-"""The status of each partition: committed, stale, failed, missing, or foreign."""
+"""The status of each partition: committed, stale, changed, failed, missing, or foreign."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from deltalake import DeltaTable
 
 from scoreline.lake.files.partitions import Partition, PartitionSpec, parse_partition_path
 from scoreline.lake.table.history import LivePartition, read_live_partitions
+from scoreline.lake.table.inputs import find_changed
 from scoreline.lake.table.outcomes import read_failures
 from scoreline.lake.table.scores import FOREIGN_RUN
 from scoreline.pipelines.options.problems import BadOptions
 
 COMMITTED, STALE, FAILED, MISSING = "committed", "stale", "failed", "missing"
-GONE, FOREIGN = "input gone", "foreign"
+GONE, FOREIGN, CHANGED = "input gone", "foreign", "changed"
 
 
 class PartitionStatus(NamedTuple):
@@ -24,7 +25,7 @@ class PartitionStatus(NamedTuple):
       partition: its hive path.
       state: `committed`; `stale` if the input has changed since; `failed` if the last attempt
         failed; `missing` if it was never scored; `input gone`; `foreign` if another program wrote
-        it.
+        it; `changed` if another program changed its rows since.
       rows_scored, rows_dead, version, committed_ms: facts of the table's version, if known.
       model_digest: digest of the model that scored it.
       note: the reason of a failure, or another remark.
@@ -50,6 +51,7 @@ def read_status(
     """
     live = {held.partition: held for held in read_live_partitions(table)}
     there = _list(dataset, specs) if dataset else {}
+    stale = find_changed(dataset, there.values(), live) if dataset else set()
     failures = read_failures(output)
     paths = [
         path
@@ -57,7 +59,14 @@ def read_status(
         if not specs or any(spec.matches(parse_partition_path(path)) for spec in specs)
     ]
     return [
-        _stand(path, live.get(path), there.get(path), failures.get(path, ""), bool(dataset))
+        _stand(
+            path,
+            live.get(path),
+            there.get(path),
+            failures.get(path, ""),
+            has_input=bool(dataset),
+            is_stale=path in stale,
+        )
         for path in paths
     ]
 
@@ -76,7 +85,9 @@ def _stand(
     live: LivePartition | None,
     there: Partition | None,
     failure: str,
+    *,
     has_input: bool,
+    is_stale: bool,
 ) -> PartitionStatus:
     if live is None:
         note = failure or "; ".join(there.problems if there else ())
@@ -96,7 +107,9 @@ def _stand(
         return status._replace(state=FAILED, note=f"an earlier commit stays; {failure}")
     if has_input and there is None:
         return status._replace(state=GONE)
-    known = live.commit.get("input_fingerprint")
-    if there is not None and known is not None and known != there.fingerprint:
+    if is_stale:
         return status._replace(state=STALE, note="the input changed since")
+    if live.data_changes:
+        by = ", ".join(map(str, live.data_changes))
+        return status._replace(state=CHANGED, note=f"another program changed its rows: {by}")
     return status

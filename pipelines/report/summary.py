@@ -110,8 +110,9 @@ def print_plan(found: Findings, plan: BatchPlan, settings: BatchSettings, consol
         if field.name in plan.read.top_columns:
             facts.add_row("", escape(f"{field.name} {field.type}"))
     for constant in plan.read.constants:
-        value = "the partition's" if constant.text is None else repr(constant.text)
-        facts.add_row("", escape(f"{constant.column} {constant.data_type}, where missing: {value}"))
+        which = f"where missing: {constant.text!r}"
+        which = "the partition's value" if constant.is_partition else which
+        facts.add_row("", escape(f"{constant.column} {constant.data_type}, {which}"))
     facts.add_row("model", f"{settings.model.path}, signature {settings.model.signature}")
     facts.add_row("", plan.score.digest)
     for source in plan.score.inputs:

@@ -23,7 +23,10 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner, create_ru
 from scoreline.pipelines.options.parser import suggest
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.runners.flink_options import FlinkOptions
-from scoreline.pipelines.runners.workarounds import keep_values_out_of_the_log
+from scoreline.pipelines.runners.workarounds import (
+    keep_tracebacks_off_the_terminal,
+    keep_values_out_of_the_log,
+)
 from scoreline.transforms.worker import sampling
 
 
@@ -68,6 +71,7 @@ class AnyRunner:
           transactions: whether each bundle is a transaction.
         """
         keep_values_out_of_the_log()
+        keep_tracebacks_off_the_terminal()
         self._name = name
         self._flags = list(argv)
         self.options = PipelineOptions(self._flags)

@@ -23,6 +23,7 @@ from apache_beam.runners.runner import PipelineResult, PipelineState
 
 from scoreline.pipelines.runners.flink_rest import ENDED, FlinkRest
 from scoreline.pipelines.runners.workarounds import removing_jar_copies
+from scoreline.transforms.kafka.ending import find_ending
 
 _POLL_SECONDS = 0.5
 # For a running stream: at each poll the JobManager asks all TaskManagers for their metrics.
@@ -266,7 +267,11 @@ class _Watch:
         state = str(job["state"])
         restarted = self._runs.another_ended(state, int(job["timestamps"].get("RUNNING", 0)))
         if restarted and state not in ENDED:
-            self._say(f"Flink restarts the job: {_why_restarted(self._rest, self._job_id)}")
+            why = _why_restarted(self._rest, self._job_id)
+            ending = find_ending(why)
+            if ending is not None:  # a restart would fail in the same way, again and again
+                raise ending
+            self._say(f"Flink restarts the job: {why}")
         return job
 
 

@@ -119,6 +119,21 @@ def _name_flags_only(record: logging.LogRecord) -> bool:
     return True
 
 
+def keep_tracebacks_off_the_terminal() -> None:
+    """Make a worker in this process not print the traceback of a bundle that failed.
+
+    Beam prints it to stderr, logs it, and hands it over with the failure (`SdkHarness._execute` in
+    sdk_worker.py). We report the failure in one sentence, and keep the traceback in a log.
+
+    Issue: not reported.
+    Seen in: Python SDK 2.77.
+    """
+    from apache_beam.runners.worker import sdk_worker
+
+    # A name of the module hides the function of the same name.
+    vars(sdk_worker)["print"] = lambda *_, **__: None
+
+
 @contextmanager
 def removing_jar_copies() -> Iterator[None]:
     """Create a folder for Beam's temporary files, and remove it at the end.

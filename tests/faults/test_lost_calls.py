@@ -86,7 +86,7 @@ def test_a_model_whose_every_call_hangs_ends_the_job(tmp_path, zoo):
     )
     assert ended.code == 1
     assert (
-        "The job failed: ModelFails: The model fails on every row of two batches: CallHung: no "
+        "The job failed: The model fails on every row of two batches: CallHung: no "
         "answer within 0.3 s"
     ) in ended.err
 

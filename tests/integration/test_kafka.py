@@ -307,11 +307,11 @@ def test_group_is_set_to_the_first_record_to_the_last_and_to_a_time(
 
     assert scored(start="latest") == 0
     assert scored() == 0
-    assert scored(start="timestamp", start_time="2000000") == 50
+    assert scored(start="timestamp", start_time="1970-01-01T00:33:20Z") == 50
     assert scored(start="timestamp", start_time="1970-01-01T00:16:40Z") == 100
     assert scored() == 0
     assert scored(start="earliest") == 100
-    assert scored(start="timestamp", start_time="3000000") == 0
+    assert scored(start="timestamp", start_time="1970-01-01T00:50:00Z") == 0
 
 
 def test_late_and_out_of_order_records_are_scored_like_any_other(broker, topics, stream_arguments):

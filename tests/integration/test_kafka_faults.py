@@ -377,10 +377,10 @@ def test_records_that_were_deleted_unread_are_not_passed_over(
     for done in admin.delete_records([TopicPartition(topics[0], 1, 150)]).values():
         done.result(30)
     capsys.readouterr()
-    assert score_stream.main(stream_arguments("--until_end")) == 1
+    assert score_stream.main(stream_arguments("--until_end")) == 2
     err = capsys.readouterr().err
-    assert f"Expected the records of partition 1 of topic {topics[0]} from the offset of" in err
-    assert "They were deleted unread. Continue with the existing records: --start=earliest" in err
+    assert f"expected the records of partition 1 of topic {topics[0]} from offset 100 of" in err
+    assert "but the first one is 150. The others were deleted unread. Continue with the" in err
     assert count_of(broker.address, topics[1]) == 100
     assert score_stream.main(stream_arguments("--until_end", start="earliest")) == 0
     ids = [score["id"] for score in scores_of(broker.address, topics[1])]

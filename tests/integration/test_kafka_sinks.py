@@ -14,7 +14,8 @@ from deltalake import DeltaTable
 
 from scoreline.lake.elements import Reading, RecordKey
 from scoreline.pipelines import score_stream
-from scoreline.transforms.kafka.client import Connection, commit
+from scoreline.transforms.kafka.client import Connection
+from scoreline.transforms.kafka.group import commit
 from scoreline.transforms.kafka.holding import holding_of
 from scoreline.transforms.kafka.positions import Positions
 from scoreline.transforms.kafka.producer import WriteSpec

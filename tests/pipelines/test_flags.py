@@ -82,7 +82,7 @@ CASES = {
         "--avro_schema_id": "--format=avro --schema={schema} | --avro_schema_id=5",
         "--schema_registry": "--format=avro | --schema_registry=http://h:1",
         "--start": "--start=latest",
-        "--start_time": "--start=timestamp --start_time=5 | --start_time=6",
+        "--start_time": "--start=timestamp --start_time=1795500000000 | --start_time=1795500000001",
         "--until_end": "--until_end",
         "--output_topic": "--output_topic=o2",
         "--output_format": "--output_format=avro",

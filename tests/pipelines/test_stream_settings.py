@@ -160,8 +160,56 @@ def test_a_setting_that_an_option_makes_is_refused_in_the_file(tmp_path):
     config = tmp_path / "client.properties"
     config.write_text("group.id=secret\n")
     (problem,) = problems_of(f"--kafka_config={config}")
-    assert "line 1: group.id is set by the command's options" in problem
+    assert "line 1: group.id is set by --group" in problem
     assert "secret" not in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1795521600", "would be 1970-01-21T18:45:21+00:00. In seconds it is 2026-11-24T12:00"),
+        (
+            "1795521600000000",
+            "In microseconds it is 2026-11-24T12:00:00+00:00: for that, use 17955",
+        ),
+        ("1795521600000000000", "In nanoseconds it is 2026-11-24T12:00:00+00:00"),
+        ("20261124", "would be 1970-01-01T05:37:41+00:00. For the first record, use --start=earl"),
+        ("0", "would be 1970-01-01T00:00:00+00:00"),
+        ("9" * 40, "would be after the year 9999"),
+        ("4102444800000", "a time up to now, got '4102444800000', which is 2100-01-01T00:00:00"),
+        ("2100-01-01T00:00:00Z", "which is 2100-01-01T00:00:00+00:00: the job would begin behind"),
+        ("1969-12-31T23:59:59Z", "a time from 1970 on"),
+        ("1795521600.5", "a time with zone"),
+        ("-2", "a time with zone"),
+        ("²", "a time with zone"),
+        ("2026-11-24", "a time with zone"),
+    ],
+    ids=[
+        "seconds",
+        "microseconds",
+        "nanoseconds",
+        "date",
+        "zero",
+        "huge",
+        "future_number",
+        "future_time",
+        "before_1970",
+        "fraction",
+        "negative",
+        "superscript",
+        "no_zone",
+    ],
+)
+def test_an_implausible_start_is_refused_with_the_date_that_it_would_mean(text, told):
+    (problem,) = problems_of("--start=timestamp", f"--start_time={text}")
+    assert problem.startswith("--start_time: expected ")
+    assert told in problem
+
+
+def test_a_plausible_start_is_taken_in_both_forms():
+    for text in ("1795500000000", "2026-11-24T06:00:00Z", "2026-11-24T08:00:00+02:00"):
+        settings = settings_of("--start=timestamp", f"--start_time={text}")
+        assert settings.source.start_ms == 1795500000000
 
 
 def test_credentials_of_a_registry_are_checked_before_the_job(tmp_path):

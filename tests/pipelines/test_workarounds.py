@@ -24,7 +24,7 @@ from apache_beam.runners.portability.flink_runner import FlinkRunner
 from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJob
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
 from apache_beam.runners.portability.stager import Stager
-from apache_beam.runners.worker import statesampler
+from apache_beam.runners.worker import sdk_worker, statesampler
 from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.counters import CounterFactory
 
@@ -52,7 +52,7 @@ def test_each_workaround_says_what_it_is_for_and_has_a_test():
         (ROOT / "tests" / folder / "test_workarounds.py").read_text()
         for folder in ("pipelines", "integration")
     )
-    assert len(_ours()) == 7
+    assert len(_ours()) == 8
     for name in _ours():
         told = inspect.getdoc(getattr(workarounds, name))
         assert re.search(r"^Issue: \S", told, re.M), name
@@ -108,6 +108,23 @@ def test_add_up_counters_at_once_or_many_bundles_end_in_a_recursion_error(monkey
         _count_in_many_bundles(beam.Pipeline(runner=FnApiRunner()))
     counters = _count_in_many_bundles(choose_runner([]).make_pipeline(1))
     assert counters["rows_read"] == BUNDLES
+
+
+def test_keep_tracebacks_off_the_terminal_or_a_worker_prints_them(capsys, monkeypatch):
+    def fail(_):
+        raise ZeroDivisionError
+
+    def run(pipeline):
+        capsys.readouterr()
+        _ = pipeline | beam.Create([1]) | beam.Map(fail)
+        with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+            pipeline.run()
+        return capsys.readouterr().err
+
+    pipeline = choose_runner([]).make_pipeline(2)
+    monkeypatch.delitem(vars(sdk_worker), "print")
+    assert "Traceback" in run(pipeline)
+    assert "Traceback" not in run(choose_runner([]).make_pipeline(2))
 
 
 def test_keep_values_out_of_the_log_or_secrets_are_in_it(caplog):

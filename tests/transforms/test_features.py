@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 
 from scoreline.models.signature import InputColumn, TensorSpec
+from scoreline.models.tensors import to_values
 from scoreline.transforms.features import build_features
 from tests.strategies import record_batches
 
@@ -60,3 +62,48 @@ def test_reason_names_every_missing_input_and_its_column():
         "null for input 'x' (column 'x'); set a value for nulls with --fill x=VALUE; "
         "null for input 'text' (column 's'); set a value for nulls with --fill text=VALUE"
     ]
+
+
+_PAIR = pa.list_(pa.float32(), 2)
+_KINDS_OF_LISTS = {
+    "fixed": (_PAIR, (2,)),
+    "variable": (pa.list_(pa.float32()), (2,)),
+    "large": (pa.large_list(pa.float32()), (2,)),
+    "fixed-of-fixed": (pa.list_(_PAIR, 1), (1, 2)),
+    "lists-of-fixed": (pa.list_(_PAIR), (1, 2)),
+    "lists-of-lists": (pa.list_(pa.list_(pa.float32())), (1, 2)),
+    "flat-for-two-dimensions": (_PAIR, (1, 2)),
+}
+
+
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize(("kind", "shape"), _KINDS_OF_LISTS.values(), ids=_KINDS_OF_LISTS)
+def test_a_null_list_is_a_dead_row_unless_it_is_filled_or_padded(kind, shape, start):
+    """Regression: one null row of a column of fixed-size lists failed its whole partition."""
+    nested = 2 if pa.types.is_nested(kind.value_type) else 1
+    wrap = (lambda pair: [pair]) if nested == 2 else (lambda pair: pair)
+    rows = [wrap([8.0, 9.0]), None, wrap([1.0, None]), wrap([3.0, 4.0])]
+    batch = pa.RecordBatch.from_arrays([pa.array(rows, kind)], ["v"]).slice(start)
+    spec = TensorSpec("v", "float32", (None, *shape))
+
+    def features_of(**options):
+        source = InputColumn(spec, "v", **options)
+        found = build_features(batch, [source])
+        alive = batch.num_rows - (len(found.dead.rows) if found.dead else 0)
+        values = to_values(found.columns["v"], source).rows(0, alive)
+        return values.reshape(-1, 2).tolist(), found.dead
+
+    first = [[8.0, 9.0]][start:]
+    values, dead = features_of()
+    assert values == [*first, [3.0, 4.0]]
+    assert list(dead.rows) == [1 - start, 2 - start]
+    assert "or all their values as one with --fill v=VALUE" in dead.reasons[0]
+    assert "holds a null; give a value for it with --fill" in dead.reasons[1]
+    assert features_of(fill=7.0) == ([*first, [7.0, 7.0], [1.0, 7.0], [3.0, 4.0]], None)
+    assert features_of(fill=7.0, pad=0.0) == ([*first, [0.0, 0.0], [1.0, 7.0], [3.0, 4.0]], None)
+
+
+def test_a_null_list_of_free_size_is_dead_whatever_the_fill_value():
+    batch = pa.RecordBatch.from_arrays([pa.array([[1], None], pa.list_(pa.int64()))], ["v"])
+    source = InputColumn(TensorSpec("v", "int64", (None, None)), "v", fill=0)
+    assert list(build_features(batch, [source]).dead.rows) == [1]

@@ -25,12 +25,12 @@ from deltalake.exceptions import CommitFailedError
 from scoreline.lake.files.partitions import partition_path
 from scoreline.lake.storage import resolve, table_uri
 from scoreline.lake.table.layout import partition_folder
-from scoreline.lake.table.scores import METADATA_PREFIX, add_action, create_table
+from scoreline.lake.table.log import METADATA_PREFIX
+from scoreline.lake.table.scores import add_action, create_table
 from scoreline.lake.table.staged_file import Staged, StagedFile
 from scoreline.transforms.kafka.encode import SOURCE_FIELDS
+from scoreline.transforms.kafka.watched_table import SCORED_DATE, WatchedTable
 
-# The table's partition column. After its end, a day gets no new files and can be compacted.
-SCORED_DATE = "scored_date"
 _MAX_ATTEMPTS = 100
 _STATISTICS = tuple(field.name for field in SOURCE_FIELDS if field.name != "source_topic")
 
@@ -87,7 +87,7 @@ def append_scores(
     behind: Mapping[int, int],
     spec: TableSpec,
     slot: int,
-    table: DeltaTable,
+    table: WatchedTable,
 ) -> Sequence[Staged]:
     """Append the rows of records that the table does not have yet, in one transaction. Idempotent.
 
@@ -97,41 +97,42 @@ def append_scores(
       behind: the offset after the last of those records, by partition.
       spec: the table.
       slot: the slot of the rows; a number in the name of their file.
-      table: the table, at any version; it is updated to the newest.
+      table: the table; it is updated to the newest version.
 
     Returns:
       The files: one, two around midnight (UTC), or none if there is no new row.
 
     Raises:
+      StreamRefused: the table is not the one that the job began with.
       AppendConflict: other writers committed first a hundred times.
       DeltaError, OSError, ArrowException: the table or its file cannot be written.
     """
     staged: dict[str, Staged] = {}
     staged_for: dict[int, int] | None = None
     for attempt in range(_MAX_ATTEMPTS):
+        table.refuse_changes()
         # The table may be stale: a newer commit of these partitions makes the transaction fail.
-        known = read_offsets(table, spec, behind)
+        known = read_offsets(table.delta, spec, behind)
         if known != staged_for:
             fresh = [part for b in batches if (part := drop_known(b, known)).num_rows]
+            table.refuse_nulls(fresh)
             staged, staged_for = _stage(fresh, behind, known, spec, slot), known
         if not staged:
             return ()
         try:
-            table.create_write_transaction(
+            table.delta.create_write_transaction(
                 [
                     add_action(file.path, file.size_bytes, file.stats, [(SCORED_DATE, date)])
                     for date, file in staged.items()
                 ],
                 mode="append",
-                schema=table.schema(),
+                schema=table.delta.schema(),
                 partition_by=[SCORED_DATE],
                 commit_properties=_commit_properties(staged, behind, known, spec),
             )
         except CommitFailedError:
             time.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311  not a secret
-            table.update_incremental()
             continue
-        table.update_incremental()
         return tuple(staged.values())
     raise AppendConflict(
         f"Expected to append to {spec.output}, but other writers committed first in all "

@@ -1,4 +1,4 @@
-"""Connections to Kafka: settings from a file, clients, and offsets of groups and topics.
+"""Connections to Kafka: settings from a file, clients, and what brokers say about topics.
 
 Settings may hold secrets. They stay in their file, which every worker reads itself. They are never
 in a command line, a job graph or a log.
@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from confluent_kafka import (
-    OFFSET_END,
     Consumer,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     Producer,
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription
 
 from scoreline.transforms.kafka.client_log import CLIENT_LOG
+from scoreline.transforms.kafka.properties import REGISTRY_PREFIX, parse_properties
 
 _LOG = logging.getLogger(__name__)
 # Long enough for the start of a broker, or for the timeout of a transaction.
@@ -54,58 +55,10 @@ _REFUSED = (
 # Time limit for the delivery of a record, and for a transaction.
 DELIVERY_MS = 120_000
 Answer = TypeVar("Answer")
-# Prefix of registry settings in the properties file, as in Confluent's documentation.
-REGISTRY_PREFIX = "schema.registry."
-_OF_REGISTRY = (
-    "basic.auth.credentials.source",
-    "basic.auth.user.info",
-    "bearer.auth.client.id",
-    "bearer.auth.client.secret",
-    "bearer.auth.credentials.source",
-    "bearer.auth.identity.pool.id",
-    "bearer.auth.issuer.endpoint.url",
-    "bearer.auth.logical.cluster",
-    "bearer.auth.scope",
-    "ssl.ca.location",
-    "ssl.certificate.location",
-    "ssl.key.location",
-)
-_OUR_OWN = (
-    "bootstrap.servers",
-    "group.id",
-    "transactional.id",
-    "enable.auto.commit",
-    "schema.registry.url",
-)
 
 
 class NotAllowed(LookupError):
     """The brokers do not allow this user to access a resource."""
-
-
-def parse_properties(text: str) -> dict[str, str]:
-    """Return the settings of a properties file: `key=value` lines; `#` starts a comment line.
-
-    Raises:
-      ValueError: a line is invalid, or sets something that an option sets. The message has the
-        number of the line, never its value.
-    """
-    settings: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
-        if not line or line.startswith(("#", "!")):
-            continue
-        name, equals, value = line.partition("=")
-        name = name.strip()
-        if not equals or not name:
-            raise ValueError(f"line {number}: expected KEY=VALUE of librdkafka")
-        if name in _OUR_OWN:
-            raise ValueError(f"line {number}: {name} is set by the command's options; leave it out")
-        if name.startswith(REGISTRY_PREFIX) and name[len(REGISTRY_PREFIX) :] not in _OF_REGISTRY:
-            known = ", ".join(_OF_REGISTRY)
-            raise ValueError(f"line {number}: expected {REGISTRY_PREFIX}… with one of {known}")
-        settings[name] = value.strip()
-    return settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,9 +86,12 @@ class Connection:
         return {**defaults, **given, "bootstrap.servers": self.brokers}
 
     def consumer(self, group: str, **ours: Any) -> Consumer:
-        """Return a consumer without automatic commits, which does not join its group by itself."""
+        """Return a consumer without automatic commits, which does not join its group by itself.
+
+        It checks the checksums of records, unless the file has `check.crcs=false`.
+        """
         fixed = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "error"}
-        return Consumer({**self.settings(**ours), **fixed}, logger=CLIENT_LOG)
+        return Consumer({**self.settings(check_crcs=True, **ours), **fixed}, logger=CLIENT_LOG)
 
     def producer(self, transactional_id: str | None = None) -> Producer:
         """Return an idempotent producer; with an id, a transactional one, not yet initialized.
@@ -215,28 +171,16 @@ def read_topic_id(client: AdminClient, topic: str) -> str:
         asked = client.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_SECONDS)
         return asked[topic].result()
 
-    topic_id = until_done(ask).topic_id
+    return id_of(until_done(ask))
+
+
+def id_of(description: TopicDescription) -> str:
+    """Return the id in a topic's description; the topic's name if the broker has no ids."""
+    topic_id: Any = description.topic_id
     is_given = topic_id is not None and (
         topic_id.get_most_significant_bits() or topic_id.get_least_significant_bits()
     )
-    return str(topic_id) if is_given else topic
-
-
-def read_committed(
-    consumer: Consumer, topic: str, partitions: Iterable[int], timeout: float = TIMEOUT_SECONDS
-) -> dict[int, int]:
-    """Return the committed offsets of the consumer's group, for partitions that have one."""
-    asked = [TopicPartition(topic, partition) for partition in partitions]
-
-    def ask() -> list[TopicPartition]:
-        answers = consumer.committed(asked, timeout=timeout)
-        for answer in answers:
-            if answer.error is not None:
-                raise KafkaException(answer.error)
-        return answers
-
-    answers = until_done(ask) if asked else []
-    return {answer.partition: answer.offset for answer in answers if answer.offset >= 0}
+    return str(topic_id) if is_given else str(description.name)
 
 
 def read_bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
@@ -246,111 +190,67 @@ def read_bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, in
     return int(first), int(end)
 
 
-def read_ends(consumer: Consumer, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-    """Return the offset of the next record of each partition."""
-    return {partition: read_bounds(consumer, topic, partition)[1] for partition in partitions}
+def read_first_offsets(
+    client: AdminClient, topic: str, partitions: Iterable[int], timeout: float = TIMEOUT_SECONDS
+) -> dict[int, int]:
+    """Return the first offset of each partition's log.
+
+    Raises:
+      KafkaException: no broker answers, or there is no such partition.
+    """
+    return _list_offsets(client, topic, partitions, OffsetSpec.earliest(), timeout)
 
 
-def starting_offsets(consumer: Consumer, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-    """Return the offsets to start at: the group's, or the first record if it has none."""
-    wanted = list(partitions)
-    committed = read_committed(consumer, topic, wanted)
-    return {
-        partition: committed[partition]
-        if partition in committed
-        else read_bounds(consumer, topic, partition)[0]
-        for partition in wanted
-    }
+def read_high_watermarks(
+    client: AdminClient, topic: str, partitions: Iterable[int], timeout: float = TIMEOUT_SECONDS
+) -> dict[int, int]:
+    """Return the end of each partition's log, behind records of open transactions.
+
+    A consumer of committed records gets the offset of the oldest open transaction instead: it may
+    read no further yet.
+
+    Raises:
+      KafkaException: no broker answers, or there is no such partition.
+    """
+    return _list_offsets(client, topic, partitions, OffsetSpec.latest(), timeout)
 
 
-def reset_group(
-    connection: Connection,
-    group: str,
+def read_stable_ends(
+    client: AdminClient, topic: str, partitions: Iterable[int], timeout: float = TIMEOUT_SECONDS
+) -> dict[int, int]:
+    """Return the offset below which each partition's records are committed or aborted.
+
+    Raises:
+      KafkaException: no broker answers, or there is no such partition.
+    """
+    level = IsolationLevel.READ_COMMITTED
+    return _list_offsets(client, topic, partitions, OffsetSpec.latest(), timeout, level)
+
+
+def _list_offsets(
+    client: AdminClient,
     topic: str,
-    start: str,
-    since_ms: int | None = None,
-    done: Mapping[int, int] | None = None,
+    partitions: Iterable[int],
+    at: OffsetSpec,
+    timeout: float,
+    level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
 ) -> dict[int, int]:
-    """Set a group's offsets on a topic, and return them.
+    asked = {TopicPartition(topic, partition): at for partition in partitions}
 
-    This happens once, before a job starts. A restarted job then continues after the records that
-    it has delivered.
+    def ask() -> dict[int, int]:
+        answers = client.list_offsets(asked, isolation_level=level, request_timeout=timeout)
+        return {at.partition: int(answer.result().offset) for at, answer in answers.items()}
 
-    Args:
-      connection: the connection to Kafka.
-      group: the group; none of its members may be active.
-      topic: the topic.
-      start: `earliest` for the first record, `latest` for the end, `timestamp` for the first record
-        from a time on.
-      since_ms: that time, in ms since 1970.
-      done: offsets by partition; no partition may be set below them.
-
-    Raises:
-      ValueError: a partition would be set below `done`; the group is not changed.
-      LookupError: there is no such topic.
-      KafkaException: no broker answers, or the group is in use.
-    """
-    consumer = connection.consumer(group)
-    try:
-        offsets = {}
-        for partition in list_partitions(consumer, topic):
-            first, end = read_bounds(consumer, topic, partition)
-            offsets[partition] = first if start == "earliest" else end
-        if start == "timestamp":
-            asked = [TopicPartition(topic, partition, since_ms or 0) for partition in offsets]
-            for found in until_done(consumer.offsets_for_times, asked, timeout=TIMEOUT_SECONDS):
-                if found.offset not in (-1, OFFSET_END):
-                    offsets[found.partition] = found.offset
-        for partition, offset in (done or {}).items():
-            if offsets.get(partition, offset) < offset:
-                raise ValueError(
-                    f"expected partition {partition} of {topic} to start at {offset} or later, got "
-                    f"{offsets[partition]}; earlier records are done"
-                )
-        commit(consumer, topic, offsets)
-    finally:
-        consumer.close()
-    return offsets
+    return until_done(ask, seconds=timeout) if asked else {}
 
 
-def advance_group(
-    connection: Connection, group: str, topic: str, done: Mapping[int, int]
-) -> dict[int, int]:
-    """Advance a group's offsets to `done` on partitions that are behind; return the new offsets.
-
-    Raises:
-      KafkaException: no broker answers, or the group is in use.
-    """
-    consumer = connection.consumer(group)
-    try:
-        committed = read_committed(consumer, topic, done)
-        ahead = {p: offset for p, offset in done.items() if offset > committed.get(p, -1)}
-        if ahead:
-            commit(consumer, topic, ahead)
-    finally:
-        consumer.close()
-    return ahead
-
-
-def commit(consumer: Consumer, topic: str, offsets: Mapping[int, int]) -> None:
-    """Commit a group's offsets and wait for the broker's answer.
-
-    Raises:
-      KafkaException: the broker rejected them.
-    """
-
-    def ask() -> None:
-        answers = consumer.commit(offsets=to_positions(topic, offsets), asynchronous=False)
-        for answer in answers or ():
-            if answer.error is not None:
-                raise KafkaException(answer.error)
-
-    until_done(ask)
-
-
-def to_positions(topic: str, offsets: Mapping[int, int]) -> list[TopicPartition]:
-    """Return offsets by partition in the client's type."""
-    return [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+def to_positions(
+    topic: str, offsets: Mapping[int, int], note: str | None = None
+) -> list[TopicPartition]:
+    """Return offsets by partition in the client's type, with a note that brokers keep with them."""
+    if note is None:
+        return [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+    return [TopicPartition(topic, partition, offset, note) for partition, offset in offsets.items()]
 
 
 def is_passing(error: KafkaError) -> bool:

@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 
 import pyarrow as pa
-from deltalake import DeltaTable
 
-from scoreline.lake.storage import table_uri
 from scoreline.transforms.kafka.append import TableSpec, append_scores
 from scoreline.transforms.kafka.holding import Holding
+from scoreline.transforms.kafka.watched_table import WatchedTable
 
 # Rows are written when they take this much memory, even before their time.
 _MAX_BYTES = 64 << 20
@@ -41,7 +40,7 @@ class HeldRows:
     ) -> None:
         """Open the table, which must exist."""
         self._spec, self._slot, self._holding, self._clock = spec, slot, holding, clock
-        self._table = DeltaTable(table_uri(spec.output))
+        self._table = WatchedTable(spec.output, spec.schema)
         self._lock = threading.Lock()
         self._open: list[pa.RecordBatch] = []  # rows of the open bundle
         self._waiting: list[pa.RecordBatch] = []

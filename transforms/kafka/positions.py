@@ -18,11 +18,13 @@ class Positions(NamedTuple):
       offsets: the next offset, by partition. New partitions may be added.
       ends: the end offset, by partition; None for a stream without an end.
       stopped: whether reading has stopped here, because the rest was passed to another restriction.
+      topic_id: the id of the topic; "" if it is unknown.
     """
 
     offsets: Mapping[int, int]
     ends: Mapping[int, int] | None = None
     stopped: bool = False
+    topic_id: str = ""
 
     @property
     def is_read(self) -> bool:
@@ -37,12 +39,13 @@ class PositionsCoder(coders.Coder):
 
     def encode(self, value: Positions) -> bytes:
         """Return JSON."""
-        return json.dumps([_to_list(value.offsets), _to_list(value.ends), value.stopped]).encode()
+        lists = [_to_list(value.offsets), _to_list(value.ends)]
+        return json.dumps([*lists, value.stopped, value.topic_id]).encode()
 
     def decode(self, encoded: bytes) -> Positions:
-        """Return the decoded positions."""
-        offsets, ends, stopped = json.loads(encoded)
-        return Positions(dict(offsets), None if ends is None else dict(ends), stopped)
+        """Return the decoded positions; those of an older version have no id."""
+        offsets, ends, stopped, *topic_id = json.loads(encoded)
+        return Positions(dict(offsets), None if ends is None else dict(ends), stopped, *topic_id)
 
     def is_deterministic(self) -> bool:
         """Return True: the encoding sorts partitions."""
@@ -67,11 +70,12 @@ class PositionsTracker(RestrictionTracker):
         self._offsets = dict(positions.offsets)
         self._ends = positions.ends
         self._stopped = positions.stopped
+        self._topic_id = positions.topic_id
         self._claimed = 0
 
     def current_restriction(self) -> Positions:
         """Return the positions that are still to be read."""
-        return Positions(dict(self._offsets), self._ends, self._stopped)
+        return Positions(dict(self._offsets), self._ends, self._stopped, self._topic_id)
 
     def try_claim(self, position: Mapping[int, int] | None) -> bool:
         """Claim all records below the given offsets; return False if the rest was passed on.

@@ -25,12 +25,13 @@ from scoreline.transforms.kafka.client import (
     DELIVERY_MS,
     TIMEOUT_SECONDS,
     Connection,
-    commit,
     is_passing,
     is_refused,
     to_positions,
     until_done,
 )
+from scoreline.transforms.kafka.ending import StreamRefused
+from scoreline.transforms.kafka.group import commit, note_of
 from scoreline.transforms.kafka.held_rows import HeldRows
 from scoreline.transforms.kafka.holding import holding_of
 from scoreline.transforms.kafka.records import OFFSET, largest_by_partition
@@ -43,6 +44,16 @@ _STALLED_SECONDS = 30.0
 # A commit that takes longer after all deliveries is given up; its records are read again.
 _COMMIT_SECONDS = 10.0
 _ENDING_AT_ONCE = 8
+
+
+_GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
+# Errors of a commit if another consumer has joined the group.
+_JOINED = (
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.STALE_MEMBER_EPOCH,
+)
 
 
 class Undeliverable(RuntimeError):
@@ -59,6 +70,7 @@ class WriteSpec:
       dead_letter_topic: topic of records that cannot be scored; "" if they fail the job.
       source_topic: topic of the source records.
       group: consumer group whose offsets on the source topic are committed.
+      source_topic_id: the id of the source topic; "" if it is unknown.
       exactly_once: whether each bundle is one transaction that includes its offsets.
       table: the table to which scores are appended, or None. Offsets are committed after topic and
         table have the results of their records.
@@ -73,6 +85,7 @@ class WriteSpec:
     exactly_once: bool = False
     table: TableSpec | None = None
     avro: AvroSpec | None = None
+    source_topic_id: str = ""
 
     def transactional_id(self, slot: int) -> str:
         """Return the id of a slot's transactions. A restart reuses it, which ends the old ones."""
@@ -116,6 +129,7 @@ class SlotProducer:
         self.users: set[int] = set()
         self.is_closed = False
         self._failed: list[str] = []
+        self._refused = ""
         self._offsets: dict[int, int] = {}
         self._is_open = False
         self._is_lost = False
@@ -198,8 +212,12 @@ class SlotProducer:
             self._offsets[partition] = max(offset + 1, self._offsets.get(partition, 0))
 
     def _report(self, error: KafkaError | None, message: Any) -> None:
-        if error is not None and len(self._failed) < 3:
+        if error is None:
+            return
+        if len(self._failed) < 3:
             self._failed.append(f"topic {message.topic()}: {error.str()}")
+        if is_refused(error) or error.code() in _GONE:
+            self._refused = f"topic {message.topic()}: {error.str()}"
 
     def finish(self) -> None:
         """Wait until all records are delivered, then commit their offsets.
@@ -213,6 +231,12 @@ class SlotProducer:
         if left or self._failed:
             # A broker that ignores the flush would ignore an abort too.
             self._is_lost = bool(left)
+            if self._refused:
+                raise StreamRefused(
+                    f"Expected to write to {self._refused}. It was deleted, or the right was taken "
+                    "away, while the job ran. Correct this, and start the job again: it continues "
+                    "from the last delivered records"
+                )
             raise Undeliverable(self._describe(left))
         if self._spec.exactly_once:
             self._commit_transaction(offsets)
@@ -225,16 +249,30 @@ class SlotProducer:
     def _commit_offsets(self, offsets: Mapping[int, int]) -> None:
         try:
             reach("delivered")
-            commit(self._consumer, self._spec.source_topic, offsets)
+            spec = self._spec
+            commit(self._consumer, spec.source_topic, offsets, spec.source_topic_id)
         except KafkaException as e:
             if not is_passing(e.args[0]):
-                raise Undeliverable(
-                    f"Expected to commit offsets of group {self._spec.group}, got: "
-                    f"{e.args[0].str()}. Check for another consumer in the group, and the group's "
-                    "access rights"
-                ) from e
+                raise self._explain_commit(e.args[0]) from e
             # The records are delivered, and the next commit includes their offsets.
             _LOG.warning("Offsets of group %s not committed: %s", self._spec.group, e)
+
+    def _explain_commit(self, error: KafkaError) -> RuntimeError:
+        """Return the error for offsets that the broker rejects."""
+        what = f"Expected to commit offsets of group {self._spec.group}, got: {error.str()}. "
+        if error.code() in _JOINED:
+            return StreamRefused(
+                f"--group: {what}Another consumer has joined the group. Stop it, or use another "
+                "--group"
+            )
+        if is_refused(error):
+            return StreamRefused(
+                f"--group: {what}The right was taken away while the job ran. Grant it again, and "
+                "start the job again"
+            )
+        return Undeliverable(
+            f"{what}Check for another consumer in the group, and the group's access rights"
+        )
 
     def _flush(self) -> int:
         """Wait while Kafka makes progress on deliveries; return the number of undelivered records.
@@ -260,7 +298,7 @@ class SlotProducer:
         def commit_all() -> None:
             until_done(
                 self._producer.send_offsets_to_transaction,
-                to_positions(self._spec.source_topic, offsets),
+                to_positions(self._spec.source_topic, offsets, note_of(self._spec.source_topic_id)),
                 self._consumer.consumer_group_metadata(),
                 _COMMIT_SECONDS,
                 seconds=_COMMIT_SECONDS,
@@ -275,6 +313,8 @@ class SlotProducer:
             _within(_COMMIT_SECONDS, commit_all)
         except (KafkaException, TimeoutError) as e:
             self._is_lost = True
+            if isinstance(e, KafkaException) and is_refused(e.args[0]):
+                raise self._explain_commit(e.args[0]) from e
             raise Undeliverable(f"{self._describe(0)}: {e}") from e
 
     def close(self) -> None:
@@ -298,7 +338,7 @@ class SlotProducer:
         if self.is_usable:
             try:
                 held.write(self._commit_offsets)
-            except (AppendConflict, DeltaError, OSError, pa.ArrowException) as e:
+            except (AppendConflict, StreamRefused, DeltaError, OSError, pa.ArrowException) as e:
                 _LOG.warning("Rows not appended to the table: %s; they are read again", e)
         held.give_up()
 

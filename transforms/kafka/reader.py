@@ -17,28 +17,43 @@ from scoreline.transforms import metrics
 from scoreline.transforms.kafka.client import (
     Connection,
     is_passing,
+    is_refused,
     list_partitions,
-    read_committed,
-    read_ends,
-    starting_offsets,
+    read_bounds,
+    read_high_watermarks,
     to_positions,
 )
+from scoreline.transforms.kafka.ending import StreamEnds, StreamRefused
+from scoreline.transforms.kafka.group import note_of, read_committed, starting_offsets
 from scoreline.transforms.kafka.holding import Holding, holding_of
 from scoreline.transforms.kafka.latency import LatencyController
 from scoreline.transforms.kafka.positions import Positions, RecordTimes
 from scoreline.transforms.kafka.records import _newest_seconds, take_more, to_raw_batch
+from scoreline.transforms.kafka.topic_watch import PlannedTopic, TopicWatch
 from scoreline.transforms.worker.heartbeat import Heartbeat
 
 _IDLE_SECONDS = 1.0
 _DISCOVERY_SECONDS = 5.0
 _QUICK_SECONDS = 2.0
 _SILENT_SECONDS = 5.0
+# Kafka aborts a transaction whose producer is gone after 60 s by default, and looks every 10 s.
+_TRANSACTION_SECONDS = 90.0
+_GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
+_OUT_OF_RANGE = (
+    KafkaError._AUTO_OFFSET_RESET,
+    KafkaError.OFFSET_OUT_OF_RANGE,
+    KafkaError._LOG_TRUNCATION,
+)
 # Kafka expires committed offsets after offsets.retention.minutes: 7 days by default.
 _KEEP_SECONDS = 3600.0
 
 # Set by a command whose workers are threads in its own process. Readers then finish their records,
 # and the job ends like one with a bounded input.
 stop_reading = threading.Event()
+
+
+class ReadFails(RuntimeError):
+    """A topic cannot be read on. The message has partition, reason and advice."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +64,8 @@ class TopicSpec:
       connection: the connection to Kafka.
       topic: the topic.
       group: the consumer group whose offsets are the start.
+      topics: the topics of the job with their ids at the start, the one to read first; () if the
+        ids are unknown.
       until_end: whether to end at the topic's end at the start of the job.
       latency_target_ms: target time from a record's arrival to its score; None for throughput.
       bundle_seconds: time that polls continue in one bundle after its first record; 0 for one poll.
@@ -68,6 +85,12 @@ class TopicSpec:
     poll_bytes: int = 16 << 20
     heartbeat_file: str = ""
     is_held: bool = False
+    topics: tuple[PlannedTopic, ...] = ()
+
+    @property
+    def topic_id(self) -> str:
+        """The id of the topic to read; "" if it is unknown."""
+        return self.topics[0].topic_id if self.topics else ""
 
 
 class Reader:
@@ -76,6 +99,16 @@ class Reader:
     def __init__(self, spec: TopicSpec, reading: Reading, positions: Positions) -> None:
         self._spec = spec
         self.reading = reading
+        _check_restored(spec, positions)
+        self._watch = TopicWatch(
+            spec.connection,
+            spec.group if reading.slot == 0 else "",  # one reader is enough
+            spec.topics or (PlannedTopic(spec.topic, "", "--topic"),),
+            begins_anew=spec.is_held,
+            quick_seconds=_QUICK_SECONDS,
+        )
+        self._ends = positions.ends
+        self._held_back: dict[int, float] = {}
         self._consumer = spec.connection.consumer(
             spec.group,
             fetch_queue_backoff_ms=20,
@@ -91,7 +124,7 @@ class Reader:
             )
             self._holding.seen = -1  # the runner's state does not include rows that the sink holds
             self._holding.ended = False
-        self._discovered = time.monotonic()
+        self._looked: float | None = None
         self._kept_until = 0.0
         self.times = RecordTimes(_SILENT_SECONDS)
         self.control = LatencyController(spec.latency_target_ms)
@@ -107,8 +140,9 @@ class Reader:
         if self._holding is not None and self._holding.seen != self._holding.losses:
             positions = self._go_back(positions, self._holding)
         wanted = {p: max(o, self._delivered.get(p, 0)) for p, o in positions.offsets.items()}
+        there = self._look()
         if positions.ends is None:
-            wanted |= self._find_new(wanted)
+            wanted |= self._find_new(there, wanted)
         if wanted != self._at:
             self._consumer.assign(to_positions(self.reading.topic, wanted))
             self._at = dict(wanted)
@@ -122,18 +156,39 @@ class Reader:
             offsets={p: max(o, holding.offsets.get(p, 0)) for p, o in delivered.items()}
         )
 
-    def _find_new(self, known: Mapping[int, int]) -> dict[int, int]:
+    def _look(self) -> list[int]:
+        """Return the partitions of the topic every few seconds; none in between, and at first.
+
+        Raises:
+          StreamRefused, StreamEnds: a topic is not the planned one any more.
+        """
+        now, before = time.monotonic(), self._looked
+        if before is not None and now - before < _DISCOVERY_SECONDS:
+            return []
+        self._looked = now
+        self._check_held_back(now)
+        there = self._watch.look()
+        return [] if before is None else there  # the first positions have all partitions
+
+    def _find_new(self, there: list[int], known: Mapping[int, int]) -> dict[int, int]:
         """Return partitions that were added to the topic, and their start offsets."""
-        if time.monotonic() - self._discovered < _DISCOVERY_SECONDS:
-            return {}
-        self._discovered = time.monotonic()
-        topic = self.reading.topic
+        new = [p for p in there if self.reading.owns(p) and p not in known]
         try:
-            there = list_partitions(self._consumer, topic, _QUICK_SECONDS)
-            new = [p for p in there if self.reading.owns(p) and p not in known]
-            return starting_offsets(self._consumer, topic, new) if new else {}
-        except (KafkaException, LookupError):  # no broker answers; try again next time
+            return starting_offsets(self._consumer, self.reading.topic, new) if new else {}
+        except KafkaException:  # no broker answers; try again next time
             return {}
+
+    def _check_held_back(self, now: float) -> None:
+        """Raise if an open transaction has held back the end of a bounded job for too long."""
+        for partition, since in self._held_back.items():
+            if self._ends is not None and now - since >= _TRANSACTION_SECONDS:
+                raise StreamEnds(
+                    f"--until_end: expected the records of partition {partition} of topic "
+                    f"{self.reading.topic} up to offset {self._ends[partition]}, but an open "
+                    f"transaction has held back those from {self._at[partition]} on for "
+                    f"{now - since:.0f} s. End it with its producer, or with kafka-transactions.sh "
+                    "find-hanging and abort. Then start the job again"
+                )
 
     def keep_offsets(self) -> None:
         """Commit the offsets of fully delivered partitions again, once an hour.
@@ -152,7 +207,8 @@ class Reader:
             # Only this job commits: an offset equal to the position means that all is delivered.
             same = {p.partition: p.offset for p in found if p.offset == self._at[p.partition]}
             if same:
-                self._consumer.commit(offsets=to_positions(topic, same), asynchronous=False)
+                note = note_of(self._spec.topic_id)
+                self._consumer.commit(offsets=to_positions(topic, same, note), asynchronous=False)
         except KafkaException:  # no broker answers; there are days left
             return
 
@@ -179,19 +235,38 @@ class Reader:
             # The end of a partition may be after its last record because of transaction markers.
             behind[message.partition()] = message.offset() + (error is None)
         self._at |= behind
+        self._note_held_back(behind)
         return records, behind
 
+    def _note_held_back(self, behind: Mapping[int, int]) -> None:
+        """Note partitions that end before the end of the job: the rest waits for a transaction.
+
+        The client reports the end of what may be read once, and again after further records.
+        """
+        for partition, offset in behind.items():
+            self._held_back.pop(partition, None)
+            if self._ends is not None and offset < self._ends.get(partition, 0):
+                self._held_back[partition] = time.monotonic()
+
     def _check(self, error: KafkaError, message: Any) -> None:
-        if is_passing(error):
+        if is_passing(error) or error.code() in _GONE:  # the next look reports what is gone
             return
         where = f"partition {message.partition()} of topic {message.topic()}"
-        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            raise RuntimeError(
-                f"Expected the records of {where} from the offset of group {self._spec.group} on, "
-                f"but the broker no longer has them: {error.str()}. They were deleted unread. "
-                "Continue with the existing records: --start=earliest"
+        if error.code() in _OUT_OF_RANGE:
+            self._watch.look()  # a topic that was created again has this effect, too
+            raise StreamRefused(self._describe_range(message.partition(), where))
+        if is_refused(error):
+            raise StreamRefused(
+                f"--topic: expected to be allowed to read {where}, got: {error.str()}. The right "
+                "was taken away while the job ran. Grant it again, and start the job again"
             )
-        raise RuntimeError(f"Reading {where} failed: {error.str()}")
+        raise ReadFails(f"Reading {where} failed: {error.str()}")
+
+    def _describe_range(self, partition: int, where: str) -> str:
+        """Return why the next record of a partition does not exist."""
+        at = self._at.get(partition, 0)
+        first, end = read_bounds(self._consumer, self.reading.topic, partition)
+        return describe_range(where, self._spec.group, at, first, end)
 
     def read(self, tracker: Any, timers: metrics.Tally) -> Iterator[TimestampedValue]:
         """Poll until the bundle is old enough, the topic is idle or the rest is passed on.
@@ -240,6 +315,31 @@ class Reader:
         self._consumer.close()
 
 
+def describe_range(where: str, group: str, at: int, first: int, end: int) -> str:
+    """Return the problem of an offset that is outside of a partition's log."""
+    if at > end:
+        return (
+            f"--group: expected offset {end} or less for {where}, the end of its log, got {at} for "
+            f"group {group}. The log was cut off, or the offset is of another topic. Start the job "
+            "again with --start=earliest or --start=latest"
+        )
+    return (
+        f"--group: expected the records of {where} from offset {at} of group {group} on, but the "
+        f"first one is {first}. The others were deleted unread. Continue with the existing "
+        "records: --start=earliest"
+    )
+
+
+def _check_restored(spec: TopicSpec, positions: Positions) -> None:
+    """Raise if positions that a runner restored are of an older topic of the same name."""
+    if spec.topic_id and positions.topic_id not in ("", spec.topic_id):
+        raise StreamRefused(
+            f"--topic: expected a savepoint with offsets of topic {spec.topic} with id "
+            f"{spec.topic_id}, got id {positions.topic_id}: the topic was deleted and created "
+            "again. Start the job without the savepoint"
+        )
+
+
 def first_positions(spec: TopicSpec, reading: Reading) -> Positions:
     """Return the start and end offsets of a slot's partitions for a group."""
     consumer = spec.connection.consumer(spec.group)
@@ -247,7 +347,8 @@ def first_positions(spec: TopicSpec, reading: Reading) -> Positions:
         partitions = [p for p in list_partitions(consumer, reading.topic) if reading.owns(p)]
         ends = None
         if spec.until_end:
-            ends = read_ends(consumer, reading.topic, partitions)
-        return Positions(starting_offsets(consumer, reading.topic, partitions), ends)
+            ends = read_high_watermarks(spec.connection.admin(), reading.topic, partitions)
+        starts = starting_offsets(consumer, reading.topic, partitions)
+        return Positions(starts, ends, topic_id=spec.topic_id)
     finally:
         consumer.close()

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import fastavro
 
-from scoreline.transforms.kafka.client import REGISTRY_PREFIX, parse_properties
+from scoreline.transforms.kafka.properties import REGISTRY_PREFIX, parse_properties
 
 if TYPE_CHECKING:
     from confluent_kafka.schema_registry import Schema, SchemaRegistryError

@@ -13,26 +13,23 @@ from scoreline.transforms.kafka.client import (
     Connection,
     is_passing,
     list_partitions,
-    read_ends,
-    starting_offsets,
+    read_high_watermarks,
     to_positions,
 )
+from scoreline.transforms.kafka.group import starting_offsets
 
 _POLL_SECONDS = 0.5
 
 
-def read_topic_ends(connection: Connection, group: str, topic: str) -> dict[int, int]:
-    """Return the end offset of each partition of a topic.
+def read_topic_ends(connection: Connection, topic: str) -> dict[int, int]:
+    """Return the end of the log of each partition of a topic.
 
     Raises:
       LookupError: there is no such topic.
       KafkaException: no broker answers.
     """
-    consumer = connection.consumer(group)
-    try:
-        return read_ends(consumer, topic, list_partitions(consumer, topic))
-    finally:
-        consumer.close()
+    client = connection.admin()
+    return read_high_watermarks(client, topic, list_partitions(client, topic))
 
 
 def find_unread(
@@ -41,7 +38,8 @@ def find_unread(
     """Return, by partition, the first unread record of a group below the given ends.
 
     Offsets are not enough: the last ones may be transaction markers or records of aborted
-    transactions. Therefore the rest is read.
+    transactions. Therefore the rest is read. Records that wait for the end of a transaction are
+    unread.
 
     Raises:
       KafkaException: no broker answers.
@@ -71,8 +69,8 @@ def _first_records(
         if error is not None and is_passing(error):
             continue
         partition, offset = message.partition(), message.offset()
-        if error is None and offset < ends[partition]:
-            found[partition] = offset
+        if offset < ends[partition] and (error is None or error.code() == error._PARTITION_EOF):
+            found[partition] = offset  # without a record, the rest waits for a transaction
         elif error is not None and error.code() != error._PARTITION_EOF:
             raise KafkaException(error)
         del left[partition]

@@ -120,7 +120,7 @@ def test_rows_stay_whole_and_in_order_whatever_their_sizes(tmp_path_factory, dat
         "id": pa.array(range(len(texts))),
         "s": pa.array(texts),
         "l": pa.array([[text, None] * (i % 3) for i, text in enumerate(texts)]),
-        "n": pa.array([[1.0] * len(text) for text in texts]),
+        "n": pa.array([list(map(float, range(len(text)))) for text in texts]),
         "t": pa.array([{"a": text, "b": [text]} for text in texts]),
     }
     path = tmp_path_factory.mktemp("rows") / "0.parquet"

@@ -6,6 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoreline.lake.files.missing import Constant, add_constants, parse_text
+from scoreline.lake.files.partitions import Partition
+from scoreline.models.signature import InputColumn, Signature, TensorSpec
+from scoreline.pipelines.options.problems import Problems
+from scoreline.pipelines.plan.fit import Fit
+from scoreline.pipelines.plan.missing import choose_constants
 
 
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(0, 3))
@@ -71,3 +76,36 @@ def test_constants_are_added_only_where_they_lack_and_in_the_order_asked_for():
         {"c": "z", "a": "y", "b": 2, "d": 1.5},
     ]
     assert add_constants(batch, ["b", "a"], {"a": pa.scalar("never")}) is batch
+
+
+def test_value_of_a_partition_replaces_that_of_a_file():
+    batch = pa.record_batch({"b": [1, 2], "a": ["x", "y"]})
+    added = add_constants(batch, ["a", "b"], {"a": pa.scalar("z")}, {"a"})
+    assert added.to_pylist() == [{"a": "z", "b": 1}, {"a": "z", "b": 2}]
+
+
+def kinds_of(column, schemas, *inputs):
+    """Return the constants for a partition column that feeds inputs, and the problems."""
+    problems = Problems()
+    fit = Fit(signature=Signature("s", inputs, ()), inputs=inputs, outputs=())
+    partitions = [Partition("m=03", (("m", "03"),))]
+    found = choose_constants({}, fit, partitions, {s: ["m=03"] for s in schemas}, problems)
+    return [(c.column, str(c.data_type)) for c in found], list(problems)
+
+
+@pytest.mark.parametrize(
+    ("held", "dtype", "conversion", "wanted"),
+    [
+        ([None], "int64", "", "int64"),
+        ([pa.int8()], "int64", "", "int64"),
+        ([pa.string(), None], "string", "", "string"),
+        ([pa.int8()], "string", "", "string"),
+        ([pa.int8()], "float32", "float32", "int8"),
+        ([None], "string", "", "string"),
+    ],
+    ids=["not in files", "in files", "in some", "text of a number", "converted", "text"],
+)
+def test_partition_column_has_the_type_that_its_input_takes(held, dtype, conversion, wanted):
+    schemas = [pa.schema([] if kind is None else [("m", kind)]) for kind in held]
+    source = InputColumn(TensorSpec("m", dtype, (None,)), "m", conversion=conversion)
+    assert kinds_of("m", schemas, source) == ([("m", wanted)], [])

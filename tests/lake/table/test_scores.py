@@ -17,7 +17,7 @@ from scoreline.lake.table import scores as delta
 from scoreline.lake.table.commit import CommitSpec, commit_partition
 from scoreline.lake.table.history import read_live_partitions
 from scoreline.lake.table.layout import partition_folder
-from scoreline.lake.table.scores import committed_runs, create_table, open_table, storable_type
+from scoreline.lake.table.scores import committed_runs, create_table, open_table
 from scoreline.lake.table.staged_file import StagedFile
 from tests.fakes import ROOT, read_scores
 
@@ -213,29 +213,6 @@ def test_nothing_and_an_empty_folder_are_no_table_yet(tmp_path):
     assert open_table(str(tmp_path / "absent")) is None
     (tmp_path / "empty").mkdir()
     assert open_table(str(tmp_path / "empty")) is None
-
-
-@pytest.mark.parametrize(
-    ("given", "stored"),
-    [
-        (pa.uint32(), pa.int64()),
-        (pa.float16(), pa.float32()),
-        (pa.large_string(), pa.string()),
-        (pa.dictionary(pa.int8(), pa.string()), pa.string()),
-        (pa.timestamp("ns", "Europe/Vienna"), pa.timestamp("us", "UTC")),
-        (pa.timestamp("s"), pa.timestamp("us")),
-        (pa.list_(pa.float32(), 3), pa.list_(pa.float32(), 3)),
-        (pa.decimal128(10, 2), pa.decimal128(10, 2)),
-    ],
-)
-def test_columns_are_stored_in_types_that_hold_all_their_values(given, stored):
-    assert storable_type(given) == stored
-
-
-@pytest.mark.parametrize("given", [pa.uint64(), pa.null(), pa.time64("ns"), pa.duration("s")])
-def test_types_delta_lacks_are_refused(given):
-    with pytest.raises(ValueError, match="a Delta table cannot hold"):
-        storable_type(given)
 
 
 def test_no_staged_file_is_seen_before_its_commit(output):

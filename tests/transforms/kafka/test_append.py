@@ -3,18 +3,18 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import shutil
 import threading
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Field, write_deltalake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoreline.lake.table.vacuum import vacuum_table
 from scoreline.pipelines import table as table_command
 from scoreline.transforms.kafka.append import (
-    SCORED_DATE,
     TableSpec,
     append_scores,
     drop_known,
@@ -22,8 +22,10 @@ from scoreline.transforms.kafka.append import (
     read_offsets,
 )
 from scoreline.transforms.kafka.encode import SOURCE_FIELDS, to_columns
+from scoreline.transforms.kafka.ending import StreamRefused
 from scoreline.transforms.kafka.held_rows import HeldRows, LostRows
 from scoreline.transforms.kafka.holding import Holding
+from scoreline.transforms.kafka.watched_table import SCORED_DATE, WatchedTable
 from tests.fakes import read_scores
 
 SCHEMA = pa.schema([("id", pa.int64()), ("y", pa.float32()), ("model_digest", pa.string())])
@@ -70,13 +72,17 @@ def opened(spec):
     return DeltaTable(spec.output)
 
 
+def watched(spec):
+    return WatchedTable(spec.output, spec.schema)
+
+
 def ids_of(spec):
     return sorted(read_scores(spec.output)["id"].to_pylist())
 
 
 def test_a_flush_is_one_file_in_one_version_with_its_offsets(spec):
     batches = [make_rows(0, 0, 3), make_rows(2, 0, 2), make_rows(0, 3, 4)]
-    (staged,) = append_scores(batches, {0: 5, 2: 2}, spec, 0, opened(spec))
+    (staged,) = append_scores(batches, {0: 5, 2: 2}, spec, 0, watched(spec))
     table = opened(spec)
     assert table.version() == 1
     assert staged.rows == 6
@@ -101,40 +107,40 @@ def test_a_flush_is_one_file_in_one_version_with_its_offsets(spec):
 
 
 def test_rows_in_the_table_are_not_appended_again(spec):
-    table = opened(spec)
+    table = watched(spec)
     append_scores([make_rows(0, 0, 10)], {0: 10}, spec, 0, table)
     # A job that was killed before the commit of offsets delivers the same records and more.
-    assert append_scores([make_rows(0, 0, 10)], {0: 10}, spec, 0, opened(spec)) == ()
+    assert append_scores([make_rows(0, 0, 10)], {0: 10}, spec, 0, watched(spec)) == ()
     assert opened(spec).version() == 1
-    append_scores([make_rows(0, 4, 15), make_rows(1, 0, 5)], {0: 15, 1: 5}, spec, 0, opened(spec))
+    append_scores([make_rows(0, 4, 15), make_rows(1, 0, 5)], {0: 15, 1: 5}, spec, 0, watched(spec))
     assert ids_of(spec) == [*range(15), *range(1000, 1005)]
     assert read_offsets(opened(spec), spec, range(4)) == {0: 15, 1: 5}
 
 
 def test_another_group_or_topic_is_another_stream(spec):
-    append_scores([make_rows(0, 0, 3)], {0: 3}, spec, 0, opened(spec))
+    append_scores([make_rows(0, 0, 3)], {0: 3}, spec, 0, watched(spec))
     other = make_spec(spec.output, group="other:0")
     assert prepare_table(other, range(4)) == {}
-    append_scores([make_rows(0, 0, 3)], {0: 3}, other, 0, opened(spec))
+    append_scores([make_rows(0, 0, 3)], {0: 3}, other, 0, watched(spec))
     assert ids_of(spec) == [0, 0, 1, 1, 2, 2]
 
 
 def test_of_two_that_append_the_same_at_once_one_looks_again(spec):
-    stale = opened(spec)
-    append_scores([make_rows(0, 0, 10)], {0: 10}, spec, 0, opened(spec))
+    stale = watched(spec)
+    append_scores([make_rows(0, 0, 10)], {0: 10}, spec, 0, watched(spec))
     (staged,) = append_scores([make_rows(0, 0, 12)], {0: 12}, spec, 0, stale)
     assert staged.rows == 2
     assert ids_of(spec) == list(range(12))
     # Other partitions in a table that has changed meanwhile are no conflict.
-    behind = opened(spec)
-    append_scores([make_rows(0, 12, 14)], {0: 14}, spec, 0, opened(spec))
+    behind = watched(spec)
+    append_scores([make_rows(0, 12, 14)], {0: 14}, spec, 0, watched(spec))
     append_scores([make_rows(1, 0, 3)], {1: 3}, spec, 1, behind)
     assert ids_of(spec) == [*range(14), 1000, 1001, 1002]
 
 
 def test_readers_side_by_side_append_each_record_once(spec):
     def append(slot):
-        table = opened(spec)
+        table = watched(spec)
         for first in range(0, 50, 10):
             # Each also delivers the other's partition, as if both owned it.
             batches = [make_rows(p, first, first + 10) for p in (0, 1)]
@@ -148,9 +154,119 @@ def test_readers_side_by_side_append_each_record_once(spec):
     assert ids_of(spec) == [*range(50), *range(1000, 1050)]
 
 
+def rewrite(change, partition_by=SCORED_DATE):
+    """Return the owner's overwrite of the table with other columns."""
+
+    def act(output):
+        table = change(read_scores(output))
+        write_deltalake(
+            output, table, mode="overwrite", schema_mode="overwrite", partition_by=[partition_by]
+        )
+
+    return act
+
+
+def with_type(table, data_type):
+    at = table.schema.get_field_index("y")
+    return table.set_column(at, "y", table["y"].cast(data_type))
+
+
+def delete_and_create(output):
+    shutil.rmtree(output)
+    spec = make_spec(output)
+    prepare_table(spec, range(4))
+    for first in range(5):  # as many versions as before, and more
+        append_scores([make_rows(3, first, first + 1)], {3: first + 1}, spec, 0, watched(spec))
+
+
+OWNERS_CHANGES = {
+    "text": (rewrite(lambda t: with_type(t, pa.string())), "column 'y' as \"float\", the table"),
+    "double": (rewrite(lambda t: with_type(t, pa.float64())), "column 'y' as \"float\", the table"),
+    "dropped": (
+        rewrite(lambda t: t.drop_columns(["y"])),
+        "column 'y' as \"float\", the table has no",
+    ),
+    "renamed": (
+        rewrite(lambda t: t.rename_columns({"y": "z"})),
+        "column 'y' as \"float\", the table has no such column",
+    ),
+    "added": (
+        lambda output: DeltaTable(output).alter.add_columns(Field("extra", "string")),
+        "column 'extra' as no column",
+    ),
+    "partitions": (rewrite(lambda t: t, "model_digest"), "partitioned by scored_date"),
+    "constraint": (
+        lambda output: DeltaTable(output).alter.add_constraint({"low": "y < 500"}),
+        "expected a table without constraints, got low: y < 500",
+    ),
+    "another_table": (delete_and_create, "it was deleted and created again while the job ran"),
+    "deleted": (shutil.rmtree, "got none: it was deleted while the job ran"),
+}
+
+
+@pytest.mark.parametrize(("change", "told"), OWNERS_CHANGES.values(), ids=OWNERS_CHANGES)
+@pytest.mark.parametrize("moment", ["before", "within"])
+def test_a_table_that_its_owner_changes_is_never_appended_to(
+    spec, monkeypatch, change, told, moment
+):
+    table = watched(spec)
+    append_scores([make_rows(0, 0, 10)], {0: 10}, spec, 0, table)
+    real = DeltaTable.create_write_transaction
+
+    def change_first(self, *args, **kwargs):
+        monkeypatch.undo()
+        change(spec.output)
+        return real(self, *args, **kwargs)
+
+    if moment == "before":
+        change(spec.output)
+    elif change not in (delete_and_create, shutil.rmtree):  # these are seen before the commit only
+        monkeypatch.setattr(DeltaTable, "create_write_transaction", change_first)
+    else:
+        return
+    with pytest.raises(StreamRefused) as e:
+        append_scores([make_rows(0, 10, 20)], {0: 20}, spec, 0, table)
+    assert str(e.value).startswith("--output: expected ")
+    assert told in str(e.value)
+    if change is not shutil.rmtree:
+        assert 15 not in ids_of(spec)
+
+
+def test_a_table_whose_owner_changes_what_rows_do_not_need_is_appended_to(spec):
+    table = watched(spec)
+    append_scores([make_rows(0, 0, 10)], {0: 10}, spec, 0, table)
+    owner = opened(spec)
+    owner.alter.set_table_properties({"delta.logRetentionDuration": "interval 9 days"})
+    owner.optimize.compact()
+    owner.create_checkpoint()
+    append_scores([make_rows(0, 10, 20)], {0: 20}, spec, 0, table)
+    assert ids_of(spec) == list(range(20))
+
+
+def test_nulls_are_not_appended_to_a_column_that_must_have_values(spec):
+    shutil.rmtree(spec.output)
+    required = pa.schema(
+        [
+            f.with_nullable(f.name != "model_digest")
+            for f in (*spec.schema, pa.field(SCORED_DATE, pa.string()))
+        ]
+    )
+    DeltaTable.create(spec.output, required, partition_by=[SCORED_DATE])
+    append_scores([make_rows(0, 0, 10)], {0: 10}, spec, 0, watched(spec))
+    rows = make_rows(0, 10, 20)
+    at = rows.schema.get_field_index("model_digest")
+    nulls = pa.nulls(rows.num_rows, rows.schema.field(at).type)
+    rows = pa.RecordBatch.from_arrays(
+        [nulls if i == at else rows.column(i) for i in range(rows.num_columns)], rows.schema.names
+    )
+    with pytest.raises(StreamRefused, match="'model_digest', which is NOT NULL"):
+        append_scores([rows], {0: 20}, spec, 0, watched(spec))
+    assert ids_of(spec) == list(range(10))
+
+
 def test_midnight_gives_a_file_for_each_date_in_one_version(spec):
     later = NOON_MS + 12 * 3600 * 1000
-    append_scores([make_rows(0, 0, 2), make_rows(0, 2, 4, later)], {0: 4}, spec, 0, opened(spec))
+    append_scores([make_rows(0, 0, 2), make_rows(0, 2, 4, later)], {0: 4}, spec, 0, watched(spec))
     table = opened(spec)
     dates = read_scores(spec.output)[SCORED_DATE].to_pylist()
     assert sorted(dates) == ["2026-11-24"] * 2 + ["2026-11-25"] * 2
@@ -158,10 +274,10 @@ def test_midnight_gives_a_file_for_each_date_in_one_version(spec):
 
 
 def test_compaction_vacuum_and_checkpoints_keep_the_history(spec):
-    table = opened(spec)
+    table = watched(spec)
     for first in range(0, 40, 10):
         append_scores([make_rows(0, first, first + 10)], {0: first + 10}, spec, 0, table)
-    running = opened(spec)
+    running = watched(spec)
     assert opened(spec).optimize.compact()["numFilesRemoved"] == 4
     opened(spec).create_checkpoint()
     opened(spec).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
@@ -177,9 +293,9 @@ def test_a_file_whose_transaction_never_came_is_removed_by_vacuum(spec, monkeypa
 
     monkeypatch.setattr(DeltaTable, "create_write_transaction", die)
     with pytest.raises(KeyboardInterrupt):
-        append_scores([make_rows(0, 0, 5)], {0: 5}, spec, 0, opened(spec))
+        append_scores([make_rows(0, 0, 5)], {0: 5}, spec, 0, watched(spec))
     monkeypatch.undo()
-    append_scores([make_rows(0, 0, 6)], {0: 6}, spec, 0, opened(spec))
+    append_scores([make_rows(0, 0, 6)], {0: 6}, spec, 0, watched(spec))
     half = f"{spec.output}/{SCORED_DATE}=2026-11-24/.part-0123.tmp"  # a worker died in the write
     open(half, "w").close()
     assert ids_of(spec) == list(range(6))

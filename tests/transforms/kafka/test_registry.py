@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from scoreline.transforms.kafka import registry as schema_registry
-from scoreline.transforms.kafka.client import Connection, parse_properties
+from scoreline.transforms.kafka.client import Connection
 from scoreline.transforms.kafka.decode import DecodeSpec, decode_batch
+from scoreline.transforms.kafka.properties import parse_properties
 from scoreline.transforms.kafka.registry import Registry, RegistryAway, RegistryFails
 from tests.registry import CLUSTER, POOL, run_issuer, run_registry, serve
 
@@ -254,7 +255,7 @@ def test_an_issuer_that_refuses_is_final_and_one_that_is_away_may_come_back(
         ),
         (["basic.auth.user.info=hidden"], "{username}:{password}"),
         (["basic.auth.credentials.source=SASL_INHERIT"], "source=USER_INFO"),
-        (["url=http://me:hidden@h"], "set by the command's options"),
+        (["url=http://me:hidden@h"], "url is set by --schema_registry"),
         (["ssl.ca.location=/none/ca.pem"], r"ssl\.….*No such file"),
     ],
 )

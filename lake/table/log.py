@@ -1,0 +1,135 @@
+"""The log of the table: its transactions, and what other programs did to its partitions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+from urllib.parse import unquote
+
+from deltalake import DeltaTable
+from pyarrow import fs
+
+from scoreline.lake.files.partitions import partition_path
+from scoreline.lake.storage import resolve
+
+# Prefix of the fields that our transactions add to the table's history.
+METADATA_PREFIX = "scoreline."
+# The folder of rows without a partition value. Scoreline writes none, but others may.
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
+class Change(NamedTuple):
+    """What a transaction of another program did to a partition after our commit.
+
+    Attributes:
+      version: the version of the table that it made.
+      operation: its name for what it did: UPDATE, DELETE, MERGE, WRITE, OPTIMIZE, …
+      kind: `rewrote` the same rows into other files, `changed` or removed rows, or `added` rows.
+    """
+
+    version: int
+    operation: str
+    kind: Literal["rewrote", "changed", "added"]
+
+    def __str__(self) -> str:
+        """Return the operation and its version."""
+        return f"{self.operation} in version {self.version}"
+
+
+def read_commits(table: DeltaTable, limit: int | None = None) -> list[dict[str, Any]]:
+    """Return the table's transactions, newest first; our own fields without their prefix."""
+    return [
+        {name.removeprefix(METADATA_PREFIX): value for name, value in commit.items()}
+        for commit in table.history(limit)
+    ]
+
+
+def path_of(columns: Sequence[str], values: Mapping[str, Any]) -> str:
+    """Return the hive path of partition values as a log has them; a null has its own folder."""
+    texts = [(column, values[column]) for column in columns]
+    return partition_path(
+        (column, _NULL_PARTITION if text is None else str(text)) for column, text in texts
+    )
+
+
+def find_changes(
+    table: DeltaTable, commits: Sequence[Mapping[str, Any]], partitions: Iterable[str]
+) -> dict[str, list[Change]]:
+    """Return what other programs did to partitions since our last commits of them, newest first.
+
+    Only transactions of other programs are read, and none that a rollback has undone. Partitions
+    that no other program touched are left out. So is what is no longer in the log.
+
+    Args:
+      table: the table.
+      commits: its transactions, as `read_commits` returns them.
+      partitions: hive paths.
+    """
+    columns = table.metadata().partition_columns
+    file_system, root = resolve(table.table_uri)
+    left = set(partitions)
+    found: dict[str, list[Change]] = {}
+    newest: float = table.version()  # what came later was undone for the whole table
+    newest_of: dict[str, int] = {}  # … and for a partition
+    for commit in commits:
+        version, partition = commit["version"], commit.get("partition")
+        if version > newest or not left:
+            continue
+        if commit.get("operation") == "RESTORE":
+            newest = _restored(commit)
+        elif partition is not None:
+            if partition in left and version <= newest_of.get(partition, version):
+                if "rolled_back_to" in commit:
+                    newest_of[partition] = int(commit["rolled_back_to"])
+                elif "replayed" not in commit:
+                    left.discard(partition)
+        elif "topic" not in commit:
+            actions = _read_actions(file_system, f"{root}/_delta_log/{version:020d}.json")
+            for path, kind in _sort_actions(columns, actions).items():
+                if path in left and version <= newest_of.get(path, version):
+                    change = Change(version, str(commit.get("operation", "a write")), kind)
+                    found.setdefault(path, []).append(change)
+    return found
+
+
+def _restored(commit: Mapping[str, Any]) -> float:
+    """Return the version that a whole table was restored to; that before it if it is unknown."""
+    given = str((commit.get("operationParameters") or {}).get("version"))
+    return int(given) if given.isdecimal() else commit["version"]
+
+
+def _read_actions(file_system: fs.FileSystem, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the files that a transaction added or removed; none if it is no longer in the log."""
+    try:
+        with file_system.open_input_stream(path) as stream:
+            lines = stream.read().splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        for name, action in json.loads(line).items():
+            if name in ("add", "remove"):
+                yield name, action
+
+
+def _sort_actions(
+    columns: Sequence[str], actions: Iterable[tuple[str, dict[str, Any]]]
+) -> dict[str, Literal["rewrote", "changed", "added"]]:
+    """Return what the actions of one transaction do to each partition."""
+    names: dict[str, set[str]] = {}
+    for name, action in actions:
+        values = action.get("partitionValues") or _values_in(action["path"])
+        if set(columns) <= set(values):
+            done = name if action.get("dataChange", True) else "rewrote"
+            # A file that is added with a deletion vector is removed in the same transaction.
+            names.setdefault(path_of(columns, values), set()).add(done)
+    return {
+        path: "changed" if "remove" in done else "added" if "add" in done else "rewrote"
+        for path, done in names.items()
+    }
+
+
+def _values_in(path: str) -> dict[str, str]:
+    """Return the partition values in the path of a removed file whose values were not logged."""
+    pairs = (unquote(name).partition("=") for name in path.split("/")[:-1])
+    return {unquote(column): unquote(value) for column, _, value in pairs}

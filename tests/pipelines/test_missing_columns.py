@@ -1,0 +1,178 @@
+"""Columns that files lack: what was meant, what may be said instead, and never one key for all."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from scoreline.lake.files.missing import add_constants
+from scoreline.lake.files.partitions import Partition
+from scoreline.models.signature import InputColumn, Signature, TensorSpec
+from scoreline.models.suggest import find_similar
+from scoreline.pipelines.options.problems import Problems
+from scoreline.pipelines.plan.fit import Fit, check_schemas
+from scoreline.pipelines.plan.missing import choose_constants
+
+FULL = pa.schema(
+    [("id", pa.int64()), ("x", pa.float32()), ("note", pa.string()), ("tags", pa.list_(pa.int8()))]
+)
+
+
+def fit_of(*, column="x", conversion="", keys=("id",), keep=(), fill=None, partitions=("date",)):
+    spec = TensorSpec("x", "float32", (None,))
+    source = InputColumn(spec, column, fill, conversion)
+    return Fit(
+        signature=Signature("s", (spec,), ()),
+        inputs=(source,),
+        outputs=(),
+        keys=keys,
+        keep=keep,
+        partition_columns=partitions,
+    )
+
+
+def without(*names, **renamed):
+    fields = [field for field in FULL if field.name not in names]
+    return pa.schema([field.with_name(renamed.get(field.name, field.name)) for field in fields])
+
+
+def problems_of(fit, *schemas):
+    problems = Problems()
+    check_schemas(fit, {s: [f"date={i}"] for i, s in enumerate(schemas)}, problems)
+    return "\n".join(problems)
+
+
+NESTED = pa.schema([*FULL, ("user", pa.struct([("Country", pa.string())]))])
+
+
+@pytest.mark.parametrize(
+    ("fit", "schema", "message"),
+    [
+        (fit_of(), without(id="ID"), "--keys: the table has no column 'id'; did you mean 'ID'?"),
+        (fit_of(), without(id="ids"), "no column 'id'; did you mean 'ids'?"),
+        (fit_of(keys=("Date", "id")), FULL, "no column 'Date'; did you mean 'date'?"),
+        (fit_of(keep=("Note",)), FULL, "--keep: the table has no column 'Note'; did you mean 'no"),
+        (fit_of(keep=("notes",)), FULL, "no column 'notes'; did you mean 'note'?"),
+        (fit_of(keep=("note ",)), FULL, "no column 'note '; did you mean 'note'?"),
+        (fit_of(keep=("user.country",)), NESTED, "; did you mean 'user.Country'?"),
+        (fit_of(), without(x="X"), "no column 'x'; did you mean 'X'? Name it with --columns 'x=X'"),
+        (fit_of(column="X"), FULL, "no column 'X'; did you mean 'x'? Name it with --columns 'x=x'"),
+        (
+            fit_of(column="X", conversion="float32"),
+            FULL,
+            "no column 'X'; did you mean 'x'? Name it with --columns 'x=float32(x)'",
+        ),
+    ],
+    ids=[
+        "key in capitals",
+        "key with a letter more",
+        "key that is a partition column",
+        "kept in capitals",
+        "kept with a letter more",
+        "kept with a space",
+        "kept field of a struct",
+        "input in capitals",
+        "input of --columns",
+        "input in a conversion",
+    ],
+)
+def test_misspelled_column_is_answered_with_the_one_that_is_meant(fit, schema, message):
+    told = problems_of(fit, schema)
+    assert message in told, told
+    assert "--allow_missing" not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "known"), [("x1", ["x2"]), ("id", ["user"]), ("n", ["s"]), ("id", ["id"])]
+)
+def test_no_column_is_suggested_that_is_another_one(name, known):
+    assert find_similar(name, known) == ""
+
+
+def test_missing_key_is_never_answered_with_one_value_for_all_rows():
+    told = problems_of(fit_of(), FULL, without("id"))
+    assert "--keys: the table has no column 'id' (in date=1). Others have it: a key must be" in told
+    assert "--allow_missing" not in told
+    told = problems_of(fit_of(), FULL, without(id="ID"))
+    assert "Others have 'id': write it with one name everywhere." in told
+    assert "--allow_missing" not in told
+
+
+def test_missing_kept_column_may_be_a_null_and_an_input_a_value():
+    told = problems_of(fit_of(keep=("note",)), FULL, without("note", "x"))
+    assert "missing with --allow_missing note=VALUE or note=null." in told
+    assert "missing with --allow_missing x=VALUE." in told
+
+
+def constants_of(allowed, fit, *schemas, known=None):
+    problems = Problems()
+    found = choose_constants(
+        allowed,
+        fit,
+        [Partition("date=1", (("date", "1"),))],
+        {s: ["date=1"] for s in schemas},
+        problems,
+        known or pa.schema([]),
+    )
+    return found, "\n".join(problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "value"),
+    [
+        ("null", "note", None),
+        ('"null"', "note", "null"),
+        ("", "note", ""),
+        ("NULL", "note", "NULL"),
+        ("null", "tags", None),
+    ],
+)
+def test_allowed_value_is_a_null_or_a_text(text, column, value):
+    (constant,), told = constants_of({column: text}, fit_of(keep=(column,)), FULL, without(column))
+    assert told == ""
+    batch = pa.record_batch({"id": [1, 2]})
+    added = add_constants(batch, ["id", column], {column: constant.value_in("date=1")})
+    assert added.column(column).null_count == (2 if value is None else 0)
+    assert added.column(column).to_pylist() == [value, value]
+
+
+def test_type_of_a_null_is_that_of_the_tables_if_no_file_has_the_column():
+    fit = fit_of(keep=("note",))
+    known = pa.schema([("note", pa.large_string())])
+    (constant,), told = constants_of({"note": "null"}, fit, without("note"), known=known)
+    assert (told, constant.data_type) == ("", pa.large_string())
+    _, told = constants_of({"note": "null"}, fit, without("note"))
+    assert "no partition has the column and no input takes it, so its type is unknown" in told
+
+
+@pytest.mark.parametrize(
+    ("allowed", "fit", "schemas", "message"),
+    [
+        ({"id": "7"}, fit_of(), [FULL, without("id")], "id=7: it is a key, and all rows of a file"),
+        (
+            {"id": "null"},
+            fit_of(keys=("id", "note")),
+            [FULL, without("id")],
+            "id=null: it is a key, and all rows",
+        ),
+        ({"x": "null"}, fit_of(), [FULL, without("x")], "since input 'x' takes no null. Give one"),
+        (
+            {"x": "0"},
+            fit_of(),
+            [FULL, without(x="X")],
+            "--allow_missing x: date=1 has 'X' instead. Write it with one name everywhere",
+        ),
+        ({"Note": "0"}, fit_of(keep=("note",)), [FULL], "'Note'; did you mean 'note'?"),
+    ],
+    ids=["only key", "null key", "null input", "another name", "misspelled"],
+)
+def test_value_that_would_be_wrong_in_silence_is_refused(allowed, fit, schemas, message):
+    found, told = constants_of(allowed, fit, *schemas)
+    assert found == ()
+    assert message in told, told
+
+
+def test_null_may_feed_an_input_that_has_a_fill_and_a_key_among_others_may_have_a_value():
+    assert constants_of({"x": "null"}, fit_of(fill=0.0), FULL, without("x"))[1] == ""
+    fit = fit_of(keys=("id", "note"))
+    assert constants_of({"note": "web"}, fit, FULL, without("note"))[1] == ""
