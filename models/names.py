@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_PLAIN = re.compile(r"[^\s,=()\"](?:[^,=()\"]*[^\s,=()\"])?\Z", re.ASCII)
+_PLAIN = re.compile(r"[^\s,=()\"](?:[^,=()\"]*[^\s,=()\"])?\Z")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
