@@ -8,7 +8,6 @@ A framework is imported when a model that needs it is loaded, not when this modu
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 import weakref
@@ -22,6 +21,7 @@ from scoreline.models.artifact import digest_model
 from scoreline.models.call_size import CallSize
 from scoreline.models.errors import ModelError, first_lines
 from scoreline.models.examples import Examples
+from scoreline.models.fixed_batch import find_fixed_batch, with_batch
 from scoreline.models.runtimes import load_model
 from scoreline.models.runtimes.model import Model
 from scoreline.models.runtimes.tensorflow import keep_freed_memory
@@ -213,7 +213,9 @@ class LocalServable:
 
         Loading proves little: an old model may load but lack a kernel for its first call. Blank
         rows (zeros, false, empty strings) may be invalid input: then ones are tried. A model that
-        rejects the values of both is accepted. An output of unknown rank gets the observed rank.
+        rejects the values of both is accepted. An output of unknown rank gets the observed rank. If
+        the graph takes only some number of rows, though the signature says any, calls are filled up
+        to that number.
 
         Args:
           outputs: the outputs that will be used; by default all.
@@ -226,11 +228,28 @@ class LocalServable:
         usable = [spec.name for spec in self.signature.outputs if spec.dtype in FITTING_TYPES]
         names = [name for name in usable if outputs is None or name in outputs]
         fixed = self.signature.batch_rows
+        error: ModelError | None = None
+        try:
+            seen = self._call_sizes(fixed, names, ragged or {})
+        except ModelError as e:
+            error, seen = e, None
+        if seen is None and fixed is None:
+            seen = self._fix_batch(names, ragged or {})
+        if seen is None and error is not None:
+            raise error
+        self.signature = self.signature._replace(
+            outputs=tuple(_with_seen_rank(spec, seen or {}) for spec in self.signature.outputs)
+        )
+
+    def _call_sizes(
+        self, fixed: int | None, names: Sequence[str], ragged: Mapping[str, str]
+    ) -> Mapping[str, np.ndarray] | None:
+        """Return the outputs of the last warm-up call; None if blank rows are rejected."""
         seen: Mapping[str, np.ndarray] = {}
         for rows in _WARM_UP_ROWS if fixed is None else (fixed,):
-            called = self._call_blank(rows, names, ragged or {})
+            called = self._call_blank(rows, names, ragged)
             if called is None:
-                return
+                return None
             seen = called
             for name, value in called.items():
                 if value.shape[:1] != (rows,):
@@ -240,9 +259,21 @@ class LocalServable:
                         "the number of rows. Export the model with one entry per row, or leave out "
                         "the output with --outputs"
                     )
-        self.signature = self.signature._replace(
-            outputs=tuple(_with_seen_rank(spec, seen) for spec in self.signature.outputs)
+        return seen
+
+    def _fix_batch(
+        self, names: Sequence[str], ragged: Mapping[str, str]
+    ) -> Mapping[str, np.ndarray] | None:
+        """Find a number of rows that is fixed in the graph, and fill calls up to it from now on."""
+        found = find_fixed_batch(
+            self.signature, names, lambda rows: self._call_blank(rows, names, ragged)
         )
+        if found is None:
+            return None
+        rows, outputs = found
+        self.signature = with_batch(self.signature, rows)
+        self.call_size = CallSize(rows)
+        return outputs
 
     def _call_blank(
         self, rows: int, names: Sequence[str], ragged: Mapping[str, str]
@@ -252,17 +283,17 @@ class LocalServable:
         error: Exception | None = None
         is_free = any(None in spec.row_shape for spec in self.signature.inputs)
         sizes = _FREE_SIZES if is_free else _FREE_SIZES[:1]
-        for ones, size in itertools.product((False, True), sizes):
-            blank = {s.tensor.name: blank_column(s, rows, size, ones=ones) for s in sources}
-            try:
-                values = self._to_values(blank, sources)
-                inputs = {name: column.rows(0, rows) for name, column in values.items()}
-                return self._call(inputs, names, rows)
-            except Exception as e:  # noqa: BLE001  any failure of foreign code is the model's
-                if error is None or not self._model.is_about_inputs(e):
+        for ones in (False, True):
+            for size in sizes:
+                blank = {s.tensor.name: blank_column(s, rows, size, ones=ones) for s in sources}
+                try:
+                    values = self._to_values(blank, sources)
+                    inputs = {name: column.rows(0, rows) for name, column in values.items()}
+                    return self._call(inputs, names, rows)
+                except Exception as e:  # noqa: BLE001  any failure of foreign code is the model's
                     error = e
-                if not self._model.is_about_inputs(e) and size == sizes[-1]:
-                    break
+            if error is None or not self._model.is_about_inputs(error):
+                break
         if error is None or self._model.is_about_inputs(error):
             return None
         raise ModelError(

@@ -74,8 +74,8 @@ class Score(beam.PTransform):
       keys: columns that identify a row; they are copied to the scores.
       keep: further columns to copy; `parent.child` copies a field of a struct.
       schema: the schema of the batches, to check it before the job starts.
-      signature, columns, fills, pads, truncate, outputs, batch_rows, model_digest, op_libraries,
-        tags, batch_timeout_s: see `scoreline.load`.
+      signature, columns, fills, pads, pad_lengths, truncate, outputs, batch_rows, model_digest,
+        op_libraries, tags, batch_timeout_s, allow_impure: see `scoreline.load`.
 
     Raises:
       FileNotFoundError, ValueError: see `scoreline.load`; raised when the step is applied.
@@ -92,6 +92,7 @@ class Score(beam.PTransform):
         columns: Mapping[str, str] | None = None,
         fills: Mapping[str, object] | None = None,
         pads: Mapping[str, object] | None = None,
+        pad_lengths: Mapping[str, int] | None = None,
         truncate: Sequence[str] = (),
         outputs: Mapping[str, str] | Sequence[str] | None = None,
         batch_rows: int | None = None,
@@ -99,6 +100,7 @@ class Score(beam.PTransform):
         op_libraries: Sequence[str] = (),
         tags: Sequence[str] = (),
         batch_timeout_s: float | None = None,
+        allow_impure: str | None = None,
     ) -> None:
         """Store the arguments; the model is not loaded yet."""
         super().__init__()
@@ -108,6 +110,7 @@ class Score(beam.PTransform):
             columns=columns,
             fills=fills,
             pads=pads,
+            pad_lengths=pad_lengths,
             truncate=truncate,
             outputs=outputs,
             batch_rows=batch_rows,
@@ -115,6 +118,7 @@ class Score(beam.PTransform):
             op_libraries=tuple(op_libraries),
             tags=name_list("tags", tags),
             batch_timeout_s=batch_timeout_s,
+            allow_impure=allow_impure,
         )
         self._carried = (*name_list("keys", keys), *name_list("keep", keep))
         self._schema = schema

@@ -83,6 +83,7 @@ def first_fields(first: FirstScores) -> dict[str, Any]:
         "scores": list(first.rows),
         "failure": first.failure,
         "saturated": first.saturated,
+        "purity": None if first.purity is None else first.purity._asdict(),
     }
 
 
