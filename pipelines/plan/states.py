@@ -145,6 +145,7 @@ def _configuration(settings: BatchSettings, dataset: Dataset, digest: str) -> di
     fit = settings.model.fit
     since_first = {
         "pads": fit.pads,
+        "pad_lengths": fit.pad_lengths,
         "truncate": fit.truncate,
         "allow_missing": settings.dataset.allow_missing,
         "forbid": sorted(settings.rules.forbid),

@@ -83,7 +83,11 @@ def plan_stream(
     return StreamPlan(
         read=_read_spec(settings, topics, has_table=rows.table is not None),
         decode=decode,
-        score=fit.score_spec(model, CARRIED),
+        score=dataclasses.replace(
+            fit.score_spec(model, CARRIED),
+            checks_purity=True,
+            allow_impure=settings.model.allow_impure,
+        ),
         swap=make_swap_spec(settings, signature),
         write=_write_spec(settings, topics, rows),
         readers=settings.readers,

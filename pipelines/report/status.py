@@ -101,6 +101,8 @@ def _stand(
         live.commit.get("version"),
         live.commit.get("timestamp"),
     )
+    if live.commit.get("allow_impure"):
+        status = status._replace(note=f"impure model allowed: {live.commit['allow_impure']}")
     if live.run_id == FOREIGN_RUN:
         return status._replace(state=FOREIGN, rows_scored=live.rows)
     if failure:

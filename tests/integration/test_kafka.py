@@ -14,6 +14,7 @@ import pytest
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from scoreline.models.process import ModelProcess
+from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.pipelines import score_batch, score_stream
 from tests.fakes import read_scores, write_file
 from tests.kafka import (
@@ -32,6 +33,7 @@ from tests.kafka import (
     stop,
     wait_until,
 )
+from tests.model_zoo import save_function
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 RECORDS = 20_000
@@ -175,6 +177,25 @@ def test_poison_without_a_topic_for_it_ends_the_job_and_is_named(
     assert f"offset 0 of partition 2 of topic {topics[0]}: Decode: " in err
     assert "--dead_letter_topic" in err
     assert committed(broker.address, f"group-of-{topics[0]}", topics[0])[2] < 0
+
+
+@pytest.mark.parametrize("flags", [(), ("--exactly_once",)], ids=["at_least_once", "exactly_once"])
+def test_an_impure_model_ends_the_stream_before_a_score_is_sent_unless_it_is_allowed(
+    broker, topics, stream_arguments, tmp_path, capsys, flags
+):
+    tf = import_tensorflow()
+    specs = [tf.TensorSpec([None], tf.float32, name=name) for name in ("a", "b")]
+    path = tmp_path / "impure"
+    model = save_function(path, lambda a, b: {"y": a + b - tf.reduce_mean(a)}, *specs)
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 500)))
+    argv = stream_arguments("--until_end", *flags, model=model)
+    assert score_stream.main(argv) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "rows of a call influence each other: output 'y' of the row id=" in told
+    assert count_of(broker.address, topics[1]) == 0
+    assert records_done(broker, topics) == 0
+    assert score_stream.main([*argv, "--allow_impure=a demo"]) == 0
+    assert len(scores_of(broker.address, topics[1])) == 500
 
 
 def test_a_partition_that_is_added_is_read_and_a_stop_is_in_order(

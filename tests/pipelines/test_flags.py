@@ -35,12 +35,14 @@ MODEL = {
     "--columns": "--columns=x=n",
     "--fill": "--fill=x=1",
     "--pad": "--pad=x=1",
+    "--pad_length": "--pad_length=x=5",
     "--truncate": "--truncate=x",
     "--outputs": "--outputs=score=late",
     "--load_op_library": "--load_op_library={library}",
     "--model_digest": OTHER_DIGEST,
     "--batch_rows": "--batch_rows=7",
     "--batch_timeout_s": "--batch_timeout_s=90",
+    "--allow_impure": "--allow_impure=why",
 }
 ROWS = {
     "--keys": "--keys=n",
