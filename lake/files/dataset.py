@@ -70,10 +70,13 @@ def infer_schema(
 
 
 def sample_columns(
-    file_system: fs.FileSystem, data_format: str, partitions: Iterable[Partition]
+    file_system: fs.FileSystem,
+    data_format: str,
+    partitions: Iterable[Partition],
+    csv_escape: str = "",
 ) -> pa.Schema:
     """Return the columns that the sampled files have, whatever schema they are read with."""
-    infer = FORMATS[data_format].infer
+    infer = format_of(data_format, csv_escape).infer
     if infer is None:
         return pa.schema([])
     try:

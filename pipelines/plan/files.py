@@ -120,7 +120,8 @@ def read_files(
         return None
     sampled = _NO_SCHEMA
     if dataset.given is not None:
-        sampled = sample_columns(file_system, dataset.format, everywhere)
+        escape = dataset.settings.csv_escape
+        sampled = sample_columns(file_system, dataset.format, everywhere, escape)
     footers = _read_footers(dataset, partitions, input_schema)
     errors = {path: [f.error for f in found if f.error] for path, found in footers.items()}
     unreadable = {path: "; ".join(found) for path, found in errors.items() if found}

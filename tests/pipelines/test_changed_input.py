@@ -160,6 +160,11 @@ def test_folders_without_files_are_published_empty_and_folders_that_are_gone_if_
     ended = score("--keep=s", "--reprocess=stale", "--partitions=d=2", input=lake)
     assert committed(ended)[0].split()[1] == "1"
     assert set(read_scores(tmp_path / "scores")["d"].to_pylist()) == {"3"}
+    # Without files the format is unknown: options of text are no problem.
+    (tmp_path / "types.json").write_text('{"id": "int64"}')
+    given = (f"--schema={tmp_path}/types.json", "--csv_escape=backslash", "--partitions=d=1")
+    ended = score("--keep=s", "--reprocess=stale", *given, input=lake)
+    assert "Nothing is left to do" in ended.out
 
 
 def test_columns_whose_types_differ_between_days_are_copied_without_loss(score, tmp_path):
