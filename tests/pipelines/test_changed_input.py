@@ -162,7 +162,7 @@ def test_folders_without_files_are_published_empty_and_folders_that_are_gone_if_
     assert set(read_scores(tmp_path / "scores")["d"].to_pylist()) == {"3"}
     # Without files the format is unknown: options of text are no problem.
     (tmp_path / "types.json").write_text('{"id": "int64"}')
-    given = (f"--schema={tmp_path}/types.json", "--csv_escape=backslash", "--partitions=d=1")
+    given = (f"--schema={tmp_path}/types.json", "--csv_escape=\\", "--partitions=d=1")
     ended = score("--keep=s", "--reprocess=stale", *given, input=lake)
     assert "Nothing is left to do" in ended.out
 
