@@ -96,6 +96,25 @@ def test_a_source_topic_that_is_made_anew_ends_the_job_and_nothing_is_skipped(
     assert ids == {*range(50), *range(100, 180)}
 
 
+def test_a_topic_that_is_made_anew_with_fewer_records_is_not_taken_for_deleted_ones(
+    broker, topics, stream_arguments, capsys
+):
+    """The position is behind the end of the new topic, and its partition is gone."""
+    group = f"group-of-{topics[0]}"
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 50)), partition=3)
+
+    def act():
+        wait_until(lambda: committed(broker.address, group, topics[0])[3] == 50)
+        make_anew(broker.address, topics[0], partitions=2)
+        send(make_producer(broker.address), topics[0], as_json(rows(100, 8)), partition=1)
+
+    assert run_while(stream_arguments(), act) == 2
+    assert f"--topic: expected topic {topics[0]} with id " in capsys.readouterr().err
+    assert score_stream.main(stream_arguments("--until_end", start="earliest")) == 0
+    ids = {score["id"] for score in scores_of(broker.address, topics[1])}
+    assert ids == {*range(50), *range(100, 108)}
+
+
 def test_a_job_whose_source_topic_is_deleted_ends_and_says_so(
     broker, topics, stream_arguments, capsys
 ):
