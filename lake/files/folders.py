@@ -28,6 +28,8 @@ from scoreline.lake.files.partitions import (
 _LISTING_THREADS = 16
 # Tools of EMR mark a folder with an empty file beside or within it.
 _MARKER = "_$folder$"
+# What tables keep in their folders. Their live files are listed elsewhere.
+_TABLES = {"_delta_log": "Delta", ".hoodie": "Hudi", ".hoodie_partition_metadata": "Hudi"}
 
 _Values = tuple[tuple[str, str], ...]
 Choose = Callable[[Listing], Sequence[Partition]]
@@ -123,6 +125,8 @@ class _Walk:
         for info in entries.infos:
             name = info.base_name
             if _is_hidden(name):
+                if name in _TABLES:
+                    self._add_table(values, info.path, _TABLES[name])
                 continue
             if info.type == fs.FileType.File:
                 if not (name.endswith(_MARKER) and info.size == 0):
@@ -162,6 +166,12 @@ class _Walk:
         name = partition_path(values)
         self.formats[name] = formats
         self.found.append(Partition(name, values, tuple(data), tuple(odd)))
+
+    def _add_table(self, values: _Values, path: str, kind: str) -> None:
+        self.spoiled.setdefault(values, []).append(
+            f"{path}: expected a folder of files, got a {kind} table: files that it has replaced are "
+            "in its folders too. Give a Delta table itself as --input, or copy the table to Parquet"
+        )
 
     def _is_meant(self, values: _Values) -> bool:
         return not self._specs or any(spec.matches(values) for spec in self._specs)
