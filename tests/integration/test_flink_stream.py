@@ -191,7 +191,7 @@ def test_a_stop_is_in_order_and_its_savepoint_is_where_a_job_without_a_group_goe
     producer.produce(topics[0], bad, headers=[("own", b"1")], timestamp=1_600_000_000_000)
     send(producer, topics[0], as_json(rows(0, 1000)))
     wait_for_offsets(broker, topics, WARM + 1001)
-    out = stop(process)
+    out = stop(process, expected=3)
     (savepoint,) = re.findall(r"stopped; the savepoint is (file:\S+)", out)
     assert "read 1,401 records, scored 1,400, dead letters 1" in out
     (letter,) = read_all(broker.address, topics[2])
