@@ -81,9 +81,7 @@ NOT_STORED = {
 }
 
 
-@pytest.mark.parametrize(
-    ("sink", "column", "kind", "reason"), NOT_STORED.values(), ids=NOT_STORED
-)
+@pytest.mark.parametrize(("sink", "column", "kind", "reason"), NOT_STORED.values(), ids=NOT_STORED)
 def test_a_value_that_its_destination_cannot_hold_costs_its_record(sink, column, kind, reason):
     rows = pa.RecordBatch.from_arrays([pa.array([0, 1, 2, 3]), column], ["id", "v"])
     schema = pa.schema([("id", pa.int64()), ("v", kind)])
