@@ -36,7 +36,7 @@ class Fit:
       rules: the valid numbers of outputs.
       keys: the columns that identify a row within its partition.
       keep: further columns to copy.
-      partition_columns: partition columns of the table of scores; a misspelled name may mean one.
+      others: partition columns and the like: a misspelled column may mean one of them.
     """
 
     signature: Signature
@@ -45,7 +45,7 @@ class Fit:
     rules: tuple[OutputRule, ...] = ()
     keys: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
-    partition_columns: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -145,7 +145,7 @@ def fit_model(
         rules=_choose_rules(rules, fit.outputs, problems),
         keys=within,
         keep=tuple(column for column in keys.keep if column not in partition_columns),
-        partition_columns=tuple(partition_columns),
+        others=tuple(partition_columns),
     )
 
 
@@ -195,7 +195,7 @@ def check_schemas(
         for column, problem in _find_input_problems(fit, schema, of_files):
             where.setdefault((column, problem), []).extend(paths)
         for flag, column in _copied(fit):
-            kind, problem = find_storable(flag, column, schema, fit.partition_columns)
+            kind, problem = find_storable(flag, column, schema, fit.others)
             if kind is None:
                 are_copied = False
                 where.setdefault((column, problem), []).extend(paths)
@@ -223,7 +223,7 @@ def _find_input_problems(fit: Fit, schema: pa.Schema, of_files: bool) -> list[tu
     """Return the columns that cannot feed their inputs, with the reasons."""
     checked = [*fit.inputs, *(_parsed_features(fit, schema) if of_files else ())]
     columns = {source.tensor.name: source.column for source in checked}
-    found = find_mismatches(fit.signature, checked, schema, fit.partition_columns)
+    found = find_mismatches(fit.signature, checked, schema, fit.others)
     return [(columns[name], problem) for name, problem in found.items()]
 
 
