@@ -19,6 +19,7 @@ from tests.kafka import (
     assert_scored,
     committed,
     count_of,
+    make_anew,
     make_producer,
     records_done,
     rows,
@@ -205,3 +206,16 @@ def test_a_stop_is_in_order_and_its_savepoint_is_where_a_job_without_a_group_goe
     # If no record is in flight when a worker dies, there are no duplicates.
     assert len(scored(broker, topics)) == 3000
     assert_scored(scored(broker, topics), 3000, exactly_once=True)
+
+
+def test_a_job_whose_topic_is_made_anew_ends_and_is_not_restarted_by_flink(
+    cluster, broker, topics, start_warm
+):
+    process = start_warm()
+    make_anew(broker.address, topics[0])
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 400)))
+    assert process.wait(120) == 2
+    out = process.printed.read_text()
+    assert f"The job ended: --topic: expected topic {topics[0]} with id " in out
+    assert "Start the job again with --start=earliest" in out
+    assert not is_running(cluster)
