@@ -16,6 +16,7 @@ from scoreline.pipelines.plan.purity import first_rows, impurity_in
 from scoreline.pipelines.score_batch import prepare
 from tests.fakes import Ended, read_scores, write_file
 from tests.impure_models import tf
+from tests.inputs import FORMATS, flags_of, write_dataset
 from tests.model_zoo import save_function
 
 REASON = "agreed with the risk team"
@@ -116,6 +117,15 @@ def test_the_first_rows_come_from_several_files_and_not_from_broken_ones(places,
     data[4:60] = bytes(56)
     broken.write_bytes(bytes(data))
     assert set(first_rows(plan)["id"].to_pylist()) >= set(range(4, 12))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_check_reads_the_first_rows_of_every_format(suffix, places, tmp_path):
+    lake, _ = write_dataset(tmp_path / "lake", suffix, days=1, rows=40, files=1)
+    argv = [f"--input={lake}", f"--model={places / 'model'}", "--keys=id", *flags_of(suffix)]
+    with pytest.raises(BadOptions, match="output 'score' of the row id=") as refused:
+        prepare([*argv, f"--output={tmp_path / 's'}"])
+    assert refused.value.exit_code == 2
 
 
 def test_an_empty_reason_is_refused(places, tmp_path):
