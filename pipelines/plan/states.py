@@ -150,6 +150,7 @@ def _configuration(settings: BatchSettings, dataset: Dataset, digest: str) -> di
         "allow_missing": settings.dataset.allow_missing,
         "forbid": sorted(settings.rules.forbid),
         "ranges": settings.rules.ranges,
+        "csv_escape": settings.dataset.csv_escape,
         "schema": [(field.name, str(field.type)) for field in dataset.given or ()],
     }
     return {

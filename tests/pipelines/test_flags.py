@@ -57,6 +57,7 @@ DATASET = {
     "--allow_missing": "--input={gap} | --allow_missing=x=1",
     "--partitions": "--partitions=date=2024-01-02",
     "--last": "--last=1",
+    "--csv_escape": "--input={csv} --columns=x=float32(x) | --csv_escape=\\",
     "--max_value_bytes": "--max_value_bytes=9999",
     "--max_batch_bytes": "--max_batch_bytes=99999999",
 }

@@ -12,7 +12,7 @@ import pyarrow as pa
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
 from scoreline.lake.elements import DeadRows, RecordKey
 from scoreline.lake.files.examples import RAW_COLUMN, ExamplesDecoder, decode_examples
-from scoreline.lake.files.jsonl import parse_lines
+from scoreline.lake.files.json_lines import parse_lines
 from scoreline.lake.table.letters import to_dead_letters
 from scoreline.transforms import metrics
 from scoreline.transforms.alive import Alive
