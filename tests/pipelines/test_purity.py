@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 
-import apache_beam as beam
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
 from scoreline.pipelines import inspect_model, replay, score_batch, table
 from scoreline.pipelines.options.problems import BadOptions
-from scoreline.pipelines.plan.purity import first_rows, impurity_in
+from scoreline.pipelines.plan.purity import first_rows
 from scoreline.pipelines.score_batch import prepare
 from tests.fakes import Ended, read_scores, write_file
 from tests.impure_models import tf
@@ -156,17 +155,3 @@ def test_replay_refuses_an_impure_model_too(places, tmp_path, run):
     assert ended.code == 2
     assert "the model carries a state from call to call" in " ".join(ended.err.split())
     assert DeltaTable(str(output)).version() == before
-
-
-def test_the_sentence_is_found_in_a_runners_error(places):
-    def fail(_):
-        from scoreline.models.errors import ImpureModel
-
-        raise ImpureModel("--model: expected this; or go on")
-
-    pipeline = beam.Pipeline()
-    _ = pipeline | beam.Create([1]) | beam.Map(fail)
-    with pytest.raises(Exception, match="expected this") as failed:
-        pipeline.run()
-    assert impurity_in(failed.value) == "--model: expected this; or go on"
-    assert impurity_in(ValueError("another")) == ""
