@@ -9,7 +9,8 @@ from deltalake import DeltaTable
 
 from scoreline.lake.files.partitions import Partition, PartitionSpec, parse_partition_path
 from scoreline.lake.table.history import LivePartition, read_live_partitions
-from scoreline.lake.table.inputs import find_changed
+from scoreline.lake.table.inputs import find_changed, is_empty
+from scoreline.lake.table.log import Change, find_changes, read_commits
 from scoreline.lake.table.outcomes import read_failures
 from scoreline.lake.table.scores import FOREIGN_RUN
 from scoreline.pipelines.options.problems import BadOptions
@@ -51,6 +52,8 @@ def read_status(
     """
     live = {held.partition: held for held in read_live_partitions(table)}
     there = _list(dataset, specs) if dataset else {}
+    gone = [path for path in there if path not in live]
+    removed = find_changes(table, read_commits(table), gone) if gone else {}
     stale = find_changed(dataset, there.values(), live) if dataset else set()
     failures = read_failures(output)
     paths = [
@@ -66,6 +69,7 @@ def read_status(
             failures.get(path, ""),
             has_input=bool(dataset),
             is_stale=path in stale,
+            removed=removed.get(path, ()),
         )
         for path in paths
     ]
@@ -88,9 +92,12 @@ def _stand(
     *,
     has_input: bool,
     is_stale: bool,
+    removed: Sequence[Change],
 ) -> PartitionStatus:
     if live is None:
+        by = ", ".join(map(str, removed))
         note = failure or "; ".join(there.problems if there else ())
+        note = note or (f"another program removed it: {by}" if by else "")
         return PartitionStatus(path, FAILED if failure else MISSING, note=note)
     status = PartitionStatus(
         path,
@@ -107,7 +114,7 @@ def _stand(
         return status._replace(state=FOREIGN, rows_scored=live.rows)
     if failure:
         return status._replace(state=FAILED, note=f"an earlier commit stays; {failure}")
-    if has_input and there is None:
+    if has_input and there is None and not is_empty(live):
         return status._replace(state=GONE)
     if is_stale:
         return status._replace(state=STALE, note="the input changed since")

@@ -17,6 +17,7 @@ from scoreline.models.process import ModelProcess
 from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.pipelines import score_batch, score_stream
 from tests.fakes import read_scores, write_file
+from tests.inputs import to_examples
 from tests.kafka import (
     Feed,
     add_partitions,
@@ -141,15 +142,20 @@ def test_poison_costs_itself_and_the_rest_is_scored(broker, topics, stream_argum
         b"list": b"[1, 2]",
         b"blank": b"  ",
         b"type": b'{"id": 1, "a": "one", "b": 1}',
-        b"null": b'{"id": 1, "b": 1}',
+        b"absent": b'{"id": 1, "b": 1}',
         b"utf8": b'{"id": 1, "a": 1, "b": 1, "c": "\xff"}',
+        b"large": b'{"id": 1, "a": 1e39, "b": 1}',
         b"tombstone": None,
     }
     producer = make_producer(broker.address)
+    of_its_own = [("trace", b"\0\xff"), ("trace", None), ("scoreline.step", b"before")]
     for number, record in enumerate(poison.items()):
-        send(producer, topics[0], [*good[number * 30 : number * 30 + 30], record])
-    send(producer, topics[0], good[len(poison) * 30 :])
-    assert score_stream.main(stream_arguments("--until_end", "--exactly_once")) == 3
+        key, value = record
+        at = 1_600_000_000_000 + number
+        producer.produce(topics[0], value, key, headers=of_its_own, timestamp=at)
+        send(producer, topics[0], good[number * 25 : number * 25 + 25])
+    send(producer, topics[0], good[len(poison) * 25 :])
+    assert score_stream.main(stream_arguments("--until_end", "--exactly_once", fill="a=7")) == 3
     scores = scores_of(broker.address, topics[1])
     assert sorted(s["id"] for s in scores) == sorted(
         [*range(300), *([1] if len(scores) > 300 else [])]
@@ -160,12 +166,43 @@ def test_poison_costs_itself_and_the_rest_is_scored(broker, topics, stream_argum
     sent = {m.key(): m for m in read_all(broker.address, topics[0])}
     for key, letter in letters.items():
         assert letter.value() == poison[key]
-        headers = {name: text.decode() for name, text in letter.headers()}
+        assert letter.timestamp() == sent[key].timestamp()
+        assert letter.headers()[:2] == of_its_own[:2]
+        assert [name for name, _ in letter.headers()].count("scoreline.step") == 1
+        headers = {name: text.decode() for name, text in letter.headers()[2:]}
         assert headers["scoreline.topic"] == topics[0]
         at = (int(headers["scoreline.partition"]), int(headers["scoreline.offset"]))
         assert at == (sent[key].partition(), sent[key].offset())
-        assert headers["scoreline.step"] == ("BuildFeatures" if key == b"null" else "Decode")
+        assert headers["scoreline.step"] == "Decode"
         assert headers["scoreline.reason"]
+
+
+def test_a_topic_of_another_format_ends_the_job_before_an_offset_is_committed(
+    broker, topics, stream_arguments, capsys
+):
+    values = [(None, to_avro(row)) for row in rows(0, 3000)]
+    send(make_producer(broker.address), topics[0], values)
+    assert score_stream.main(stream_arguments("--until_end", "--exactly_once")) == 2
+    err = capsys.readouterr().err
+    assert "Expected JSON objects (--format=json) in the topic, but none of the first" in err
+    assert "begins with Confluent's header and schema id 7" in err
+    assert records_done(broker, topics) == 0
+    assert count_of(broker.address, topics[2]) == 0
+
+
+def test_a_missing_key_and_a_null_are_told_apart(broker, topics, stream_arguments, capsys):
+    some = [{"id": 1, "b": 0.5}, {"id": 2, "a": None, "b": 0.5}, {"id": 3, "a": 1.0, "b": 0.5}]
+    send(make_producer(broker.address), topics[0], as_json(some), partition=0)
+    assert score_stream.main(stream_arguments("--check", allow_missing="c=1")) == 2
+    assert "--allow_missing c=1: no input, key or kept column reads 'c'" in capsys.readouterr().err
+    strict = stream_arguments("--until_end", fill="a=7")
+    assert score_stream.main(strict) == 3
+    assert {score["id"] for score in scores_of(broker.address, topics[1])} == {2, 3}
+    filled = stream_arguments("--until_end", fill="a=7", allow_missing="a=2", group=topics[1])
+    assert score_stream.main(filled) == 0
+    scores = scores_of(broker.address, topics[1])
+    assert sorted(score["id"] for score in scores) == [1, 2, 2, 3, 3]
+    assert {score["id"]: score["y"] for score in scores} == {1: 4.5, 2: 14.5, 3: 2.5}
 
 
 def test_poison_without_a_topic_for_it_ends_the_job_and_is_named(
@@ -435,8 +472,35 @@ def test_batch_timeout_gives_the_model_its_own_process_and_changes_no_score(
 
 @pytest.mark.prism
 @pytest.mark.parametrize("flags", [(), ("--exactly_once",)], ids=["at_least_once", "exactly_once"])
-def test_prism_with_two_readers_gives_the_same(broker, topics, stream_arguments, prism, flags):
-    send(make_producer(broker.address), topics[0], as_json(rows(0, 5000)))
-    options = {"runner": "PrismRunner", "prism_location": prism, "readers": 2}
-    assert score_stream.main(stream_arguments("--until_end", *flags, **options)) == 0
+def test_prism_with_two_readers_gives_the_same_and_poison_costs_itself(
+    broker, topics, stream_arguments, prism, flags, tmp_path
+):
+    """Exactly once also with tf.Examples, whose decoder breaks at a bad one."""
+    some, options = rows(0, 5000), {"runner": "PrismRunner", "prism_location": prism, "readers": 2}
+    if flags:
+        kinds = {"id": pa.int64(), "a": pa.float32(), "b": pa.float32()}
+        values = to_examples(pa.Table.from_pylist(some, pa.schema(kinds.items())))
+        (bad,) = to_examples(pa.table({"id": [1], "a": [1], "b": [0.5]}))
+        schema = tmp_path / "schema.pbtxt"
+        schema.write_text('feature { name: "id" type: INT shape { dim { size: 1 } } }')
+        options |= {"format": "example", "schema": schema}
+    else:
+        values, bad = [value for _, value in as_json(some)], b'{"id": 1, "a": 1e39, "b": 1}'
+    producer = make_producer(broker.address)
+    for partition in range(4):  # in each reader, with good records behind it
+        part = values[partition::4]
+        send(producer, topics[0], ((None, v) for v in part[:500]), partition=partition)
+        at = {"partition": partition, "timestamp": 1_600_000_000_000, "headers": [("own", b"1")]}
+        producer.produce(topics[0], bad, b"bad", **at)
+        send(producer, topics[0], ((None, v) for v in part[500:]), partition=partition)
+    assert score_stream.main(stream_arguments("--until_end", *flags, **options)) == 3
     assert_scored(scores_of(broker.address, topics[1]), 5000, exactly_once=True)
+    letters = read_all(broker.address, topics[2])
+    assert {letter.value() for letter in letters} == {bad}
+    headers = [dict(letter.headers()) for letter in letters]
+    assert sorted(h["scoreline.partition"] for h in headers) == [b"0", b"1", b"2", b"3"]
+    assert {h["scoreline.offset"] for h in headers} == {b"500"}
+    assert {h["own"] for h in headers} == {b"1"}
+    reason = "'a': expected float values, got int64" if flags else "column 'a': expected"
+    assert all(reason in h["scoreline.reason"].decode() for h in headers)
+    assert {letter.timestamp()[1] for letter in letters} == {1_600_000_000_000}

@@ -32,6 +32,7 @@ OTHER_DIGEST = "--model_digest=sha256:" + "0" * 64
 MODEL = {
     "--model": "--model={other}",
     "--signature": "--signature=other",
+    "--tags": "--tags=train",
     "--columns": "--columns=x=n",
     "--fill": "--fill=x=1",
     "--pad": "--pad=x=1",
@@ -83,6 +84,7 @@ CASES = {
         "--schema": "--schema={schema}",
         "--avro_schema_id": "--format=avro --schema={schema} | --avro_schema_id=5",
         "--schema_registry": "--format=avro | --schema_registry=http://h:1",
+        "--allow_missing": "--allow_missing=x=1",
         "--start": "--start=latest",
         "--start_time": "--start=timestamp --start_time=1795500000000 | --start_time=1795500000001",
         "--until_end": "--until_end",
