@@ -186,6 +186,7 @@ def _plan_work(
     scores = pa.schema(table.schema().to_arrow()) if table else pa.schema([])
     files = files.with_constants(dataset, fit, states.todo, problems, scores)
     schema = _scores_schema(settings, fit, files, scores, problems)
+    problems.add_all(fit.find_name_problems(states.partition_columns))
     if table and schema is not None:
         problems.add_all(find_table_problems(table, schema, states.partition_columns))
     if problems or schema is None or model is None:

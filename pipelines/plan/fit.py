@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from scoreline.lake.files.examples import RAW_COLUMN
+from scoreline.lake.table.column_names import find_name_problems
 from scoreline.lake.table.types import storable_type
 from scoreline.models.fit import DIGEST_COLUMN, OutputColumn, fit_signature
 from scoreline.models.mapping import find_field, find_mismatches
@@ -53,10 +54,23 @@ class Fit:
         return (*self.keys, *self.keep)
 
     @property
+    def stored(self) -> tuple[str, ...]:
+        """The columns of scored rows."""
+        return (*self.carried, *(output.column for output in self.outputs), DIGEST_COLUMN)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns to read; `parent.child` is a field of a struct column."""
         inputs = (source.column for source in self.inputs)
         return tuple(dict.fromkeys((*self.carried, *inputs)))
+
+    def find_name_problems(self, partition_columns: Sequence[str]) -> list[str]:
+        """Return why a table cannot hold the columns of scored rows under their names."""
+        return [
+            f"--output: {problem}. Rename an output with --outputs T=COLUMN, or leave a column out "
+            "of --keep"
+            for problem in find_name_problems([*self.stored, *partition_columns])
+        ]
 
     def scores_schema(self, schema: pa.Schema) -> pa.Schema:
         """Return columns and types of scored rows.
