@@ -43,8 +43,8 @@ def list_dataset(
         return Listing(
             [],
             [
-                f"--input: expected the Delta table {above}, got a folder in it: {path}. Files that "
-                "the table has replaced are there too. Select partitions with --partitions"
+                f"--input: expected the Delta table {above}, got a folder in it: {path}. Files "
+                "that the table has replaced are there too. Select partitions with --partitions"
             ],
         )
     return list_partitions(file_system, root, specs, choose)

@@ -169,8 +169,8 @@ class _Walk:
 
     def _add_table(self, values: _Values, path: str, kind: str) -> None:
         self.spoiled.setdefault(values, []).append(
-            f"{path}: expected a folder of files, got a {kind} table: files that it has replaced are "
-            "in its folders too. Give a Delta table itself as --input, or copy the table to Parquet"
+            f"{path}: expected a folder of files, got a {kind} table: files that it has replaced "
+            "are in its folders too. Give a Delta table itself as --input, or copy it to Parquet"
         )
 
     def _is_meant(self, values: _Values) -> bool:
