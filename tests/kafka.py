@@ -172,12 +172,12 @@ def wait_until(condition: Any, seconds: float = 150) -> None:
         time.sleep(0.05)
 
 
-def stop(process: Any) -> str:
-    """Stop a command with SIGTERM and return its output."""
+def stop(process: Any, expected: int = 0) -> str:
+    """Stop a command with SIGTERM and return its output; it must end with the expected code."""
     process.send_signal(signal.SIGTERM)
     code = process.wait(150)
     out = process.printed.read_text()
-    assert code == 0, out
+    assert code == expected, out
     return out
 
 
