@@ -146,7 +146,7 @@ def _plan(
         partition_columns=columns,
         has_records=all(RAW_COLUMN in letters.rows.schema.names for _, letters in found),
     )
-    schema = _scores_schema(fit, found, problems)
+    schema = _scores_schema(fit, found, pa.schema(table.schema().to_arrow()), problems)
     if schema is not None:
         problems.add_all(find_table_problems(table, schema, columns))
     if problems or schema is None:
@@ -162,17 +162,18 @@ def _plan(
 
 
 def _scores_schema(
-    fit: Fit, found: Sequence[DeadPartition], problems: Problems
+    fit: Fit, found: Sequence[DeadPartition], known: pa.Schema, problems: Problems
 ) -> pa.Schema | None:
     """Return columns and types of the scores; None, with a problem, if letters lack them."""
     schemas: dict[pa.Schema, list[str]] = {}
     for live, letters in found:
         paths = schemas.setdefault(letters.rows.schema.remove_metadata(), [])
         paths.append(f"dead letters of {live.partition}")
-    if not check_schemas(fit, schemas, problems, of_files=False):
+    copied = check_schemas(fit, schemas, problems, of_files=False, known=known)
+    if copied is None:
         return None
     try:
-        return fit.scores_schema(next(iter(schemas)))
+        return fit.scores_schema(copied)
     except ValueError as e:
         problems.add(f"--outputs: {e}. Leave it out with --outputs")
         return None

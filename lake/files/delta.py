@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
@@ -24,9 +25,16 @@ from scoreline.lake.files.partitions import (
 from scoreline.lake.storage import resolve, table_uri
 
 LOG_FOLDER = "_delta_log"
+_ABSOLUTE = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(//(?P<host>[^/]*))?(?P<path>/.*)\Z")
+# Names of one store in Hadoop and elsewhere.
+_SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 # Table features that do not change how live Parquet files are read. Deletion vectors are detected;
 # all others (column mapping, type widening, variants…) are refused.
 _HARMLESS = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "deletionVectors"}
+
+
+class ForeignFile(ValueError):
+    """A file of a table that is in another store; the message names it."""
 
 
 def is_delta_table(path: str) -> bool:
@@ -48,6 +56,7 @@ def list_delta_partitions(path: str, specs: Sequence[PartitionSpec]) -> Listing:
     try:
         table = DeltaTable(table_uri(path))
         problems = [f"--input: {path}: {problem}" for problem in _find_problems(table)]
+        found = [] if problems else find_partitions(table, path, specs)
     except DeltaError as e:
         return Listing(
             [],
@@ -57,23 +66,34 @@ def list_delta_partitions(path: str, specs: Sequence[PartitionSpec]) -> Listing:
                 "table without"
             ],
         )
-    if problems:
-        return Listing([], problems, version=table.version())
-    _, root = resolve(path)
+    except ForeignFile as e:
+        return Listing([], [f"--input: {path}: {e}"])
+    return Listing(
+        found,
+        [*problems, *find_shape_problems(path, found)],
+        version=table.version(),
+        schema=pa.schema(table.schema().to_arrow()),
+    )
+
+
+def find_partitions(
+    table: DeltaTable, path: str, specs: Sequence[PartitionSpec] = ()
+) -> list[Partition]:
+    """Return the partitions of one version of a Delta table, sorted by path.
+
+    Raises:
+      ForeignFile: a file of them is in another store.
+    """
     files: dict[tuple[tuple[str, str], ...], list[DataFile]] = {}
-    for values, file in _live_files(table, root):
+    for values, action in _live_files(table):
         if not specs or any(spec.matches(values) for spec in specs):
-            files.setdefault(values, []).append(file)
-    found = sorted(
+            mtime_ns = action["modification_time"] * 1_000_000
+            at = _locate(path, action["path"])
+            files.setdefault(values, []).append(DataFile(at, action["size_bytes"], mtime_ns))
+    return sorted(
         Partition(partition_path(values), values, tuple(sorted(held)), nulls, bool(nulls))
         for values, held in files.items()
         for nulls in [_null_problems(values)]
-    )
-    return Listing(
-        found,
-        find_shape_problems(path, found),
-        version=table.version(),
-        schema=pa.schema(table.schema().to_arrow()),
     )
 
 
@@ -117,16 +137,39 @@ def _has_deletions(table: DeltaTable) -> bool:
 
 
 def _live_files(
-    table: DeltaTable, root: str
-) -> Iterator[tuple[tuple[tuple[str, str], ...], DataFile]]:
+    table: DeltaTable,
+) -> Iterator[tuple[tuple[tuple[str, str], ...], dict[str, Any]]]:
     columns = table.metadata().partition_columns
     actions = pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
     for action in actions.to_pylist():
-        values = tuple((column, _to_text(action[f"partition.{column}"])) for column in columns)
-        # Paths in the log are escaped once more than file names.
-        path = f"{root}/{unquote(action['path'])}"
-        mtime_ns = action["modification_time"] * 1_000_000
-        yield values, DataFile(path, action["size_bytes"], mtime_ns)
+        yield tuple((name, _to_text(action[f"partition.{name}"])) for name in columns), action
+
+
+def _locate(table: str, path: str) -> str:
+    """Return the place of a file in the file system of its table.
+
+    Paths in the log are relative, or absolute in a shallow clone, and escaped once more than file
+    names.
+
+    Raises:
+      ForeignFile: the file is in another store.
+    """
+    _, root = resolve(table)
+    absolute = _ABSOLUTE.match(path)
+    if absolute is None:
+        return unquote(path) if path.startswith("/") else f"{root}/{unquote(path)}"
+    own = table.partition("://")[0].casefold() if "://" in table else "file"
+    scheme = _SCHEMES.get(found := absolute["scheme"].casefold(), found)
+    host, rest = absolute["host"] or "", unquote(absolute["path"])
+    if scheme == _SCHEMES.get(own, own):
+        if scheme != "file":
+            return f"{unquote(host)}{rest}"
+        if host in ("", "localhost"):
+            return rest
+    raise ForeignFile(
+        f"expected files in the store of the table, got {path}, as in a shallow clone. Copy its "
+        "files into the table (a deep clone)"
+    )
 
 
 def _to_text(value: Any) -> str:

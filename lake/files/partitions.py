@@ -111,6 +111,11 @@ class PartitionSpec:
             self._tests[unquote(column)] = _value_test(text, wanted)
 
     @property
+    def is_exact(self) -> bool:
+        """Whether it names values only, and no interval."""
+        return ".." not in self.text
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The partition columns that it names."""
         return tuple(self._tests)
@@ -229,12 +234,16 @@ def newest(partitions: Sequence[Partition], count: int) -> list[Partition]:
     return sorted(ranked[-count:])
 
 
-def run_id_of(partition: Partition, configuration: Mapping[str, object]) -> str:
+def run_id_of(
+    partition: Partition, configuration: Mapping[str, object], fingerprint: str = ""
+) -> str:
     """Return the identity of the work on a partition: 15 hex digits, the same for the same work.
 
     Args:
       partition: the partition; its fingerprint counts.
+      fingerprint: another fingerprint to count instead.
       configuration: everything that changes values: model digest, signature, columns, fills.
     """
-    work = json.dumps([partition.fingerprint, configuration], sort_keys=True, default=str)
+    counted = [fingerprint or partition.fingerprint, configuration]
+    work = json.dumps(counted, sort_keys=True, default=str)
     return hashlib.sha256(work.encode()).hexdigest()[:15]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ from scoreline.lake.elements import Shard
 from scoreline.lake.files.data_file import Limits, ReadSpec
 from scoreline.lake.files.formats import FORMATS
 from scoreline.lake.files.missing import Constant, add_constants
+from scoreline.lake.files.types import cast_columns
 
 
 class DatasetSpec(NamedTuple):
@@ -28,6 +29,7 @@ class DatasetSpec(NamedTuple):
       constants: columns to add to files that lack them; partition columns replace those of files.
       limits: maximum bytes of one value and of one record batch, decoded.
       stored: keys and kept columns, whose values a table must be able to hold.
+      casts: the types to read columns as whose types differ between files.
     """
 
     root: str
@@ -40,6 +42,7 @@ class DatasetSpec(NamedTuple):
     constants: Sequence[Constant] = ()
     limits: Limits = Limits()
     stored: Sequence[str] = ()
+    casts: Mapping[str, pa.DataType] = {}
 
 
 def read_shard(
@@ -64,4 +67,6 @@ def read_shard(
     batches = FORMATS[dataset.format].read(file_system, shard, spec)
     values = {c.column: c.value_in(shard.partition) for c in dataset.constants}
     for batch in batches:
+        if dataset.casts:
+            batch = cast_columns(batch, dataset.casts)
         yield (add_constants(batch, dataset.top_columns, values, replaced) if values else batch)

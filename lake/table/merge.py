@@ -46,7 +46,7 @@ def read_letters(output: str, live: LivePartition) -> Letters:
     for path in paths:
         with file_system.open_input_file(path) as source:
             tables.append(pq.read_table(source))
-    rows = pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
+    rows = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
     return Letters(tuple(paths), rows)
 
 

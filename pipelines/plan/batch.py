@@ -16,7 +16,7 @@ from scoreline.lake.files.dataset import choose_batch_rows
 from scoreline.lake.files.read import DatasetSpec
 from scoreline.lake.files.shards import plan_shards
 from scoreline.lake.table.commit import CommitSpec
-from scoreline.lake.table.scores import find_table_problems
+from scoreline.lake.table.scores import find_table_problems, live_files
 from scoreline.lake.table.shard_writer import StageSpec
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.signature import InputColumn
@@ -104,18 +104,27 @@ def make_plan(
     Raises:
       BadOptions: lists all problems of options, dataset, model and table.
     """
-    with doing(f"listing the input {settings.dataset.root}"):
-        dataset = find_dataset(settings.dataset, problems)
-    with doing(f"reading the files of the model {settings.model.path}"):
-        model = find_model(settings.model, problems, settings.concurrent_calls)
     with doing(f"opening the table {settings.table.output}"):
         table = find_table(settings.table.output, problems)
+        stale = table is not None and settings.table.reprocess == "stale"
+        scored = list(live_files(table)) if table is not None and stale else ()
+    with doing(f"listing the input {settings.dataset.root}"):
+        dataset = find_dataset(settings.dataset, problems, scored)
+    with doing(f"reading the files of the model {settings.model.path}"):
+        model = find_model(settings.model, problems, settings.concurrent_calls)
+    with doing(f"comparing the input with the table {settings.table.output}"):
         states = find_states(settings, dataset, model, table) if dataset else None
     fit = files = None
     if states is None or states.todo:
         check_writable(settings.table.output, problems)
         fit = _fit(settings, states, model, read_signature, problems)
     if dataset is None or states is None:
+        raise BadOptions(problems)
+    if not states.selected:
+        problems.add(
+            f"--input: expected a partition in {settings.dataset.root}, got none. Name one whose "
+            "folder was removed with --partitions to publish it empty"
+        )
         raise BadOptions(problems)
     if states.todo:
         with doing(f"reading schemas and footers of {settings.dataset.root}"):
@@ -171,7 +180,7 @@ def _plan_work(
         return found
     scores = pa.schema(table.schema().to_arrow()) if table else pa.schema([])
     files = files.with_constants(dataset, fit, states.todo, problems, scores)
-    schema = _scores_schema(settings, fit, files, problems)
+    schema = _scores_schema(settings, fit, files, scores, problems)
     if table and schema is not None:
         problems.add_all(find_table_problems(table, schema, states.partition_columns))
     if problems or schema is None or model is None:
@@ -209,19 +218,23 @@ def _find_shards(states: States, files: FileSchemas) -> list[Shard]:
 
 
 def _scores_schema(
-    settings: BatchSettings, fit: Fit, files: FileSchemas, problems: Problems
+    settings: BatchSettings, fit: Fit, files: FileSchemas, known: pa.Schema, problems: Problems
 ) -> pa.Schema | None:
-    """Return columns and types of the table without partition columns; None if they are wrong."""
-    if not check_schemas(fit, files.schemas, problems):
+    """Return columns and types of the table without partition columns; None if they are wrong.
+
+    `known` is the schema of the table, if it is there.
+    """
+    copied = check_schemas(fit, files.schemas, problems, known=known)
+    if copied is None:
         return None
-    if not files.schemas:
+    if not files.schemas and not known.names:
         problems.add(
             f"--input: expected rows, got none: the partitions to score in {settings.dataset.root} "
             "have no files, so the columns of the output are unknown"
         )
         return None
     try:
-        return fit.scores_schema(files.read_schema)
+        return fit.scores_schema(copied)
     except ValueError as e:
         what = str(e).partition(". ")[0]
         problems.add(f"--outputs: {what}. Leave it out with --outputs")

@@ -15,6 +15,7 @@ from scoreline.lake.files.partitions import (
     PartitionSpec,
     columns_of,
     newest,
+    parse_partition_path,
 )
 from scoreline.lake.files.schema_file import read_schema_file
 from scoreline.models.suggest import suggest
@@ -48,13 +49,19 @@ class Dataset:
         return self.format == "tfrecord"
 
 
-def find_dataset(settings: DatasetSettings, problems: Problems) -> Dataset | None:
-    """Return the selected partitions; None, with a problem, if there are none."""
+def find_dataset(
+    settings: DatasetSettings, problems: Problems, scored: Sequence[str] = ()
+) -> Dataset | None:
+    """Return the selected partitions; None, with a problem, if there are none.
+
+    None need be left if the table of scores has some: `scored` are their hive paths, if those whose
+    input was withdrawn are meant too.
+    """
     if not settings.root or find_secret("", settings.root):
         return None  # reported with the options
 
     def choose(listing: Listing) -> Sequence[Partition]:
-        return _choose_newest(settings, _select(settings, listing, problems), problems)
+        return _choose_newest(settings, _select(settings, listing, scored, problems), problems)
 
     try:
         listing = list_dataset(settings.root, settings.partitions, choose)
@@ -62,7 +69,7 @@ def find_dataset(settings: DatasetSettings, problems: Problems) -> Dataset | Non
         problems.add_error(e, "--input")
         return None
     problems.add_all(listing.problems)
-    if not listing.partitions:
+    if not listing.partitions and (problems or not scored):
         return None
     return Dataset(
         settings=settings,
@@ -71,10 +78,13 @@ def find_dataset(settings: DatasetSettings, problems: Problems) -> Dataset | Non
     )
 
 
-def _select(settings: DatasetSettings, listing: Listing, problems: Problems) -> list[Partition]:
+def _select(
+    settings: DatasetSettings, listing: Listing, scored: Sequence[str], problems: Problems
+) -> list[Partition]:
     """Return the partitions that `--partitions` selects."""
     found = listing.partitions
-    if not listing.problems and not found and not settings.partitions:
+    known = [parse_partition_path(path) for path in scored]
+    if not listing.problems and not found and not settings.partitions and not scored:
         problems.add(
             f"--input: expected folders column=value with *.parquet files, or another format of "
             f"docs/inputs.md, got no partition in {settings.root}"
@@ -84,7 +94,7 @@ def _select(settings: DatasetSettings, listing: Listing, problems: Problems) -> 
         matched = [
             p for p in found if set(spec.columns) <= set(p.columns) and spec.matches(p.values)
         ]
-        if not matched and not listing.problems:
+        if not (matched or listing.problems or any(map(spec.matches, known))):
             problems.add(_describe_no_match(settings, spec.text))
         chosen |= {p.path: p for p in matched}
     return sorted(chosen.values()) if settings.partitions else found

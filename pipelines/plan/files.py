@@ -15,6 +15,7 @@ from scoreline.lake.files.formats import describe_files
 from scoreline.lake.files.missing import Constant
 from scoreline.lake.files.partitions import Partition
 from scoreline.lake.files.read import DatasetSpec
+from scoreline.lake.files.types import find_casts
 from scoreline.lake.storage import resolve
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.plan.dataset import Dataset
@@ -44,8 +45,8 @@ class FileSchemas:
 
     @property
     def read_schema(self) -> pa.Schema:
-        """The schema of one record batch, before the selection of columns."""
-        return next(iter(self.schemas))
+        """The schema of one record batch, before the selection of columns; empty without files."""
+        return next(iter(self.schemas), _NO_SCHEMA)
 
     def dataset_spec(
         self,
@@ -74,6 +75,7 @@ class FileSchemas:
             schema=self.input_schema,
             constants=self.constants,
             limits=dataset.settings.limits,
+            casts=find_casts(self.schemas, top_columns(self.read_schema, columns)),
             stored=tuple(stored),
         )
 

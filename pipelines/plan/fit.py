@@ -8,20 +8,21 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from scoreline.lake.files.examples import RAW_COLUMN
-from scoreline.lake.table.types import key_type, storable_type
+from scoreline.lake.table.types import storable_type
 from scoreline.models.fit import DIGEST_COLUMN, OutputColumn, fit_signature
 from scoreline.models.mapping import find_field, find_mismatches
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.signature import InputColumn, Signature
-from scoreline.models.suggest import find_twin, paths_of, suggest
+from scoreline.models.suggest import find_twin
 from scoreline.models.tensors import output_type
 from scoreline.pipelines.options.model import ModelSettings
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.rows import KeySettings, RuleSettings
+from scoreline.pipelines.plan.copied import choose_type, find_storable, name_places
 from scoreline.transforms.rules import OutputRule
 from scoreline.transforms.scoring import ScoreSpec
 
-_MAX_NAMED = 5
+_NO_SCHEMA = pa.schema([])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,8 +174,11 @@ def check_schemas(
     problems: Problems,
     *,
     of_files: bool = True,
-) -> bool:
-    """Return whether tables have the columns to copy, and add all problems.
+    known: pa.Schema = _NO_SCHEMA,
+) -> pa.Schema | None:
+    """Return the columns to copy, with types that hold all values; None if tables lack them.
+
+    All problems are added.
 
     Args:
       fit: the fit of the model.
@@ -182,32 +186,31 @@ def check_schemas(
       problems: the list to which problems are added; each names all its places.
       of_files: whether the schemas are complete. Dead letters have only the columns that were read,
         and no others can be added.
+      known: the columns of the table of scores, if it is there.
     """
     where: dict[tuple[str, str], list[str]] = {}
-    stored: dict[str, dict[str, list[str]]] = {}
+    stored: dict[str, dict[pa.DataType, list[str]]] = {column: {} for column in fit.carried}
     are_copied = True
     for schema, paths in schemas.items():
         for column, problem in _find_input_problems(fit, schema, of_files):
             where.setdefault((column, problem), []).extend(paths)
         for flag, column in _copied(fit):
-            kind, problem = _storable(flag, column, schema, fit.partition_columns)
-            if problem:
+            kind, problem = find_storable(flag, column, schema, fit.partition_columns)
+            if kind is None:
                 are_copied = False
                 where.setdefault((column, problem), []).extend(paths)
             else:
-                stored.setdefault(column, {}).setdefault(kind, []).extend(paths)
+                stored[column].setdefault(kind, []).extend(paths)
     total = len({path for paths in schemas.values() for path in paths})
     problems.add_all(
-        f"{problem} (in {_name(paths, total)})."
+        f"{problem} (in {name_places(paths, total)})."
         + (_advise_missing(fit, column, schemas) if of_files else "")
         for (column, problem), paths in where.items()
     )
-    for column, kinds in stored.items():
-        if len(kinds) > 1:
-            are_copied = False
-            places = " and ".join(f"{kind} in {_name(at, 0)}" for kind, at in kinds.items())
-            problems.add(f"column '{column}' cannot be copied to one table: it is {places}.")
-    return are_copied
+    types = {name: choose_type(name, kinds, known, problems) for name, kinds in stored.items()}
+    if not are_copied or None in types.values():
+        return None
+    return pa.schema(list(types.items()))
 
 
 def _copied(fit: Fit) -> list[tuple[str, str]]:
@@ -222,20 +225,6 @@ def _find_input_problems(fit: Fit, schema: pa.Schema, of_files: bool) -> list[tu
     columns = {source.tensor.name: source.column for source in checked}
     found = find_mismatches(fit.signature, checked, schema, fit.partition_columns)
     return [(columns[name], problem) for name, problem in found.items()]
-
-
-def _storable(flag: str, column: str, schema: pa.Schema, others: Sequence[str]) -> tuple[str, str]:
-    """Return the stored type of a copied column, and the reason if it cannot be copied."""
-    found = find_field(schema, column)
-    if not found:
-        hint = suggest(column, [*paths_of(schema), *others])
-        return "", f"{flag}: the table has no column '{column}'{hint}"
-    if len(found) > 1:
-        return "", f"{flag}: the table has {len(found)} columns '{column}'"
-    try:
-        return str((key_type if flag == "--keys" else storable_type)(found[0])), ""
-    except ValueError as e:
-        return "", f"{flag}: column '{column}': {e}"
 
 
 def _parsed_features(fit: Fit, schema: pa.Schema) -> list[InputColumn]:
@@ -261,12 +250,3 @@ def _advise_missing(fit: Fit, column: str, schemas: Mapping[pa.Schema, Sequence[
         " Others have it: give a value for where it is missing with "
         f"--allow_missing {column}=VALUE{null}."
     )
-
-
-def _name(paths: Sequence[str], total: int) -> str:
-    distinct = sorted(set(paths))
-    if len(distinct) == total:
-        return distinct[0] if total == 1 else f"all {total} partitions"
-    names = ", ".join(distinct[:_MAX_NAMED])
-    more = len(distinct) - _MAX_NAMED
-    return f"{names} and {more} more" if more > 0 else names

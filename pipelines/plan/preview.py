@@ -69,9 +69,10 @@ class FirstScores(NamedTuple):
 
 
 def first_rows_of(found: Findings, plan: BatchPlan) -> FirstRows:
-    """Return the first rows of a plan."""
-    mapped = map_inputs(found.fit, found.read_schema) if found.fit else ()
-    return FirstRows(plan.shards[0], plan.read, plan.score, mapped)
+    """Return the first rows of a plan; its first shard has none if no partition has files."""
+    mapped = map_inputs(found.fit, found.read_schema) if found.fit and found.read_schema else ()
+    shard = next((shard for shard in plan.shards if shard.pieces), plan.shards[0])
+    return FirstRows(shard, plan.read, plan.score, mapped)
 
 
 def find_first_rows(
@@ -125,7 +126,7 @@ def score_first_rows(first: FirstRows, servable: Servable) -> FirstScores:
       BadOptions: there are no rows, or they cannot be read.
     """
     found = FirstScores(first.shard.partition, first.mapped)
-    if not found.fit:
+    if not found.fit or not first.shard.pieces:
         return found
     batch = _read(first)
     try:

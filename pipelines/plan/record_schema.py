@@ -18,7 +18,7 @@ from scoreline.pipelines.options.problems import Passing, Problems
 from scoreline.pipelines.options.stream import StreamSettings
 from scoreline.pipelines.plan.fit import Fit
 from scoreline.pipelines.plan.topics import Topics, registry_of
-from scoreline.transforms.kafka.avro import parse_avro_schema
+from scoreline.transforms.kafka.avro_types import AvroColumns, parse_columns
 from scoreline.transforms.kafka.registry import Registry, RegistryAway
 
 
@@ -29,11 +29,13 @@ class RecordSchema(NamedTuple):
       text: the text of the schema; "" if there is none.
       columns: its columns.
       registry: the schema registry; None if it is not given.
+      avro: the columns and unread fields of an Avro schema; None for another format.
     """
 
     text: str
     columns: pa.Schema
     registry: Registry | None
+    avro: AvroColumns | None = None
 
 
 def find_schema(
@@ -45,10 +47,13 @@ def find_schema(
     text = _read_text(settings, registry, problems)
     if text is None:
         return None
-    parse = {"json": parse_types, "avro": parse_avro_schema, "example": parse_features}
-    if source.format not in parse:
+    parse = {"json": parse_types, "example": parse_features}
+    if source.format not in (*parse, "avro"):
         return None  # reported with the options
     try:
+        if source.format == "avro":
+            avro = parse_columns(text)
+            return RecordSchema(text, avro.schema, registry, avro)
         columns = parse[source.format](text) if text else pa.schema([])
     except ValueError as e:
         named = source.schema or f"the newest schema of {source.topic}-value"
@@ -88,14 +93,20 @@ def _read_text(
 
 def complete_schema(
     settings: StreamSettings, fit: Fit, given: RecordSchema, problems: Problems
-) -> pa.Schema:
+) -> pa.Schema | None:
     """Return the types of a record's columns: the given types, and those of the inputs they feed.
 
-    Adds a problem for columns of unknown type.
+    Adds a problem for columns of unknown type. None, with a problem, if a field cannot be read.
     """
     data_format = settings.source.format
-    if data_format == "avro":
-        return given.columns
+    if given.avro is not None:
+        wanted = (*fit.carried, *(source.column for source in fit.inputs))
+        reasons = [given.avro.why_unread(column) for column in dict.fromkeys(wanted)]
+        problems.add_all(
+            f"--schema: {reason}. Leave it out, or write it as another type"
+            for reason in dict.fromkeys(filter(None, reasons))
+        )
+        return None if any(reasons) else given.columns
     columns = {field.name: field.type for field in given.columns}
     if data_format == "example":
         columns[RAW_COLUMN] = pa.large_binary()

@@ -9,7 +9,8 @@ from deltalake import DeltaTable
 
 from scoreline.lake.elements import Outcome
 from scoreline.lake.files.partitions import Partition, columns_of, run_id_of
-from scoreline.lake.table.history import read_live_partitions
+from scoreline.lake.table.history import LivePartition, read_live_partitions
+from scoreline.lake.table.inputs import find_changed, find_withdrawn
 from scoreline.lake.table.layout import find_name_problems
 from scoreline.lake.table.outcomes import read_failures
 from scoreline.lake.table.scores import FOREIGN_RUN, committed_runs
@@ -63,20 +64,34 @@ def find_states(
     model: ModelSpec | None,
     table: DeltaTable | None,
 ) -> States:
-    """Return the states of the partitions of a dataset."""
+    """Return the states of the partitions of a dataset.
+
+    With `--reprocess=stale`, partitions of the table whose input was withdrawn are among them.
+    """
     partitions = dataset.listing.partitions
+    records: dict[str, LivePartition] = {}
+    if table is not None and settings.table.reprocess == "stale":
+        records = {live.partition: live for live in read_live_partitions(table)}
+        if settings.dataset.last is None:
+            specs = settings.dataset.partitions
+            gone = find_withdrawn(settings.dataset.root, partitions, records, specs)
+            partitions = sorted([*partitions, *gone])
     configuration = _configuration(settings, dataset, model.digest if model else "")
     runs = {p.path: run_id_of(p, configuration) for p in partitions}
     held = committed_runs(table, runs) if table else {}
-    wanted = _choose_by_state(settings, partitions, held, table)
+    wanted = _choose_by_state(settings, partitions, held, records)
     committed = [p for p in partitions if p.path in held and p.path not in wanted]
     output = settings.table.output
     reasons = {p.path: [*p.problems, *find_name_problems(output, p.path)] for p in partitions}
     broken = {path: "; ".join(found) for path, found in reasons.items() if found and path in wanted}
+    outdated = [p for p in committed if held[p.path] != runs[p.path]]
+    if outdated and table is not None and dataset.listing.version is not None:
+        records = records or {live.partition: live for live in read_live_partitions(table)}
+        outdated = _drop_rewritten(settings, outdated, configuration, records)
     return States(
         selected=partitions,
         committed=committed,
-        outdated=[p for p in committed if held[p.path] != runs[p.path]],
+        outdated=outdated,
         todo=[p for p in partitions if p.path in wanted],
         failed=[],
         runs=runs,
@@ -90,7 +105,7 @@ def _choose_by_state(
     settings: BatchSettings,
     partitions: Sequence[Partition],
     held: Mapping[str, str],
-    table: DeltaTable | None,
+    records: Mapping[str, LivePartition],
 ) -> set[str]:
     """Return the paths of the partitions that `--reprocess` selects."""
     reprocess = settings.table.reprocess
@@ -99,12 +114,26 @@ def _choose_by_state(
     if reprocess == "failed":
         return {p.path for p in partitions} & read_failures(settings.table.output).keys()
     missing = {p.path for p in partitions if held.get(p.path, FOREIGN_RUN) == FOREIGN_RUN}
-    if reprocess != "stale" or table is None:
-        return missing
-    commits = {live.partition: live.commit for live in read_live_partitions(table)}
-    then = {path: commit.get("input_fingerprint") for path, commit in commits.items()}
-    stale = {p.path for p in partitions if then.get(p.path) not in (None, p.fingerprint)}
-    return missing | stale
+    return missing | find_changed(settings.dataset.root, partitions, records)
+
+
+def _drop_rewritten(
+    settings: BatchSettings,
+    outdated: Sequence[Partition],
+    configuration: Mapping[str, object],
+    records: Mapping[str, LivePartition],
+) -> list[Partition]:
+    """Return the partitions without those whose files were only rewritten since (OPTIMIZE)."""
+    changed = find_changed(settings.dataset.root, outdated, records)
+    left = []
+    for partition in outdated:
+        live = records.get(partition.path)
+        if live is not None and partition.path not in changed:
+            then = live.commit.get("input_fingerprint", "")
+            if run_id_of(partition, configuration, then) == live.run_id:
+                continue
+        left.append(partition)
+    return left
 
 
 def _configuration(settings: BatchSettings, dataset: Dataset, digest: str) -> dict[str, object]:

@@ -146,7 +146,7 @@ def _store(
     problems: Problems,
 ) -> StoredRows | None:
     """Return the storage of scored rows; None if it is not possible."""
-    if not check_schemas(fit, {schema: [f"topic {settings.source.topic}"]}, problems):
+    if check_schemas(fit, {schema: [f"topic {settings.source.topic}"]}, problems) is None:
         return None
     columns = store_rows(settings, fit, schema, problems)
     if columns is None:

@@ -9,6 +9,7 @@ from deltalake import DeltaTable
 
 from scoreline.lake.files.partitions import Partition, PartitionSpec, parse_partition_path
 from scoreline.lake.table.history import LivePartition, read_live_partitions
+from scoreline.lake.table.inputs import find_changed
 from scoreline.lake.table.outcomes import read_failures
 from scoreline.lake.table.scores import FOREIGN_RUN
 from scoreline.pipelines.options.problems import BadOptions
@@ -50,6 +51,7 @@ def read_status(
     """
     live = {held.partition: held for held in read_live_partitions(table)}
     there = _list(dataset, specs) if dataset else {}
+    stale = find_changed(dataset, there.values(), live) if dataset else set()
     failures = read_failures(output)
     paths = [
         path
@@ -57,7 +59,14 @@ def read_status(
         if not specs or any(spec.matches(parse_partition_path(path)) for spec in specs)
     ]
     return [
-        _stand(path, live.get(path), there.get(path), failures.get(path, ""), bool(dataset))
+        _stand(
+            path,
+            live.get(path),
+            there.get(path),
+            failures.get(path, ""),
+            has_input=bool(dataset),
+            is_stale=path in stale,
+        )
         for path in paths
     ]
 
@@ -76,7 +85,9 @@ def _stand(
     live: LivePartition | None,
     there: Partition | None,
     failure: str,
+    *,
     has_input: bool,
+    is_stale: bool,
 ) -> PartitionStatus:
     if live is None:
         note = failure or "; ".join(there.problems if there else ())
@@ -96,8 +107,7 @@ def _stand(
         return status._replace(state=FAILED, note=f"an earlier commit stays; {failure}")
     if has_input and there is None:
         return status._replace(state=GONE)
-    known = live.commit.get("input_fingerprint")
-    if there is not None and known is not None and known != there.fingerprint:
+    if is_stale:
         return status._replace(state=STALE, note="the input changed since")
     if live.data_changes:
         by = ", ".join(map(str, live.data_changes))

@@ -13,26 +13,10 @@ import fastavro
 import pyarrow as pa
 from fastavro.read import SchemaResolutionError
 
+from scoreline.transforms.kafka.avro_types import align, parse_record
 from scoreline.transforms.kafka.encode import SOURCE_FIELDS
 from scoreline.transforms.kafka.registry import RegistryClient
 
-_ARROW_TYPES = {
-    "null": pa.null(),
-    "boolean": pa.bool_(),
-    "int": pa.int32(),
-    "long": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "string": pa.string(),
-    "bytes": pa.binary(),
-    "enum": pa.string(),
-    "fixed": pa.binary(),
-}
-_LOGICAL = {
-    "date": pa.date32(),
-    "timestamp-millis": pa.timestamp("ms", "UTC"),
-    "timestamp-micros": pa.timestamp("us", "UTC"),
-}
 HEADER_BYTES = 5  # Confluent's header: 0, then the schema id in four bytes
 _NAMESPACE = "scoreline"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -51,46 +35,6 @@ _AVRO_TYPES = {
 # Every scored record has these. All other fields may be null, and null is their default. So the
 # schema stays compatible if an output is added or removed later.
 _ALWAYS = {f.name for f in SOURCE_FIELDS if f.name != "event_time"} | {"model_digest"}
-
-
-def parse_avro_schema(text: str) -> pa.Schema:
-    """Return the columns of an Avro record schema, without fields that have no Arrow type.
-
-    Raises:
-      ValueError: it is not an Avro schema, or not the schema of a record.
-    """
-    try:
-        parsed = fastavro.parse_schema(json.loads(text))
-    except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as e:
-        raise ValueError(f"expected an Avro schema: {e}") from e
-    if not isinstance(parsed, dict) or parsed.get("type") != "record":
-        raise ValueError("expected an Avro schema of a record")
-    named: dict[str, Any] = {}
-    fields = [(field["name"], _to_arrow(field["type"], named)) for field in parsed["fields"]]
-    return pa.schema([(name, kind) for name, kind in fields if kind is not None])
-
-
-def _to_arrow(kind: Any, named: dict[str, Any]) -> pa.DataType | None:
-    if isinstance(kind, list):
-        others = [branch for branch in kind if branch != "null"]
-        return _to_arrow(others[0], named) if len(others) == 1 else None
-    if isinstance(kind, str):
-        return (
-            _ARROW_TYPES.get(kind) or _to_arrow(named[kind], named)
-            if kind in named
-            else _ARROW_TYPES.get(kind)
-        )
-    if "name" in kind:
-        named[kind["name"]] = kind
-    if "logicalType" in kind:
-        return _LOGICAL.get(kind["logicalType"])
-    if kind["type"] == "array":
-        items = _to_arrow(kind["items"], named)
-        return None if items is None else pa.list_(items)
-    if kind["type"] == "record":
-        fields = [(f["name"], _to_arrow(f["type"], named)) for f in kind["fields"]]
-        return None if any(t is None for _, t in fields) else pa.struct(fields)
-    return _ARROW_TYPES.get(kind["type"])
 
 
 class AvroDecoder:
@@ -112,7 +56,9 @@ class AvroDecoder:
           registry: the registry of the schemas whose ids are in values.
         """
         self._fields = list(schema)
-        self._avro = fastavro.parse_schema(json.loads(avro_schema))
+        self._avro = parse_record(avro_schema)
+        self._writers: dict[int, Any] = {}
+        self._clashes: dict[int, str] = {}
         self._header = None if schema_id is None else b"\0" + schema_id.to_bytes(4, "big")
         self._registry = registry
 
@@ -124,7 +70,7 @@ class AvroDecoder:
         """
         read = self._read_any if self._registry else self._read_own
         rows = [read(value) for value in values]
-        return [pa.array([row[field.name] for row in rows], field.type) for field in self._fields]
+        return [to_column([row[field.name] for row in rows], field) for field in self._fields]
 
     def _read_own(self, value: bytes) -> Any:
         if self._header is None:
@@ -137,6 +83,22 @@ class AvroDecoder:
             )
         return _read(value, HEADER_BYTES, self._avro, None)
 
+    def _writer_of(self, schema_id: int) -> Any:
+        """Return the schema of an id; its logical types are those of the reader schema."""
+        assert self._registry  # noqa: S101  for the type
+        found = self._registry.schema_of(schema_id)
+        if schema_id not in self._writers and schema_id not in self._clashes:
+            try:
+                self._writers[schema_id] = align(found, self._avro)
+            except ValueError as e:
+                self._clashes[schema_id] = str(e)
+        if schema_id in self._clashes:
+            raise ValueError(
+                f"expected a writer schema with the logical types of the reader schema, got schema "
+                f"{schema_id}: {self._clashes[schema_id]}"
+            )
+        return self._writers[schema_id]
+
     def _read_any(self, value: bytes) -> Any:
         assert self._registry  # noqa: S101  for the type
         header = value[:HEADER_BYTES]
@@ -146,8 +108,8 @@ class AvroDecoder:
                 f"{header.hex(' ')}"
             )
         schema_id = int.from_bytes(header[1:], "big")
-        writer = self._registry.schema_of(schema_id)
         try:
+            writer = self._writer_of(schema_id)
             reader = None if writer == self._avro else self._avro
             return _read(value, HEADER_BYTES, writer, reader)
         except SchemaResolutionError as e:
@@ -155,6 +117,18 @@ class AvroDecoder:
                 f"expected a writer schema that is compatible with the reader schema, got schema "
                 f"{schema_id}: {e}"
             ) from e
+
+
+def to_column(values: list[Any], field: pa.Field) -> pa.Array:
+    """Return the decoded values of a field as a column.
+
+    Raises:
+      ValueError: a value is not one of the type; the message names the field.
+    """
+    try:
+        return pa.array(values, field.type)
+    except (pa.ArrowException, TypeError, OverflowError) as e:
+        raise ValueError(f"field '{field.name}': expected {field.type}, got: {e}") from e
 
 
 def _read(value: bytes, at: int, writer: Any, reader: Any) -> Any:

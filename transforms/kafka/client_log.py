@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 # Warnings that a user can act on. The others concern attempts that librdkafka repeats.
 _FACILITIES_KEPT = ("CONFWARN", "MAXPOLL")
+# The call that fails raises the same, and refused records are sent again in another transaction.
+_FACILITIES_REPORTED = ("TXNERR",)
 _REPEAT_SECONDS = 60.0
 _MAX_REMEMBERED = 1000
 # The thread at the start, and time and count at the end, differ between equal lines.
@@ -32,6 +34,8 @@ class ClientLog(logging.Filter):
             return True
         facility, _, line = map(str, record.args)
         if record.levelno < logging.ERROR and facility not in _FACILITIES_KEPT:
+            return False
+        if facility in _FACILITIES_REPORTED:
             return False
         text = _VARYING.sub("", line)
         if not self._is_due(text):

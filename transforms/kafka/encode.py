@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scoreline.transforms.kafka.records import KEY, LATEST_MS, OFFSET, PARTITION, TIME_MS, TOPIC
+from scoreline.lake.elements import DeadRows
+from scoreline.models.errors import describe_error
+from scoreline.transforms.isolate import isolate
+from scoreline.transforms.kafka.records import (
+    HEADERS,
+    KEY,
+    LATEST_MS,
+    OFFSET,
+    PARTITION,
+    TIME_MS,
+    TOPIC,
+    VALUE,
+)
 
-# Columns of a scored batch for the sink, besides the keys.
-CARRIED = (TOPIC, PARTITION, OFFSET, TIME_MS, KEY)
+# Columns of a scored batch for the sink, besides the keys: the raw record, which becomes a dead
+# letter if its score cannot be delivered.
+_RAW = (KEY, VALUE, HEADERS)
+CARRIED = (TOPIC, PARTITION, OFFSET, TIME_MS, *_RAW)
 # Their names in a value.
 _NAMES = {TOPIC: "source_topic", PARTITION: "source_partition", OFFSET: "source_offset"}
 EVENT_TIME, SCORED_TIME = "event_time_ms", "scored_time_ms"
@@ -26,7 +41,62 @@ SOURCE_FIELDS = (
     pa.field("scored_time", pa.timestamp("us", "UTC")),
 )
 
+_ENCODE_ERRORS = (ValueError, TypeError, OverflowError, ArithmeticError, pa.ArrowException)
 _MILLISECONDS = pa.timestamp("ms", "UTC")
+
+
+class Encoded(NamedTuple):
+    """Scored rows, their values for the topic, and their columns for the table.
+
+    Attributes:
+      rows: the rows, with the columns of their raw records.
+      values: one value for each row; empty without a topic.
+      stored: the rows in the form of the table; None without a table.
+    """
+
+    rows: pa.RecordBatch
+    values: list[bytes]
+    stored: pa.RecordBatch | None
+
+
+def encode_rows(
+    batch: pa.RecordBatch, encode: Callable[[pa.RecordBatch], Encoded]
+) -> tuple[list[Encoded], DeadRows | None]:
+    """Return the encoded rows, in order, and those that cannot be encoded.
+
+    One value may be beyond the type of its destination, such as a time after the year 9999.
+    """
+    try:
+        return [encode(batch)], None
+    except _ENCODE_ERRORS as e:
+        isolated = isolate(
+            lambda start, stop: encode(batch.slice(start, stop - start)),
+            batch.num_rows,
+            describe_error,
+            e,
+            errors=_ENCODE_ERRORS,
+            may_all_fail=True,
+        )
+    parts = [encoded for _, _, encoded in sorted(isolated.parts, key=lambda part: part[0])]
+    rows = sorted(isolated.dead)
+    return parts, DeadRows(rows, [isolated.dead[row] for row in rows], "Encode")
+
+
+def to_types(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return rows with the types of a table; dictionaries stay, as the writer expects them.
+
+    Raises:
+      ArrowInvalid: a type does not hold a value; the message names the column.
+    """
+    columns = []
+    for column, field in zip(rows.columns, schema, strict=True):
+        if column.type != field.type and not pa.types.is_dictionary(column.type):
+            try:
+                column = column.cast(field.type)
+            except pa.ArrowInvalid as e:
+                raise pa.ArrowInvalid(f"column '{field.name}': {e}") from e
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema.names)
 
 
 def to_json_values(scored: pa.RecordBatch, now_ms: int) -> list[bytes]:
@@ -41,7 +111,7 @@ def to_json_values(scored: pa.RecordBatch, now_ms: int) -> list[bytes]:
     columns: list[list[Any]] = []
     same: dict[str, Any] = {}
     for name, column in zip(scored.schema.names, scored.columns, strict=True):
-        if name == KEY:
+        if name in _RAW:
             continue
         name = _NAMES.get(name, EVENT_TIME if name == TIME_MS else name)
         if _is_same_in_all(column):
@@ -72,8 +142,14 @@ def _is_same_in_all(column: pa.Array) -> bool:
 
 def _to_list(column: pa.Array) -> list[Any]:
     """Return the values of a column. Dictionaries are decoded first, which saves 2 µs per value."""
-    if pa.types.is_dictionary(column.type):
+    kind = column.type
+    if pa.types.is_dictionary(kind):
         column = column.dictionary_decode()
+    elif pa.types.is_timestamp(kind) and kind.unit == "ns":  # beyond Python's datetimes
+        column = pc.strftime(column, f"%Y-%m-%dT%H:%M:%S{'+00:00' if kind.tz else ''}")
+    elif pa.types.is_nested(kind):
+        maps: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+        return maps
     values: list[Any] = column.to_pylist()
     return values
 

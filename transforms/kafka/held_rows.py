@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import pyarrow as pa
 
@@ -51,6 +51,13 @@ class HeldRows:
     def add(self, batch: pa.RecordBatch) -> None:
         """Add rows of the open bundle; they count after it has ended."""
         self._open.append(batch)
+
+    def drop(self, refused: Collection[tuple[int, int]]) -> None:
+        """Remove rows of the open bundle, by partition and offset: they became dead letters."""
+        if refused:
+            self._open = [
+                rows for batch in self._open if (rows := _without(batch, refused)).num_rows
+            ]
 
     def end_bundle(self, behind: Mapping[int, int]) -> None:
         """End the bundle: its rows are complete below these offsets, and now wait.
@@ -110,3 +117,12 @@ class HeldRows:
                 self._holding.losses += 1
             self._open, self._waiting, self._behind = [], [], {}
             self._waiting_bytes = 0
+
+
+def _without(rows: pa.RecordBatch, refused: Collection[tuple[int, int]]) -> pa.RecordBatch:
+    at = zip(
+        rows.column("source_partition").to_pylist(),
+        rows.column("source_offset").to_pylist(),
+        strict=True,
+    )
+    return rows.filter(pa.array([place not in refused for place in at], pa.bool_()))

@@ -6,16 +6,16 @@ instances in a process share one producer.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pyarrow as pa
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException, Producer
 from deltalake.exceptions import DeltaError
 
 from scoreline.lake.kill_points import reach
@@ -34,7 +34,10 @@ from scoreline.transforms.kafka.ending import StreamRefused
 from scoreline.transforms.kafka.group import commit, note_of
 from scoreline.transforms.kafka.held_rows import HeldRows
 from scoreline.transforms.kafka.holding import holding_of
+from scoreline.transforms.kafka.letters import Letter
+from scoreline.transforms.kafka.outbox import Outbox, Transaction
 from scoreline.transforms.kafka.records import OFFSET, largest_by_partition
+from scoreline.transforms.kafka.refusals import NotAcknowledged, Undeliverable, to_commit_error
 
 _LOG = logging.getLogger(__name__)
 # librdkafka gives up on a record earlier (after DELIVERY_MS), and reports it.
@@ -44,20 +47,6 @@ _STALLED_SECONDS = 30.0
 # A commit that takes longer after all deliveries is given up; its records are read again.
 _COMMIT_SECONDS = 10.0
 _ENDING_AT_ONCE = 8
-
-
-_GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
-# Errors of a commit if another consumer has joined the group.
-_JOINED = (
-    KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.ILLEGAL_GENERATION,
-    KafkaError.REBALANCE_IN_PROGRESS,
-    KafkaError.STALE_MEMBER_EPOCH,
-)
-
-
-class Undeliverable(RuntimeError):
-    """Kafka did not accept records, or there is no topic for them. The message has the reason."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,17 +117,23 @@ class SlotProducer:
         self._spec = spec
         self.users: set[int] = set()
         self.is_closed = False
-        self._failed: list[str] = []
-        self._refused = ""
         self._offsets: dict[int, int] = {}
         self._is_open = False
+        self._in_transaction = False
         self._is_lost = False
         self._consumer = spec.connection.consumer(spec.group)
-        self._producer = spec.connection.producer(
-            spec.transactional_id(slot) if spec.exactly_once else None
-        )
+        self._transactional_id = spec.transactional_id(slot) if spec.exactly_once else None
+        self._producer = spec.connection.producer(self._transactional_id)
         if spec.exactly_once:
             until_done(self._producer.init_transactions, TIMEOUT_SECONDS)
+        self._outbox = Outbox(
+            self._producer,
+            spec.topic,
+            spec.dead_letter_topic,
+            spec.source_topic,
+            self._flush,
+            Transaction(self._abort, self._begin_transaction) if spec.exactly_once else None,
+        )
         self._held: HeldRows | None = None
         if spec.table is not None:
             brokers = spec.connection.brokers
@@ -153,44 +148,21 @@ class SlotProducer:
     def begin(self) -> None:
         """Start a bundle, if none is open."""
         if self._spec.exactly_once and not self._is_open:
-            self._producer.begin_transaction()
+            self._begin_transaction()
         self._is_open = True
 
-    def send(self, keys: Sequence[bytes | None], values: Sequence[bytes]) -> None:
-        """Pass scores to the producer; wait while its queue is full."""
-        messages: list[dict[str, Any]] = [
-            {"key": key, "value": value} for key, value in zip(keys, values, strict=True)
-        ]
-        while messages:
-            queued = self._producer.produce_batch(
-                self._spec.topic, messages, on_delivery=self._report
-            )
-            if queued == len(messages):
-                break
-            errors = [m.pop("_error", None) for m in messages]
-            left = [m for m, error in zip(messages, errors, strict=True) if error is not None]
-            for error in errors:
-                if error is not None and error.code() != KafkaError._QUEUE_FULL:
-                    raise Undeliverable(f"topic {self._spec.topic}: {error.str()}")
-            messages = left
-            self._producer.poll(0.05)
-        self._producer.poll(0)
+    def _begin_transaction(self) -> None:
+        self._producer.begin_transaction()
+        self._in_transaction = True
 
-    def send_letter(self, key: bytes | None, value: bytes | None, why: Mapping[str, str]) -> None:
-        """Pass an unscored record to the producer, unchanged, with the reason in its headers."""
-        headers: dict[str, str | bytes | None] = {**why}
-        while True:
-            try:
-                self._producer.produce(
-                    self._spec.dead_letter_topic,
-                    key=key,
-                    value=value,
-                    headers=headers,
-                    on_delivery=self._report,
-                )
-                return
-            except BufferError:
-                self._producer.poll(0.05)
+    def send(self, rows: pa.RecordBatch, values: list[bytes]) -> None:
+        """Pass scores to the producer; see `Outbox.add_scores`."""
+        with self._noting_loss():
+            self._outbox.add_scores(rows, values)
+
+    def send_letters(self, letters: Sequence[Letter]) -> None:
+        """Pass records without a score to the producer; see `Outbox.add_letters`."""
+        self._outbox.add_letters(letters)
 
     def hold(self, rows: pa.RecordBatch) -> None:
         """Keep rows for the table until the next file is due."""
@@ -211,40 +183,35 @@ class SlotProducer:
         for partition, offset in largest_by_partition(batch, OFFSET).items():
             self._offsets[partition] = max(offset + 1, self._offsets.get(partition, 0))
 
-    def _report(self, error: KafkaError | None, message: Any) -> None:
-        if error is None:
-            return
-        if len(self._failed) < 3:
-            self._failed.append(f"topic {message.topic()}: {error.str()}")
-        if is_refused(error) or error.code() in _GONE:
-            self._refused = f"topic {message.topic()}: {error.str()}"
-
-    def finish(self) -> None:
+    def finish(self) -> int:
         """Wait until all records are delivered, then commit their offsets.
 
-        Offsets of rows that wait for the table are committed with those rows.
+        Offsets of rows that wait for the table are committed with those rows. Returns the number of
+        records whose scores Kafka refused; they are dead letters now.
         """
         if not self._is_open:
-            return
+            return 0
         offsets, self._offsets = self._offsets, {}
-        left = self._flush()
-        if left or self._failed:
-            # A broker that ignores the flush would ignore an abort too.
-            self._is_lost = bool(left)
-            if self._refused:
-                raise StreamRefused(
-                    f"Expected to write to {self._refused}. It was deleted, or the right was taken "
-                    "away, while the job ran. Correct this, and start the job again: it continues "
-                    "from the last delivered records"
-                )
-            raise Undeliverable(self._describe(left))
+        with self._noting_loss():
+            refused = self._outbox.settle()
         if self._spec.exactly_once:
             self._commit_transaction(offsets)
         elif self._held is not None:
+            self._held.drop(refused)
             self._held.end_bundle(offsets)
         else:
             self._commit_offsets(offsets)
         self._is_open = False
+        return len(refused)
+
+    @contextlib.contextmanager
+    def _noting_loss(self) -> Iterator[None]:
+        """Give the producer up if Kafka does not acknowledge its records."""
+        try:
+            yield
+        except NotAcknowledged:
+            self._is_lost = True  # a broker that ignores the flush would ignore an abort too
+            raise
 
     def _commit_offsets(self, offsets: Mapping[int, int]) -> None:
         try:
@@ -253,34 +220,18 @@ class SlotProducer:
             commit(self._consumer, spec.source_topic, offsets, spec.source_topic_id)
         except KafkaException as e:
             if not is_passing(e.args[0]):
-                raise self._explain_commit(e.args[0]) from e
+                raise to_commit_error(self._spec.group, e.args[0]) from e
             # The records are delivered, and the next commit includes their offsets.
             _LOG.warning("Offsets of group %s not committed: %s", self._spec.group, e)
 
-    def _explain_commit(self, error: KafkaError) -> RuntimeError:
-        """Return the error for offsets that the broker rejects."""
-        what = f"Expected to commit offsets of group {self._spec.group}, got: {error.str()}. "
-        if error.code() in _JOINED:
-            return StreamRefused(
-                f"--group: {what}Another consumer has joined the group. Stop it, or use another "
-                "--group"
-            )
-        if is_refused(error):
-            return StreamRefused(
-                f"--group: {what}The right was taken away while the job ran. Grant it again, and "
-                "start the job again"
-            )
-        return Undeliverable(
-            f"{what}Check for another consumer in the group, and the group's access rights"
-        )
-
-    def _flush(self) -> int:
+    def _flush(self, patience: float | None = None) -> int:
         """Wait while Kafka makes progress on deliveries; return the number of undelivered records.
 
         A transactional producer may hang for ever after a broker's restart. Therefore it is given
         up if no record is delivered for a while. A restarted job continues with a new producer.
         """
-        patience = _STALLED_SECONDS if self._spec.exactly_once else _DELIVERY_SECONDS
+        if patience is None:
+            patience = _STALLED_SECONDS if self._spec.exactly_once else _DELIVERY_SECONDS
         left, deadline = len(self._producer), time.monotonic() + patience
         while waiting := self._producer.flush(1.0):
             if waiting < left:
@@ -289,10 +240,25 @@ class SlotProducer:
                 break
         return waiting
 
-    def _describe(self, left: int) -> str:
-        why = "; ".join(dict.fromkeys(self._failed)) or f"{left} records not acknowledged in time"
-        self._failed = []
-        return f"Kafka did not accept all records: {why}. They are read and scored again"
+    def _abort(self, hangs: bool) -> Producer:
+        """End the open transaction without effect, and return the producer of the next one.
+
+        After a refused record, librdkafka's transactional producer may hang in a later transaction.
+        Then a new one takes its id, which also ends the transaction.
+        """
+        try:
+            if hangs:
+                self._producer.purge()
+                self._producer = self._spec.connection.producer(self._transactional_id)
+                until_done(self._producer.init_transactions, TIMEOUT_SECONDS)
+            else:
+                abort = self._producer.abort_transaction
+                _within(_COMMIT_SECONDS, lambda: abort(_COMMIT_SECONDS))
+        except (KafkaException, TimeoutError) as e:
+            self._is_lost = True
+            raise Undeliverable(f"A transaction with refused records did not end: {e}") from e
+        self._in_transaction = False
+        return self._producer
 
     def _commit_transaction(self, offsets: Mapping[int, int]) -> None:
         def commit_all() -> None:
@@ -314,8 +280,10 @@ class SlotProducer:
         except (KafkaException, TimeoutError) as e:
             self._is_lost = True
             if isinstance(e, KafkaException) and is_refused(e.args[0]):
-                raise self._explain_commit(e.args[0]) from e
-            raise Undeliverable(f"{self._describe(0)}: {e}") from e
+                raise to_commit_error(self._spec.group, e.args[0]) from e
+            raise Undeliverable(
+                f"Kafka did not commit a transaction: {e}. Its records are read and scored again"
+            ) from e
 
     def close(self) -> None:
         """Give up unfinished records; without committed offsets they are read again."""
@@ -324,7 +292,7 @@ class SlotProducer:
             self._give_up_held(self._held)
         if self._is_lost:  # its calls may hang; the broker aborts the transaction at its timeout
             return
-        if self._is_open and self._spec.exactly_once:
+        if self._is_open and self._in_transaction:
             try:
                 _within(_COMMIT_SECONDS, lambda: self._producer.abort_transaction(_COMMIT_SECONDS))
             except (KafkaException, TimeoutError) as e:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 # The columns of a raw record. Decoded records keep them, which identifies their source.
 TOPIC, PARTITION, OFFSET = "_topic", "_partition", "_offset"
-TIME_MS, KEY, VALUE = "_time_ms", "_key", "_value"
+TIME_MS, KEY, VALUE, HEADERS = "_time_ms", "_key", "_value", "_headers"
 RAW_SCHEMA = pa.schema(
     [
         (TOPIC, pa.dictionary(pa.int32(), pa.string())),
@@ -19,6 +19,7 @@ RAW_SCHEMA = pa.schema(
         (TIME_MS, pa.int64()),
         (KEY, pa.binary()),
         (VALUE, pa.binary()),
+        (HEADERS, pa.map_(pa.string(), pa.binary())),
     ]
 )
 _CHUNK_ROWS = 128
@@ -65,9 +66,18 @@ def to_raw_batch(topic: str, messages: Sequence[Any]) -> pa.RecordBatch:
             pa.array([m.timestamp()[1] for m in messages], pa.int64()),
             pa.array([m.key() for m in messages], pa.binary()),
             pa.array([m.value() for m in messages], pa.binary()),
+            _to_headers([m.headers() for m in messages]),
         ],
         schema=RAW_SCHEMA,
     )
+
+
+def _to_headers(headers: list[Any]) -> pa.Array:
+    """Return the headers of records; null for a record without any."""
+    kind = RAW_SCHEMA.field(HEADERS).type
+    if not any(headers):
+        return pa.nulls(len(headers), kind)
+    return pa.array(headers, kind)
 
 
 def largest_by_partition(batch: pa.RecordBatch, column: str) -> dict[int, int]:

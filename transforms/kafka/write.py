@@ -10,19 +10,26 @@ import pyarrow as pa
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
 from scoreline.lake.elements import RecordKey
+from scoreline.lake.table.letters import to_dead_letters
+from scoreline.models.fit import DIGEST_COLUMN
 from scoreline.transforms import metrics
 from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.kafka.avro import AvroEncoder
-from scoreline.transforms.kafka.encode import to_columns, to_json_values
+from scoreline.transforms.kafka.encode import (
+    Encoded,
+    encode_rows,
+    to_columns,
+    to_json_values,
+    to_types,
+)
+from scoreline.transforms.kafka.letters import to_letters
 from scoreline.transforms.kafka.producer import (
     SlotProducer,
-    Undeliverable,
     WriteSpec,
     acquire,
     release,
     slots_of,
 )
-from scoreline.transforms.kafka.records import KEY, OFFSET, PARTITION, VALUE
 
 
 class _WriteDoFn(beam.DoFn):
@@ -57,40 +64,43 @@ class _WriteDoFn(beam.DoFn):
                 self._send_scores(slot, batch)
 
     def _send_scores(self, slot: SlotProducer, batch: pa.RecordBatch) -> None:
-        now_ms = int(time.time() * 1000)
-        rows = to_columns(batch, now_ms) if self._spec.table or self._encoder else batch
-        if self._spec.topic:
+        encoded, dead = encode_rows(batch, self._encode)
+        for part in encoded:
+            if self._spec.topic:
+                slot.send(part.rows, part.values)
+                self._metrics.count(metrics.RECORDS_SENT, part.rows.num_rows)
+            if part.stored is not None:
+                slot.hold(part.stored)
+        if dead is not None:
+            self._count_dead(len(dead.rows))
+            digest = batch.column(DIGEST_COLUMN)[0].as_py()
+            self._send_letters(slot, to_dead_letters(batch, dead, digest))
+
+    def _encode(self, rows: pa.RecordBatch) -> Encoded:
+        """Encode rows for the topic, and convert them to the types of the table."""
+        spec, now_ms = self._spec, int(time.time() * 1000)
+        columns = to_columns(rows, now_ms) if spec.table or self._encoder else rows
+        values: list[bytes] = []
+        if spec.topic:
             encoder = self._encoder
-            values = encoder.encode(rows) if encoder else to_json_values(batch, now_ms)
-            slot.send(batch.column(KEY).to_pylist(), values)
-            self._metrics.count(metrics.RECORDS_SENT, batch.num_rows)
-        if self._spec.table is not None:
-            slot.hold(rows)
+            values = encoder.encode(columns) if encoder else to_json_values(rows, now_ms)
+        stored = None if spec.table is None else to_types(columns, spec.table.schema)
+        return Encoded(rows, values, stored)
 
     def _send_letters(self, slot: SlotProducer, letters: pa.RecordBatch) -> None:
-        for row in letters.to_pylist():
-            why = {
-                "scoreline.reason": row["_reason"],
-                "scoreline.step": row["_step"],
-                "scoreline.topic": self._spec.source_topic,
-                "scoreline.partition": str(row[PARTITION]),
-                "scoreline.offset": str(row[OFFSET]),
-                "scoreline.model_digest": row["_model_digest"],
-            }
-            if not self._spec.dead_letter_topic:
-                raise Undeliverable(
-                    f"Cannot score the record at offset {row[OFFSET]} of partition "
-                    f"{row[PARTITION]} of topic {self._spec.source_topic}: "
-                    f"{row['_step']}: {row['_reason']}. "
-                    "Set a topic for such records with --dead_letter_topic"
-                )
-            slot.send_letter(row[KEY], row[VALUE], why)
+        slot.send_letters(to_letters(letters, self._spec.source_topic))
         self._metrics.count(metrics.RECORDS_SENT, letters.num_rows)
+
+    def _count_dead(self, rows: int) -> None:
+        """Count rows that became dead letters after the model had scored them."""
+        if rows:
+            self._metrics.count(metrics.ROWS_DEAD, rows)
+            self._metrics.count(metrics.ROWS_SCORED, -rows)
 
     def finish_bundle(self) -> None:
         with self._metrics.timed(metrics.SEND_MS):
             for number in self._open:
-                self._slots[number].finish()
+                self._count_dead(self._slots[number].finish())
         self._open.clear()
         if self._spec.table is not None:
             self._write_due()
@@ -112,7 +122,7 @@ class WriteKafka(beam.PTransform):
     one transaction. A reader of committed records then sees the result of each source record once,
     even if the job dies. A table has each record exactly once in any case (see `append.py`), and
     offsets are committed with each of its files. This step must be fused with all steps from
-    ReadKafka on. If Kafka rejects a record, the bundle fails.
+    ReadKafka on. A record whose score cannot be encoded, or is refused by Kafka, is a dead letter.
     """
 
     spec: WriteSpec

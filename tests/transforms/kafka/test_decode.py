@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoreline.lake.files.schema_file import parse_types
-from scoreline.transforms.kafka.avro import parse_avro_schema
+from scoreline.transforms.kafka.avro_types import parse_avro_schema
 from scoreline.transforms.kafka.decode import DecodeSpec, decode_batch
-from scoreline.transforms.kafka.records import RAW_SCHEMA, VALUE
+from scoreline.transforms.kafka.records import HEADERS, RAW_SCHEMA, VALUE
 from tests.inputs import to_examples
 
 SCHEMA = pa.schema([("id", pa.int64()), ("x", pa.float32()), ("s", pa.string())])
@@ -37,6 +37,7 @@ def raw_batch(values):
             pa.array([0] * rows, pa.int64()),
             pa.array([None] * rows, pa.binary()),
             pa.array(values, pa.binary()),
+            pa.nulls(rows, RAW_SCHEMA.field(HEADERS).type),
         ],
         schema=RAW_SCHEMA,
     )
@@ -183,6 +184,8 @@ def test_avro_types_have_their_counterparts_and_others_are_left_out():
             "list": pa.list_(pa.float64()),
             "inner": inner,
             "again": inner,
+            "map": pa.map_(pa.string(), pa.int32()),
+            "sum": pa.decimal128(4, 0),
             "suit": pa.string(),
         }
     )
