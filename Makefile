@@ -4,6 +4,8 @@ PYTHON      ?= python3.11
 BEAM_VERSION := 2.77.0
 BEAM_JAVA_VERSION := 2.70.0
 FLINK_VERSION := 1.19.3
+# The newest that has its extension for Delta Lake on PyPI; for tests that read tables.
+DUCKDB_VERSION := 1.5.5
 # Partitions to score; empty selects the default of the target.
 PARTITIONS  ?=
 ARGS        ?=
@@ -13,6 +15,7 @@ KAFKA_PORT  ?= 9092
 PRISM       := $(CACHE)/prism-$(BEAM_VERSION)/prism
 export PRISM
 
+DUCKDB      := $(CACHE)/duckdb-$(DUCKDB_VERSION)
 FLINK_LIBS  := $(CACHE)/flink-$(FLINK_VERSION)
 # The jar of Beam's Flink runner: built here, or given by FLINK_JOB_SERVER_JAR=…
 FLINK_JAR   := $(CACHE)/flink-runner-$(basename $(FLINK_VERSION))-$(BEAM_JAVA_VERSION).jar
@@ -34,7 +37,7 @@ PYTEST      := $(BIN)/python -m pytest \
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints run-local check format test test-fast prism soak soak-stream delta-spark \
+.PHONY: help install constraints run-local check format test test-fast prism soak soak-stream delta-spark duckdb-delta \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
         run-stream kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
         bench-rows bench-scaling bench-startup bench-flink bench-stream docs clean
@@ -90,7 +93,7 @@ format: install ## Format the code and apply ruff's fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: install prism flink delta-spark ## Run every test (Prism needs Go, Flink and Spark need Java and Maven)
+test: install prism flink delta-spark duckdb-delta ## Run every test (Prism needs Go, Flink and Spark need Java and Maven)
 	$(PYTEST) $(ARGS)
 
 test-fast: install ## Run all tests but those of engines and those that kill whole commands
@@ -125,6 +128,14 @@ $(FLINK_JAR): | $(INSTALLED)
 # The test that needs the jars reports if Java or Maven is missing.
 delta-spark: | $(INSTALLED) ## Download Delta Lake for Spark, which tests use, into the cache (13 MB; needs Maven)
 	@if command -v mvn >/dev/null 2>&1; then $(BIN)/python -m deploy.local.delta_spark; fi
+
+# The test that needs it reports if there is none for this machine.
+duckdb-delta: | $(INSTALLED) ## Download DuckDB with its extension for Delta Lake, which tests use, into the cache (46 MB)
+	@test -d $(DUCKDB) || { mkdir -p $(CACHE) && partial=$$(mktemp -d $(DUCKDB).XXXXXX) && \
+	if command -v uv >/dev/null 2>&1; then pip="uv pip install --python $(BIN)/python"; \
+	else pip="$(BIN)/python -m pip install --disable-pip-version-check"; fi && \
+	if $$pip --quiet --no-deps --require-hashes --target $$partial -r deploy/local/duckdb-delta.txt; \
+	then mv $$partial $(DUCKDB); else rm -rf $$partial; fi; }
 
 .PHONY: no-flink
 no-flink:

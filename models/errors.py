@@ -7,6 +7,10 @@ class ModelError(ValueError):
     """A model that cannot be loaded or called; the message says why and what to do."""
 
 
+class ImpureModel(ModelError):
+    """A model whose score of a row depends on more than the row: docs/models.md."""
+
+
 def first_lines(error: BaseException, limit: int = 500) -> str:
     """Return the first lines of an error's message: TensorFlow appends a dump of the graph."""
     text = str(error).strip()

@@ -38,6 +38,7 @@ class FitOptions:
       columns: `--columns`: by input, a column or `conversion(column)`.
       fills: `--fill`: by input, the value that replaces nulls.
       pads: `--pad`: by input, the value that fills lists that are too short.
+      pad_lengths: `--pad_length`: by input of free size, the length to pad lists to.
       truncate: `--truncate`: the inputs whose lists are cut.
       outputs: `--outputs`: by output, a column or `binary(column)`; None stores all outputs.
     """
@@ -45,6 +46,7 @@ class FitOptions:
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     fills: Mapping[str, str] = dataclasses.field(default_factory=dict)
     pads: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    pad_lengths: Mapping[str, str] = dataclasses.field(default_factory=dict)
     truncate: tuple[str, ...] = ()
     outputs: Mapping[str, str] | None = None
 
@@ -123,6 +125,7 @@ def _choose_inputs(
         "--columns": [name for name in options.columns if not example or name != example],
         "--fill": list(options.fills),
         "--pad": list(options.pads),
+        "--pad_length": list(options.pad_lengths),
         "--truncate": list(options.truncate),
     }
     serialized = options.columns.get(example, record_column) if example else ""
@@ -161,6 +164,11 @@ def _choose_input(
     except ValueError as e:
         problems.append(f"--columns: {e}")
         return None
+    if spec.name in options.pad_lengths:
+        try:
+            spec = _with_length(signature, spec, options)
+        except ValueError as e:
+            problems.append(str(e))
     return InputColumn(
         spec,
         column,
@@ -170,6 +178,34 @@ def _choose_input(
         spec.name in options.truncate,
         bool(signature.example_input),
     )
+
+
+def _with_length(signature: Signature, spec: TensorSpec, options: FitOptions) -> TensorSpec:
+    """Return an input whose free size is the one of `--pad_length`.
+
+    Raises:
+      ValueError: it has no free size or more than one, its lists are not padded, or it is a
+        feature of a tf.Example, whose lists have any length.
+    """
+    text = options.pad_lengths[spec.name]
+    flag = f"--pad_length {spec.name}={text}"
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise ValueError(f"{flag}: expected a whole number of at least 1, got '{text}'")
+    if spec.row_shape.count(None) != 1:
+        raise ValueError(
+            f"{flag}: expected an input with one free size for each row, got {spec}. Leave it out"
+        )
+    if signature.example_input:
+        raise ValueError(
+            f"{flag}: expected a tensor that lists are padded for, got a feature of a tf.Example. "
+            "Leave it out"
+        )
+    if spec.name not in options.pads:
+        raise ValueError(
+            f"{flag}: expected a value to pad with. Give it with --pad {spec.name}=VALUE"
+        )
+    sizes = (int(text) if size is None else size for size in spec.row_shape)
+    return spec._replace(shape=(spec.shape[0] if spec.shape else None, *sizes))
 
 
 def _choose_outputs(

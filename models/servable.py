@@ -21,6 +21,7 @@ from scoreline.models.artifact import digest_model
 from scoreline.models.call_size import CallSize
 from scoreline.models.errors import ModelError, first_lines
 from scoreline.models.examples import Examples
+from scoreline.models.fixed_batch import find_fixed_batch, with_batch
 from scoreline.models.runtimes import load_model
 from scoreline.models.runtimes.model import Model
 from scoreline.models.runtimes.tensorflow import keep_freed_memory
@@ -205,7 +206,8 @@ class LocalServable:
 
         Loading proves little: an old model may load but lack a kernel for its first call. Blank
         rows (zeros, false, empty strings) may be invalid input. A model that rejects their values
-        is accepted. An output of unknown rank gets the observed rank.
+        is accepted. An output of unknown rank gets the observed rank. If the graph takes only
+        some number of rows, though the signature says any, calls are filled up to that number.
 
         Args:
           outputs: the outputs that will be used; by default all.
@@ -217,11 +219,28 @@ class LocalServable:
         known = [spec.name for spec in self.signature.outputs]
         names = [name for name in known if outputs is None or name in outputs]
         fixed = self.signature.batch_rows
+        error: ModelError | None = None
+        try:
+            seen = self._call_sizes(fixed, names, ragged or {})
+        except ModelError as e:
+            error, seen = e, None
+        if seen is None and fixed is None:
+            seen = self._fix_batch(names, ragged or {})
+        if seen is None and error is not None:
+            raise error
+        self.signature = self.signature._replace(
+            outputs=tuple(_with_seen_rank(spec, seen or {}) for spec in self.signature.outputs)
+        )
+
+    def _call_sizes(
+        self, fixed: int | None, names: Sequence[str], ragged: Mapping[str, str]
+    ) -> Mapping[str, np.ndarray] | None:
+        """Return the outputs of the last warm-up call; None if blank rows are rejected."""
         seen: Mapping[str, np.ndarray] = {}
         for rows in _WARM_UP_ROWS if fixed is None else (fixed,):
-            called = self._call_blank(rows, names, ragged or {})
+            called = self._call_blank(rows, names, ragged)
             if called is None:
-                return
+                return None
             seen = called
             for name, value in called.items():
                 if value.shape[:1] != (rows,):
@@ -231,9 +250,21 @@ class LocalServable:
                         "the number of rows. Export the model with one entry per row, or leave out "
                         "the output with --outputs"
                     )
-        self.signature = self.signature._replace(
-            outputs=tuple(_with_seen_rank(spec, seen) for spec in self.signature.outputs)
+        return seen
+
+    def _fix_batch(
+        self, names: Sequence[str], ragged: Mapping[str, str]
+    ) -> Mapping[str, np.ndarray] | None:
+        """Find a number of rows that is fixed in the graph, and fill calls up to it from now on."""
+        found = find_fixed_batch(
+            self.signature, names, lambda rows: self._call_blank(rows, names, ragged)
         )
+        if found is None:
+            return None
+        rows, outputs = found
+        self.signature = with_batch(self.signature, rows)
+        self.call_size = CallSize(rows)
+        return outputs
 
     def _call_blank(
         self, rows: int, names: Sequence[str], ragged: Mapping[str, str]

@@ -34,16 +34,24 @@ class Inspection(NamedTuple):
       model: facts from its files.
       unsupported: reasons why the chosen signature cannot be scored.
       first: the results of a dataset's first rows, or the reason why the model does not load.
+      allow_impure: the reason why an impure model is no problem; "" for none.
     """
 
     model: ModelReport
     unsupported: Sequence[str]
     first: FirstScores = FirstScores()
+    allow_impure: str = ""
+
+    @property
+    def impurity(self) -> str:
+        """Why the score of a row is not its own; "" if it is, or if that is allowed."""
+        purity = self.first.purity
+        return "" if purity is None or self.allow_impure else purity.problem
 
     @property
     def exit_code(self) -> int:
-        """0 if all is well, 2 if columns or the signature do not fit, 1 if calls fail."""
-        if self.unsupported or not self.first.fit:
+        """0 if all is well, 2 if model, columns or the signature do not fit, 1 if calls fail."""
+        if self.unsupported or not self.first.fit or self.impurity:
             return EXIT_WRONG
         return EXIT_FAILED if self.first.failure else EXIT_OK
 
@@ -80,7 +88,8 @@ def inspect(settings: InspectSettings, problems: Problems) -> Inspection:
         return inspection._replace(first=FirstScores(failure=str(e)))
     with contextlib.closing(servable):
         rows = find_first_rows(settings, model, servable.signature, problems)
-        return inspection._replace(first=score_first_rows(rows, servable))
+        first = score_first_rows(rows, servable, checks_purity=True)
+        return inspection._replace(first=first, allow_impure=settings.model.allow_impure)
 
 
 def to_fields(inspection: Inspection) -> dict[str, Any]:
@@ -105,6 +114,7 @@ def to_fields(inspection: Inspection) -> dict[str, Any]:
         "problems": [
             *inspection.unsupported,
             *wrong,
+            *([inspection.impurity] if inspection.impurity else []),
             *([f"The model fails: {first.failure}"] if first.failure else []),
         ],
     }

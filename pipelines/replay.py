@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -38,13 +38,15 @@ from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.replay import ReplaySettings, read_replay
 from scoreline.pipelines.plan.fit import Fit, check_schemas, fit_model
 from scoreline.pipelines.plan.model import find_model
+from scoreline.pipelines.plan.purity import impurity_facts
 from scoreline.pipelines.plan.table import find_table
 from scoreline.pipelines.report.console import say
 from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.reporter import make_reporter
 from scoreline.transforms.isolate import EveryRowFails
 from scoreline.transforms.metrics import Tally
-from scoreline.transforms.scoring import ScoreSpec, score_batch
+from scoreline.transforms.purity import check_rows
+from scoreline.transforms.scoring import ScoreSpec, Serving, score_batch
 
 _BATCH_ROWS = 8192
 
@@ -77,6 +79,7 @@ class ReplayPlan:
       schema: columns and types of the table, without partition columns.
       keys: the columns that identify a row within its partition.
       may_write: whether scores are added, or only counted.
+      facts: what a commit records of a model that is allowed to be impure.
     """
 
     output: str
@@ -85,6 +88,7 @@ class ReplayPlan:
     schema: pa.Schema
     keys: Sequence[str]
     may_write: bool
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def replay(settings: ReplaySettings, problems: Problems) -> list[Replayed]:
@@ -108,6 +112,7 @@ def replay(settings: ReplaySettings, problems: Problems) -> list[Replayed]:
         raise BadOptions(problems) from e
     with contextlib.closing(servable):
         plan = _plan(settings, table, model, servable, found, problems)
+        plan = _check_purity(settings, plan, servable, problems)
         return [_replay(plan, servable, partition) for partition in plan.partitions]
 
 
@@ -161,6 +166,23 @@ def _plan(
     )
 
 
+def _check_purity(
+    settings: ReplaySettings, plan: ReplayPlan, servable: Servable, problems: Problems
+) -> ReplayPlan:
+    """Check that the score of each letter is its own, and return the plan with what is recorded.
+
+    Raises:
+      BadOptions: the model is impure, and there is no reason to go on.
+    """
+    own = _own_columns(plan.partitions[0].letters)
+    purity = check_rows(own.to_batches(_BATCH_ROWS)[0], Serving(servable, plan.score))
+    allowed = settings.model.allow_impure
+    if purity.problem and not allowed:
+        problems.add(purity.problem)
+        raise BadOptions(problems)
+    return dataclasses.replace(plan, facts=impurity_facts(purity, allowed))
+
+
 def _scores_schema(
     fit: Fit, found: Sequence[DeadPartition], known: pa.Schema, problems: Problems
 ) -> pa.Schema | None:
@@ -188,15 +210,19 @@ def _replay(plan: ReplayPlan, servable: Servable, partition: DeadPartition) -> R
         new = drop_known_keys(plan.output, live, plan.keys, scores)
         added = new.num_rows
         if plan.may_write:
-            added = merge_scores(plan.output, live, letters, new, left)
+            added = merge_scores(plan.output, live, letters, new, left, plan.facts)
     except (MergeConflict, EveryRowFails, OSError, DeltaError, pa.ArrowException) as e:
         return result._replace(reason=str(e))
     return result._replace(added=added, left=left.num_rows)
 
 
+def _own_columns(letters: Letters) -> pa.Table:
+    return letters.rows.drop_columns(list(REASON_COLUMNS)).combine_chunks()
+
+
 def _score(plan: ReplayPlan, servable: Servable, letters: Letters) -> tuple[pa.Table, pa.Table]:
     """Return the scores of letters in the table's schema, and the letters that failed again."""
-    own = letters.rows.drop_columns(list(REASON_COLUMNS)).combine_chunks()
+    own = _own_columns(letters)
     scored, at, reasons, steps = [], [], [], []
     start = 0
     for batch in own.to_batches(_BATCH_ROWS):

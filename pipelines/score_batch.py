@@ -24,7 +24,9 @@ from scoreline.pipelines.options.batch import BatchSettings, read_batch
 from scoreline.pipelines.options.commands import make_parser, parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.plan.batch import BatchPlan, Findings, make_plan
+from scoreline.pipelines.plan.model import PlannedModel
 from scoreline.pipelines.plan.preview import first_rows_of, score_first_rows
+from scoreline.pipelines.plan.purity import check_plan, describe_allowed
 from scoreline.pipelines.report.console import say
 from scoreline.pipelines.report.documents import batch_fields, plan_fields
 from scoreline.pipelines.report.logs import set_up_logs
@@ -156,9 +158,12 @@ def prepare(argv: Sequence[str]) -> Prepared:
         problems.add_usage(problem)
     problems.check_usage()
     settings = _place(settings, runner, problems)
-    found = make_plan(
-        settings, lambda model: model.read_signature(here=runner.shares_process), problems
-    )
+    model = PlannedModel(here=runner.shares_process)
+    with contextlib.closing(model):
+        found = make_plan(settings, model.read_signature, problems)
+        if model.servable is not None:
+            with doing("checking the model on the first rows"):
+                found = check_plan(found, model.servable, settings.model.allow_impure, problems)
     return Prepared(settings, runner, found)
 
 
@@ -204,6 +209,7 @@ def execute(argv: Sequence[str], reporter: Reporter) -> Ended:
     except Exception as e:  # noqa: BLE001  a runner may raise anything; it sets the exit code
         advice = "Committed partitions stay; run the same command to continue."
         return Ended(end_failed_job(reporter, e, advice))
+    report = dataclasses.replace(report, impurity=describe_allowed(plan))
     with doing("reporting the results; the scores are published"):
         reporter.show(lambda console: print_report(report, settings, console))
         fields = batch_fields(settings, found, report)
@@ -238,6 +244,7 @@ def _check(settings: BatchSettings, found: Findings, plan: BatchPlan, reporter: 
             contextlib.closing(plan.score.model.load()) as model,
         ):
             first = score_first_rows(first_rows_of(found, plan), model)
+        first = first._replace(purity=found.purity)
     except BadOptions as e:
         return reporter.end(e.exit_code, problems=e.problems)
     reporter.show(lambda console: print_first_scores(first, console))

@@ -139,7 +139,7 @@ def _verify(
 def _history(
     args: argparse.Namespace, table: DeltaTable, specs: list[PartitionSpec], reporter: Reporter
 ) -> int:
-    shown = make_table("version", "time", "what", "partition", "rows", "dead", "model", "run")
+    shown = make_table("version", "time", "what", "partition", "rows", "dead", "model", "run", "")
     commits = []
     for commit in read_commits(table):
         partition = commit.get("partition", "")
@@ -158,6 +158,7 @@ def _history(
                 "rows_dead": _as_number(commit.get("rows_dead")),
                 "model_digest": commit.get("model_digest", ""),
                 "run_id": commit.get("run_id", ""),
+                "allow_impure": commit.get("allow_impure", ""),
             }
         )
         if len(commits) == args.limit:
@@ -173,6 +174,7 @@ def _history(
             _number(made["rows_dead"]),
             _short(made["model_digest"]),
             made["run_id"],
+            escape(f"impure model: {made['allow_impure']}" if made["allow_impure"] else ""),
         )
     reporter.show(lambda console: console.print(shown, highlight=False))
     return reporter.end(EXIT_OK, {"table": args.output, "commits": commits})

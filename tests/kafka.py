@@ -61,7 +61,7 @@ def make_producer(address: str, compression: str = "none", **settings: str) -> P
 
 
 def send(
-    producer: Producer, topic: str, records: Iterable[tuple[bytes | None, bytes | None]], **at: int
+    producer: Producer, topic: str, records: Iterable[tuple[bytes | None, bytes | None]], **at: Any
 ) -> None:
     """Send records and wait until the broker acknowledges them."""
     failed: list[str] = []

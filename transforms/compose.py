@@ -73,8 +73,8 @@ class Score(beam.PTransform):
       keys: columns that identify a row; they are copied to the scores.
       keep: further columns to copy; `parent.child` copies a field of a struct.
       schema: the schema of the batches, to check it before the job starts.
-      signature, columns, fills, pads, truncate, outputs, batch_rows, model_digest, op_libraries,
-        batch_timeout_s: see `scoreline.load`.
+      signature, columns, fills, pads, pad_lengths, truncate, outputs, batch_rows, model_digest,
+        op_libraries, batch_timeout_s, allow_impure: see `scoreline.load`.
 
     Raises:
       FileNotFoundError, ValueError: see `scoreline.load`; raised when the step is applied.
@@ -91,12 +91,14 @@ class Score(beam.PTransform):
         columns: Mapping[str, str] | None = None,
         fills: Mapping[str, object] | None = None,
         pads: Mapping[str, object] | None = None,
+        pad_lengths: Mapping[str, int] | None = None,
         truncate: Sequence[str] = (),
         outputs: Mapping[str, str] | Sequence[str] | None = None,
         batch_rows: int | None = None,
         model_digest: str | None = None,
         op_libraries: Sequence[str] = (),
         batch_timeout_s: float | None = None,
+        allow_impure: str | None = None,
     ) -> None:
         """Store the arguments; the model is not loaded yet."""
         super().__init__()
@@ -106,12 +108,14 @@ class Score(beam.PTransform):
             columns=columns,
             fills=fills,
             pads=pads,
+            pad_lengths=pad_lengths,
             truncate=truncate,
             outputs=outputs,
             batch_rows=batch_rows,
             digest=model_digest,
             op_libraries=tuple(op_libraries),
             batch_timeout_s=batch_timeout_s,
+            allow_impure=allow_impure,
         )
         self._carried = (*name_list("keys", keys), *name_list("keep", keep))
         self._schema = schema

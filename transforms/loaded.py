@@ -11,10 +11,12 @@ import pyarrow as pa
 
 from scoreline.lake.elements import DeadRows
 from scoreline.lake.table.letters import LETTER_COLUMNS
+from scoreline.models.errors import ImpureModel
 from scoreline.models.servable import Servable
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
 from scoreline.transforms.metrics import Tally
-from scoreline.transforms.scoring import score_batch
+from scoreline.transforms.purity import PurityGate, check_rows
+from scoreline.transforms.scoring import ScoreSpec, Serving, score_batch
 from scoreline.transforms.wanted import WantedModel, check_schema, in_python, name_list
 
 # Size of the batch job's record batches: large enough for any model call.
@@ -49,6 +51,7 @@ class LoadedModel:
     def __init__(self, wanted: WantedModel) -> None:
         """Load the model and call it once. Users call `scoreline.load` instead."""
         self._wanted = wanted
+        self._gate = PurityGate(wanted.allow_impure or "", check_rows)
         self._model: Servable = wanted.load(shared=False)
         self.signature: Signature = self._model.signature
         self.digest: str = self._model.digest
@@ -78,6 +81,8 @@ class LoadedModel:
             of the result have the same name. The message lists all problems.
           EveryRowFails: a ValueError: 64 rows spread over the input all fail alone, for the same
             reason. Then the model fails, not the rows.
+          ImpureModel: a ValueError: the score of a row depends on more than the row. The first rows
+            are checked, up to 1,024.
           ModelError: the model's process died (with `batch_timeout_s`) and cannot be restarted.
         """
         carried = (*name_list("keys", keys), *name_list("keep", keep))
@@ -87,6 +92,7 @@ class LoadedModel:
         dead: list[DeadRows] = []
         first_row = 0
         for batch in _cut(rows):
+            self._check_purity(batch, spec)
             result = score_batch(batch, self._model, spec, Tally())
             scored.append(result.batch)
             dead += [
@@ -95,6 +101,14 @@ class LoadedModel:
             ]
             first_row += batch.num_rows
         return Scores(pa.Table.from_batches(scored), _to_letters(rows, dead, self.digest))
+
+    def _check_purity(self, batch: pa.RecordBatch, spec: ScoreSpec) -> None:
+        if self._gate.is_open:
+            return
+        try:
+            self._gate.pass_through(batch, Serving(self._model, spec))
+        except ImpureModel as e:
+            raise ImpureModel(in_python(str(e))) from e
 
     def close(self) -> None:
         """End the model's process, if it has one."""
@@ -108,12 +122,14 @@ def load(
     columns: Mapping[str, str] | None = None,
     fills: Mapping[str, object] | None = None,
     pads: Mapping[str, object] | None = None,
+    pad_lengths: Mapping[str, int] | None = None,
     truncate: Sequence[str] = (),
     outputs: Mapping[str, str] | Sequence[str] | None = None,
     batch_rows: int | None = None,
     model_digest: str | None = None,
     op_libraries: Sequence[str] = (),
     batch_timeout_s: float | None = None,
+    allow_impure: str | None = None,
 ) -> LoadedModel:
     """Load a model of any format, call it once as a check, and return it.
 
@@ -126,6 +142,8 @@ def load(
         row.
       pads: by input tensor, the value that fills lists that are too short, up to the fixed size or
         to the longest list of a call.
+      pad_lengths: by input tensor of free size, the length that its lists are padded to instead.
+        Longer ones are errors of their rows, unless they are cut.
       truncate: input tensors whose lists are cut if they are too long.
       outputs: the output tensors to keep, or a column name for each; `binary(column)` keeps the
         bytes of a string output. By default all outputs, under their own names.
@@ -134,6 +152,8 @@ def load(
       op_libraries: shared libraries with custom ops, loaded before the model.
       batch_timeout_s: maximum seconds for 65,536 rows in the model, which then runs in a separate
         process. Rows that hang or crash it become dead letters. By default it runs in this process.
+      allow_impure: the reason to go on if the score of a row depends on other rows, on earlier
+        calls or on chance. Without one, the first call of `score` refuses such a model.
 
     Raises:
       FileNotFoundError: there is no model; the message has what was found instead.
@@ -146,12 +166,14 @@ def load(
         columns=columns,
         fills=fills,
         pads=pads,
+        pad_lengths=pad_lengths,
         truncate=truncate,
         outputs=outputs,
         batch_rows=batch_rows,
         digest=model_digest,
         op_libraries=tuple(op_libraries),
         batch_timeout_s=batch_timeout_s,
+        allow_impure=allow_impure,
     )
     return LoadedModel(wanted)
 

@@ -206,9 +206,10 @@ class ScoreRows(beam.PTransform):
     Args:
       model: path of the model, for the launcher and the workers.
       keep: the fields of a row to return; by default all.
-      signature, columns, fills, pads, truncate, outputs, batch_rows, model_digest, op_libraries,
-        batch_timeout_s: see `scoreline.load`. A column is a field of a row. A Python float becomes
-        the nearest float of the input's dtype; other values must fit exactly.
+      signature, columns, fills, pads, pad_lengths, truncate, outputs, batch_rows, model_digest,
+        op_libraries, batch_timeout_s, allow_impure: see `scoreline.load`. A column is a field
+        of a row. A Python float becomes the nearest float of the input's dtype; other values must
+        fit exactly.
 
     Raises:
       FileNotFoundError, ValueError: see `scoreline.load`; raised when the step is applied.
@@ -223,12 +224,14 @@ class ScoreRows(beam.PTransform):
         columns: Mapping[str, str] | None = None,
         fills: Mapping[str, object] | None = None,
         pads: Mapping[str, object] | None = None,
+        pad_lengths: Mapping[str, int] | None = None,
         truncate: Sequence[str] = (),
         outputs: Mapping[str, str] | Sequence[str] | None = None,
         batch_rows: int | None = None,
         model_digest: str | None = None,
         op_libraries: Sequence[str] = (),
         batch_timeout_s: float | None = None,
+        allow_impure: str | None = None,
     ) -> None:
         """Store the arguments; the model is not loaded yet."""
         super().__init__()
@@ -238,12 +241,14 @@ class ScoreRows(beam.PTransform):
             columns=columns,
             fills=fills,
             pads=pads,
+            pad_lengths=pad_lengths,
             truncate=truncate,
             outputs=outputs,
             batch_rows=batch_rows,
             digest=model_digest,
             op_libraries=tuple(op_libraries),
             batch_timeout_s=batch_timeout_s,
+            allow_impure=allow_impure,
         )
         self._keep = None if keep is None else name_list("keep", keep)
 

@@ -19,6 +19,7 @@ from scoreline.models.errors import ModelError
 from scoreline.transforms import metrics
 from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.isolate import EveryRowFails
+from scoreline.transforms.purity import gate_of
 from scoreline.transforms.scoring import Scored, ScoreSpec, Serving, score_batch, score_none
 from scoreline.transforms.swap.watch import SwapSpec, acquire_watcher, release_watcher
 from scoreline.transforms.worker.heap import is_settled, settle_heap
@@ -46,6 +47,7 @@ class Scorer:
         self.metrics.observe(metrics.MODEL_LOAD_MS, serving.servable.load_ms)
         self._has_scored = False
         self._failure = ""
+        self._gate = gate_of(serving.spec) if serving.spec.checks_purity else None
 
     def score(self, batch: pa.RecordBatch) -> Scored:
         """Score a batch.
@@ -54,7 +56,10 @@ class Scorer:
           EveryRowFails: rows spread over the batch all fail alone, for the same reason. Only this
             batch or its partition fails, because its data may be the cause.
           ModelFails: another batch has failed for the same reason, and no row was ever scored.
+          ImpureModel: the scores of the first rows are not their own.
         """
+        if self._gate is not None and not self._gate.is_open:
+            self._gate.pass_through(batch, self.serving)
         try:
             return score_batch(batch, *self.serving, self.metrics)
         except EveryRowFails as e:

@@ -33,6 +33,8 @@ class ScoreSpec:
       outputs: triples of output tensor, its column, and `binary` to keep a string's bytes or "".
       carried: columns copied to the result before the outputs: keys, then kept columns.
       rules: the valid numbers of outputs.
+      checks_purity: whether a worker checks its first rows: see `transforms/purity.py`.
+      allow_impure: the reason to go on with a model that fails that check; "" stops.
     """
 
     model: ModelSpec
@@ -40,6 +42,8 @@ class ScoreSpec:
     outputs: tuple[tuple[str, str, str], ...]
     carried: tuple[str, ...]
     rules: tuple[OutputRule, ...] = ()
+    checks_purity: bool = False
+    allow_impure: str = ""
 
     @property
     def digest(self) -> str:
@@ -75,7 +79,7 @@ def score_batch(
     dead = [lacking] if lacking else []
     with timers.timed(metrics.PREDICT_MS):
         try:
-            outputs = _predict(servable, columns, alive.rows, spec)
+            outputs = predict(servable, columns, alive.rows, spec)
         except ModelError:
             raise
         except Exception as e:  # noqa: BLE001  an exception of the model costs rows, not the job
@@ -93,7 +97,7 @@ def score_batch(
 
 def score_none(batch: pa.RecordBatch, servable: Servable, spec: ScoreSpec, reason: str) -> Scored:
     """Return a batch whose rows are all dead for one reason, without a call of the model."""
-    scores = attach_keys(batch.slice(0, 0), _predict(servable, {}, 0, spec), spec)
+    scores = attach_keys(batch.slice(0, 0), predict(servable, {}, 0, spec), spec)
     rows = range(batch.num_rows)
     return Scored(scores, [DeadRows(rows, [reason] * len(rows), "Predict")])
 
@@ -109,10 +113,10 @@ def _predict_apart(
 
     def call(start: int, stop: int) -> dict[str, pa.Array]:
         part = {name: column.slice(start, stop - start) for name, column in features.items()}
-        return _predict(servable, part, stop - start, spec)
+        return predict(servable, part, stop - start, spec)
 
     isolated = isolate(call, rows, describe_error, failure, lambda e: isinstance(e, ProcessLost))
-    whole = _predict(servable, {}, 0, spec)
+    whole = predict(servable, {}, 0, spec)
     parts = [outputs for _, _, outputs in isolated.parts]
     joined = {
         name: pa.concat_arrays([empty, *(part[name] for part in parts)])
@@ -121,12 +125,13 @@ def _predict_apart(
     return joined, isolated
 
 
-def _predict(
+def predict(
     servable: Servable,
     features: dict[str, pa.Array],
     rows: int,
     spec: ScoreSpec,
 ) -> dict[str, pa.Array]:
+    """Return the stored outputs of rows."""
     return servable.predict(
         features,
         rows,

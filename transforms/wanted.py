@@ -23,6 +23,7 @@ from scoreline.transforms.scoring import ScoreSpec
 _ARGUMENTS = {
     "fill": "fills",
     "pad": "pads",
+    "pad_length": "pad_lengths",
     "load_op_library": "op_libraries",
     "input": "path",
     "output": "table",
@@ -43,6 +44,7 @@ class WantedModel:
     digest: str | None = None
     op_libraries: tuple[str, ...] = ()
     batch_timeout_s: float | None = None
+    allow_impure: str | None = None
 
     @classmethod
     def of(
@@ -52,6 +54,7 @@ class WantedModel:
         columns: Mapping[str, str] | None = None,
         fills: Mapping[str, object] | None = None,
         pads: Mapping[str, object] | None = None,
+        pad_lengths: Mapping[str, int] | None = None,
         truncate: Sequence[str] = (),
         outputs: Mapping[str, str] | Sequence[str] | None = None,
         **rest: Any,
@@ -63,6 +66,7 @@ class WantedModel:
             columns=dict(columns or {}),
             fills={name: _text(value) for name, value in (fills or {}).items()},
             pads={name: _text(value) for name, value in (pads or {}).items()},
+            pad_lengths={name: str(length) for name, length in (pad_lengths or {}).items()},
             truncate=tuple(_names("truncate", truncate)),
             outputs=outputs and dict(outputs),
         )
@@ -121,6 +125,8 @@ class WantedModel:
             inputs=fit.inputs,
             outputs=tuple((o.tensor.name, o.column, o.conversion) for o in fit.outputs),
             carried=tuple(carried),
+            checks_purity=True,
+            allow_impure=self.allow_impure or "",
         )
 
     def fit_here(self, carried: Sequence[str]) -> tuple[Signature, ScoreSpec]:

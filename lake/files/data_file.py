@@ -81,6 +81,8 @@ class ReadSpec(NamedTuple):
       batch_rows: maximum rows of a record batch.
       schema: the types to read columns as, for files without a schema of their own.
       limits: maximum decoded bytes.
+      csv_escape: the character that escapes quotation marks of CSV; "" if they are doubled.
+      is_inferred: whether the schema was inferred from samples of text.
       stored: keys and kept columns, whose values a table must be able to hold.
     """
 
@@ -90,6 +92,8 @@ class ReadSpec(NamedTuple):
     dictionary_columns: Sequence[str] = ()
     schema: pa.Schema = _NO_SCHEMA
     limits: Limits = Limits()
+    csv_escape: str = ""
+    is_inferred: bool = False
     stored: Sequence[str] = ()
 
 

@@ -11,7 +11,7 @@ from scoreline.lake.files.data_file import Footer
 from scoreline.lake.files.delta import is_delta_table, list_delta_partitions
 from scoreline.lake.files.examples import RAW_COLUMN
 from scoreline.lake.files.folders import Choose, list_partitions
-from scoreline.lake.files.formats import FORMATS
+from scoreline.lake.files.formats import format_of
 from scoreline.lake.files.partitions import Listing, Partition, PartitionSpec
 from scoreline.lake.storage import resolve
 
@@ -47,6 +47,7 @@ def infer_schema(
     data_format: str,
     partitions: Iterable[Partition],
     given: pa.Schema | None = None,
+    csv_escape: str = "",
 ) -> pa.Schema | None:
     """Return the types that all files are read with; None for files that have types.
 
@@ -57,7 +58,7 @@ def infer_schema(
     Raises:
       ValueError: the files have another format, or no single schema fits them.
     """
-    infer = FORMATS[data_format].infer
+    infer = format_of(data_format, csv_escape).infer
     if infer is None:
         return None
     with_files = [p for p in partitions if p.files and not p.problems]

@@ -18,7 +18,7 @@ def find_not_finite(table: pa.Table) -> str:
     Items of lists and fields of structs count too. Nulls are finite.
     """
     for name, column in zip(table.schema.names, table.columns, strict=True):
-        for path, numbers in _floats_of(column, name):
+        for path, numbers in floats_of(column, name):
             if pc.all(pc.is_finite(numbers)).as_py() is False:
                 return (
                     f"column '{path}': expected a number that {numbers.type} holds, got a larger "
@@ -27,19 +27,19 @@ def find_not_finite(table: pa.Table) -> str:
     return ""
 
 
-def _floats_of(column: pa.ChunkedArray, path: str) -> Iterator[tuple[str, pa.ChunkedArray]]:
+def floats_of(column: pa.ChunkedArray, path: str) -> Iterator[tuple[str, pa.ChunkedArray]]:
     """Yield the floats in a column, and in its lists and structs, with their paths."""
     kind = column.type
     if pa.types.is_floating(kind):
         yield path, column
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
         if _has_floats(kind):
-            yield from _floats_of(pc.list_flatten(column), path)
+            yield from floats_of(pc.list_flatten(column), path)
     elif pa.types.is_struct(kind):
         for number, field in enumerate(kind):
             if _has_floats(field.type):
                 inner = pc.struct_field(column, [number])
-                yield from _floats_of(inner, f"{path}.{field.name}")
+                yield from floats_of(inner, f"{path}.{field.name}")
 
 
 def _has_floats(kind: pa.DataType) -> bool:

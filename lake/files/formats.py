@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -11,10 +12,12 @@ from pyarrow import fs
 
 from scoreline.lake.elements import Piece, Shard
 from scoreline.lake.files.bounds import find_large_value, say_too_large, slice_batch
-from scoreline.lake.files.csv import describe_csv, infer_csv, read_csv
+from scoreline.lake.files.csv import describe_csv, read_csv
+from scoreline.lake.files.csv_schema import infer_csv
 from scoreline.lake.files.data_file import READ_ERRORS, CorruptFile, DataFile, Footer, ReadSpec
 from scoreline.lake.files.examples import describe_tfrecords, infer_examples, read_examples
-from scoreline.lake.files.jsonl import describe_jsonl, infer_jsonl, read_jsonl
+from scoreline.lake.files.jsonl import describe_jsonl, read_jsonl
+from scoreline.lake.files.jsonl_schema import infer_jsonl
 from scoreline.lake.files.parquet import read_footer, read_record_batches
 from scoreline.lake.files.stored import check_stored
 
@@ -92,18 +95,30 @@ FORMATS: Mapping[str, Format] = {
 }
 
 
+def format_of(name: str, csv_escape: str = "") -> Format:
+    """Return the functions of a format, for CSV of a dialect."""
+    found = FORMATS[name]
+    if name != "csv" or not csv_escape or found.infer is None:
+        return found
+    return found._replace(
+        describe=functools.partial(describe_csv, escape=csv_escape),
+        infer=functools.partial(infer_csv, escape=csv_escape),
+    )
+
+
 def describe_files(
     file_system: fs.FileSystem,
     data_format: str,
     files: Sequence[DataFile],
     schema: pa.Schema | None,
+    csv_escape: str = "",
 ) -> Iterable[Footer]:
     """Yield the footers of files, in order, reading several at a time.
 
     Consecutive files with equal schemas share one object: a schema takes more memory than the rest
     of a footer.
     """
-    describe = FORMATS[data_format].describe
+    describe = format_of(data_format, csv_escape).describe
     held: pa.Schema | None = None
     with ThreadPoolExecutor(_DESCRIBE_THREADS) as pool:
         for footer in pool.map(lambda file: describe(file_system, file, schema), files):

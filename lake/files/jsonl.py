@@ -5,18 +5,15 @@ A missing key is a null. Keys that are not in the schema are ignored.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
-from pyarrow import json as arrow_json
 
 from scoreline.lake.files.columns import top_columns
 from scoreline.lake.files.data_file import (
     HEAD_BYTES,
-    MAX_VALUE_BYTES,
     READ_ERRORS,
     CorruptFile,
     DataFile,
@@ -26,24 +23,29 @@ from scoreline.lake.files.data_file import (
     unreadable,
     whole_file,
 )
-from scoreline.lake.files.finite import find_not_finite
+from scoreline.lake.files.json_lines import parse_lines
+from scoreline.lake.files.json_values import find_problem
+from scoreline.lake.files.text import clean_head, read_bytes
 
 _BLOCK_BYTES = 4 << 20
-_SAMPLE_BYTES = 1 << 20
 _NESTED_BYTES = 8  # bytes of a null of a type without a fixed size
-_MAX_EXACT = 2**53
 _NO_COLUMNS = pa.schema([])
+# Errors of a line that is not an object of the schema.
+LINE_ERRORS = (pa.ArrowException, ValueError)
 
 
-def _read_blocks(stream: Any, max_bytes: int, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
-    """Yield a file in blocks of whole lines.
+def read_blocks(stream: Any, max_bytes: int, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
+    """Yield a file in blocks of whole lines, without a byte order mark.
 
     Raises:
-      ValueError: a line is too long; the message names it, counted from 1.
+      ValueError: the file is not UTF-8 text, or a line is too long; the message names it, counted
+        from 1.
     """
     rest: list[bytes] = []
-    size, line = 0, 1
-    while data := stream.read(block_bytes):
+    size, line, is_first = 0, 1, True
+    while data := read_bytes(stream, block_bytes):
+        if is_first:
+            data, is_first = clean_head(data), False
         end = data.rfind(b"\n") + 1
         if end:
             yield b"".join([*rest, data[:end]])
@@ -77,54 +79,31 @@ def _row_bytes(schema: pa.Schema) -> int:
     return sum(t.bit_width // 8 + 1 if pa.types.is_primitive(t) else _NESTED_BYTES for t in types)
 
 
-def parse_lines(lines: bytes, schema: pa.Schema | None) -> pa.Table:
-    """Parse JSON objects, one per line, into a table of a schema, or of an inferred one.
-
-    Raises:
-      ArrowException, UnicodeDecodeError: a line is not an object of the schema.
-    """
-    if schema is not None and any(pa.types.is_date(field.type) for field in schema):
-        # Arrow's parser reads dates as numbers of days; JSON has them as strings.
-        texts = [pa.string() if pa.types.is_date(f.type) else f.type for f in schema]
-        return parse_lines(lines, pa.schema(zip(schema.names, texts, strict=True))).cast(schema)
-    table = arrow_json.read_json(
-        pa.BufferReader(lines),
-        read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(lines) + 1),
-        parse_options=arrow_json.ParseOptions(
-            explicit_schema=schema,
-            newlines_in_values=False,
-            unexpected_field_behavior="infer" if schema is None else "ignore",
-        ),
-    )
-    table.validate(full=True)  # Arrow's parser accepts strings that are not UTF-8
-    if problem := find_not_finite(table):  # and reads 1e39 as infinity
-        raise pa.ArrowInvalid(problem)
-    return table
-
-
 def read_jsonl(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a file of JSON Lines, in order, as the types of `spec.schema`.
 
     Raises:
-      CorruptFile: a line is not an object of the schema; the message names it, counted from 1.
+      CorruptFile: a line is not an object of the schema, or a value would change; the message names
+        the line, counted from 1.
       ValueError: a line is longer than the maximum size of a value.
     """
     tops = top_columns(spec.schema, spec.columns)
     names = [name for name in tops if name in spec.schema.names or name not in spec.may_lack]
     schema = pa.schema([spec.schema.field(name) for name in names])
+    whole = _whole_objects(schema, spec)
     first_line = 1
     limits = spec.limits
     max_lines = max(1, limits.batch_bytes // max(1, _row_bytes(schema)))
     with open_stream(file_system, path) as stream:
-        blocks = _read_blocks(stream, limits.value_bytes)
+        blocks = read_blocks(stream, limits.value_bytes)
         for lines in _cut_blocks(blocks, max_lines):
             if lines.isspace():
                 first_line += lines.count(b"\n")
                 continue
             try:
-                table = parse_lines(lines, schema)
-            except (pa.ArrowException, UnicodeDecodeError) as e:
-                line, problem = _find_bad_line(lines, schema, e)
+                table = parse_lines(lines, schema, whole)
+            except LINE_ERRORS as e:
+                line, problem = find_bad_line(lines, schema, e, whole)
                 raise CorruptFile(
                     f"file {path} cannot be read: line {first_line + line}: {problem}"
                 ) from e
@@ -132,15 +111,33 @@ def read_jsonl(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterato
             first_line += lines.count(b"\n")
 
 
-def _find_bad_line(lines: bytes, schema: pa.Schema, error: Exception) -> tuple[int, str]:
+def _whole_objects(schema: pa.Schema, spec: ReadSpec) -> tuple[str, ...]:
+    """Return the columns that are copied with all that is in their objects.
+
+    If the user gave a schema, it lists the keys to copy.
+    """
+    if not spec.is_inferred:
+        return ()
+    return tuple(f.name for f in schema if f.name in spec.columns and _has_objects(f.type))
+
+
+def _has_objects(kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind):
+        return _has_objects(kind.value_type)
+    return bool(pa.types.is_struct(kind))
+
+
+def find_bad_line(
+    lines: bytes, schema: pa.Schema | None, error: Exception, whole: Sequence[str] = ()
+) -> tuple[int, str]:
+    """Return the number of the first line that cannot be parsed, from 0, and the problem."""
     for number, line in enumerate(lines.split(b"\n")):
         if not line.strip():
             continue
         try:
-            parse_lines(line, schema)
-        except (pa.ArrowException, UnicodeDecodeError) as e:
-            is_text = "UTF8" not in str(e) and not isinstance(e, UnicodeDecodeError)
-            return number, str(e) if is_text else "expected UTF-8"
+            parse_lines(line, schema, whole)
+        except LINE_ERRORS as e:
+            return number, find_problem(line, schema or _NO_COLUMNS, whole) or str(e)
     return 0, str(error)  # no single line is wrong
 
 
@@ -148,8 +145,9 @@ def describe_jsonl(file_system: fs.FileSystem, file: DataFile, schema: pa.Schema
     """Return the footer of a file of JSON Lines, whose first line must be an object."""
     try:
         with open_stream(file_system, file.path) as stream:
-            first, end, _ = stream.read(HEAD_BYTES).lstrip().partition(b"\n")
-            if first[:1] not in (b"{", b"") or (end and not _is_json(first)):
+            head = clean_head(read_bytes(stream, HEAD_BYTES))
+            first, end, _ = head.lstrip().partition(b"\n")
+            if first and (first[:1] != b"{" or (end and not _is_json(first))):
                 raise ValueError(_describe_other(first))
     except READ_ERRORS as e:
         return unreadable(file.path, e)
@@ -159,7 +157,7 @@ def describe_jsonl(file_system: fs.FileSystem, file: DataFile, schema: pa.Schema
 def _is_json(line: bytes) -> bool:
     try:
         parse_lines(line, _NO_COLUMNS)
-    except (pa.ArrowException, UnicodeDecodeError):
+    except LINE_ERRORS:
         return False
     return True
 
@@ -167,77 +165,3 @@ def _is_json(line: bytes) -> bool:
 def _describe_other(line: bytes) -> str:
     what = "an array" if line[:1] == b"[" else repr(line[:20].decode(errors="replace"))
     return f"expected JSON Lines, an object in each line, got {what}"
-
-
-def infer_jsonl(
-    file_system: fs.FileSystem, paths: Sequence[str], given: pa.Schema | None
-) -> pa.Schema:
-    """Infer columns and types from the first megabyte of some files.
-
-    Integers become int64 and other numbers float64. Strings stay strings, whatever they look like.
-    A key that is always null has the null type. Damaged files are skipped here: they fail their
-    partitions.
-
-    Raises:
-      ValueError: a key has values of two types, or integers beyond int64.
-    """
-    if given is not None:
-        return given
-    found = pa.schema([])
-    seen: list[str] = []
-    for path in paths:
-        lines = _read_sample(file_system, path)
-        if not lines:
-            continue
-        try:
-            schema = parse_lines(lines, None).schema
-        except (pa.ArrowException, UnicodeDecodeError) as e:
-            if "changed from" in str(e):
-                raise ValueError(f"{path}: {e}. Say types with --schema") from e
-            continue
-        _check_numbers(lines, schema, path)
-        schema = pa.schema([(field.name, _keep_text(field.type)) for field in schema])
-        try:
-            found = pa.unify_schemas([found, schema], promote_options="permissive")
-        except pa.ArrowTypeError as e:
-            raise ValueError(
-                f"{path} has other types than {', '.join(seen)}: {e}. Say types with --schema"
-            ) from e
-        seen.append(path)
-    return found
-
-
-def _read_sample(file_system: fs.FileSystem, path: str) -> bytes:
-    try:
-        with open_stream(file_system, path) as stream:
-            lines = next(_read_blocks(stream, MAX_VALUE_BYTES, _SAMPLE_BYTES), b"")
-    except READ_ERRORS:
-        return b""
-    return b"" if lines.isspace() or lines.lstrip()[:1] != b"{" else lines
-
-
-def _check_numbers(lines: bytes, schema: pa.Schema, path: str) -> None:
-    """Raise ValueError if integers were inferred as floats that cannot hold them exactly."""
-    floats = [field.name for field in schema if pa.types.is_floating(field.type)]
-    if not floats:
-        return
-    for line in lines.splitlines():
-        row = json.loads(line) if line.strip() else {}
-        for name in floats:
-            value = row.get(name)
-            if isinstance(value, int) and abs(value) > _MAX_EXACT:
-                raise ValueError(
-                    f"{path}: '{name}' has whole numbers that no float64 holds, such as {value}. "
-                    "Write them as texts, or say a type with --schema"
-                )
-
-
-def _keep_text(data_type: pa.DataType) -> pa.DataType:
-    """Return an inferred type with strings in place of the times that Arrow saw in strings."""
-    if pa.types.is_timestamp(data_type) or pa.types.is_time(data_type):
-        return pa.string()
-    if pa.types.is_list(data_type):
-        return pa.list_(_keep_text(data_type.value_type))
-    if pa.types.is_struct(data_type):
-        return pa.struct([(field.name, _keep_text(field.type)) for field in data_type])
-    return data_type

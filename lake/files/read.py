@@ -28,6 +28,8 @@ class DatasetSpec(NamedTuple):
       schema: the types to read columns with; None for files that have types.
       constants: columns to add to files that lack them; partition columns replace those of files.
       limits: maximum bytes of one value and of one record batch, decoded.
+      csv_escape: the character that escapes quotation marks of CSV; "" if they are doubled.
+      is_inferred: whether the schema was inferred from samples of text.
       stored: keys and kept columns, whose values a table must be able to hold.
       casts: the types to read columns as whose types differ between files.
     """
@@ -41,6 +43,8 @@ class DatasetSpec(NamedTuple):
     schema: pa.Schema | None = None
     constants: Sequence[Constant] = ()
     limits: Limits = Limits()
+    csv_escape: str = ""
+    is_inferred: bool = False
     stored: Sequence[str] = ()
     casts: Mapping[str, pa.DataType] = {}
 
@@ -62,6 +66,8 @@ def read_shard(
         dictionary_columns=dataset.dictionary_columns,
         schema=dataset.schema or pa.schema([]),
         limits=dataset.limits,
+        csv_escape=dataset.csv_escape,
+        is_inferred=dataset.is_inferred,
         stored=dataset.stored,
     )
     batches = FORMATS[dataset.format].read(file_system, shard, spec)

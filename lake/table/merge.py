@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -25,7 +25,10 @@ from scoreline.lake.table.scores import add_action, commit_properties, committed
 from scoreline.lake.table.staged_file import Staged, StagedFile
 
 _MAX_ATTEMPTS = 50
-_KEPT = ("run_id", "model_digest", "signature", "tool_version", "input_fingerprint")
+_KEPT = (
+    *("run_id", "model_digest", "signature", "tool_version", "input_fingerprint"),
+    *("allow_impure", "impurity"),
+)
 
 
 class MergeConflict(ValueError):
@@ -69,7 +72,12 @@ def drop_known_keys(
 
 
 def merge_scores(
-    output: str, live: LivePartition, letters: Letters, scores: pa.Table, left: pa.Table
+    output: str,
+    live: LivePartition,
+    letters: Letters,
+    scores: pa.Table,
+    left: pa.Table,
+    facts: Mapping[str, str] | None = None,
 ) -> int:
     """Add scores to a partition, and replace its dead letters by those that are left.
 
@@ -83,6 +91,7 @@ def merge_scores(
       letters: the dead letters that were replayed.
       scores: rows to add, with the table's columns except partition columns.
       left: the dead letters that are left.
+      facts: further facts that the transaction records.
 
     Returns:
       the number of rows added; 0 if an earlier replay of the same letters has added them.
@@ -99,7 +108,7 @@ def merge_scores(
     added = 0
     if table.transaction_version(_replay_application(live)) != token and scores.num_rows:
         staged = _stage(output, partition_folder(live.partition), live, scores)
-        _commit(table, live, staged, left.num_rows, token)
+        _commit(table, live, staged, left.num_rows, token, facts or {})
         added = staged.rows
     _exchange(output, live, letters, staged_left)
     return added
@@ -124,12 +133,19 @@ def _stage(root: str, folder: str, live: LivePartition, rows: pa.Table) -> Stage
     return file.close()
 
 
-def _commit(table: DeltaTable, live: LivePartition, staged: Staged, dead: int, token: int) -> None:
+def _commit(
+    table: DeltaTable,
+    live: LivePartition,
+    staged: Staged,
+    dead: int,
+    token: int,
+    facts: Mapping[str, str],
+) -> None:
     values = parse_partition_path(live.partition)
     details = {name: live.commit[name] for name in _KEPT if name in live.commit}
     scored = live.rows + staged.rows
     counts = {"rows_in": scored + dead, "rows_scored": scored, "rows_dead": dead}
-    details |= {**counts, "replayed": staged.rows}
+    details |= {**counts, "replayed": staged.rows, **facts}
     for _ in range(_MAX_ATTEMPTS):
         if committed_run(table, live.partition) != live.run_id:
             raise MergeConflict(f"{live.partition} was scored again meanwhile. Replay again")

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaProtocolError, TableNotFoundError
 from deltalake.schema import Schema
 from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow import fs
@@ -71,11 +71,19 @@ def open_scores(uri: str) -> pyarrow.dataset.Dataset:
 
     Raises:
       deltalake.exceptions.TableNotFoundError: there is no table at the path.
+      ValueError: another program has switched on a feature that Arrow would read wrong rows with.
     """
     file_system, path = resolve(uri)
-    return DeltaTable(table_uri(uri)).to_pyarrow_dataset(
-        filesystem=fs.SubTreeFileSystem(path, file_system)
-    )
+    table = DeltaTable(table_uri(uri))
+    try:
+        return table.to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(path, file_system))
+    except DeltaProtocolError as e:
+        features = ", ".join(sorted(table.protocol().reader_features or ())) or "such features"
+        raise ValueError(
+            f"expected a table without {features}, got {uri}, in which another program has "
+            "switched that on: Arrow would read wrong rows. Read it with Spark, or remove that "
+            "there: REORG TABLE … APPLY (PURGE), then ALTER TABLE … DROP FEATURE"
+        ) from e
 
 
 def table_schema(schema: pa.Schema, partition_columns: Sequence[str]) -> pa.Schema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -40,17 +41,27 @@ def vacuum_table(output: str, keep_hours: int, *, dry_run: bool = True) -> Vacuu
       dry_run: only report what would be removed.
     """
     table = DeltaTable(table_uri(output))
-    removed = table.vacuum(
-        retention_hours=keep_hours, dry_run=dry_run, enforce_retention_duration=False, full=True
+    file_system, root = resolve(output)
+    vacuum = functools.partial(
+        table.vacuum, retention_hours=keep_hours, enforce_retention_duration=False, full=True
     )
+    removed = _existing(file_system, root, vacuum(dry_run=True))
+    if removed and not dry_run:
+        vacuum(dry_run=False)
     before_ns = time.time_ns() - keep_hours * 3600 * 10**9
-    file_system, _ = resolve(output)
     leftovers = sorted(info.path for info in _old_leftovers(output, before_ns))
     if not dry_run:
         for path in leftovers:
             with contextlib.suppress(FileNotFoundError):  # another run has removed it
                 file_system.delete_file(path)
     return Vacuumed(sorted(removed), leftovers)
+
+
+def _existing(file_system: fs.FileSystem, root: str, paths: list[str]) -> list[str]:
+    """Return those of a table's files that exist: the log names removed ones for ten years."""
+    infos = file_system.get_file_info([f"{root}/{path}" for path in paths]) if paths else []
+    there = zip(paths, infos, strict=True)
+    return [path for path, info in there if info.type == fs.FileType.File]
 
 
 def _old_leftovers(output: str, before_ns: int) -> Iterator[fs.FileInfo]:

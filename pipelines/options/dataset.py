@@ -24,6 +24,7 @@ class DatasetSettings:
       last: number of newest partitions to select; None for all.
       only_one: whether one partition is enough, because an option is wrong.
       limits: maximum sizes of decoded data.
+      csv_escape: the character that escapes quotation marks of CSV; "" if it is not given.
     """
 
     root: str
@@ -33,6 +34,7 @@ class DatasetSettings:
     last: int | None = None
     only_one: bool = False
     limits: Limits = dataclasses.field(default_factory=Limits)
+    csv_escape: str = ""
 
 
 def add_flags(parser: CommandParser) -> None:
@@ -56,6 +58,12 @@ def add_flags(parser: CommandParser) -> None:
         action="append",
         help="value of column C for files that lack it, or null; repeatable. Without it that is an "
         "error",
+    )
+    what.add_argument(
+        "--csv_escape",
+        metavar="C",
+        help="character that escapes quotation marks in quoted fields of CSV: a backslash in files "
+        "of Spark (default: marks are doubled)",
     )
     add_partition_flags(parser)
     what.add_argument(
@@ -113,7 +121,23 @@ def read_dataset(given: argparse.Namespace, read: OptionReader) -> DatasetSettin
         # Nothing will be scored then; one partition is enough to find other problems.
         only_one=bool(given.partitions and not specs),
         limits=limits,
+        csv_escape=_read_escape(given.csv_escape, read.problems),
     )
+
+
+def _read_escape(text: str | None, problems: Problems) -> str:
+    """Return the escape character; "" if it is not given or wrong."""
+    if not text:
+        if text is not None:
+            problems.add("--csv_escape: expected one character, got none")
+        return ""
+    is_plain = len(text) == 1 and text.isascii() and text.isprintable() and not text.isalnum()
+    if is_plain and text not in ", ":
+        return text
+    problems.add(
+        f"--csv_escape: expected one ASCII punctuation character other than a comma, got '{text}'"
+    )
+    return ""
 
 
 def _check_limits(limits: Limits, problems: Problems) -> None:

@@ -31,6 +31,7 @@ _DEFAULTS = {
 }
 _OF_ROWS = (
     *("schema", "allow_missing", "partitions", "last", "columns", "fill", "pad", "truncate"),
+    *("pad_length", "allow_impure"),
     *("outputs", "load_op_library", "batch_timeout_s", "forbid", "range", *_DEFAULTS),
 )
 

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import datetime as dt
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from scoreline.pipelines.options.command_parser import CommandParser
@@ -33,6 +34,7 @@ class SourceSettings:
     Attributes:
       config: the properties file of `--kafka_config`; "" for none.
       schema_registry: its URL; "" for none.
+      allow_missing: by column, the value for JSON records that lack its key.
       start_ms: `--start_time` in milliseconds since 1970.
     """
 
@@ -44,6 +46,7 @@ class SourceSettings:
     schema: str | None = None
     avro_schema_id: int | None = None
     schema_registry: str = ""
+    allow_missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
     start: str = "group"
     start_ms: int | None = None
     until_end: bool = False
@@ -90,6 +93,13 @@ def _add_schema_flags(source: argparse._ArgumentGroup) -> None:
         "schema, and --schema or the newest of T-value is the reader schema; the schema of "
         "scores is registered there",
     )
+    source.add_argument(
+        "--allow_missing",
+        metavar="C=VALUE",
+        action="append",
+        help="value of column C for JSON records without its key, or C=null; repeatable. Without "
+        "it such a record is a dead letter, also with --fill, which is for nulls",
+    )
 
 
 def _add_start_flags(source: argparse._ArgumentGroup) -> None:
@@ -125,6 +135,7 @@ def read_source(given: argparse.Namespace, read: OptionReader) -> SourceSettings
         schema=read.file("--schema", given.schema),
         avro_schema_id=None if schema_id is None else read.positive("--avro_schema_id", schema_id),
         schema_registry=_registry(read, given.schema_registry, config),
+        allow_missing=read.values("--allow_missing", given.allow_missing, "C=VALUE"),
         start=read.choice("--start", given.start, STARTS),
         start_ms=_start_ms(read, given.start, given.start_time),
         until_end=given.until_end,

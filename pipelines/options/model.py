@@ -23,6 +23,7 @@ class ModelSettings:
       digest: the required digest; None for any.
       batch_rows: rows per call; None for automatic.
       batch_timeout_s: maximum seconds of a record batch, in a separate process; None for no limit.
+      allow_impure: the reason to go on with a model that fails the purity check; "" stops.
     """
 
     path: str
@@ -32,6 +33,7 @@ class ModelSettings:
     digest: str | None = None
     batch_rows: int | None = None
     batch_timeout_s: float | None = None
+    allow_impure: str = ""
 
 
 def add_flags(parser: CommandParser) -> None:
@@ -83,6 +85,13 @@ def _add_fit_flags(model: argparse._ArgumentGroup) -> None:
         "a call; repeatable",
     )
     model.add_argument(
+        "--pad_length",
+        metavar="T=N",
+        action="append",
+        help="pad lists of input T to N values, not to the longest of a call; repeatable. Longer "
+        "lists are errors of their rows, unless --truncate cuts them",
+    )
+    model.add_argument(
         "--truncate",
         metavar="T,…",
         help="cut lists of input T that are too long. Without it they are errors of their rows",
@@ -110,6 +119,18 @@ def _add_call_flags(parser: CommandParser) -> None:
         help="maximum seconds of a record batch in the model, which then runs in a separate "
         "process per worker: rows that hang or crash it become dead letters",
     )
+    how.add_argument(
+        "--allow_impure",
+        metavar="REASON",
+        help="score although the score of a row depends on other rows, on earlier calls or on "
+        "chance, which is refused otherwise; commits record the reason",
+    )
+
+
+def _read_reason(text: str | None, read: OptionReader) -> str:
+    if text is not None and not text.strip():
+        read.problems.add("--allow_impure: expected a reason, which commits record, got none")
+    return (text or "").strip()
 
 
 def read_model(given: argparse.Namespace, read: OptionReader) -> ModelSettings:
@@ -128,6 +149,7 @@ def read_model(given: argparse.Namespace, read: OptionReader) -> ModelSettings:
             columns=columns,
             fills=read.values("--fill", given.fill),
             pads=read.values("--pad", given.pad),
+            pad_lengths=read.values("--pad_length", given.pad_length, "T=N"),
             truncate=read.names("--truncate", given.truncate or ""),
             outputs=read.outputs(given.outputs),
         ),
@@ -135,4 +157,5 @@ def read_model(given: argparse.Namespace, read: OptionReader) -> ModelSettings:
         digest=read.digest(given.model_digest),
         batch_rows=None if is_auto else read.positive("--batch_rows", given.batch_rows, "auto or "),
         batch_timeout_s=read.seconds("--batch_timeout_s", given.batch_timeout_s),
+        allow_impure=_read_reason(given.allow_impure, read),
     )

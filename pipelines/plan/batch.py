@@ -29,6 +29,7 @@ from scoreline.pipelines.plan.fit import Fit, check_schemas, fit_model
 from scoreline.pipelines.plan.model import SignatureReader, find_model, load_signature
 from scoreline.pipelines.plan.states import States, find_states
 from scoreline.pipelines.plan.table import check_writable, find_table
+from scoreline.transforms.purity import Purity
 from scoreline.transforms.scoring import ScoreSpec
 
 
@@ -79,6 +80,7 @@ class Findings:
       read_schema: the schema of record batches; None if nothing is left to do.
       fit: the fit of the model to the columns; None if nothing is left to do.
       plan: the work that is left; None if nothing is left.
+      purity: the result of the purity check; None before it.
     """
 
     states: States
@@ -88,6 +90,7 @@ class Findings:
     read_schema: pa.Schema | None = None
     fit: Fit | None = None
     plan: BatchPlan | None = None
+    purity: Purity | None = None
 
 
 def make_plan(

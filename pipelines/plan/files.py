@@ -75,6 +75,8 @@ class FileSchemas:
             schema=self.input_schema,
             constants=self.constants,
             limits=dataset.settings.limits,
+            csv_escape=dataset.settings.csv_escape,
+            is_inferred=dataset.given is None,
             casts=find_casts(self.schemas, top_columns(self.read_schema, columns)),
             stored=tuple(stored),
         )
@@ -107,7 +109,9 @@ def read_files(
     try:
         file_system, _ = resolve(dataset.settings.root)
         everywhere = dataset.listing.partitions
-        input_schema = infer_schema(file_system, dataset.format, everywhere, dataset.given)
+        input_schema = infer_schema(
+            file_system, dataset.format, everywhere, dataset.given, dataset.settings.csv_escape
+        )
     except (ValueError, OSError) as e:
         problems.add_error(e, "--input")
         return None
@@ -148,7 +152,8 @@ def _read_footers(
     """Return the footers of the files of partitions, by partition."""
     file_system, _ = resolve(dataset.settings.root)
     files = [file for p in partitions for file in p.files]
-    footers = iter(describe_files(file_system, dataset.format, files, schema))
+    escape = dataset.settings.csv_escape
+    footers = iter(describe_files(file_system, dataset.format, files, schema, escape))
     return {p.path: [next(footers) for _ in p.files] for p in partitions}
 
 

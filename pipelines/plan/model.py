@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from scoreline.models.artifact import digest_model
 from scoreline.models.model_spec import ModelSpec
+from scoreline.models.servable import Servable
 from scoreline.models.signature import Signature
 from scoreline.pipelines.doing import doing
 from scoreline.pipelines.options.model import ModelSettings
@@ -14,6 +15,36 @@ from scoreline.pipelines.options.problems import Problems
 
 # Loads a model, calls it once and returns its signature.
 SignatureReader = Callable[[ModelSpec], Signature]
+
+
+class PlannedModel:
+    """The model of a plan, loaded once for its signature and for the first rows.
+
+    Attributes:
+      servable: the loaded model; None before `read_signature`.
+    """
+
+    def __init__(self, *, here: bool) -> None:
+        """Choose where the model is loaded.
+
+        Args:
+          here: whether the model stays loaded in this process, for worker threads. Otherwise a
+            separate process loads it until `close`. Then this process imports no framework, and a
+            crash of the model does not affect it.
+        """
+        self._here = here
+        self.servable: Servable | None = None
+
+    def read_signature(self, model: ModelSpec) -> Signature:
+        """Load the model, call it once, and return its signature; raises like `ModelSpec.load`."""
+        is_here = self._here and model.batch_timeout_s is None
+        self.servable = model.load_here() if is_here else model.start()
+        return self.servable.signature
+
+    def close(self) -> None:
+        """End the model's process; a model in this process stays loaded."""
+        if self.servable is not None:
+            self.servable.close()
 
 
 def find_model(

@@ -15,6 +15,7 @@ from scoreline.lake.files.shards import plan_shards
 from scoreline.lake.storage import resolve
 from scoreline.models.errors import ModelError
 from scoreline.models.model_spec import ModelSpec
+from scoreline.models.purity import MAX_ROWS
 from scoreline.models.servable import Servable
 from scoreline.models.signature import Signature
 from scoreline.pipelines.options.inspect import InspectSettings
@@ -26,7 +27,8 @@ from scoreline.pipelines.plan.fit import fit_model
 from scoreline.pipelines.plan.input_table import Mapped, map_inputs
 from scoreline.transforms.isolate import EveryRowFails
 from scoreline.transforms.metrics import Tally
-from scoreline.transforms.scoring import ScoreSpec, score_batch
+from scoreline.transforms.purity import Purity, check_rows
+from scoreline.transforms.scoring import ScoreSpec, Serving, score_batch
 
 _ROWS_CALLED = 5
 
@@ -55,12 +57,14 @@ class FirstScores(NamedTuple):
       mapped: the source of each input.
       rows: outputs of the rows, or the reasons of dead letters; empty if columns do not fit.
       failure: the reason why the model call failed; "" if it succeeded.
+      purity: the result of the purity check; None if it was not made.
     """
 
     partition: str = ""
     mapped: Sequence[Mapped] = ()
     rows: Sequence[dict[str, Any]] = ()
     failure: str = ""
+    purity: Purity | None = None
 
     @property
     def fit(self) -> bool:
@@ -119,8 +123,15 @@ def _find_partition(dataset: Dataset, problems: Problems) -> Partition | None:
     return None
 
 
-def score_first_rows(first: FirstRows, servable: Servable) -> FirstScores:
+def score_first_rows(
+    first: FirstRows, servable: Servable, *, checks_purity: bool = False
+) -> FirstScores:
     """Score the first rows like a job, and return the result.
+
+    Args:
+      first: the rows.
+      servable: the loaded model.
+      checks_purity: whether to check that the score of each row is its own.
 
     Raises:
       BadOptions: there are no rows, or they cannot be read.
@@ -128,9 +139,12 @@ def score_first_rows(first: FirstRows, servable: Servable) -> FirstScores:
     found = FirstScores(first.shard.partition, first.mapped)
     if not found.fit or not first.shard.pieces:
         return found
-    batch = _read(first)
+    whole = _read(first, MAX_ROWS if checks_purity else _ROWS_CALLED)
+    batch = whole.slice(0, _ROWS_CALLED)
     try:
         scored, groups = score_batch(batch, servable, first.score, Tally())
+        if checks_purity:
+            found = found._replace(purity=check_rows(whole, Serving(servable, first.score)))
     except (EveryRowFails, ModelError) as e:
         return found._replace(failure=str(e))
     dead = {
@@ -149,14 +163,14 @@ def score_first_rows(first: FirstRows, servable: Servable) -> FirstScores:
     return found._replace(rows=rows)
 
 
-def _read(first: FirstRows) -> pa.RecordBatch:
-    """Return the first rows."""
+def _read(first: FirstRows, rows: int) -> pa.RecordBatch:
+    """Return the first rows of the first file, at most some."""
     file_system, _ = resolve(first.read.root)
-    read = first.read._replace(batch_rows=_ROWS_CALLED)
+    read = first.read._replace(batch_rows=rows)
     try:
         batch = next(read_shard(file_system, first.shard, read), None)
     except CorruptFile as e:
         raise BadOptions([str(e)]) from e
     if batch is None:
         raise BadOptions([f"--input: {first.shard.partition} has no rows"])
-    return batch.slice(0, _ROWS_CALLED)
+    return batch.slice(0, rows)

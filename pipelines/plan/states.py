@@ -145,10 +145,12 @@ def _configuration(settings: BatchSettings, dataset: Dataset, digest: str) -> di
     fit = settings.model.fit
     since_first = {
         "pads": fit.pads,
+        "pad_lengths": fit.pad_lengths,
         "truncate": fit.truncate,
         "allow_missing": settings.dataset.allow_missing,
         "forbid": sorted(settings.rules.forbid),
         "ranges": settings.rules.ranges,
+        "csv_escape": settings.dataset.csv_escape,
         "schema": [(field.name, str(field.type)) for field in dataset.given or ()],
     }
     return {

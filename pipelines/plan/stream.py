@@ -17,6 +17,7 @@ from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.stream import StreamSettings
 from scoreline.pipelines.plan.fit import Fit, check_schemas, fit_model
 from scoreline.pipelines.plan.group import check_group
+from scoreline.pipelines.plan.missing_keys import find_required, plan_missing
 from scoreline.pipelines.plan.model import SignatureReader, find_model, load_signature
 from scoreline.pipelines.plan.record_schema import RecordSchema, complete_schema, find_schema
 from scoreline.pipelines.plan.stream_sink import StoredRows, plan_avro, plan_table, store_rows
@@ -83,7 +84,11 @@ def plan_stream(
     return StreamPlan(
         read=_read_spec(settings, topics, has_table=rows.table is not None),
         decode=decode,
-        score=fit.score_spec(model, CARRIED),
+        score=dataclasses.replace(
+            fit.score_spec(model, CARRIED),
+            checks_purity=True,
+            allow_impure=settings.model.allow_impure,
+        ),
         swap=make_swap_spec(settings, signature),
         write=_write_spec(settings, topics, rows),
         readers=settings.readers,
@@ -175,6 +180,8 @@ def _decode(
         avro_schema=given.text if is_avro else "",
         avro_schema_id=source.avro_schema_id,
         registry=given.registry if is_avro else None,
+        missing=plan_missing(source, fit, schema, problems),
+        required=find_required(source, fit),
     )
     try:
         decode.make()

@@ -93,4 +93,5 @@ def plan_table(
         topic_id=topic_id,
         group=settings.source.group,
         flush_seconds=settings.sink.flush_interval_s,
+        allow_impure=settings.model.allow_impure,
     )

@@ -80,6 +80,7 @@ def first_fields(first: FirstScores) -> dict[str, Any]:
         "inputs": [mapped._asdict() for mapped in first.mapped],
         "scores": list(first.rows),
         "failure": first.failure,
+        "purity": None if first.purity is None else first.purity._asdict(),
     }
 
 

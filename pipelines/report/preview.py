@@ -11,6 +11,7 @@ from rich.table import Table
 from scoreline.pipelines.plan.input_table import Mapped
 from scoreline.pipelines.plan.preview import FirstScores
 from scoreline.pipelines.report.console import make_table, say
+from scoreline.transforms.purity import Purity
 
 
 def print_first_scores(found: FirstScores, console: Console) -> None:
@@ -23,11 +24,21 @@ def print_first_scores(found: FirstScores, console: Console) -> None:
             say(console, f"\n{mapped.problem}")
     if found.failure:
         console.print(f"\nThe model fails: {found.failure}", highlight=False, markup=False)
+    if found.purity is not None and (found.purity.rows or found.purity.problem):
+        say(console, f"\n{describe_purity(found.purity)}")
     if found.rows:
         console.print("\nscores of the first rows", highlight=False)
         for row in found.rows:
             shown = ", ".join(f"{name} {_short(value)}" for name, value in row.items())
             console.print(f"  {shown}", highlight=False, markup=False)
+
+
+def describe_purity(purity: Purity) -> str:
+    """Return the result of a purity check as a sentence."""
+    return purity.problem or (
+        f"purity: {purity.rows:,} rows have the same scores together, alone, reversed, in calls of "
+        "other sizes and again"
+    )
 
 
 def _short(value: object) -> str:

@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 from scoreline.lake.files.partitions import Partition, PartitionSpec, parse_partition_path
 from scoreline.lake.table.history import LivePartition, read_live_partitions
 from scoreline.lake.table.inputs import find_changed
+from scoreline.lake.table.log import Change, find_changes, read_commits
 from scoreline.lake.table.outcomes import read_failures
 from scoreline.lake.table.scores import FOREIGN_RUN
 from scoreline.pipelines.options.problems import BadOptions
@@ -51,6 +52,8 @@ def read_status(
     """
     live = {held.partition: held for held in read_live_partitions(table)}
     there = _list(dataset, specs) if dataset else {}
+    gone = [path for path in there if path not in live]
+    removed = find_changes(table, read_commits(table), gone) if gone else {}
     stale = find_changed(dataset, there.values(), live) if dataset else set()
     failures = read_failures(output)
     paths = [
@@ -66,6 +69,7 @@ def read_status(
             failures.get(path, ""),
             has_input=bool(dataset),
             is_stale=path in stale,
+            removed=removed.get(path, ()),
         )
         for path in paths
     ]
@@ -88,9 +92,12 @@ def _stand(
     *,
     has_input: bool,
     is_stale: bool,
+    removed: Sequence[Change],
 ) -> PartitionStatus:
     if live is None:
+        by = ", ".join(map(str, removed))
         note = failure or "; ".join(there.problems if there else ())
+        note = note or (f"another program removed it: {by}" if by else "")
         return PartitionStatus(path, FAILED if failure else MISSING, note=note)
     status = PartitionStatus(
         path,
@@ -101,6 +108,8 @@ def _stand(
         live.commit.get("version"),
         live.commit.get("timestamp"),
     )
+    if live.commit.get("allow_impure"):
+        status = status._replace(note=f"impure model allowed: {live.commit['allow_impure']}")
     if live.run_id == FOREIGN_RUN:
         return status._replace(state=FOREIGN, rows_scored=live.rows)
     if failure:

@@ -37,11 +37,13 @@ class Report:
       outcomes: one outcome per partition of the plan.
       seconds: wall time from the first row to the last commit.
       counters: sums of Beam's metrics, by name.
+      impurity: why scores depend on more than their row, and why that is allowed; "" if not.
     """
 
     outcomes: list[Outcome]
     seconds: float
     counters: Mapping[str, int]
+    impurity: str = ""
 
     def total(self, field: str) -> int:
         """Return the sum of a count over the published partitions."""
@@ -174,6 +176,8 @@ def print_report(report: Report, settings: BatchSettings, console: Console) -> N
         shares = " · ".join(f"{name} {100 * ms / whole:.0f} %" for name, ms in times)
         table.add_row("time", shares)
     console.print(table, highlight=False)
+    if report.impurity:
+        say(console, report.impurity)
     if not report.total("rows_in") and not report.unpublished:
         console.print("The scored partitions have no rows.", highlight=False)
     print_failures(report.unpublished, console)

@@ -14,6 +14,7 @@ from scoreline.models.artifact import digest_model
 from scoreline.models.runtimes.tensorflow import import_tensorflow
 from tests.fakes import ROOT, expected_scores, make_rows
 from tests.inputs import by_id
+from tests.model_zoo import save_function
 
 ROWS = 500
 
@@ -220,3 +221,32 @@ print(sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
 print(set(scoreline.__all__) <= set(dir(scoreline)))
 """
     assert run_python(code).splitlines() == ["[]", "True"]
+
+
+def test_an_impure_model_is_refused_at_the_first_score_unless_there_is_a_reason(tmp_path):
+    tf = import_tensorflow()
+    spec = tf.TensorSpec([None], tf.float32, name="a")
+    path = save_function(tmp_path / "m", lambda a: {"y": a - tf.reduce_mean(a)}, spec)
+    rows = floats()
+    with pytest.raises(ValueError, match="row key=") as refused:
+        scoreline.load(path).score(rows, keys=["key"])
+    assert str(refused.value).endswith("; or go on with allow_impure REASON")
+    allowed = scoreline.load(path, allow_impure="a demo").score(rows, keys=["key"])
+    assert allowed.table.num_rows == ROWS
+
+
+def test_lists_are_padded_to_an_asked_length(tmp_path):
+    tf = import_tensorflow()
+    spec = tf.TensorSpec([None, None], tf.int64, name="ids")
+    path = save_function(
+        tmp_path / "m",
+        lambda ids: {"size": tf.cast(tf.shape(ids)[1], tf.int64) + 0 * ids[:, 0]},
+        spec,
+    )
+    rows = pa.table({"ids": [[1], [1, 2, 3], [1] * 9]})
+    model = scoreline.load(path, pads={"ids": 0}, pad_lengths={"ids": 5})
+    scores, dead = model.score(rows)
+    assert scores["size"].to_pylist() == [5, 5]
+    assert "has more than 5 values" in dead["_reason"][0].as_py()
+    with pytest.raises(ValueError, match=r"pads=\{'ids': 'VALUE'\}"):
+        scoreline.load(path, pad_lengths={"ids": 5}).score(rows)

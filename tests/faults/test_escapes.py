@@ -51,6 +51,17 @@ def test_names_that_lead_elsewhere_stay_in_the_table(tmp_path, model, capsys):
         assert "$(" not in path
 
 
+def test_a_value_whose_folder_has_too_long_a_name_fails_its_partition_before_it_is_scored(
+    score, tmp_path
+):
+    write_file(tmp_path / "lake", f"p={':' * 120}", "0.parquet", make_rows(0, 5))
+    write_file(tmp_path / "lake", "p=a:b", "0.parquet", make_rows(5, 5))
+    ended = score(input=tmp_path / "lake")
+    assert ended.code == 1
+    assert "a name of at most 255 bytes, got 362 bytes" in ended.out + ended.err
+    assert {row["p"] for row in read_scores(tmp_path / "scores").to_pylist()} == {"a:b"}
+
+
 SECRETS = ("hunter2", "hunter3")
 
 

@@ -14,6 +14,7 @@ import pytest
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from scoreline.models.process import ModelProcess
+from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.pipelines import score_batch, score_stream
 from tests.fakes import read_scores, write_file
 from tests.kafka import (
@@ -32,6 +33,7 @@ from tests.kafka import (
     stop,
     wait_until,
 )
+from tests.model_zoo import save_function
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 RECORDS = 20_000
@@ -139,15 +141,20 @@ def test_poison_costs_itself_and_the_rest_is_scored(broker, topics, stream_argum
         b"list": b"[1, 2]",
         b"blank": b"  ",
         b"type": b'{"id": 1, "a": "one", "b": 1}',
-        b"null": b'{"id": 1, "b": 1}',
+        b"absent": b'{"id": 1, "b": 1}',
         b"utf8": b'{"id": 1, "a": 1, "b": 1, "c": "\xff"}',
+        b"large": b'{"id": 1, "a": 1e39, "b": 1}',
         b"tombstone": None,
     }
     producer = make_producer(broker.address)
+    of_its_own = [("trace", b"\0\xff"), ("trace", None), ("scoreline.step", b"before")]
     for number, record in enumerate(poison.items()):
-        send(producer, topics[0], [*good[number * 30 : number * 30 + 30], record])
-    send(producer, topics[0], good[len(poison) * 30 :])
-    assert score_stream.main(stream_arguments("--until_end", "--exactly_once")) == 3
+        key, value = record
+        at = 1_600_000_000_000 + number
+        producer.produce(topics[0], value, key, headers=of_its_own, timestamp=at)
+        send(producer, topics[0], good[number * 25 : number * 25 + 25])
+    send(producer, topics[0], good[len(poison) * 25 :])
+    assert score_stream.main(stream_arguments("--until_end", "--exactly_once", fill="a=7")) == 3
     scores = scores_of(broker.address, topics[1])
     assert sorted(s["id"] for s in scores) == sorted(
         [*range(300), *([1] if len(scores) > 300 else [])]
@@ -158,12 +165,43 @@ def test_poison_costs_itself_and_the_rest_is_scored(broker, topics, stream_argum
     sent = {m.key(): m for m in read_all(broker.address, topics[0])}
     for key, letter in letters.items():
         assert letter.value() == poison[key]
-        headers = {name: text.decode() for name, text in letter.headers()}
+        assert letter.timestamp() == sent[key].timestamp()
+        assert letter.headers()[:2] == of_its_own[:2]
+        assert [name for name, _ in letter.headers()].count("scoreline.step") == 1
+        headers = {name: text.decode() for name, text in letter.headers()[2:]}
         assert headers["scoreline.topic"] == topics[0]
         at = (int(headers["scoreline.partition"]), int(headers["scoreline.offset"]))
         assert at == (sent[key].partition(), sent[key].offset())
-        assert headers["scoreline.step"] == ("BuildFeatures" if key == b"null" else "Decode")
+        assert headers["scoreline.step"] == "Decode"
         assert headers["scoreline.reason"]
+
+
+def test_a_topic_of_another_format_ends_the_job_before_an_offset_is_committed(
+    broker, topics, stream_arguments, capsys
+):
+    values = [(None, to_avro(row)) for row in rows(0, 3000)]
+    send(make_producer(broker.address), topics[0], values)
+    assert score_stream.main(stream_arguments("--until_end", "--exactly_once")) == 2
+    err = capsys.readouterr().err
+    assert "Expected JSON objects (--format=json) in the topic, but none of the first" in err
+    assert "begins with Confluent's header and schema id 7" in err
+    assert records_done(broker, topics) == 0
+    assert count_of(broker.address, topics[2]) == 0
+
+
+def test_a_missing_key_and_a_null_are_told_apart(broker, topics, stream_arguments, capsys):
+    some = [{"id": 1, "b": 0.5}, {"id": 2, "a": None, "b": 0.5}, {"id": 3, "a": 1.0, "b": 0.5}]
+    send(make_producer(broker.address), topics[0], as_json(some), partition=0)
+    assert score_stream.main(stream_arguments("--check", allow_missing="c=1")) == 2
+    assert "--allow_missing c=1: no input, key or kept column reads 'c'" in capsys.readouterr().err
+    strict = stream_arguments("--until_end", fill="a=7")
+    assert score_stream.main(strict) == 3
+    assert {score["id"] for score in scores_of(broker.address, topics[1])} == {2, 3}
+    filled = stream_arguments("--until_end", fill="a=7", allow_missing="a=2", group=topics[1])
+    assert score_stream.main(filled) == 0
+    scores = scores_of(broker.address, topics[1])
+    assert sorted(score["id"] for score in scores) == [1, 2, 2, 3, 3]
+    assert {score["id"]: score["y"] for score in scores} == {1: 4.5, 2: 14.5, 3: 2.5}
 
 
 def test_poison_without_a_topic_for_it_ends_the_job_and_is_named(
@@ -175,6 +213,25 @@ def test_poison_without_a_topic_for_it_ends_the_job_and_is_named(
     assert f"offset 0 of partition 2 of topic {topics[0]}: Decode: " in err
     assert "--dead_letter_topic" in err
     assert committed(broker.address, f"group-of-{topics[0]}", topics[0])[2] < 0
+
+
+@pytest.mark.parametrize("flags", [(), ("--exactly_once",)], ids=["at_least_once", "exactly_once"])
+def test_an_impure_model_ends_the_stream_before_a_score_is_sent_unless_it_is_allowed(
+    broker, topics, stream_arguments, tmp_path, capsys, flags
+):
+    tf = import_tensorflow()
+    specs = [tf.TensorSpec([None], tf.float32, name=name) for name in ("a", "b")]
+    path = tmp_path / "impure"
+    model = save_function(path, lambda a, b: {"y": a + b - tf.reduce_mean(a)}, *specs)
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 500)))
+    argv = stream_arguments("--until_end", *flags, model=model)
+    assert score_stream.main(argv) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "rows of a call influence each other: output 'y' of the row id=" in told
+    assert count_of(broker.address, topics[1]) == 0
+    assert records_done(broker, topics) == 0
+    assert score_stream.main([*argv, "--allow_impure=a demo"]) == 0
+    assert len(scores_of(broker.address, topics[1])) == 500
 
 
 def test_a_partition_that_is_added_is_read_and_a_stop_is_in_order(

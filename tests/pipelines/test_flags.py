@@ -35,12 +35,14 @@ MODEL = {
     "--columns": "--columns=x=n",
     "--fill": "--fill=x=1",
     "--pad": "--pad=x=1",
+    "--pad_length": "--pad_length=x=5",
     "--truncate": "--truncate=x",
     "--outputs": "--outputs=score=late",
     "--load_op_library": "--load_op_library={library}",
     "--model_digest": OTHER_DIGEST,
     "--batch_rows": "--batch_rows=7",
     "--batch_timeout_s": "--batch_timeout_s=90",
+    "--allow_impure": "--allow_impure=why",
 }
 ROWS = {
     "--keys": "--keys=n",
@@ -55,6 +57,7 @@ DATASET = {
     "--allow_missing": "--input={gap} | --allow_missing=x=1",
     "--partitions": "--partitions=date=2024-01-02",
     "--last": "--last=1",
+    "--csv_escape": "--input={csv} --columns=x=float32(x) | --csv_escape=\\",
     "--max_value_bytes": "--max_value_bytes=9999",
     "--max_batch_bytes": "--max_batch_bytes=99999999",
 }
@@ -80,6 +83,7 @@ CASES = {
         "--schema": "--schema={schema}",
         "--avro_schema_id": "--format=avro --schema={schema} | --avro_schema_id=5",
         "--schema_registry": "--format=avro | --schema_registry=http://h:1",
+        "--allow_missing": "--allow_missing=x=1",
         "--start": "--start=latest",
         "--start_time": "--start=timestamp --start_time=1795500000000 | --start_time=1795500000001",
         "--until_end": "--until_end",

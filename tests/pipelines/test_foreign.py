@@ -12,6 +12,7 @@ from scoreline.lake.table.commit import commit_partition
 from scoreline.lake.table.rollback import rollback_partition, rollback_table
 from scoreline.lake.table.scores import FOREIGN_RUN, committed_run, create_table
 from scoreline.pipelines import table
+from tests.fakes import write_file
 from tests.json_output import read_object
 from tests.lake.table.test_scores import SCHEMA, spec_of, stage
 
@@ -203,6 +204,17 @@ def test_a_change_that_a_rollback_brings_back_is_reported_again(output, manage, 
     back(output, changed)
     assert manage("verify", output)["unchecked"] == ["date=1"]
     assert states(manage("status", output))["date=1"][0] == "changed"
+
+
+def test_a_partition_that_another_program_removed_is_missing_with_the_operation(output, capsys):
+    for day in ("1", "2", "3"):
+        write_file(Path(output).parent / "lake", f"date={day}", "0.parquet", rows_of([0]))
+    DeltaTable(output).delete("date = '1'")
+    lake = Path(output).parent / "lake"
+    assert table.main(["status", f"--output={output}", f"--input={lake}", "--json"]) == 0
+    found = states(read_object("table_status", capsys.readouterr().out, 0))
+    assert found["date=1"] == ("missing", "another program removed it: DELETE in version 3")
+    assert found["date=3"] == ("missing", "")
 
 
 def test_rows_of_no_partition_are_foreign_and_not_a_crash(output, manage):

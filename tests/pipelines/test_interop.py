@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
+import sys
+
 import polars
+import pyarrow.parquet as pq
 import pytest
 
 from scoreline.pipelines import score_batch
-from tests.fakes import expected_scores, read_scores
+from scoreline.pipelines.runners.cache import cache_folder
+from tests.fakes import ROOT, expected_scores, read_scores
 from tests.interop import KEPT, READERS, VALUES, WRITERS, make_table, rows_by_id
+from tests.required import fail_or_skip
 
 ROWS = make_table()
 WANTED = rows_by_id(ROWS.to_pylist())
@@ -44,6 +53,29 @@ def test_others_read_what_is_in_the_table(scored, reader):
     assert len(rows) == len(WHOLE) * len(WANTED)
     for writer in WHOLE:
         assert rows_by_id(row for row in rows if row["writer"] == writer) == WANTED
+
+
+def test_duckdb_reads_and_filters_the_table_by_its_own_extension(scored, tmp_path):
+    version = re.search(r"^DUCKDB_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.M)[1]
+    packages = cache_folder() / f"duckdb-{version}"
+    if not packages.is_dir():
+        fail_or_skip(f"delta_scan of DuckDB, which is not at {packages}: run `make duckdb-delta`")
+    read, counted = tmp_path / "rows.parquet", tmp_path / "counts.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.duckdb_delta", scored, str(read), str(counted), *VALUES],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(packages)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = pq.read_table(read).to_pylist()
+    assert len(rows) == len(WHOLE) * len(WANTED)
+    for writer in WHOLE:
+        assert rows_by_id(row for row in rows if row["writer"] == writer) == WANTED
+    counts = json.loads(counted.read_text())
+    assert counts == dict.fromkeys(VALUES, 2 * len(WHOLE))
 
 
 def test_what_fastparquet_writes_is_kept_and_scored_as_it_is(tmp_path, model):

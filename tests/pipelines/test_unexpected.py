@@ -88,7 +88,7 @@ LAUNCHER = {
     "input": ("pipelines.plan.batch:find_dataset", "while listing the input "),
     "model files": ("pipelines.plan.batch:find_model", "while reading the files of the model "),
     "table": ("pipelines.plan.batch:find_table", "while opening the table "),
-    "load": ("models.model_spec:ModelSpec.read_signature", "while loading the model "),
+    "load": ("models.model_spec:ModelSpec.load_here", "while loading the model "),
     "footers": ("pipelines.plan.batch:read_files", "while reading schemas and footers of "),
     "plan": ("pipelines.plan.batch:plan_shards", "while planning the job"),
     "report": ("pipelines.score_batch:print_report", "while reporting the results"),

@@ -50,6 +50,7 @@ class TableSpec:
       topic_id: the unique id of the topic; a topic with the same name elsewhere has another.
       group: the consumer group.
       flush_seconds: maximum time that rows wait for others to share a file with.
+      allow_impure: the reason to score with a model that fails the purity check; "" for none.
     """
 
     output: str
@@ -58,6 +59,7 @@ class TableSpec:
     topic_id: str
     group: str
     flush_seconds: float
+    allow_impure: str = ""
 
     def application_of(self, partition: int) -> str:
         """Return the application id of transactions that record the offset of a topic partition."""
@@ -195,6 +197,8 @@ def _commit_properties(
         "offsets": json.dumps({p: [known.get(p), moved[p]] for p in sorted(moved)}),
         "rows": sum(file.rows for file in staged.values()),
     }
+    if spec.allow_impure:
+        details["allow_impure"] = spec.allow_impure
     return CommitProperties(
         custom_metadata={f"{METADATA_PREFIX}{n}": str(value) for n, value in details.items()},
         app_transactions=[Transaction(spec.application_of(p), moved[p]) for p in sorted(moved)],

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
 from scoreline.lake.elements import DeadRows, RecordKey
 from scoreline.lake.files.examples import RAW_COLUMN, ExamplesDecoder, decode_examples
-from scoreline.lake.files.jsonl import parse_lines
+from scoreline.lake.files.missing import Constant
 from scoreline.lake.table.letters import to_dead_letters
 from scoreline.transforms import metrics
 from scoreline.transforms.alive import Alive
 from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.isolate import isolate
 from scoreline.transforms.kafka.avro import AvroDecoder
+from scoreline.transforms.kafka.first_values import FirstValues
+from scoreline.transforms.kafka.json_values import BadRows, JsonDecoder
 from scoreline.transforms.kafka.records import VALUE
 from scoreline.transforms.kafka.registry import Registry
 
@@ -48,6 +52,8 @@ class DecodeSpec:
       avro_schema: the writer schema of values, as JSON; with a registry, the reader schema.
       avro_schema_id: its id if values start with Confluent's header; otherwise None.
       registry: the registry of the schemas whose ids are in that header; None for no registry.
+      required: the keys that each JSON object must have, also if they are null.
+      missing: the values of other keys that a JSON object lacks.
     """
 
     format: str
@@ -55,6 +61,8 @@ class DecodeSpec:
     avro_schema: str = ""
     avro_schema_id: int | None = None
     registry: Registry | None = None
+    required: tuple[str, ...] = ()
+    missing: tuple[Constant, ...] = ()
 
     def make(self) -> Decoder:
         """Return the decoder of the format.
@@ -65,38 +73,9 @@ class DecodeSpec:
         if self.format == "avro":
             registry = self.registry.connect() if self.registry else None
             return AvroDecoder(self.schema, self.avro_schema, self.avro_schema_id, registry)
-        return ExampleDecoder(self.schema) if self.format == "example" else JsonDecoder(self.schema)
-
-
-class JsonDecoder:
-    """Decodes one JSON object per value with Arrow. A missing key is null."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        """Set the columns."""
-        self._schema = schema
-        self.decode([b"{}"])  # fails now if Arrow's parser lacks a type
-
-    def decode(self, values: Sequence[bytes]) -> list[pa.Array]:
-        """Return the columns; see `Decoder`."""
-        # Each value alone must be one object. These separators, and equal counts of rows and
-        # values, ensure that no object spans two values and no value holds two objects.
-        lines = b"\n".join(values)
-        breaks = len(values) - 1
-        if lines.count(b"\n") > breaks:  # a raw line feed in JSON is whitespace
-            values = [value.replace(b"\n", b" ") for value in values]
-            lines = b"\n".join(values)
-        if lines[:1] != b"{" or lines[-1:] != b"}" or lines.count(b"}\n{") != breaks:
-            for value in values:
-                stripped = value.strip()
-                if not (stripped[:1] == b"{" and stripped[-1:] == b"}"):
-                    raise ValueError("expected a JSON object")
-        table = parse_lines(lines, self._schema).combine_chunks()
-        if table.num_rows != len(values):
-            raise ValueError(f"expected one JSON object in a value, got {table.num_rows}")
-        return [
-            column.chunk(0) if column.num_chunks else pa.array([], column.type)
-            for column in table.columns
-        ]
+        if self.format == "example":
+            return ExampleDecoder(self.schema)
+        return JsonDecoder(self.schema, self.required, self.missing)
 
 
 class ExampleDecoder:
@@ -113,7 +92,17 @@ class ExampleDecoder:
         columns = {RAW_COLUMN: pa.array(values, pa.large_binary())}
         if self._decoder:
             columns |= decode_examples(self._decoder, self._features, values)
+            self._check_features([columns[field.name] for field in self._features])
         return [columns[name] for name in self._schema.names]
+
+    def _check_features(self, columns: Sequence[pa.Array]) -> None:
+        """Raise BadRows if a record has no feature at all: it is another message."""
+        if all(column.null_count for column in columns):
+            empty = functools.reduce(pc.and_, map(pc.is_null, columns))
+            rows = pc.indices_nonzero(empty).to_pylist()
+            if rows:
+                names = ", ".join(field.name for field in self._features)
+                raise BadRows(dict.fromkeys(rows, f"has none of the features {names}"))
 
 
 class Decoded(NamedTuple):
@@ -137,6 +126,11 @@ def decode_batch(raw: pa.RecordBatch, decoder: Decoder, schema: pa.Schema) -> De
     try:
         if present:
             parts = [decoder.decode(present)]
+    except BadRows as e:
+        dead |= {at[row]: _describe_text(reason) for row, reason in e.rows.items()}
+        at = [row for row in at if row not in dead]
+        if at:
+            parts = [decoder.decode([values[row] for row in at])]
     except _ERRORS as e:
         isolated = isolate(
             lambda start, stop: decoder.decode(present[start:stop]),
@@ -166,7 +160,11 @@ def decode_batch(raw: pa.RecordBatch, decoder: Decoder, schema: pa.Schema) -> De
 
 
 def _describe(error: Exception) -> str:
-    return (str(error) or type(error).__name__)[:_MAX_REASON_CHARS]
+    return _describe_text(str(error) or type(error).__name__)
+
+
+def _describe_text(reason: str) -> str:
+    return reason[:_MAX_REASON_CHARS]
 
 
 class _DecodeDoFn(beam.DoFn):
@@ -176,6 +174,7 @@ class _DecodeDoFn(beam.DoFn):
     def setup(self) -> None:
         self._decoder = self._spec.make()
         self._metrics = BundleMetrics()
+        self._first = FirstValues(self._spec.format)
 
     def process(
         self, element: tuple[RecordKey, pa.RecordBatch]
@@ -183,6 +182,8 @@ class _DecodeDoFn(beam.DoFn):
         key, raw = element
         with self._metrics.timed(metrics.DECODE_MS):
             batch, dead = decode_batch(raw, self._decoder, self._spec.schema)
+        reasons = {} if dead is None else dict(zip(dead.rows, dead.reasons, strict=True))
+        self._first.observe(batch.num_rows, reasons, raw)
         if dead is not None:
             self._metrics.count(metrics.ROWS_DEAD, len(dead.rows))
             yield key._replace(are_dead=True), to_dead_letters(raw, dead, "")

@@ -24,7 +24,7 @@ from scoreline.models.artifact import digest_model, model_format_of
 from scoreline.models.compare import find_differences
 from scoreline.models.errors import ModelError, describe_error
 from scoreline.models.servable import forget_shared_servable
-from scoreline.models.signature import Signature
+from scoreline.models.signature import InputColumn, Signature, TensorSpec
 from scoreline.models.versions import (
     Fingerprint,
     Version,
@@ -37,6 +37,7 @@ from scoreline.models.versions import (
 )
 from scoreline.transforms import metrics
 from scoreline.transforms.alive import Alive
+from scoreline.transforms.purity import check_rows
 from scoreline.transforms.scoring import Serving
 from scoreline.transforms.swap.judge import Sample, compare
 from scoreline.transforms.worker.heap import settle_heap
@@ -218,6 +219,8 @@ class ModelWatcher:
             )
         except Exception as e:  # noqa: BLE001  a candidate must not fail the job
             problems = [f"the comparison on {sample.num_rows:,} rows failed: {describe_error(e)}"]
+        if not problems:
+            problems = self._find_impurity(sample, candidate)
         if problems:
             self._drop_candidate()
             self._refuse(chosen, candidate.spec.digest, "; ".join(problems))
@@ -231,6 +234,19 @@ class ModelWatcher:
             f"on {found.rows:,} rows",
         )
         return True
+
+    def _find_impurity(self, sample: pa.RecordBatch, candidate: Serving) -> list[str]:
+        """Return why the scores of the sample are not each row's own; log it if it is allowed."""
+        if not candidate.spec.checks_purity:
+            return []
+        try:
+            problem = check_rows(sample, candidate).problem
+        except Exception as e:  # noqa: BLE001  a candidate must not fail the job
+            return [f"the purity check on {sample.num_rows:,} rows failed: {describe_error(e)}"]
+        if problem and candidate.spec.allow_impure:
+            _LOG.warning("%s. Allowed: %s", problem, candidate.spec.allow_impure)
+            return []
+        return [problem] if problem else []
 
     def _take_over(self, chosen: Version, candidate: Serving, why: str) -> None:
         before = self._version.name
@@ -312,7 +328,7 @@ class ModelWatcher:
             )
         tensors = {tensor.name: tensor for tensor in servable.signature.inputs}
         inputs = tuple(
-            source._replace(tensor=tensors.get(source.tensor.name, source.tensor))
+            _keep_sizes(source, tensors.get(source.tensor.name, source.tensor))
             for source in spec.inputs
         )
         return Serving(servable, dataclasses.replace(spec, inputs=inputs))
@@ -342,6 +358,18 @@ class ModelWatcher:
         if text not in self._said:
             self._said.add(text)
             _LOG.warning("%s", text)
+
+
+def _keep_sizes(source: InputColumn, tensor: TensorSpec) -> InputColumn:
+    """Return a source that feeds the new model's input with rows of the planned sizes.
+
+    A size that the new model leaves free stays the planned one: lists are padded to it.
+    """
+    if source.tensor.shape and tensor.shape and len(source.tensor.shape) == len(tensor.shape):
+        sizes = zip(tensor.row_shape, source.tensor.row_shape, strict=True)
+        kept = (old if new is None else new for new, old in sizes)
+        tensor = tensor._replace(shape=(tensor.shape[0], *kept))
+    return source._replace(tensor=tensor)
 
 
 # The last version in this process; steps that are set up later start with it.

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scoreline.lake.files.missing import Constant
 from scoreline.lake.files.schema_file import parse_types
 from scoreline.transforms.kafka.avro_types import parse_avro_schema
 from scoreline.transforms.kafka.decode import DecodeSpec, decode_batch
@@ -79,7 +80,7 @@ POISON = {
     ),
     "example_other_text": ("example", b"hello", "is no tf.Example"),
     "json_cut_off": ("json", b'{"id": 1, "x"', "expected a JSON object"),
-    "json_text_for_float": ("json", b'{"id": 1, "x": "1", "s": ""}', "string"),
+    "json_text_for_float": ("json", b'{"id": 1, "x": "1", "s": ""}', "column 'x': expected float"),
     "avro_cut_off": ("avro", b"\x02\x02\0\0", "expected an Avro record"),
     "avro_other": ("avro", b"\xff" * 20, "expected an Avro record"),
 }
@@ -237,3 +238,55 @@ def test_the_largest_numbers_of_a_column_are_read():
     assert dead is None
     largest = 3.4028234663852886e38
     assert batch.select(["f", "l"]).to_pylist() == [{"f": largest, "l": [-largest, None, 0.0]}]
+
+
+USER = pa.struct([("age", pa.float32()), ("at", pa.struct([("x", pa.int64())]))])
+KEYS = pa.schema([("id", pa.int64()), ("a", pa.float32()), ("user", USER)])
+# By name: a value, and the missing key; "" if none is missing.
+ABSENT = {
+    "none": (b'{"id": 1, "a": 2, "user": {"age": 3, "at": {"x": 4}}}', ""),
+    "nulls": (b'{"id": null, "a": null, "user": {"age": null, "at": {"x": null}}}', ""),
+    "null_parents": (b'{"id": 1, "a": 2, "user": null}', ""),
+    "null_parent_inside": (b'{"id": 1, "a": 2, "user": {"age": 1, "at": null}}', ""),
+    "key": (b'{"a": 2, "user": null}', "id"),
+    "input": (b'{"id": 1, "user": null}', "a"),
+    "parent": (b'{"id": 1, "a": 2}', "user.age"),
+    "field": (b'{"id": 1, "a": 2, "user": {"at": null}}', "user.age"),
+    "field_of_a_field": (b'{"id": 1, "a": 2, "user": {"age": 1, "at": {}}}', "user.at.x"),
+    "only_elsewhere": (b'{"id": 1, "user": null, "other": {"a": null}}', "a"),
+    "only_as_text": (b'{"id": 1, "user": null, "b": "\\"a\\": null"}', "a"),
+    "other_case": (b'{"id": 1, "A": null, "user": null}', "a"),
+    "escaped": (b'{"id": 1, "\\u0061": null, "user": null}', ""),
+    "beside_what_is_not_json": (b'{"id": 1, "a": null, "user": null, "b": NaN}', ""),
+    "beside_other_bytes": (b'{"id": 1, "a": null, "user": null, "b": "\xff"}', ""),
+}
+
+
+@pytest.mark.parametrize(("value", "missing"), ABSENT.values(), ids=ABSENT)
+def test_a_key_that_is_missing_is_not_a_null(value, missing):
+    spec = DecodeSpec(format="json", schema=KEYS, required=("id", "a", "user.age", "user.at.x"))
+    good = ABSENT["none"][0]
+    batch, dead = decode_batch(raw_batch([good, value, None, good]), spec.make(), KEYS)
+    assert (1 in dead.rows) == bool(missing)
+    assert batch.num_rows == 3 - bool(missing)
+    if missing:
+        assert f"expected the key '{missing}', with a value or null" in dead.reasons[0]
+
+
+def test_a_missing_key_gets_the_value_that_is_given_for_it_and_a_null_stays():
+    missing = (
+        Constant("a", pa.float32(), "0.5"),
+        Constant("s", pa.string(), "none"),
+        Constant("kept", pa.int64(), "null"),
+    )
+    schema = pa.schema(
+        [("id", pa.int64()), ("a", pa.float32()), ("s", pa.string()), ("kept", pa.int64())]
+    )
+    spec = DecodeSpec(format="json", schema=schema, required=("id",), missing=missing)
+    values = [b'{"id": 1}', b'{"id": 2, "a": null, "s": null, "kept": 1}', b'{"a": 1}']
+    batch, dead = decode_batch(raw_batch(values), spec.make(), schema)
+    assert list(dead.rows) == [2]
+    assert batch.select(schema.names).to_pylist() == [
+        {"id": 1, "a": 0.5, "s": "none", "kept": None},
+        {"id": 2, "a": None, "s": None, "kept": 1},
+    ]

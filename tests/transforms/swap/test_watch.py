@@ -16,6 +16,7 @@ from scoreline.lake.elements import RecordKey
 from scoreline.models.artifact import digest_model
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.process import ModelProcess
+from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.models.servable import load_servable
 from scoreline.models.signature import InputColumn
 from scoreline.models.versions import choose_version
@@ -33,12 +34,26 @@ WEIGHT = {"good": 2.0, "near": 2.001, "far": -2.0, "renamed": 2.0}
 def models(tmp_path_factory):
     """Models y = weight·a + b; one has the output z instead, one is broken."""
     folder = tmp_path_factory.mktemp("models")
+    save_litert_that_mixes_rows(folder / "mixes.tflite")
     for kind, weight in WEIGHT.items():
         path = folder / f"{kind}.tflite"
         save_litert(path, weight=weight, output="z" if kind == "renamed" else "y")
     save_perilous(folder / "crashes_on_zeros.tflite", crashes=0.0)
     (folder / "broken.tflite").write_bytes((folder / "near.tflite").read_bytes()[:-200])
     return folder
+
+
+def save_litert_that_mixes_rows(path):
+    """Save y = 2·a + b, with a little of the mean of b over the call."""
+    tf = import_tensorflow()
+    specs = [tf.TensorSpec([None, 1], tf.float32, name=name) for name in ("a", "b")]
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda a, b: {"y": 2.0 * a + b + 0.01 * tf.reduce_mean(a)}, input_signature=specs
+    )
+    function = module.serve.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
+    path.write_bytes(converter.convert())
 
 
 class Clock:
@@ -65,7 +80,10 @@ class Folder:
         swap = SwapSpec(str(self.path), 0.02, 0.2, 1e6, signature)
         fields = {"max_disagreement", "max_latency_ratio"}
         self.swap = swap._replace(**{name: changes.pop(name) for name in fields & changes.keys()})
+        reason = changes.pop("allow_impure", "")
         return ScoreSpec(
+            checks_purity=True,
+            allow_impure=reason,
             model=ModelSpec(path=first, digest=digest_model(first), **changes),
             inputs=tuple(InputColumn(s, s.name) for s in signature.inputs),
             outputs=(("y", "y", ""),),
@@ -460,3 +478,17 @@ def test_a_model_that_crashes_costs_its_own_process_only(tmp_path, models, caplo
         assert "2.tflite crashed: its process died with signal" in line
     finally:
         folder.watcher.close()
+
+
+@pytest.mark.parametrize("reason", ["", "a demo"], ids=["refused", "allowed"])
+def test_a_version_that_mixes_rows_is_refused_unless_that_is_allowed(
+    tmp_path, models, caplog, reason
+):
+    folder = Folder(tmp_path, models, allow_impure=reason)
+    folder.add(2, "mixes")
+    folder.look(2)
+    folder.score()
+    folder.look()
+    assert folder.count(metrics.MODEL_SWAPS) == bool(reason)
+    assert folder.count(metrics.CANDIDATES_REFUSED) == (not reason)
+    assert "rows of a call influence each other: output 'y' of the row id=" in caplog.text
