@@ -53,11 +53,15 @@ class Child:
         return ["crash", f"exit code {code}: {last}"]
 
     def _restart(self) -> None:
-        self.close()
+        self._end()
         self._start()
 
     def close(self) -> None:
         """End the process."""
+        self._end()
+        self._errors.close()
+
+    def _end(self) -> None:
         self._selector.close()
         self._process.stdin.close()
         self._process.wait()

@@ -87,7 +87,16 @@ def _read(
     batches: list[pa.RecordBatch] = []
     for dictionaries in ([], texts):
         spec = DatasetSpec(
-            root, data_format, names, names, batch_rows, dictionaries, schema, (), _LIMITS, names
+            root=root,
+            format=data_format,
+            columns=names,
+            top_columns=names,
+            batch_rows=batch_rows,
+            dictionary_columns=dictionaries,
+            schema=schema,
+            limits=_LIMITS,
+            is_inferred=not wanted and schema is not None,
+            stored=names,
         )
         for shard in plan_shards(partition, footers, "a" * 15, ""):
             batches = list(read_shard(file_system, shard, spec))

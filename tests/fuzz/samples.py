@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
 
+from scoreline.lake.files.footer import Thrift
 from tests.inputs import frame, to_csv, to_examples, to_jsonl, write_bytes
 
 ROWS = 40
@@ -103,6 +104,7 @@ def _parquet(table: pa.Table, **options: Any) -> Callable[[Path], Path]:
     return write
 
 
+write_checksums = _parquet(_plain(), compression="none", write_page_checksum=True)
 _DELTA_ENCODED = {"id": "DELTA_BINARY_PACKED", "s": "DELTA_BYTE_ARRAY", "x": "BYTE_STREAM_SPLIT"}
 _PARQUET = {
     "snappy": _parquet(_plain()),
@@ -117,7 +119,7 @@ _PARQUET = {
     "nested-groups": _parquet(_nested(), row_group_size=15, data_page_version="2.0"),
     "odd": _parquet(_odd(), compression="none"),
     "odd-plain": _parquet(_odd(), compression="lz4", use_dictionary=False),
-    "checksums": _parquet(_plain(), compression="none", write_page_checksum=True),
+    "checksums": write_checksums,
 }
 
 _TEXT_TYPES = (("id", "int64"), ("x", "float32"), ("s", "string"), ("b", "bool"))
@@ -189,3 +191,30 @@ def _csv_rows(text: str) -> Iterator[dict[str, Any]]:
         if len(row) != len(rows[0]):
             raise ValueError("a row has another number of fields")
         yield dict(zip(rows[0], row, strict=True))
+
+
+def find_pages(data: bytes) -> list[tuple[int, int]]:
+    """Return where the content of each page of a Parquet file begins and ends."""
+    pages = []
+    metadata = pq.ParquetFile(pa.BufferReader(data)).metadata
+    for column in range(metadata.num_columns):
+        chunk = metadata.row_group(0).column(column)
+        at = chunk.dictionary_page_offset or chunk.data_page_offset
+        end = at + chunk.total_compressed_size
+        while at < end:
+            start, size = _read_header(data, at)
+            pages.append((start, start + size))
+            at = start + size
+    return pages
+
+
+def _read_header(data: bytes, at: int) -> tuple[int, int]:
+    """Return where a page begins behind its header, and how long it is."""
+    thrift = Thrift(data[at:])
+    size = 0
+    for field, kind in thrift.fields():
+        if field == 3:
+            size = thrift.integer()
+        else:
+            thrift.skip(kind)
+    return at + thrift.position, size

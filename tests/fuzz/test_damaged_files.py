@@ -22,7 +22,7 @@ import pytest
 
 from tests.fuzz.child import Child
 from tests.fuzz.mutate import KINDS, mutate
-from tests.fuzz.samples import SAMPLES, Sample, rows_meant
+from tests.fuzz.samples import SAMPLES, Sample, find_pages, rows_meant, write_checksums
 
 _SECONDS = float(os.environ.get("SCORELINE_FUZZ_SECONDS", "0"))
 # Damaged files of each sample in an ordinary run.
@@ -48,7 +48,12 @@ def rounds(seed: str) -> Iterator[random.Random]:
 
 
 class Reader:
-    """Reads one sample again and again, and judges each answer."""
+    """Reads one sample again and again, and judges each answer.
+
+    Attributes:
+      sound: the bytes of the undamaged file.
+      last: the last answer.
+    """
 
     def __init__(self, child: Child, sample: Sample, root: Path) -> None:
         """Write the sample, and read it once undamaged."""
@@ -56,6 +61,7 @@ class Reader:
         self._file = sample.write(root)
         self.sound = self._file.read_bytes()
         self._truth = self._ask(17)
+        self.last = self._truth
         assert self._truth[0] == "rows", self._truth
 
     def _ask(self, batch_rows: int) -> list:
@@ -67,7 +73,8 @@ class Reader:
     def judge(self, damaged: bytes) -> str:
         """Return what is wrong with what came of a damaged file; "" if nothing is."""
         self._file.write_bytes(damaged)
-        outcome, *found = self._ask(17)
+        self.last = self._ask(17)
+        outcome, *found = self.last
         if outcome == "error":
             # A path in a table's log may be damaged itself.
             names = (str(self._file), str(self._root))
@@ -106,3 +113,19 @@ def test_a_damaged_file_costs_itself_alone(child, tmp_path, sample):
             problems[problem] = place
     shown = "\n\n".join(f"{place}: {problem}" for problem, place in list(problems.items())[:9])
     assert not problems, f"{len(problems)} kinds of problems:\n{shown}"
+
+
+def test_damage_within_pages_that_have_checksums_is_always_seen(child, tmp_path):
+    """Spark writes such files. Pages' headers and the footer have no checksums."""
+    sample = Sample("checksums", write_checksums, "all")
+    reader = Reader(child, sample, tmp_path / "data")
+    pages = find_pages(reader.sound)
+    assert sum(stop - start for start, stop in pages) > 500
+    for number, chance in enumerate(rounds(sample.name)):
+        start, stop = pages[number % len(pages)]
+        damaged = bytearray(reader.sound)
+        damaged[chance.randrange(start, stop)] ^= 1 << chance.randrange(8)
+        found = reader.judge(bytes(damaged))
+        assert not found
+        assert reader.last[0] == "error"
+        assert "CRC" in reader.last[1] or "checksum" in reader.last[1].lower()
