@@ -239,10 +239,13 @@ class AvroEncoder:
         names = self._columns.names
         columns = []
         for column, field in zip(rows.columns, self._columns, strict=True):
-            stored = column.cast(field.type)
-            # fastavro accepts times as integers, which is faster than datetimes.
-            is_time = pa.types.is_timestamp(field.type)
-            columns.append((stored.cast(pa.int64()) if is_time else stored).to_pylist())
+            try:
+                stored = column.cast(field.type)
+                # fastavro accepts times as integers, which is faster than datetimes.
+                is_time = pa.types.is_timestamp(field.type)
+                columns.append((stored.cast(pa.int64()) if is_time else stored).to_pylist())
+            except (pa.ArrowException, ValueError, OverflowError) as e:
+                raise ValueError(f"column '{field.name}': {e}") from e
         values = []
         for row in zip(*columns, strict=True):
             stream = io.BytesIO()
