@@ -28,7 +28,7 @@ from scoreline.lake.storage import resolve
 from scoreline.lake.table.staged_file import StagedFile
 from scoreline.lake.table.types import storable_type
 
-_MAX_MEMORY = 4 << 30
+_MAX_MEMORY = 8 << 30
 _LIMITS = Limits(1 << 20, 8 << 20)
 
 
