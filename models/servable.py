@@ -106,6 +106,7 @@ class LocalServable:
         self.signature = model.signature
         self.digest = digest
         self.load_ms = 0
+        self._rejection = ""  # why the last blank rows were rejected
         self.call_size = CallSize(self.signature.batch_rows or batch_rows)
 
     def predict(
@@ -266,7 +267,10 @@ class LocalServable:
     ) -> Mapping[str, np.ndarray] | None:
         """Find a number of rows that is fixed in the graph, and fill calls up to it from now on."""
         found = find_fixed_batch(
-            self.signature, names, lambda rows: self._call_blank(rows, names, ragged)
+            self.signature,
+            names,
+            lambda rows: self._call_blank(rows, names, ragged),
+            lambda: self._rejection,
         )
         if found is None:
             return None
@@ -295,6 +299,7 @@ class LocalServable:
             if error is None or not self._model.is_about_inputs(error):
                 break
         if error is None or self._model.is_about_inputs(error):
+            self._rejection = str(error)
             return None
         raise ModelError(
             f"Signature '{self.signature.name}' loads, but fails on a call of {rows} rows of zeros "

@@ -143,14 +143,17 @@ def _find_inference_problem(
     dataset: Dataset, partitions: Sequence[Partition], schema: pa.Schema | None
 ) -> str:
     """Return why a schema is empty although there are files; "" if it is not."""
-    if schema is None or set(schema.names) - {RAW_COLUMN}:
+    if schema is None:
+        return ""
+    kinds = [field.type for field in schema if field.name != RAW_COLUMN]
+    if not all(map(pa.types.is_null, kinds)):
         return ""
     if not any(partition.files for partition in partitions):
         return ""
     return (
         "--input: expected rows to infer a schema from, but the first files of "
-        f"{dataset.listing.partitions[0].path} … are empty. Set --schema, or leave out partitions "
-        "without rows"
+        f"{dataset.listing.partitions[0].path} … are empty, or have a header or nulls only. Set "
+        "--schema, or leave out partitions without rows"
     )
 
 
