@@ -38,8 +38,7 @@ def test_keys_kept_columns_inputs_and_outputs_of_any_name_are_scored_and_replaye
         "--columns=a=float32(a)",
         "--keys=" + quote_name("key, (1)"),
         "--keep=" + ",".join(map(quote_name, kept)),
-        "--outputs="
-        + ",".join(f"{quote_name(n)}={quote_name(c)}" for n, c in renamed.items() if n != "A"),
+        "--outputs=" + ",".join(stored),
         f"--output={tmp_path / 'table'}",
     ]
     code = score_batch.main([f"--input={lake}", *flags, "--max_dead_letter_ratio=0.5"])
