@@ -136,13 +136,18 @@ def _read_saved_model(path: str, tags: Sequence[str]) -> _Facts:
         find_unknown,
         ops_of,
     )
-    from scoreline.models.runtimes.saved_model import choose_tags, read_graphs
+    from scoreline.models.runtimes.saved_model import (
+        choose_tags,
+        find_name_problem,
+        pick_graph,
+        read_graphs,
+    )
     from scoreline.models.runtimes.tensorflow import import_tensorflow
 
     import_tensorflow()
     graphs = read_graphs(path)
     chosen = choose_tags(path, [graph.tags for graph in graphs], tags)
-    (graph,) = (g.proto for g in graphs if chosen is None or g.tags == frozenset(chosen))
+    graph = pick_graph(graphs, chosen)
     signatures, unusable = [], {}
     outputs_of_all: list[str] = []
     for name, definition in graph.signature_def.items():
@@ -153,7 +158,7 @@ def _read_saved_model(path: str, tags: Sequence[str]) -> _Facts:
         tensors = [info.name for info in definition.outputs.values()]
         outputs_of_all += tensors
         reached = ops_of(graph.graph_def, tensors)
-        problem = find_python_problem(name, reached)
+        problem = find_name_problem(path, graph, name) or find_python_problem(name, reached)
         if problem:
             unusable[name] = problem
     functions = graph.graph_def.library.function

@@ -125,7 +125,8 @@ def _fields_of(spec: ReadSpec, header: Sequence[str]) -> pa.Schema:
     lacks = [name for name in spec.columns if name not in header]
     if missing := [name for name in lacks if name not in spec.may_lack]:
         raise ValueError(f"expected column '{missing[0]}' in the header, got {', '.join(header)}")
-    return pa.schema([spec.schema.field(name) for name in spec.columns if name in header])
+    known = {field.name: field for field in (*spec.unseen, *spec.schema)}
+    return pa.schema([known[name] for name in spec.columns if name in header and name in known])
 
 
 def _read_table(
