@@ -12,9 +12,17 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from scoreline.models.names import quote_name, unquote_name
+
 _CALL = re.compile(r"(?P<conversion>[a-z_0-9]+)\((?P<column>.+)\)\Z", re.DOTALL)
+# The largest finite number of each float type that a conversion gives.
+_LIMITS = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38, "float32": 3.4028234663852886e38}
 _TICKS_PER_DAY = {"d": 1, "s": 86_400, "ms": 86_400_000, "us": 86_400 * 10**6, "ns": 86_400 * 10**9}
 _UNIT_NAMES = {"d": "days", "s": "seconds", "ms": "milliseconds", "us": "microseconds"}
+
+
+class LossyValue(ValueError):
+    """A column has a value that a conversion would change, or cannot hold."""
 
 
 class Conversion(NamedTuple):
@@ -25,7 +33,8 @@ class Conversion(NamedTuple):
       takes: the types it takes, in words.
       accepts: whether it takes an Arrow type.
       result: the Arrow type that it returns.
-      apply: converts a column of plain values; nulls stay nulls.
+      apply: converts a column of plain values; nulls stay nulls. It raises LossyValue, or an error
+        of Arrow, if it cannot.
     """
 
     meaning: str
@@ -44,15 +53,62 @@ def _is_time(data_type: pa.DataType) -> bool:
     return bool(pa.types.is_timestamp(data_type) or pa.types.is_date(data_type))
 
 
-def _to_float(result: pa.DataType) -> Conversion:
+def _to_float(name: str, result: pa.DataType) -> Conversion:
     def apply(array: pa.Array) -> pa.Array:
         if pa.types.is_boolean(array.type):
             array = array.cast(pa.int8())
         # Through float64: Arrow has no direct cast of decimals and booleans to every float type.
-        return array.cast(pa.float64(), safe=False).cast(result, safe=False)
+        wide = array.cast(pa.float64(), safe=False)
+        if name in _LIMITS:
+            _check_finite(wide, _LIMITS[name])
+        return wide.cast(result, safe=False)
 
-    meaning = f"the nearest {result}"
+    meaning = f"the nearest {name}"
     return Conversion(meaning, "integers, floats, decimals, bool", _is_number, result, apply)
+
+
+def _check_finite(wide: pa.Array, limit: float) -> None:
+    """Raise LossyValue if a finite number would become infinite."""
+    import pyarrow.compute as pc
+
+    ends = pc.min_max(wide).as_py()
+    if ends["min"] is None or (ends["min"] >= -limit and ends["max"] <= limit):
+        return
+    beyond = pc.and_(pc.is_finite(wide), pc.greater(pc.abs(wide), limit))
+    if pc.any(beyond).as_py():
+        raise LossyValue
+
+
+def _to_integer(name: str) -> Conversion:
+    result = pa.type_for_alias(name)
+
+    def apply(array: pa.Array) -> pa.Array:
+        return _to_whole(array).cast(result)
+
+    meaning = f"the same number as {name}; any other is an error of its row"
+    return Conversion(meaning, "integers, floats, decimals, bool", _is_number, result, apply)
+
+
+def _to_whole(array: pa.Array) -> pa.Array:
+    """Return whole numbers as integers; Arrow has no direct cast of every type to each of them."""
+    if pa.types.is_boolean(array.type):
+        return array.cast(pa.int8())
+    if pa.types.is_decimal(array.type):
+        return array.cast(pa.decimal256(76, array.type.scale)).cast(pa.decimal256(76, 0))
+    return array.cast(pa.float32()) if pa.types.is_float16(array.type) else array
+
+
+def _to_bool() -> Conversion:
+    def apply(array: pa.Array) -> pa.Array:
+        import pyarrow.compute as pc
+
+        bits = _to_whole(array).cast(pa.uint8())
+        if (pc.max(bits).as_py() or 0) > 1:
+            raise LossyValue
+        return bits.cast(pa.bool_())
+
+    meaning = "0 as false, 1 as true; any other number is an error of its row"
+    return Conversion(meaning, "integers, floats, decimals, bool", _is_number, pa.bool_(), apply)
 
 
 def _to_epoch(unit: str) -> Conversion:
@@ -84,10 +140,15 @@ def _rescale(ticks: pa.Array, has: int, wants: int) -> pa.Array:
 
 
 CONVERSIONS: Mapping[str, Conversion] = {
-    "float16": _to_float(pa.float16()),
-    "float32": _to_float(pa.float32()),
-    "float64": _to_float(pa.float64()),
-    "bfloat16": _to_float(pa.float32())._replace(meaning="the nearest bfloat16"),
+    "float16": _to_float("float16", pa.float16()),
+    "float32": _to_float("float32", pa.float32()),
+    "float64": _to_float("float64", pa.float64()),
+    "bfloat16": _to_float("bfloat16", pa.float32()),
+    **{
+        name: _to_integer(name)
+        for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+    },
+    "bool": _to_bool(),
     "epoch_s": _to_epoch("s"),
     "epoch_ms": _to_epoch("ms"),
     "epoch_us": _to_epoch("us"),
@@ -98,22 +159,29 @@ RAGGED: Mapping[str, str] = {
     "values": "the values of all rows' lists, one behind the other",
     "row_splits": "where each row's list begins among those values, and where the last one ends",
 }
+# What a column of a quantized input holds: the numbers that the file stores, or real numbers.
+RAW, SCALED = "raw", "scaled"
 
 
 def parse_conversion(text: str) -> tuple[str, str]:
     """Return conversion and column of `conversion(column)`; the conversion of a bare column is "".
+
+    A column in double quotes is a column, whatever its name looks like.
 
     Raises:
       ValueError: there is no such conversion; the message lists all conversions.
     """
     match = _CALL.match(text)
     if match is None:
-        return "", text
+        return "", unquote_name(text)
     name = match["conversion"]
-    if name not in CONVERSIONS and name not in RAGGED:
-        known = ", ".join([*CONVERSIONS, *RAGGED])
-        raise ValueError(f"expected a column, or one in a conversion of {known}; got '{text}'")
-    return name, match["column"]
+    if name not in CONVERSIONS and name not in (*RAGGED, RAW, SCALED):
+        known = ", ".join([*CONVERSIONS, *RAGGED, RAW, SCALED])
+        raise ValueError(
+            f"expected a column, or one in a conversion of {known}; got '{text}'. A column of that "
+            f"name is written in double quotes: {quote_name(text)}"
+        )
+    return name, unquote_name(match["column"])
 
 
 def converted_type(conversion: str, data_type: pa.DataType) -> pa.DataType:
@@ -133,9 +201,16 @@ def converted_type(conversion: str, data_type: pa.DataType) -> pa.DataType:
 
 
 def convert(conversion: str, array: pa.Array) -> pa.Array:
-    """Return plain values after a conversion; nulls stay nulls."""
+    """Return plain values after a conversion; nulls stay nulls.
+
+    Raises:
+      LossyValue: a value would be changed, or is too large.
+    """
     if conversion not in CONVERSIONS or pa.types.is_null(array.type):
         return array
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    return CONVERSIONS[conversion].apply(array)
+    try:
+        return CONVERSIONS[conversion].apply(array)
+    except pa.ArrowInvalid as e:
+        raise LossyValue(str(e)) from e

@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from scoreline.models.conversions import RAGGED, parse_conversion
+from scoreline.models.conversions import RAGGED, RAW, SCALED, parse_conversion
+from scoreline.models.names import list_names, quote_name, unquote_name
 from scoreline.models.signature import (
     InputColumn,
     Signature,
@@ -23,7 +24,10 @@ DIGEST_COLUMN = "model_digest"
 
 
 class OutputColumn(NamedTuple):
-    """A stored output: its tensor, its column, and `binary` to keep a string's bytes."""
+    """A stored output: its tensor, its column, and its conversion.
+
+    `binary` keeps a string's bytes, `raw` the stored numbers of a quantized output.
+    """
 
     tensor: TensorSpec
     column: str
@@ -40,7 +44,8 @@ class FitOptions:
       pads: `--pad`: by input, the value that fills lists that are too short.
       pad_lengths: `--pad_length`: by input of free size, the length to pad lists to.
       truncate: `--truncate`: the inputs whose lists are cut.
-      outputs: `--outputs`: by output, a column or `binary(column)`; None stores all outputs.
+      outputs: `--outputs`: by output, a column, `binary(column)` or `raw(column)`; None stores all
+        outputs.
     """
 
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -66,11 +71,14 @@ class FitOptions:
         return None if self.outputs is None else tuple(self.outputs)
 
     def output_column(self, name: str) -> tuple[str, str]:
-        """Return the column of an output, and `binary` if its bytes are stored, else ""."""
-        column = (self.outputs or {}).get(name, name)
-        if column.startswith("binary(") and column.endswith(")"):
-            return column.removeprefix("binary(")[:-1], "binary"
-        return column, ""
+        """Return the column of an output, and its conversion: `binary`, `raw` or ""."""
+        if self.outputs is None or name not in self.outputs:
+            return name, ""
+        text = self.outputs[name]
+        for conversion in ("binary", RAW):
+            if text.startswith(f"{conversion}(") and text.endswith(")"):
+                return unquote_name(text.removeprefix(f"{conversion}(")[:-1]), conversion
+        return unquote_name(text), ""
 
 
 class SignatureFit(NamedTuple):
@@ -138,7 +146,7 @@ def _choose_inputs(
     names = [spec.name for spec in signature.inputs]
     problems += [
         f"{flag} {name}: signature '{signature.name}' has no input '{name}'; "
-        f"it has {', '.join(names)}"
+        f"it has {list_names(names)}"
         for flag, tensors in of_features.items()
         for name in tensors
         if name not in names
@@ -152,6 +160,9 @@ def _choose_inputs(
 def _choose_input(
     signature: Signature, options: FitOptions, spec: TensorSpec, problems: list[str]
 ) -> InputColumn | None:
+    asked = _parse_column(options, spec, problems)
+    if asked is not None:
+        spec, conversion, column = asked
     values = {}
     for flag, texts in (("--fill", options.fills), ("--pad", options.pads)):
         if spec.name in texts:
@@ -159,10 +170,7 @@ def _choose_input(
                 values[flag] = parse_value(flag, spec, texts[spec.name])
             except ValueError as e:
                 problems.append(str(e))
-    try:
-        conversion, column = parse_conversion(options.columns.get(spec.name, spec.name))
-    except ValueError as e:
-        problems.append(f"--columns: {e}")
+    if asked is None:
         return None
     if spec.name in options.pad_lengths:
         try:
@@ -178,6 +186,29 @@ def _choose_input(
         spec.name in options.truncate,
         bool(signature.example_input),
     )
+
+
+def _parse_column(
+    options: FitOptions, spec: TensorSpec, problems: list[str]
+) -> tuple[TensorSpec, str, str] | None:
+    """Return the spec of an input's values, their conversion, and their column; None if wrong."""
+    if spec.name not in options.columns:
+        return spec, "", spec.name  # whatever the name looks like
+    try:
+        conversion, column = parse_conversion(options.columns[spec.name])
+    except ValueError as e:
+        problems.append(f"--columns: {e}")
+        return None
+    if conversion not in (RAW, SCALED):
+        return spec, conversion, column
+    if spec.quantized is None:
+        problems.append(
+            f"--columns {quote_name(spec.name)}={conversion}(…): expected a quantized input, "
+            f"'{spec.name}' is {spec}. Name the column without {conversion}(…)"
+        )
+        return None
+    spec = spec.to_raw() if conversion == RAW else spec
+    return spec, spec.dtype, column
 
 
 def _with_length(signature: Signature, spec: TensorSpec, options: FitOptions) -> TensorSpec:
@@ -217,16 +248,21 @@ def _choose_outputs(
         if name not in specs:
             problems.append(
                 f"--outputs {name}: signature '{signature.name}' has no output '{name}'; "
-                f"it has {', '.join(specs)}"
+                f"it has {list_names(list(specs))}"
             )
             continue
+        spec = specs[name]
         column, conversion = options.output_column(name)
         if options.outputs is None and column in taken:  # given names are checked with the options
             problems.append(
                 f"output '{name}' has the name of another output column. Rename it with "
-                f"--outputs {name}=COLUMN"
+                f"--outputs {quote_name(name)}=COLUMN"
             )
-        if conversion and specs[name].dtype != "string":
-            problems.append(f"--outputs {name}: binary(…) is for strings; it is {specs[name]}")
-        outputs.append(OutputColumn(specs[name], column, conversion))
+        if conversion == "binary" and spec.dtype != "string":
+            problems.append(f"--outputs {name}: binary(…) is for strings; it is {spec}")
+        if conversion == RAW and spec.quantized is None:
+            problems.append(f"--outputs {name}: raw(…) is for quantized outputs; it is {spec}")
+        outputs.append(
+            OutputColumn(spec.to_raw() if conversion == RAW else spec, column, conversion)
+        )
     return outputs

@@ -6,14 +6,15 @@ shows such ops before the model is loaded.
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from scoreline.models.artifact import KERAS, LITERT, digest_model, model_format_of
+from scoreline.models.artifact import KERAS, LITERT, digest_model, model_files, model_format_of
 from scoreline.models.errors import ModelError, first_lines
+from scoreline.models.runtimes import NO_TAGS
+from scoreline.models.runtimes.graph_ops import PYTHON_OPS
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
 
 _READS = "reads files"
@@ -21,17 +22,24 @@ _WRITES = "writes files"
 _PYTHON = "calls Python code of the process that exported it, and fails anywhere else"
 _RANDOM = "draws random numbers: scores may differ between runs"
 _PRINTS = "prints"
+_STATE = "changes a variable: each call of LiteRT starts from the file again"
+_UNKNOWN = "is no op of TensorFlow. "
 # Ops in a scoring graph that its user should know about. Ops that save and restore variables, which
 # every SavedModel has, and tables read from its own assets are not in the list.
 OPS_OF_CONCERN: Mapping[str, str] = {
     **dict.fromkeys(("ReadFile", "MatchingFiles", "WholeFileReaderV2", "TextLineReaderV2"), _READS),
     **dict.fromkeys(("TFRecordDataset", "TFRecordDatasetV2", "TextLineDataset"), _READS),
     **dict.fromkeys(("WriteFile", "WriteSummary", "WriteImageSummary", "DebugIdentityV2"), _WRITES),
-    **dict.fromkeys(("PyFunc", "PyFuncStateless", "EagerPyFunc"), _PYTHON),
+    **dict.fromkeys(PYTHON_OPS, _PYTHON),
     **dict.fromkeys(("RandomUniform", "RandomStandardNormal", "TruncatedNormal"), _RANDOM),
     **dict.fromkeys(("RandomShuffle", "Multinomial", "RandomUniformInt"), _RANDOM),
     **dict.fromkeys(("Print", "PrintV2"), _PRINTS),
+    "ASSIGN_VARIABLE": _STATE,
 }
+
+
+# Tensors that are stored as several, as `read_specs` calls them.
+_KINDS = {"coo_sparse": "sparse ", "composite_tensor": "ragged "}
 
 
 class Concern(NamedTuple):
@@ -53,6 +61,8 @@ class ModelReport(NamedTuple):
       size_bytes: total size of its files.
       signatures: its signatures by name; one that takes tf.Examples shows its single string input.
       concerns: ops that the user should know about, by name.
+      tags: of the SavedModel's MetaGraph that is shown, if it has several.
+      unusable: by signature, the reason why it cannot be called.
     """
 
     path: str
@@ -62,74 +72,99 @@ class ModelReport(NamedTuple):
     size_bytes: int
     signatures: tuple[Signature, ...]
     concerns: tuple[Concern, ...]
+    tags: tuple[str, ...] = ()
+    unusable: Mapping[str, str] = MappingProxyType({})
 
 
-def inspect_model(path: str) -> ModelReport:
+class _Facts(NamedTuple):
+    writer: str
+    signatures: Sequence[Signature]
+    ops: Sequence[str]
+    tags: tuple[str, ...] = ()
+    unusable: Mapping[str, str] = MappingProxyType({})
+    concerns: Mapping[str, str] = OPS_OF_CONCERN
+
+
+def inspect_model(path: str, tags: Sequence[str] = ()) -> ModelReport:
     """Describe the model at a path.
+
+    Args:
+      path: a SavedModel directory, a `.keras` or a `.tflite` file.
+      tags: of the SavedModel's MetaGraph to show; by default the only one, or the one for serving.
 
     Raises:
       FileNotFoundError: there is no model.
-      ModelError: its files cannot be read.
+      ModelError: its files cannot be read, or it has no such tags.
     """
     digest = digest_model(path)
     found = model_format_of(path)
     readers = {KERAS: _read_keras, LITERT: _read_litert}
+    if tags and found in readers:
+        raise ModelError(NO_TAGS.format(path=path))
     try:
-        writer, signatures, ops = readers.get(found or "", _read_saved_model)(path)
+        facts = readers[found](path) if found in readers else _read_saved_model(path, tags)
     except ModelError:
         raise
     except Exception as e:  # any failure of foreign code is an error of the model
         raise ModelError(
             f"Model {path} cannot be read: {type(e).__name__}: {first_lines(e)}"
         ) from e
-    root = Path(path)
-    files = [root] if root.is_file() else [p for p in root.rglob("*") if p.is_file()]
     return ModelReport(
         path=path,
         format=found or "",
-        writer=writer,
+        writer=facts.writer,
         digest=digest,
-        size_bytes=sum(file.stat().st_size for file in files),
-        signatures=tuple(sorted(signatures)),
-        concerns=_find_concerns(ops),
+        size_bytes=sum(file.stat().st_size for file in model_files(path)),
+        signatures=tuple(sorted(facts.signatures)),
+        concerns=_find_concerns(facts.ops, facts.concerns),
+        tags=facts.tags,
+        unusable=facts.unusable,
     )
 
 
-def _find_concerns(ops: Iterable[str]) -> tuple[Concern, ...]:
+def _find_concerns(ops: Iterable[str], known: Mapping[str, str]) -> tuple[Concern, ...]:
     counts: dict[str, int] = {}
     for op in ops:
-        if op in OPS_OF_CONCERN:
+        if op in known:
             counts[op] = counts.get(op, 0) + 1
-    return tuple(Concern(op, count, OPS_OF_CONCERN[op]) for op, count in sorted(counts.items()))
+    return tuple(Concern(op, count, known[op]) for op, count in sorted(counts.items()))
 
 
-_Read = tuple[str, list[Signature], list[str]]
-
-
-def _read_saved_model(path: str) -> _Read:
+def _read_saved_model(path: str, tags: Sequence[str]) -> _Facts:
+    from scoreline.models.runtimes.graph_ops import (
+        describe_missing_op,
+        find_python_problem,
+        find_unknown,
+        ops_of,
+    )
+    from scoreline.models.runtimes.saved_model import choose_tags, read_graphs
     from scoreline.models.runtimes.tensorflow import import_tensorflow
 
     import_tensorflow()
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+    graphs = read_graphs(path)
+    chosen = choose_tags(path, [graph.tags for graph in graphs], tags)
+    (graph,) = (g.proto for g in graphs if chosen is None or g.tags == frozenset(chosen))
+    signatures, unusable = [], {}
+    for name, definition in graph.signature_def.items():
+        if name.startswith("__"):
+            continue
+        inputs, outputs = map(_read_tensors, (definition.inputs, definition.outputs))
+        signatures.append(Signature(name, inputs, outputs))
+        reached = ops_of(graph.graph_def, [info.name for info in definition.outputs.values()])
+        problem = find_python_problem(name, reached)
+        if problem:
+            unusable[name] = problem
+    functions = graph.graph_def.library.function
+    ops = [node.op for node in graph.graph_def.node]
+    ops += [node.op for function in functions for node in function.node_def]
+    own = {function.signature.name for function in functions}
+    unknown = {op: _UNKNOWN + describe_missing_op(op) for op in find_unknown({*ops} - own)}
+    shown = tuple(chosen or ()) if len(graphs) > 1 else ()
+    concerns = {**OPS_OF_CONCERN, **unknown}
+    return _Facts(_describe_writer(path, graph), signatures, ops, shown, unusable, concerns)
 
-    file = Path(path) / "saved_model.pb"
-    if not file.is_file():
-        raise ModelError(f"Model {path} is written as text (saved_model.pbtxt), which is not read")
-    proto = SavedModel.FromString(file.read_bytes())
-    signatures, ops = [], []
-    for graph in proto.meta_graphs:
-        for name, definition in graph.signature_def.items():
-            if not name.startswith("__"):
-                inputs, outputs = map(_read_tensors, (definition.inputs, definition.outputs))
-                signatures.append(Signature(name, inputs, outputs))
-        ops += [node.op for node in graph.graph_def.node]
-        bodies = graph.graph_def.library.function
-        ops += [node.op for body in bodies for node in body.node_def]
-    return _describe_writer(path, proto), signatures, ops
 
-
-def _describe_writer(path: str, proto: Any) -> str:
-    graph = proto.meta_graphs[0]
+def _describe_writer(path: str, graph: Any) -> str:
     version = graph.meta_info_def.tensorflow_version or "of unknown version"
     kinds = {node.user_object.identifier for node in graph.object_graph_def.nodes}
     if not graph.object_graph_def.nodes:
@@ -146,22 +181,24 @@ def _read_tensors(tensors: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
     for name, info in sorted(tensors.items()):
         shape = tf.TensorShape(info.tensor_shape)
         sizes = None if shape.rank is None else tuple(shape.as_list())
-        specs.append(TensorSpec(name, tf.dtypes.as_dtype(info.dtype).name, sizes))
+        kind, number = _KINDS.get(info.WhichOneof("encoding"), ""), info.dtype
+        if info.composite_tensor.components:
+            sizes, number = None, info.composite_tensor.components[0].dtype
+        specs.append(TensorSpec(name, kind + tf.dtypes.as_dtype(number).name, sizes))
     return tuple(specs)
 
 
-def _read_keras(path: str) -> _Read:
-    with zipfile.ZipFile(path) as archive:
-        metadata = json.loads(archive.read("metadata.json"))
-    from scoreline.models.runtimes.keras_file import load_keras
+def _read_keras(path: str) -> _Facts:
+    from scoreline.models.runtimes.keras_file import load_keras, read_keras_version
 
     # The layers determine inputs and outputs. In safe mode no stored code runs.
     model = load_keras(path, DEFAULT_SIGNATURE)
-    return f"Keras {metadata.get('keras_version', 'of unknown version')}", [model.signature], []
+    version = read_keras_version(path) or "of unknown version"
+    return _Facts(f"Keras {version}", [model.signature], model.ops)
 
 
-def _read_litert(path: str) -> _Read:
+def _read_litert(path: str) -> _Facts:
     from scoreline.models.runtimes.litert import load_litert, signature_names
 
     models = [load_litert(path, name) for name in signature_names(path)]
-    return "a LiteRT converter", [model.signature for model in models], []
+    return _Facts("a LiteRT converter", [model.signature for model in models], models[0].ops)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scoreline.models.conversions import RAGGED, converted_type
+from scoreline.models.conversions import RAGGED, RAW, SCALED, converted_type
+from scoreline.models.names import quote_name
 from scoreline.models.shapes import find_shape_problem, nesting_of
 from scoreline.models.signature import InputColumn, Signature, fits
 from scoreline.models.suggest import find_similar, paths_of
@@ -80,7 +81,7 @@ def _find_mismatch(source: InputColumn, schema: pa.Schema, others: Sequence[str]
     if not types:
         return (
             f"the table has no column '{column}'. "
-            f"Add the column, or name another with --columns {name}=COLUMN"
+            f"Add the column, or name another with --columns {quote_name(name)}=COLUMN"
         )
     if len(types) > 1:
         return f"the table has {len(types)} columns named '{column}'. Rename all but one"
@@ -99,11 +100,14 @@ def _find_type_problem(source: InputColumn, kind: pa.DataType) -> str:
         return _find_ragged_problem(source, kind, has)
     if pa.types.is_null(kind):
         return ""  # every row is a null: an error of the row, not of the column
+    if tensor.quantized and not source.conversion and pa.types.is_integer(leaf):
+        return f"{has}. {_ask_scale(source)}"
     fitting = fits(leaf, tensor.dtype) or source.conversion == tensor.dtype == "bfloat16"
     if not fitting and not isinstance(leaf, pa.StructType):
         return f"{has}. {_advise(source, leaf, kind)}"
     if not fitting:
-        return f"{has}. Name one of its fields with --columns {name}={source.column}.FIELD"
+        field = f"{quote_name(name)}={source.column}.FIELD"
+        return f"{has}. Name one of its fields with --columns {field}"
     problem = find_shape_problem(kind, source)
     return f"{has}. {problem}" if problem else ""
 
@@ -128,6 +132,20 @@ def _find_ragged_problem(source: InputColumn, kind: pa.DataType, has: str) -> st
     return "" if fits(nesting.leaf, tensor.dtype) else f"{has}. Cast its values in the table"
 
 
+def _ask_scale(source: InputColumn) -> str:
+    """Return the question that integers for a quantized input raise: both meanings are common."""
+    scaled, raw = (_in_conversion(source, conversion) for conversion in (SCALED, RAW))
+    return (
+        f"Integers can be real numbers or the stored numbers of a quantized input. Say which: "
+        f"{scaled} for real numbers, {raw} for stored ones"
+    )
+
+
+def _in_conversion(source: InputColumn, conversion: str) -> str:
+    column = f"{conversion}({quote_name(source.column)})"
+    return f"--columns '{quote_name(source.tensor.name)}={column}'"
+
+
 def _advise(source: InputColumn, leaf: pa.DataType, kind: pa.DataType) -> str:
     """Return advice for values that do not fit: a conversion, if there is one."""
     dtype = source.tensor.dtype
@@ -137,7 +155,13 @@ def _advise(source: InputColumn, leaf: pa.DataType, kind: pa.DataType) -> str:
             result = converted_type(conversion, leaf)
         except ValueError:
             continue
-        if result != leaf and (fits(result, dtype) or conversion == "bfloat16"):
-            asked = f"--columns '{source.tensor.name}={conversion}({source.column})'"
+        if result == leaf or not (fits(result, dtype) or conversion == "bfloat16"):
+            continue
+        asked = _in_conversion(source, conversion)
+        if "float" in conversion or conversion == "epoch_s":
             return f"Cast it in the table, ask for the nearest value with {asked}, {otherwise}"
+        return (
+            f"Cast it in the table, ask for the same values as {dtype} with {asked}, which makes a "
+            f"row with any other value a dead letter, {otherwise}"
+        )
     return f"Cast it in the table, {otherwise}"

@@ -21,6 +21,7 @@ class ModelSpec:
       batch_rows: rows per call; None for automatic.
       concurrent_calls: number of parallel calls in a process; None keeps TensorFlow's setting.
       op_libraries: shared libraries with custom ops.
+      tags: of a SavedModel's MetaGraph; () for the only one, or the one for serving.
       outputs: the outputs that will be used; None for all. The warm-up checks them.
       ragged: pairs of an input and its component of a ragged tensor.
       batch_timeout_s: maximum seconds of a record batch in the model, which then runs in a
@@ -33,6 +34,7 @@ class ModelSpec:
     batch_rows: int | None = None
     concurrent_calls: int | None = None
     op_libraries: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
     outputs: tuple[str, ...] | None = None
     ragged: tuple[tuple[str, str], ...] = ()
     batch_timeout_s: float | None = None
@@ -90,6 +92,7 @@ class ModelSpec:
             "batch_rows": self.batch_rows,
             "concurrent_calls": concurrent_calls,
             "op_libraries": self.op_libraries,
+            "tags": self.tags,
             "outputs": self.outputs,
             "ragged": self.ragged,
         }

@@ -308,12 +308,7 @@ def _encode(sources: tuple[InputColumn, ...]) -> str:
 @functools.lru_cache(maxsize=8)
 def _decode(text: str) -> tuple[InputColumn, ...]:
     rows = json.loads(text, object_hook=lambda found: base64.b64decode(found["base64"]))
-    return tuple(
-        InputColumn(
-            TensorSpec(name, dtype, None if shape is None else tuple(shape), optional), *others
-        )
-        for (name, dtype, shape, optional), *others in rows
-    )
+    return tuple(InputColumn(TensorSpec.of_json(tensor), *others) for tensor, *others in rows)
 
 
 class _Request(NamedTuple):

@@ -25,7 +25,13 @@ from scoreline.models.fixed_batch import find_fixed_batch, with_batch
 from scoreline.models.runtimes import load_model
 from scoreline.models.runtimes.model import Model
 from scoreline.models.runtimes.tensorflow import keep_freed_memory
-from scoreline.models.signature import DEFAULT_SIGNATURE, InputColumn, Signature, TensorSpec
+from scoreline.models.signature import (
+    DEFAULT_SIGNATURE,
+    FITTING_TYPES,
+    InputColumn,
+    Signature,
+    TensorSpec,
+)
 from scoreline.models.tensors import (
     StringCodes,
     Value,
@@ -100,6 +106,7 @@ class LocalServable:
         self.signature = model.signature
         self.digest = digest
         self.load_ms = 0
+        self._rejection = ""  # why the last blank rows were rejected
         self.call_size = CallSize(self.signature.batch_rows or batch_rows)
 
     def predict(
@@ -120,7 +127,8 @@ class LocalServable:
           rows: the number of rows in each column; without rows the model is not called.
           outputs: the names of the outputs to return; by default all.
           sources: options of inputs: padding, truncation, ragged components.
-          conversions: `binary` for string outputs whose bytes are kept unchanged.
+          conversions: `binary` for string outputs whose bytes are kept unchanged, `raw` for the
+            stored numbers of quantized outputs.
 
         Raises:
           ValueError: a column has nulls or lists that do not fill the input's shape, or an output
@@ -205,9 +213,10 @@ class LocalServable:
         """Call the model on 1, 2 and 3 blank rows as a check.
 
         Loading proves little: an old model may load but lack a kernel for its first call. Blank
-        rows (zeros, false, empty strings) may be invalid input. A model that rejects their values
-        is accepted. An output of unknown rank gets the observed rank. If the graph takes only
-        some number of rows, though the signature says any, calls are filled up to that number.
+        rows (zeros, false, empty strings) may be invalid input: then ones are tried. A model that
+        rejects the values of both is accepted. An output of unknown rank gets the observed rank. If
+        the graph takes only some number of rows, though the signature says any, calls are filled up
+        to that number.
 
         Args:
           outputs: the outputs that will be used; by default all.
@@ -216,8 +225,9 @@ class LocalServable:
         Raises:
           ModelError: a call failed for another reason, or an output lacks one entry per row.
         """
-        known = [spec.name for spec in self.signature.outputs]
-        names = [name for name in known if outputs is None or name in outputs]
+        # Others are refused when the signature is fitted to columns.
+        usable = [spec.name for spec in self.signature.outputs if spec.dtype in FITTING_TYPES]
+        names = [name for name in usable if outputs is None or name in outputs]
         fixed = self.signature.batch_rows
         error: ModelError | None = None
         try:
@@ -257,7 +267,10 @@ class LocalServable:
     ) -> Mapping[str, np.ndarray] | None:
         """Find a number of rows that is fixed in the graph, and fill calls up to it from now on."""
         found = find_fixed_batch(
-            self.signature, names, lambda rows: self._call_blank(rows, names, ragged)
+            self.signature,
+            names,
+            lambda rows: self._call_blank(rows, names, ragged),
+            lambda: self._rejection,
         )
         if found is None:
             return None
@@ -273,15 +286,20 @@ class LocalServable:
         sources = [InputColumn(s, "", 0, ragged.get(s.name, "")) for s in self.signature.inputs]
         error: Exception | None = None
         is_free = any(None in spec.row_shape for spec in self.signature.inputs)
-        for size in _FREE_SIZES if is_free else _FREE_SIZES[:1]:
-            blank = {s.tensor.name: blank_column(s, rows, size) for s in sources}
-            try:
-                values = self._to_values(blank, sources)
-                inputs = {name: column.rows(0, rows) for name, column in values.items()}
-                return self._call(inputs, names, rows)
-            except Exception as e:  # noqa: BLE001  any failure of foreign code is the model's
-                error = e
+        sizes = _FREE_SIZES if is_free else _FREE_SIZES[:1]
+        for ones in (False, True):
+            for size in sizes:
+                blank = {s.tensor.name: blank_column(s, rows, size, ones=ones) for s in sources}
+                try:
+                    values = self._to_values(blank, sources)
+                    inputs = {name: column.rows(0, rows) for name, column in values.items()}
+                    return self._call(inputs, names, rows)
+                except Exception as e:  # noqa: BLE001  any failure of foreign code is the model's
+                    error = e
+            if error is None or not self._model.is_about_inputs(error):
+                break
         if error is None or self._model.is_about_inputs(error):
+            self._rejection = str(error)
             return None
         raise ModelError(
             f"Signature '{self.signature.name}' loads, but fails on a call of {rows} rows of zeros "
@@ -323,6 +341,7 @@ def load_servable(
     op_libraries: Sequence[str] = (),
     outputs: Sequence[str] | None = None,
     ragged: Sequence[tuple[str, str]] = (),
+    tags: Sequence[str] = (),
 ) -> LocalServable:
     """Load a signature of a model and warm it up.
 
@@ -336,6 +355,7 @@ def load_servable(
       op_libraries: shared libraries with custom ops, loaded before the model.
       outputs: the outputs that will be used; by default all.
       ragged: pairs of an input and the component of a ragged tensor it is: values, row_splits.
+      tags: of a SavedModel's MetaGraph; by default the only one, or the one for serving.
 
     Raises:
       FileNotFoundError: there is no model.
@@ -346,7 +366,7 @@ def load_servable(
     if digest is not None and digest != found:
         raise ModelError(f"--model_digest: expected {digest}, got {found} for {path}. Refused")
     keep_freed_memory()
-    model = load_model(path, signature_name, concurrent_calls, op_libraries)
+    model = load_model(path, signature_name, concurrent_calls, op_libraries, tags)
     servable = LocalServable(model, found, batch_rows)
     servable.warm_up(outputs, dict(ragged))
     servable.load_ms = round((time.perf_counter() - began) * 1000)

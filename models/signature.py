@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,23 +40,74 @@ FITTING_TYPES: Mapping[str, frozenset[str]] = {
 } | {"bool": frozenset({"bool"}), "string": frozenset(_TEXTS)}
 
 
+class Quantization(NamedTuple):
+    """How a quantized tensor stores a real number: real = (stored - zero point) · scale."""
+
+    dtype: str
+    scale: float
+    zero_point: int
+
+    def __str__(self) -> str:
+        low, high = self.limits
+        return (
+            f"quantized: {self.dtype} q = x / {self.scale:.6g} {self.zero_point:+d}, "
+            f"x from {low:.6g} to {high:.6g}"
+        )
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The lowest and the highest real number that it stores; others saturate."""
+        stored = np.iinfo(self.dtype)
+        return (
+            (int(stored.min) - self.zero_point) * self.scale,
+            (int(stored.max) - self.zero_point) * self.scale,
+        )
+
+
 class TensorSpec(NamedTuple):
     """One input or output: its name, dtype (TensorFlow's name) and shape, batch dimension first.
 
     `shape` is None if the rank is unknown. A dimension is None if its size is unknown. `optional`
     is true for an input that a row may lack: a feature of a tf.Example with a default value or of
-    variable length.
+    variable length. `quantized` tells how a quantized tensor stores real numbers. Its dtype is then
+    float32 for real numbers, and that of the stored numbers for `raw(…)`.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...] | None
     optional: bool = False
+    quantized: Quantization | None = None
 
     def __str__(self) -> str:
-        if self.shape is None:
-            return f"{self.dtype} of unknown rank"
-        return f"{self.dtype} [{', '.join(str(size) for size in self.shape)}]"
+        sizes = (
+            " of unknown rank"
+            if self.shape is None
+            else f" [{', '.join(str(size) for size in self.shape)}]"
+        )
+        stored = "" if self.quantized is None else f", {self.quantized}"
+        return f"{self.dtype}{sizes}{stored}"
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether it takes or gives the stored numbers of a quantized tensor."""
+        return self.quantized is not None and self.dtype == self.quantized.dtype
+
+    def to_raw(self) -> TensorSpec:
+        """Return the spec of the stored numbers of a quantized tensor; others are not changed."""
+        return self if self.quantized is None else self._replace(dtype=self.quantized.dtype)
+
+    @classmethod
+    def of_json(cls, row: list[Any]) -> TensorSpec:
+        """Return the spec that was written to JSON as a list."""
+        name, dtype, shape, optional, quantized = row
+        return cls(
+            name,
+            dtype,
+            None if shape is None else tuple(shape),
+            optional,
+            None if quantized is None else Quantization(*quantized),
+        )
 
     @property
     def row_shape(self) -> tuple[int | None, ...]:
@@ -103,10 +154,7 @@ class Signature(NamedTuple):
         name, inputs, outputs, example_input = json.loads(text)
 
         def specs(rows: list[list[Any]]) -> tuple[TensorSpec, ...]:
-            return tuple(
-                TensorSpec(n, dtype, None if shape is None else tuple(shape), optional)
-                for n, dtype, shape, optional in rows
-            )
+            return tuple(map(TensorSpec.of_json, rows))
 
         return cls(name, specs(inputs), specs(outputs), example_input)
 
@@ -134,6 +182,11 @@ class InputColumn(NamedTuple):
     truncate: bool = False
     is_feature: bool = False
 
+    @property
+    def asked(self) -> str:
+        """The name of the conversion as the user wrote it; "" for none."""
+        return "raw" if self.tensor.is_raw else self.conversion
+
 
 def fits(data_type: pa.DataType, dtype: str) -> bool:
     """Return whether every value of an Arrow type is exactly a value of a tensor dtype.
@@ -146,6 +199,25 @@ def fits(data_type: pa.DataType, dtype: str) -> bool:
     if pa.types.is_null(data_type):
         return True
     return str(data_type) in FITTING_TYPES.get(dtype, frozenset())
+
+
+def unique_names(names: Sequence[str], kind: str) -> list[str]:
+    """Return names that differ, in the same order: formats allow empty and equal ones.
+
+    An empty name becomes `<kind>_<position>`. Equal names are all numbered: `lstm_0`, `lstm_1`.
+    None keeps the bare name, so that it never silently means another tensor than before.
+    """
+    filled = [name or f"{kind}_{position}" for position, name in enumerate(names)]
+    taken = {name for name in filled if filled.count(name) == 1}
+    found = []
+    for name in filled:
+        unique, number = name, 0
+        if filled.count(name) > 1:
+            while (unique := f"{name}_{number}") in taken:
+                number += 1
+        taken.add(unique)
+        found.append(unique)
+    return found
 
 
 def find_unsupported(signature: Signature) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scoreline.models.conversions import RAGGED, convert
+from scoreline.models.conversions import RAGGED, LossyValue, convert
 from scoreline.models.shapes import (
     fill_null_lists,
     find_bad_rows,
@@ -28,7 +28,7 @@ from scoreline.models.shapes import (
     to_lists,
     without_null_lists,
 )
-from scoreline.models.signature import InputColumn, TensorSpec
+from scoreline.models.signature import InputColumn, Quantization, TensorSpec
 
 _ARROW_NAMES = {"float16": "halffloat", "float32": "float", "float64": "double"}
 # Maximum values in one call of lists that are padded to the longest list of the call.
@@ -188,6 +188,37 @@ def prepare(array: pa.Array, source: InputColumn) -> pa.Array:
     return _prepare_values(array, source)
 
 
+def find_lossy_rows(array: pa.Array, source: InputColumn) -> list[int]:
+    """Return the rows of a column whose values the input's conversion would change."""
+    found, todo = [], [(0, len(array))]
+    while todo:
+        start, stop = todo.pop()
+        try:
+            prepare(array.slice(start, stop - start), source)
+        except LossyValue:
+            if stop - start == 1:
+                found.append(start)
+                continue
+            middle = (start + stop) // 2
+            todo += [(start, middle), (middle, stop)]
+    return found
+
+
+def count_saturated(array: pa.Array, spec: TensorSpec) -> int:
+    """Return how many real numbers of a prepared column a quantized input cannot hold.
+
+    The model gets the nearest number that it can hold. Stored numbers never saturate.
+    """
+    if spec.quantized is None or spec.is_raw:
+        return 0
+    while is_list(array.type):
+        array = array.flatten()
+    low, high = spec.quantized.limits
+    half = spec.quantized.scale / 2  # rounding brings these to the limits
+    beyond = pc.or_(pc.less(array, low - half), pc.greater(array, high + half))
+    return pc.sum(beyond).as_py() or 0
+
+
 def _is_view(data_type: pa.DataType) -> bool:
     return "_view" in str(data_type)
 
@@ -310,7 +341,8 @@ def to_column(value: np.ndarray, spec: TensorSpec, rows: int, conversion: str = 
       value: the output, batch dimension first.
       spec: the output; one value per row becomes a plain column, more become nested lists.
       rows: the number of rows in the call.
-      conversion: `binary` keeps the bytes of a string output, which then need not be UTF-8.
+      conversion: `binary` keeps the bytes of a string output, which then need not be UTF-8; `raw`
+        the stored numbers of a quantized output.
 
     Raises:
       ValueError: the output does not hold one entry for each row, or is not UTF-8 text.
@@ -336,6 +368,8 @@ def to_column(value: np.ndarray, spec: TensorSpec, rows: int, conversion: str = 
 
 
 def _to_flat(values: np.ndarray, spec: TensorSpec, conversion: str) -> pa.Array:
+    if spec.quantized is not None and conversion != "raw":
+        return pa.array(_dequantize(values, spec.quantized))
     if spec.dtype == "bfloat16":
         return pa.array(values.astype(np.float32))
     if values.dtype != object:
@@ -352,16 +386,28 @@ def _to_flat(values: np.ndarray, spec: TensorSpec, conversion: str) -> pa.Array:
         ) from e
 
 
+def _dequantize(values: np.ndarray, quantized: Quantization) -> np.ndarray:
+    """Return quantized numbers as real numbers: r = (q - zero point) · scale."""
+    # float32 holds all steps of 8 and 16 bits.
+    wide = np.dtype(np.float32 if values.dtype.itemsize < 4 else np.float64)
+    steps = values.astype(wide) - quantized.zero_point
+    return np.asarray(steps * wide.type(quantized.scale), np.float32)
+
+
 def output_type(spec: TensorSpec, conversion: str = "") -> pa.DataType:
     """Return the Arrow type of the column that `to_column` returns for an output."""
-    leaf = arrow_type(spec.dtype)
+    leaf = arrow_type(spec.to_raw().dtype if conversion == "raw" else spec.dtype)
     if spec.dtype == "string" and conversion != "binary":
         leaf = pa.string()
     return leaf if spec.is_one_value else list_type(leaf, spec.row_shape)
 
 
-def blank_column(source: InputColumn, rows: int, free_size: int = 1) -> pa.Array:
+def blank_column(
+    source: InputColumn, rows: int, free_size: int = 1, *, ones: bool = False
+) -> pa.Array:
     """Return a column of zeros, false or empty strings: input for a warm-up call.
+
+    With `ones`, of ones, true or "1": some models divide by an input.
 
     Dimensions of free size get `free_size` values. Components of a ragged tensor are made from
     lists of one value.
@@ -370,6 +416,6 @@ def blank_column(source: InputColumn, rows: int, free_size: int = 1) -> pa.Array
     is_ragged = source.conversion in RAGGED
     shape = [1] if is_ragged else [free_size if s is None else s for s in spec.row_shape]
     count = rows * math.prod(shape)
-    blank = {"string": b"", "bool": False}.get(spec.dtype, 0)
+    blank = {"string": b"1" if ones else b"", "bool": ones}.get(spec.dtype, int(ones))
     values = pa.repeat(pa.scalar(blank, arrow_type(spec.dtype)), count)
     return values if spec.is_one_value and not is_ragged else to_lists(values, rows, shape, shape)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from scoreline.models.artifact import digest_model, model_format_of
+from scoreline.models.artifact import digest_model, model_files, model_format_of
 
 SERVING_FILE = "SERVING"
 _NAME = re.compile(r"(\d+)(\.keras|\.tflite)?", re.ASCII)
@@ -124,8 +124,7 @@ def fingerprint_of(path: str) -> Fingerprint:
       OSError: a file disappeared meanwhile.
     """
     root = Path(path)
-    files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
-    stats = [(file, file.stat()) for file in files]
+    stats = [(file, file.stat()) for file in model_files(path)]
     return tuple((str(f.relative_to(root)), s.st_size, s.st_mtime_ns) for f, s in stats)
 
 

@@ -66,7 +66,7 @@ def inspect(settings: InspectSettings, problems: Problems) -> Inspection:
     if model is None:
         raise BadOptions(problems)
     try:
-        report = inspect_model(settings.model.path)
+        report = inspect_model(settings.model.path, settings.model.tags)
     except (FileNotFoundError, ModelError) as e:
         problems.add(str(e))
         raise BadOptions(problems) from e
@@ -77,7 +77,9 @@ def inspect(settings: InspectSettings, problems: Problems) -> Inspection:
             f"--signature: model {settings.model.path} has no '{model.signature}'; it has {names}"
         )
         raise BadOptions(problems)
-    inspection = Inspection(report, find_unsupported(known[model.signature]))
+    unusable = report.unusable.get(model.signature)
+    unsupported = find_unsupported(known[model.signature])
+    inspection = Inspection(report, [unusable, *unsupported] if unusable else unsupported)
     if not settings.dataset.root:
         problems.check()
         return inspection
@@ -108,6 +110,7 @@ def to_fields(inspection: Inspection) -> dict[str, Any]:
                 for signature in model.signatures
             ],
             "concerns": [concern._asdict() for concern in model.concerns],
+            "unusable": dict(model.unusable),
         },
         "unsupported": list(inspection.unsupported),
         "first_rows": first_fields(first),
@@ -126,6 +129,8 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     facts = make_table()
     facts.add_row("model", escape(model.path))
     facts.add_row("format", f"{model.format}, written by {escape(model.writer)}")
+    if model.tags:
+        facts.add_row("tags", escape(", ".join(model.tags)))
     facts.add_row("digest", model.digest)
     facts.add_row("size", f"{model.size_bytes / 1e6:,.2f} MB")
     for concern in model.concerns:

@@ -152,6 +152,7 @@ def _plan(
         has_records=all(RAW_COLUMN in letters.rows.schema.names for _, letters in found),
     )
     schema = _scores_schema(fit, found, pa.schema(table.schema().to_arrow()), problems)
+    problems.add_all(fit.find_name_problems(columns))
     if schema is not None:
         problems.add_all(find_table_problems(table, schema, columns))
     if problems or schema is None:

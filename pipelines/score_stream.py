@@ -22,7 +22,6 @@ from scoreline.pipelines.exit_codes import (
 from scoreline.pipelines.options.commands import make_parser, parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.stream import StreamSettings, read_stream
-from scoreline.pipelines.plan.purity import impurity_in
 from scoreline.pipelines.plan.stream import StreamPlan, plan_stream
 from scoreline.pipelines.report.console import say
 from scoreline.pipelines.report.documents import fields_of
@@ -159,9 +158,6 @@ def execute(argv: Sequence[str], reporter: Reporter) -> int:
         problem = "Stopped. Run the same command to continue."
         return reporter.end(EXIT_FAILED, problems=[problem])
     except Exception as e:  # noqa: BLE001  a runner may raise anything; it sets the exit code
-        impurity = impurity_in(e)
-        if impurity:  # it stays, so that a restart does not help
-            return reporter.end(EXIT_WRONG, problems=[impurity])
         ending = find_ending(e)
         if ending is not None:
             code = EXIT_WRONG if isinstance(ending, StreamRefused) else EXIT_FAILED

@@ -38,6 +38,11 @@ class Case(NamedTuple):
 
 def check(case: Case, rows: int = ROWS) -> Impurity | None:
     """Make the purity check of a case."""
+    return check_servable(load(case), case.columns, case.options, rows)
+
+
+def load(case: Case) -> LocalServable:
+    """Return a case as a loaded model, warmed up."""
     function = tf.function(case.function).get_concrete_function(
         **{spec.name: spec for spec in case.specs}
     )
@@ -45,7 +50,7 @@ def check(case: Case, rows: int = ROWS) -> Impurity | None:
     signature = Signature("serving_default", specs, read_specs(function.structured_outputs))
     servable = LocalServable(ConcreteFunction(function, signature), "", case.batch_rows)
     servable.warm_up()
-    return check_servable(servable, case.columns, case.options, rows)
+    return servable
 
 
 def check_servable(servable, columns, options=_PLAIN, rows=ROWS) -> Impurity | None:

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from deploy.local.kafka_broker import Broker
 from deploy.local.processes import free_ports
+from scoreline.pipelines import score_stream
 from scoreline.transforms.kafka.client import read_high_watermarks, until_done
+from scoreline.transforms.kafka.reader import stop_reading
 
 
 def start_broker(folder: Path) -> Broker:
@@ -36,6 +38,19 @@ def make_topics(
     for made in admin.create_topics(wanted).values():
         made.result(30)
     wait_until(lambda: set(names) <= admin.list_topics(timeout=10).topics.keys())
+
+
+def delete_topic(address: str, topic: str) -> None:
+    """Delete a topic and wait until it is gone."""
+    admin = AdminClient({"bootstrap.servers": address})
+    admin.delete_topics([topic])[topic].result(30)
+    wait_until(lambda: topic not in admin.list_topics(timeout=10).topics)
+
+
+def make_anew(address: str, topic: str, partitions: int = 4) -> None:
+    """Delete a topic and create it again: it has another id."""
+    delete_topic(address, topic)
+    make_topics(address, partitions, topic, settings={"retention.ms": "-1"})
 
 
 def add_partitions(address: str, topic: str, total: int) -> None:
@@ -157,13 +172,39 @@ def wait_until(condition: Any, seconds: float = 150) -> None:
         time.sleep(0.05)
 
 
-def stop(process: Any) -> str:
-    """Stop a command with SIGTERM and return its output."""
+def stop(process: Any, expected: int = 0) -> str:
+    """Stop a command with SIGTERM and return its output; it must end with the expected code."""
     process.send_signal(signal.SIGTERM)
     code = process.wait(150)
     out = process.printed.read_text()
-    assert code == 0, out
+    assert code == expected, out
     return out
+
+
+def run_while(arguments: Sequence[str], act: Callable[[], object]) -> int:
+    """Run a stream in this process while a thread acts; return its exit code.
+
+    A stream that does not end within a minute is stopped, which is code 0.
+    """
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            act()
+        except BaseException as e:
+            failed.append(e)
+            stop_reading.set()
+
+    thread = threading.Thread(target=run)
+    watchdog = threading.Timer(60, stop_reading.set)
+    thread.start()
+    watchdog.start()
+    try:
+        return score_stream.main(arguments)
+    finally:
+        watchdog.cancel()
+        thread.join()
+        assert not failed, failed
 
 
 def scores_of(address: str, topic: str) -> list[dict[str, Any]]:

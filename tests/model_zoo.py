@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from scoreline.models.runtimes.tensorflow import import_tensorflow
+from tests.odd_models import save_tf1 as save_tf1_oddities
+from tests.odd_models import save_tf2
 
 WEIGHTS = [[2.0], [1.0]]
 
@@ -306,6 +308,8 @@ ZOO: dict[str, Callable[[Path], None]] = {
     "hangs_on_zeros.tflite": lambda path: save_perilous(path, hangs=0.0),
     "model.tflite": save_litert,
     "custom_op.tflite": save_litert_custom_op,
+    "odd_tf2": save_tf2,
+    "odd_tf1": save_tf1_oddities,
     "int8.tflite": lambda path: save_litert(path, "int8"),
 }
 

@@ -15,6 +15,7 @@ from apache_beam.typehints.typehints import TupleConstraint
 import scoreline
 from scoreline.lake.elements import BatchKey, Outcome, Receipt
 from scoreline.lake.files.partitions import parse_partition_path
+from scoreline.lake.table.column_names import find_name_problems
 from scoreline.lake.table.commit import CommitSpec
 from scoreline.lake.table.scores import (
     create_table,
@@ -74,7 +75,7 @@ class Score(beam.PTransform):
       keep: further columns to copy; `parent.child` copies a field of a struct.
       schema: the schema of the batches, to check it before the job starts.
       signature, columns, fills, pads, pad_lengths, truncate, outputs, batch_rows, model_digest,
-        op_libraries, batch_timeout_s, allow_impure: see `scoreline.load`.
+        op_libraries, tags, batch_timeout_s, allow_impure: see `scoreline.load`.
 
     Raises:
       FileNotFoundError, ValueError: see `scoreline.load`; raised when the step is applied.
@@ -97,6 +98,7 @@ class Score(beam.PTransform):
         batch_rows: int | None = None,
         model_digest: str | None = None,
         op_libraries: Sequence[str] = (),
+        tags: Sequence[str] = (),
         batch_timeout_s: float | None = None,
         allow_impure: str | None = None,
     ) -> None:
@@ -114,6 +116,7 @@ class Score(beam.PTransform):
             batch_rows=batch_rows,
             digest=model_digest,
             op_libraries=tuple(op_libraries),
+            tags=name_list("tags", tags),
             batch_timeout_s=batch_timeout_s,
             allow_impure=allow_impure,
         )
@@ -253,6 +256,9 @@ class _PrepareDoFn(beam.DoFn):
     def _create(self, partition_columns: Sequence[str]) -> None:
         there = open_table(self._table)
         if there is None:
+            names = find_name_problems([*self._schema.names, *partition_columns])
+            if names:
+                refuse([f"schema: {problem}. Rename one" for problem in names])
             create_table(self._table, self._schema, partition_columns)
             return
         problems = find_table_problems(there, self._schema, partition_columns)

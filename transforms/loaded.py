@@ -128,6 +128,7 @@ def load(
     batch_rows: int | None = None,
     model_digest: str | None = None,
     op_libraries: Sequence[str] = (),
+    tags: Sequence[str] = (),
     batch_timeout_s: float | None = None,
     allow_impure: str | None = None,
 ) -> LoadedModel:
@@ -150,6 +151,8 @@ def load(
       batch_rows: rows per model call. By default it is tuned while scoring.
       model_digest: `sha256:…` of the model's files; any other model is refused before it runs.
       op_libraries: shared libraries with custom ops, loaded before the model.
+      tags: tags of the MetaGraph in a SavedModel that has several. By default the one that
+        TensorFlow Serving takes, `serve`.
       batch_timeout_s: maximum seconds for 65,536 rows in the model, which then runs in a separate
         process. Rows that hang or crash it become dead letters. By default it runs in this process.
       allow_impure: the reason to go on if the score of a row depends on other rows, on earlier
@@ -172,6 +175,7 @@ def load(
         batch_rows=batch_rows,
         digest=model_digest,
         op_libraries=tuple(op_libraries),
+        tags=name_list("tags", tags),
         batch_timeout_s=batch_timeout_s,
         allow_impure=allow_impure,
     )

@@ -40,6 +40,9 @@ PREDICT_MS = Metric("predict_ms", "ms", "inside model calls, including conversio
 STAGE_MS = Metric("stage_ms", "ms", "encoding and writing Parquet")
 COMMIT_MS = Metric("commit_ms", "ms", "checking receipts and committing to the table")
 ISOLATION_CALLS = Metric("isolation_calls", "calls", "model calls that isolated bad rows")
+VALUES_SATURATED = Metric(
+    "values_saturated", "values", "input values beyond the range of a quantized model"
+)
 MODEL_SWAPS = Metric(
     "model_swaps", "swaps", "new model versions that were swapped in while scoring"
 )
@@ -64,6 +67,7 @@ ALL = (
     STAGE_MS,
     COMMIT_MS,
     ISOLATION_CALLS,
+    VALUES_SATURATED,
     MODEL_SWAPS,
     CANDIDATES_REFUSED,
     MODEL_LOAD_MS,

@@ -230,6 +230,7 @@ class ScoreRows(beam.PTransform):
         batch_rows: int | None = None,
         model_digest: str | None = None,
         op_libraries: Sequence[str] = (),
+        tags: Sequence[str] = (),
         batch_timeout_s: float | None = None,
         allow_impure: str | None = None,
     ) -> None:
@@ -247,6 +248,7 @@ class ScoreRows(beam.PTransform):
             batch_rows=batch_rows,
             digest=model_digest,
             op_libraries=tuple(op_libraries),
+            tags=name_list("tags", tags),
             batch_timeout_s=batch_timeout_s,
             allow_impure=allow_impure,
         )

@@ -15,10 +15,11 @@ from scoreline.lake.elements import BatchKey, RecordKey
 from scoreline.lake.kill_points import reach
 from scoreline.lake.table.letters import to_dead_letters
 from scoreline.lake.table.tracebacks import explain_unexpected
-from scoreline.models.errors import ModelError
+from scoreline.models.errors import ImpureModel, ModelError
 from scoreline.transforms import metrics
 from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.isolate import EveryRowFails
+from scoreline.transforms.kafka.ending import StreamRefused
 from scoreline.transforms.purity import gate_of
 from scoreline.transforms.scoring import Scored, ScoreSpec, Serving, score_batch, score_none
 from scoreline.transforms.swap.watch import SwapSpec, acquire_watcher, release_watcher
@@ -200,6 +201,8 @@ class _ScoreStreamDoFn(beam.DoFn):
             scored = self._scorer.score(batch)
         except EveryRowFails as e:
             scored = self._scorer.fail(batch, e)
+        except ImpureModel as e:  # another start of the worker would find the same
+            raise StreamRefused(str(e)) from e
         if self._watcher:
             self._watcher.offer(batch, scored.dead)
         for letters in self._scorer.to_letters(batch, scored):

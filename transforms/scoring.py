@@ -30,7 +30,7 @@ class ScoreSpec:
     Attributes:
       model: the model, and how a worker loads it.
       inputs: the source of each input tensor.
-      outputs: triples of output tensor, its column, and `binary` to keep a string's bytes or "".
+      outputs: triples of output tensor, its column, and its conversion: `binary`, `raw` or "".
       carried: columns copied to the result before the outputs: keys, then kept columns.
       rules: the valid numbers of outputs.
       checks_purity: whether a worker checks its first rows: see `transforms/purity.py`.
@@ -75,7 +75,9 @@ def score_batch(
       ModelError: the model's process died, and the model cannot be loaded again.
     """
     with timers.timed(metrics.FEATURES_MS):
-        columns, alive, lacking = build_features(batch, spec.inputs)
+        columns, alive, lacking, saturated = build_features(batch, spec.inputs)
+    if saturated:
+        timers.count(metrics.VALUES_SATURATED, saturated)
     dead = [lacking] if lacking else []
     with timers.timed(metrics.PREDICT_MS):
         try:

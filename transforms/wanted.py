@@ -43,6 +43,7 @@ class WantedModel:
     batch_rows: int | None = None
     digest: str | None = None
     op_libraries: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
     batch_timeout_s: float | None = None
     allow_impure: str | None = None
 
@@ -97,6 +98,7 @@ class WantedModel:
             batch_rows=self.batch_rows,
             concurrent_calls=concurrent_calls,
             op_libraries=self.op_libraries,
+            tags=self.tags,
             outputs=self.options.asked_outputs,
             ragged=self.options.ragged,
             batch_timeout_s=self.batch_timeout_s,

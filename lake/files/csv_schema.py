@@ -53,7 +53,7 @@ def infer_csv(
             continue
         for name, column in columns.items():
             found[name] = _widen(found.get(name, column), column)
-    if problems and not found:
+    if problems and all(pa.types.is_null(column.kind) for column in found.values()):
         raise ValueError(problems[0])
     return pa.schema([(name, _settle(column)) for name, column in found.items()])
 

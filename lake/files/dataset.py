@@ -61,14 +61,33 @@ def infer_schema(
     infer = format_of(data_format, csv_escape).infer
     if infer is None:
         return None
-    with_files = [p for p in partitions if p.files and not p.problems]
-    paths = [p.files[0].path for p in with_files[:SAMPLED_PARTITIONS]]
-    schema = infer(file_system, paths, given)
+    schema = infer(file_system, _sampled_paths(partitions), given)
     if data_format != "tfrecord":
         return schema
     if RAW_COLUMN in schema.names:
         raise ValueError(f"expected no feature named '{RAW_COLUMN}', which is the record itself")
     return schema.append(pa.field(RAW_COLUMN, pa.large_binary()))
+
+
+def sample_columns(
+    file_system: fs.FileSystem,
+    data_format: str,
+    partitions: Iterable[Partition],
+    csv_escape: str = "",
+) -> pa.Schema:
+    """Return the columns that the sampled files have, whatever schema they are read with."""
+    infer = format_of(data_format, csv_escape).infer
+    if infer is None:
+        return pa.schema([])
+    try:
+        return infer(file_system, _sampled_paths(partitions), None)
+    except (OSError, ValueError):  # a damaged file fails its partition
+        return pa.schema([])
+
+
+def _sampled_paths(partitions: Iterable[Partition]) -> list[str]:
+    with_files = [p for p in partitions if p.files and not p.problems]
+    return [p.files[0].path for p in with_files[:SAMPLED_PARTITIONS]]
 
 
 def choose_batch_rows(footers: Iterable[Footer]) -> int:

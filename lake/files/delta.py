@@ -25,6 +25,7 @@ from scoreline.lake.files.partitions import (
 from scoreline.lake.storage import resolve, table_uri
 
 LOG_FOLDER = "_delta_log"
+_MAX_TEXT = 200
 _ABSOLUTE = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(//(?P<host>[^/]*))?(?P<path>/.*)\Z")
 # Names of one store in Hadoop and elsewhere.
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
@@ -61,9 +62,9 @@ def list_delta_partitions(path: str, specs: Sequence[PartitionSpec]) -> Listing:
         return Listing(
             [],
             [
-                f"--input: the Delta table {path} cannot be read: {e}. Tables with column mapping, "
-                "or with features that deltalake does not know, are not supported: copy it to a "
-                "table without"
+                f"--input: the Delta table {path} cannot be read: {_first_line(e)}. If it has a "
+                "feature that is not supported, copy it to a table without; else its log is "
+                "damaged"
             ],
         )
     except ForeignFile as e:
@@ -95,6 +96,12 @@ def find_partitions(
         for values, held in files.items()
         for nulls in [_null_problems(values)]
     )
+
+
+def _first_line(error: Exception) -> str:
+    """Return what an error says, without the trace that may follow."""
+    text = next(iter(str(error).splitlines()), "").removeprefix("Kernel error: ").rstrip(". ")
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} …"
 
 
 def _find_problems(table: DeltaTable) -> Iterator[str]:

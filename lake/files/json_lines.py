@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import json as arrow_json
 
@@ -12,6 +14,11 @@ from scoreline.lake.files.exact import may_have_changed
 from scoreline.lake.files.finite import find_not_finite, floats_of
 from scoreline.lake.files.json_values import find_problem
 
+_NO_COLUMNS = pa.schema([])
+# Brackets and braces differ by one bit. Python's own parser has a limit near this depth.
+_OPENS, _CLOSES = np.uint8(ord("{")), np.uint8(ord("}"))
+_MAX_DEPTH = 500
+_HEAD_BYTES = 256
 LONG_NUMBER = re.compile(rb"[0-9]{16}")
 
 
@@ -28,9 +35,7 @@ def parse_lines(lines: bytes, schema: pa.Schema | None, whole: Sequence[str] = (
     Raises:
       ArrowException, ValueError: a line is not an object of the schema, or a value would change.
     """
-    rows = _count_objects(lines)
-    if not rows:
-        return pa.table([], pa.schema([])) if schema is None else schema.empty_table()
+    _check_start(lines)
     if schema is None:
         table = _parse(lines, None, "infer")
     else:
@@ -39,33 +44,39 @@ def parse_lines(lines: bytes, schema: pa.Schema | None, whole: Sequence[str] = (
         _check_numbers(table, lines, schema)
         if texts != schema:
             table = _from_texts(table, schema)
-    if table.num_rows != rows:
-        raise ValueError(f"expected one object in each line, got {table.num_rows} in {rows}")
+    if table.num_rows != lines.count(b"\n{") + lines.startswith(b"{"):
+        _check_rows(lines, table.num_rows)
     return table
 
 
-def _count_objects(lines: bytes) -> int:
-    """Return the number of objects, if each begins a line.
-
-    Arrow's parser reads a line `null` as a row of nulls, and crashes if it is the first one.
-    """
-    count = lines.count(b"\n") + (not lines.endswith(b"\n"))
-    if lines.startswith(b"{") and lines.count(b"\n{") == count - 1:
-        return count
-    count = 0
-    for line in lines.split(b"\n"):
-        text = line.strip()
-        if text and not text.startswith(b"{"):
-            raise ValueError(f"expected an object, got {_describe(text)}")
-        count += bool(text)
-    return count
+def _check_start(lines: bytes) -> None:
+    """Raise ValueError unless the first value is an object: Arrow's parser crashes at a null."""
+    first = lines[:_HEAD_BYTES].lstrip() or lines.lstrip()
+    if first and not first.startswith(b"{"):
+        raise ValueError("expected an object in each line, got another value")
 
 
-def _describe(text: bytes) -> str:
-    return "an array" if text[:1] == b"[" else repr(text[:20].decode(errors="replace"))
+def _check_rows(lines: bytes, rows: int) -> None:
+    """Raise ValueError unless each line that is not blank is one object: null is a row, too."""
+    texts = [text for line in lines.split(b"\n") if (text := line.strip())]
+    if rows != len(texts) or not all(text.startswith(b"{") for text in texts):
+        raise ValueError(f"expected one object in each line, got {rows} in {len(texts)}")
+
+
+def _refuse_deep(lines: bytes) -> None:
+    """Raise ValueError at objects in objects without end: a type of them crashes Arrow."""
+    data = np.frombuffer(lines, np.uint8)
+    is_open, is_closed = (data | 32) == _OPENS, (data | 32) == _CLOSES  # braces and brackets
+    depths = np.cumsum(is_open.view(np.int8) - is_closed.view(np.int8), dtype=np.int32)
+    if len(depths) and depths.max() > _MAX_DEPTH:  # perhaps they are in texts
+        for line in lines.split(b"\n"):
+            if line.strip() and (problem := find_problem(line, _NO_COLUMNS)):
+                raise ValueError(problem)
 
 
 def _parse(lines: bytes, schema: pa.Schema | None, others: str) -> pa.Table:
+    if others == "infer":
+        _refuse_deep(lines)
     table = arrow_json.read_json(
         pa.BufferReader(lines),
         read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(lines) + 1),
@@ -81,14 +92,13 @@ def _parse(lines: bytes, schema: pa.Schema | None, others: str) -> pa.Table:
 
 def _parse_whole(lines: bytes, schema: pa.Schema, whole: Sequence[str]) -> pa.Table:
     """Parse lines; raise ValueError if an object in a column has a key that the schema lacks."""
-    try:
-        types = {field.name: field.type for field in _parse(lines, schema, "infer").schema}
-    except pa.ArrowInvalid:  # perhaps keys that are not read have values of two types
-        types = {}
-    if not types or any(types[name] != schema.field(name).type for name in whole):
-        for line in lines.split(b"\n"):
-            if line.strip() and (problem := find_problem(line, schema, whole)):
-                raise ValueError(problem)
+    with contextlib.suppress(pa.ArrowInvalid):  # keys that are not read may have two types
+        table = _parse(lines, schema, "infer").select(schema.names)
+        if table.schema == schema:
+            return table
+    for line in lines.split(b"\n"):
+        if line.strip() and (problem := find_problem(line, schema, whole)):
+            raise ValueError(problem)
     return _parse(lines, schema, "ignore")
 
 

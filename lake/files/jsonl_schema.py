@@ -55,7 +55,7 @@ def infer_jsonl(
                 f"{path} has other types than {', '.join(seen)}: {e}. Set types with --schema"
             ) from e
         seen.append(path)
-    if problems and not found.names:
+    if problems and all(pa.types.is_null(kind) for kind in found.types):
         raise ValueError(problems[0])
     return found
 
@@ -71,6 +71,8 @@ def _infer(lines: bytes) -> pa.Schema:
     Raises:
       ValueError: a line is no object.
     """
+    if not lines.strip():
+        return pa.schema([])
     try:
         found = parse_lines(lines, None).schema
     except LINE_ERRORS as e:

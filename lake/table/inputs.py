@@ -60,6 +60,12 @@ def find_withdrawn(
     ]
 
 
+def is_empty(live: LivePartition) -> bool:
+    """Return whether a partition was published empty, because its input had no files."""
+    empty = Partition(live.partition, parse_partition_path(live.partition))
+    return _fingerprint(live) == empty.fingerprint
+
+
 def _fingerprint(live: LivePartition) -> str | None:
     return live.commit.get("input_fingerprint")
 

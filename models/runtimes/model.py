@@ -22,8 +22,16 @@ class Model(Protocol):
 
     signature: Signature
 
+    @property
+    def ops(self) -> tuple[str, ...]:
+        """The ops that a call runs, as often as they occur."""
+
     def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return the named outputs for some rows; safe to call from several threads at once."""
+        """Return the named outputs for some rows; safe to call from several threads at once.
+
+        Quantized inputs come as real numbers, or as the stored numbers in their own dtype.
+        Quantized outputs are returned as the stored numbers.
+        """
 
     def is_about_inputs(self, error: Exception) -> bool:
         """Return whether a call may have failed because of its inputs."""

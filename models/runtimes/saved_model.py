@@ -3,35 +3,62 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from scoreline.models.errors import ModelError, first_lines
 from scoreline.models.examples import find_features
+from scoreline.models.runtimes.graph_ops import (
+    describe_missing_op,
+    find_python_problem,
+    ops_of,
+)
 from scoreline.models.runtimes.tensorflow import prepare_tensorflow
 from scoreline.models.signature import Signature, TensorSpec
 from scoreline.models.tensors import StringCodes, Value
 
 # TensorFlow's messages about an op that this build cannot run.
 _NO_KERNEL = ("OpKernel", "Could not find device", "Op type not registered")
+_MISSING_OP = re.compile(r"Op type not registered '([^']+)'")
+_NO_PARAMETER = re.compile(r"\W", re.ASCII)
+# The tag of the MetaGraph that TensorFlow Serving loads.
+SERVE = "serve"
 
 
 class ConcreteFunction:
     """One signature of a loaded TensorFlow model: a concrete function of named tensors."""
 
-    def __init__(self, function: Any, signature: Signature) -> None:
-        """Wrap a concrete TensorFlow function from named tensors to named tensors."""
+    def __init__(
+        self, function: Any, signature: Signature, positions: Sequence[str] | None = None
+    ) -> None:
+        """Wrap a concrete TensorFlow function that returns named tensors.
+
+        Args:
+          function: takes tensors by the names of the signature's inputs, or by position.
+          signature: the signature.
+          positions: the input at each position; None if they are given by name.
+        """
         self._function = function
+        self._positions = positions
         self.signature = signature
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        """The ops of the signature, as often as they occur."""
+        return tuple(ops_of(self._function.graph.as_graph_def()))
 
     def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """Return the named outputs for some rows; safe to call from several threads at once."""
-        called = self._function(**{name: to_tensor(value) for name, value in inputs.items()})
+        if self._positions is None:
+            called = self._function(**{name: to_tensor(value) for name, value in inputs.items()})
+        else:
+            called = self._function(*(to_tensor(inputs[name]) for name in self._positions))
         return {name: called[name].numpy() for name in outputs}
 
     def is_about_inputs(self, error: Exception) -> bool:
@@ -71,15 +98,24 @@ def load_saved_model(
     signature_name: str,
     concurrent_calls: int | None = None,
     op_libraries: Sequence[str] = (),
+    tags: Sequence[str] = (),
 ) -> ConcreteFunction:
     """Load a signature of a SavedModel.
 
+    If it has several MetaGraphs, the one with the tag `serve` alone is taken, as TensorFlow Serving
+    does, or the one with the given tags.
+
     Raises:
-      ModelError: the model does not load, or has no such signature.
+      ModelError: the model does not load, has no such signature or tags, or calls Python code.
     """
     tf = prepare_tensorflow(concurrent_calls, op_libraries)
+    graphs = read_graphs(path)
+    chosen = choose_tags(path, [graph.tags for graph in graphs], tags)
+    for graph in graphs:
+        if chosen is None or graph.tags == frozenset(chosen):
+            _refuse_names(path, graph.proto)
     try:
-        loaded = _load(tf, path)
+        loaded = _load(tf, path, chosen)
     except Exception as e:  # any failure of foreign code is an error of the model
         raise ModelError(f"Model {path} does not load: {_explain(e)}") from e
     known = sorted(name for name in loaded.signatures if not name.startswith("__"))
@@ -89,21 +125,94 @@ def load_saved_model(
             f"it has {', '.join(known) or 'none: export it with signatures='}"
         )
     function = loaded.signatures[signature_name]
+    problem = find_python_problem(signature_name, ops_of(function.graph.as_graph_def()))
+    if problem:
+        raise ModelError(problem)
+    if "self" in function.structured_input_signature[1]:
+        raise ModelError(
+            f"Model {path}: signature '{signature_name}' has an input 'self', a name that "
+            "TensorFlow cannot be called with. Export the model with another name"
+        )
     # The function holds only weak references to the model's variables: keep the model beside it.
     function._scoreline_model = loaded
     return ConcreteFunction(function, _read_signature(function, signature_name))
 
 
-def _load(tf: Any, path: str) -> Any:
+class GraphFacts(NamedTuple):
+    """A MetaGraph of a SavedModel: its tags, and its protocol buffer."""
+
+    tags: frozenset[str]
+    proto: Any
+
+
+def read_graphs(path: str) -> list[GraphFacts]:
+    """Return the MetaGraphs of a SavedModel; nothing is loaded.
+
+    Raises:
+      ModelError: the file is damaged.
+    """
+    from tensorflow.python.saved_model.loader_impl import parse_saved_model
+
     try:
-        return tf.saved_model.load(path)
+        proto = parse_saved_model(path)
+    except Exception as e:  # any failure of foreign code is an error of the model
+        raise ModelError(f"Model {path} does not load: {type(e).__name__}: {first_lines(e)}") from e
+    return [GraphFacts(frozenset(graph.meta_info_def.tags), graph) for graph in proto.meta_graphs]
+
+
+def _refuse_names(path: str, graph: Any) -> None:
+    """Raise ModelError if a signature has names that TensorFlow cannot load.
+
+    It makes parameters of a Python function of them, in which other characters become `_`.
+    """
+    for name, definition in graph.signature_def.items():
+        if "" in definition.inputs or "" in definition.outputs:
+            raise ModelError(
+                f"Model {path}: signature '{name}' has an input or output without a name, which "
+                "TensorFlow does not load. Export the model with a name for each"
+            )
+        parameters: dict[str, list[str]] = {}
+        for tensor in sorted(definition.inputs):
+            parameters.setdefault(_NO_PARAMETER.sub("_", tensor), []).append(tensor)
+        equal = next((names for names in parameters.values() if len(names) > 1), None)
+        if equal and not graph.object_graph_def.nodes:
+            named = " and ".join(map(repr, equal))
+            raise ModelError(
+                f"Model {path}: signature '{name}' has the inputs {named}, "
+                "whose names TensorFlow does not tell apart. Export the model with other names"
+            )
+
+
+def choose_tags(
+    path: str, known: Sequence[frozenset[str]], asked: Sequence[str]
+) -> list[str] | None:
+    """Return the tags of the MetaGraph to load; None if there is only one, and none is asked for.
+
+    Raises:
+      ModelError: no MetaGraph has these tags; the message lists all.
+    """
+    if len(known) == 1 and not asked:
+        return None
+    wanted = frozenset(asked or [SERVE])
+    if wanted in known:
+        return sorted(wanted)
+    has = "; ".join(", ".join(sorted(tags)) or "no tags" for tags in known) or "none"
+    raise ModelError(
+        f"--tags: model {path} has no MetaGraph with the tags {', '.join(sorted(wanted))}; it has "
+        f"{has}. Name the tags of one with --tags"
+    )
+
+
+def _load(tf: Any, path: str, tags: list[str] | None) -> Any:
+    try:
+        return tf.saved_model.load(path, tags)
     except AttributeError as e:
         # Keras 2 saved the slots of its optimizer; without Keras 2 nothing can restore them, and
         # no signature reads them.
         if "add_slot" not in str(e):
             raise
     with _without_optimizer_slots(path) as patched:
-        return tf.saved_model.load(patched)
+        return tf.saved_model.load(patched, tags)
 
 
 @contextlib.contextmanager
@@ -126,8 +235,9 @@ def _without_optimizer_slots(path: str) -> Iterator[str]:
 
 def _explain(error: Exception) -> str:
     text = f"{type(error).__name__}: {first_lines(error)}"
-    if "Op type not registered" in text:
-        text += ". Load the library that has this op with --load_op_library PATH"
+    missing = _MISSING_OP.search(text)
+    if missing:
+        text += f". {describe_missing_op(missing[1])}"
     return text
 
 
@@ -141,12 +251,21 @@ def _read_signature(function: Any, name: str) -> Signature:
     return Signature(name, specs, outputs)
 
 
+def kind_of(spec: Any) -> str:
+    """Return "" for a dense tensor or its spec, otherwise its kind and a space: `sparse `."""
+    name = type(spec).__name__
+    return next((f"{kind} " for kind in ("ragged", "sparse") if kind in name.lower()), "")
+
+
 def read_specs(specs: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
-    """Convert TensorFlow's specs of named tensors to `TensorSpec`s, sorted by name."""
+    """Convert TensorFlow's specs of named tensors to `TensorSpec`s, sorted by name.
+
+    The dtype of a tensor that is not dense has its kind before it: `ragged int64`.
+    """
     return tuple(
         TensorSpec(
             name,
-            spec.dtype.name,
+            kind_of(spec) + spec.dtype.name,
             None if spec.shape.rank is None else tuple(spec.shape.as_list()),
         )
         for name, spec in sorted(specs.items())

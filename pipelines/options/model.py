@@ -20,6 +20,7 @@ class ModelSettings:
       signature: the signature to call.
       fit: options of inputs and outputs.
       op_libraries: shared libraries with custom ops.
+      tags: of a SavedModel's MetaGraph; () for the only one, or the one for serving.
       digest: the required digest; None for any.
       batch_rows: rows per call; None for automatic.
       batch_timeout_s: maximum seconds of a record batch, in a separate process; None for no limit.
@@ -30,6 +31,7 @@ class ModelSettings:
     signature: str = "serving_default"
     fit: FitOptions = dataclasses.field(default_factory=FitOptions)
     op_libraries: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
     digest: str | None = None
     batch_rows: int | None = None
     batch_timeout_s: float | None = None
@@ -47,6 +49,11 @@ def add_flags(parser: CommandParser) -> None:
         metavar="NAME",
         default="serving_default",
         help="signature to call (default: serving_default)",
+    )
+    model.add_argument(
+        "--tags",
+        metavar="TAG,…",
+        help="tags of the MetaGraph in a SavedModel that has several (default: serve)",
     )
     _add_fit_flags(model)
     model.add_argument(
@@ -68,7 +75,9 @@ def _add_fit_flags(model: argparse._ArgumentGroup) -> None:
         action="append",
         help="input tensor T is column C, if their names differ; parent.child is a field of a "
         f"struct; T=f(C) converts it, with f one of {', '.join(CONVERSIONS)}; "
-        f"{' and '.join(RAGGED)} make the components of a ragged tensor",
+        f"{' and '.join(RAGGED)} make the components of a ragged tensor; raw and scaled tell what "
+        "integers mean to a quantized input. A name with a comma, an equals sign or a bracket is "
+        "written in double quotes",
     )
     model.add_argument(
         "--fill",
@@ -101,7 +110,8 @@ def _add_fit_flags(model: argparse._ArgumentGroup) -> None:
         metavar="T[=C],…",
         action="append",
         help="output tensors to store, and their columns (default: all, with their own names); "
-        "T=binary(C) stores the bytes of a string output, which need not be text",
+        "T=binary(C) stores the bytes of a string output, which need not be text; T=raw(C) the "
+        "stored numbers of a quantized one",
     )
 
 
@@ -153,6 +163,7 @@ def read_model(given: argparse.Namespace, read: OptionReader) -> ModelSettings:
             truncate=read.names("--truncate", given.truncate or ""),
             outputs=read.outputs(given.outputs),
         ),
+        tags=read.names("--tags", given.tags or ""),
         op_libraries=read.files("--load_op_library", given.load_op_library),
         digest=read.digest(given.model_digest),
         batch_rows=None if is_auto else read.positive("--batch_rows", given.batch_rows, "auto or "),

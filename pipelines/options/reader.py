@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from scoreline.lake.files.partitions import PartitionSpec
 from scoreline.models.artifact import DIGEST_PREFIX
+from scoreline.models.names import split_list, split_pair, unquote_name
 from scoreline.pipelines.options.problems import Problems
 
 _SECRET_NAMES = re.compile(r"(?i)(^|[&_-])\w*(token|secret|password|passwd|key|sig|signature)\w*=")
@@ -59,16 +60,16 @@ class OptionReader:
 
     def names(self, flag: str, text: str) -> tuple[str, ...]:
         """Return comma-separated names."""
-        names = tuple(name.strip() for name in text.split(",")) if text else ()
+        names = tuple(unquote_name(name.strip()) for name in split_list(text)) if text else ()
         if "" in names:
             self.problems.add(f"{flag}: expected names separated by commas, got '{text}'")
         return names
 
     def pairs(self, flag: str, texts: Sequence[str] | None, form: str) -> dict[str, str]:
-        """Return pairs of `NAME=VALUE` from comma-separated texts."""
+        """Return pairs of `NAME=VALUE` from comma-separated texts; values keep their quotes."""
         pairs: dict[str, str] = {}
-        for text in (part for given in texts or () for part in given.split(",")):
-            left, equals, right = text.partition("=")
+        for text in (part for given in texts or () for part in split_list(given)):
+            left, equals, right = split_pair(text)
             if not equals or not left or not right:
                 self.problems.add(f"{flag}: expected {form}, got '{text}'")
             elif left in pairs:
@@ -83,7 +84,7 @@ class OptionReader:
         """Return values by name, from texts such as `T=VALUE`."""
         values: dict[str, str] = {}
         for text in texts or ():
-            name, equals, value = text.partition("=")
+            name, equals, value = split_pair(text)
             if not equals or not name:
                 self.problems.add(f"{flag}: expected {form}, got '{text}'")
             elif name in values:
@@ -112,9 +113,8 @@ class OptionReader:
         """Return the columns of outputs by output; None for all."""
         if not texts:
             return None
-        whole = [
-            part if "=" in part else f"{part}={part}" for text in texts for part in text.split(",")
-        ]
+        parts = [part for text in texts for part in split_list(text)]
+        whole = [part if split_pair(part)[1] else f"{part}={part}" for part in parts]
         return self.pairs("--outputs", whole, "T or T=C")
 
     def specs(self, texts: Sequence[str] | None) -> tuple[PartitionSpec, ...]:
@@ -147,7 +147,7 @@ class OptionReader:
         """Return ranges by output."""
         ranges: dict[str, tuple[float, float]] = {}
         for text in texts or ():
-            name, _, bounds = text.partition("=")
+            name, _, bounds = split_pair(text)
             low, dots, high = bounds.partition("..")
             try:
                 ranges[name] = (float(low or "-inf"), float(high or "inf"))

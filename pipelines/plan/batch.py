@@ -20,6 +20,7 @@ from scoreline.lake.table.scores import find_table_problems, live_files
 from scoreline.lake.table.shard_writer import StageSpec
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.signature import InputColumn
+from scoreline.models.suggest import paths_of
 from scoreline.pipelines.doing import doing
 from scoreline.pipelines.options.batch import BatchSettings
 from scoreline.pipelines.options.problems import BadOptions, Problems
@@ -181,9 +182,11 @@ def _plan_work(
     found = dataclasses.replace(found, states=states)
     if not states.todo:
         return found
+    fit = dataclasses.replace(fit, others=(*fit.others, *paths_of(files.sampled)))
     scores = pa.schema(table.schema().to_arrow()) if table else pa.schema([])
     files = files.with_constants(dataset, fit, states.todo, problems, scores)
     schema = _scores_schema(settings, fit, files, scores, problems)
+    problems.add_all(fit.find_name_problems(states.partition_columns))
     if table and schema is not None:
         problems.add_all(find_table_problems(table, schema, states.partition_columns))
     if problems or schema is None or model is None:

@@ -71,6 +71,8 @@ def find_dataset(
     problems.add_all(listing.problems)
     if not listing.partitions and (problems or not scored):
         return None
+    if not any(partition.files for partition in listing.partitions):
+        return Dataset(settings=settings, listing=listing)  # the format is unknown
     if settings.csv_escape and listing.format != "csv":
         problems.add(
             f"--csv_escape: expected CSV files, got {listing.format} files. Leave the option out"

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from scoreline.lake.files.columns import top_columns
 from scoreline.lake.files.data_file import Footer
-from scoreline.lake.files.dataset import infer_schema
+from scoreline.lake.files.dataset import infer_schema, sample_columns
 from scoreline.lake.files.examples import RAW_COLUMN
 from scoreline.lake.files.formats import describe_files
 from scoreline.lake.files.missing import Constant
@@ -20,7 +20,7 @@ from scoreline.lake.storage import resolve
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.plan.dataset import Dataset
 from scoreline.pipelines.plan.fit import Fit
-from scoreline.pipelines.plan.missing import add_constant_fields, choose_constants
+from scoreline.pipelines.plan.missing import add_constant_fields, choose_constants, find_absent
 
 _NO_SCHEMA = pa.schema([])
 
@@ -35,6 +35,7 @@ class FileSchemas:
       input_schema: the types that all files are read with; None for files that have types.
       schemas: each schema of record batches, and the partitions that have it.
       constants: columns that do not come from files.
+      sampled: the columns that the first files have, if `--schema` is given.
     """
 
     footers: Mapping[str, Sequence[Footer]]
@@ -42,6 +43,7 @@ class FileSchemas:
     input_schema: pa.Schema | None
     schemas: Mapping[pa.Schema, Sequence[str]]
     constants: tuple[Constant, ...] = ()
+    sampled: pa.Schema = _NO_SCHEMA
 
     @property
     def read_schema(self) -> pa.Schema:
@@ -93,6 +95,7 @@ class FileSchemas:
 
         `scores` is the schema of the table of scores, if it is there.
         """
+        problems.add_all(find_absent(fit, self.sampled, self.schemas))
         missing = dataset.settings.allow_missing
         known = {field.name: field for field in [*scores, *(dataset.listing.schema or ())]}
         constants = choose_constants(
@@ -115,6 +118,10 @@ def read_files(
     except (ValueError, OSError) as e:
         problems.add_error(e, "--input")
         return None
+    sampled = _NO_SCHEMA
+    if dataset.given is not None:
+        escape = dataset.settings.csv_escape
+        sampled = sample_columns(file_system, dataset.format, everywhere, escape)
     footers = _read_footers(dataset, partitions, input_schema)
     errors = {path: [f.error for f in found if f.error] for path, found in footers.items()}
     unreadable = {path: "; ".join(found) for path, found in errors.items() if found}
@@ -128,6 +135,7 @@ def read_files(
         unreadable=unreadable,
         input_schema=input_schema,
         schemas=_gather_schemas(readable, footers),
+        sampled=sampled,
     )
 
 
@@ -135,14 +143,17 @@ def _find_inference_problem(
     dataset: Dataset, partitions: Sequence[Partition], schema: pa.Schema | None
 ) -> str:
     """Return why a schema is empty although there are files; "" if it is not."""
-    if schema is None or set(schema.names) - {RAW_COLUMN}:
+    if schema is None:
+        return ""
+    kinds = [field.type for field in schema if field.name != RAW_COLUMN]
+    if not all(map(pa.types.is_null, kinds)):
         return ""
     if not any(partition.files for partition in partitions):
         return ""
     return (
         "--input: expected rows to infer a schema from, but the first files of "
-        f"{dataset.listing.partitions[0].path} … are empty. Set --schema, or leave out partitions "
-        "without rows"
+        f"{dataset.listing.partitions[0].path} … are empty, or have a header or nulls only. Set "
+        "--schema, or leave out partitions without rows"
     )
 
 

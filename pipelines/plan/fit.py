@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from scoreline.lake.files.examples import RAW_COLUMN
+from scoreline.lake.table.column_names import find_name_problems
 from scoreline.lake.table.types import storable_type
 from scoreline.models.fit import DIGEST_COLUMN, OutputColumn, fit_signature
 from scoreline.models.mapping import find_field, find_mismatches
@@ -36,7 +37,7 @@ class Fit:
       rules: the valid numbers of outputs.
       keys: the columns that identify a row within its partition.
       keep: further columns to copy.
-      partition_columns: partition columns of the table of scores; a misspelled name may mean one.
+      others: partition columns and the like: a misspelled column may mean one of them.
     """
 
     signature: Signature
@@ -45,7 +46,7 @@ class Fit:
     rules: tuple[OutputRule, ...] = ()
     keys: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
-    partition_columns: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -53,10 +54,23 @@ class Fit:
         return (*self.keys, *self.keep)
 
     @property
+    def stored(self) -> tuple[str, ...]:
+        """The columns of scored rows."""
+        return (*self.carried, *(output.column for output in self.outputs), DIGEST_COLUMN)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns to read; `parent.child` is a field of a struct column."""
         inputs = (source.column for source in self.inputs)
         return tuple(dict.fromkeys((*self.carried, *inputs)))
+
+    def find_name_problems(self, partition_columns: Sequence[str]) -> list[str]:
+        """Return why a table cannot hold the columns of scored rows under their names."""
+        return [
+            f"--output: {problem}. Rename an output with --outputs T=COLUMN, or leave a column out "
+            "of --keep"
+            for problem in find_name_problems([*self.stored, *partition_columns])
+        ]
 
     def scores_schema(self, schema: pa.Schema) -> pa.Schema:
         """Return columns and types of scored rows.
@@ -145,7 +159,7 @@ def fit_model(
         rules=_choose_rules(rules, fit.outputs, problems),
         keys=within,
         keep=tuple(column for column in keys.keep if column not in partition_columns),
-        partition_columns=tuple(partition_columns),
+        others=tuple(partition_columns),
     )
 
 
@@ -195,7 +209,7 @@ def check_schemas(
         for column, problem in _find_input_problems(fit, schema, of_files):
             where.setdefault((column, problem), []).extend(paths)
         for flag, column in _copied(fit):
-            kind, problem = find_storable(flag, column, schema, fit.partition_columns)
+            kind, problem = find_storable(flag, column, schema, fit.others)
             if kind is None:
                 are_copied = False
                 where.setdefault((column, problem), []).extend(paths)
@@ -223,7 +237,7 @@ def _find_input_problems(fit: Fit, schema: pa.Schema, of_files: bool) -> list[tu
     """Return the columns that cannot feed their inputs, with the reasons."""
     checked = [*fit.inputs, *(_parsed_features(fit, schema) if of_files else ())]
     columns = {source.tensor.name: source.column for source in checked}
-    found = find_mismatches(fit.signature, checked, schema, fit.partition_columns)
+    found = find_mismatches(fit.signature, checked, schema, fit.others)
     return [(columns[name], problem) for name, problem in found.items()]
 
 

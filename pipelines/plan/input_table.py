@@ -43,7 +43,7 @@ def map_inputs(fit: Fit, schema: pa.Schema) -> list[Mapped]:
 
 def describe_steps(source: InputColumn) -> str:
     """Return the preparation of a column's values for its input; "" for none."""
-    steps = [f"{source.conversion}(…)"] if source.conversion else []
+    steps = [f"{source.asked}(…)"] if source.asked else []
     if source.fill is not None:
         steps.append(f"null → {source.fill!r}")
     elif source.tensor.optional:

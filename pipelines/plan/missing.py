@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -10,7 +10,7 @@ from scoreline.lake.files.missing import NULL, Constant
 from scoreline.lake.files.partitions import Partition
 from scoreline.models.mapping import find_field
 from scoreline.models.signature import InputColumn
-from scoreline.models.suggest import find_twin, suggest
+from scoreline.models.suggest import find_twin, paths_of, suggest
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.plan.fit import Fit
 
@@ -146,6 +146,26 @@ def _may_be_missing(
         )
         return False
     return True
+
+
+def find_absent(fit: Fit, sampled: pa.Schema, schemas: Iterable[pa.Schema]) -> list[str]:
+    """Return the columns that `--schema` names and no sampled row has, if they were misspelled.
+
+    In JSON Lines and TFRecord each row may lack a column, so all of its values would be null.
+    """
+    there = paths_of(sampled)
+    problems: list[str] = []
+    for column in fit.columns if there else ():
+        if column in there or not all(find_field(schema, column) for schema in schemas):
+            continue  # a column that files lack is reported with them
+        twin = find_twin(column, there)
+        if twin or (column in fit.keys and len(fit.keys) == 1):
+            hint = suggest(column, there)
+            problems.append(
+                f"--schema: expected a column '{column}' in the first files, got none{hint or '.'} "
+                "All its values would be null. Give the name that the files have"
+            )
+    return problems
 
 
 def _has_values(

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from scoreline.models.artifact import digest_model
+from scoreline.models.errors import ModelError
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.servable import Servable
 from scoreline.models.signature import Signature
@@ -55,7 +56,7 @@ def find_model(
         return None  # reported with the options
     try:
         digest = digest_model(settings.path)
-    except (FileNotFoundError, PermissionError) as e:
+    except (OSError, ModelError) as e:
         problems.add(str(e))
         return None
     if settings.digest not in (None, digest):
@@ -71,6 +72,7 @@ def find_model(
         batch_rows=settings.batch_rows,
         concurrent_calls=concurrent_calls,
         op_libraries=settings.op_libraries,
+        tags=settings.tags,
         outputs=settings.fit.asked_outputs,
         ragged=settings.fit.ragged,
         batch_timeout_s=settings.batch_timeout_s,

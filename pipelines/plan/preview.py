@@ -26,7 +26,7 @@ from scoreline.pipelines.plan.files import read_files
 from scoreline.pipelines.plan.fit import fit_model
 from scoreline.pipelines.plan.input_table import Mapped, map_inputs
 from scoreline.transforms.isolate import EveryRowFails
-from scoreline.transforms.metrics import Tally
+from scoreline.transforms.metrics import VALUES_SATURATED, Tally
 from scoreline.transforms.purity import Purity, check_rows
 from scoreline.transforms.scoring import ScoreSpec, Serving, score_batch
 
@@ -57,6 +57,7 @@ class FirstScores(NamedTuple):
       mapped: the source of each input.
       rows: outputs of the rows, or the reasons of dead letters; empty if columns do not fit.
       failure: the reason why the model call failed; "" if it succeeded.
+      saturated: number of values beyond the range of a quantized input.
       purity: the result of the purity check; None if it was not made.
     """
 
@@ -64,6 +65,7 @@ class FirstScores(NamedTuple):
     mapped: Sequence[Mapped] = ()
     rows: Sequence[dict[str, Any]] = ()
     failure: str = ""
+    saturated: int = 0
     purity: Purity | None = None
 
     @property
@@ -140,13 +142,14 @@ def score_first_rows(
     if not found.fit or not first.shard.pieces:
         return found
     whole = _read(first, MAX_ROWS if checks_purity else _ROWS_CALLED)
-    batch = whole.slice(0, _ROWS_CALLED)
+    batch, tally = whole.slice(0, _ROWS_CALLED), Tally()
     try:
-        scored, groups = score_batch(batch, servable, first.score, Tally())
+        scored, groups = score_batch(batch, servable, first.score, tally)
         if checks_purity:
             found = found._replace(purity=check_rows(whole, Serving(servable, first.score)))
     except (EveryRowFails, ModelError) as e:
         return found._replace(failure=str(e))
+    found = found._replace(saturated=int(tally.total(VALUES_SATURATED)))
     dead = {
         row: (group.step, reason)
         for group in groups

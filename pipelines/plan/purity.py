@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from scoreline.lake.files.read import read_shard
 from scoreline.lake.storage import resolve
-from scoreline.models.errors import ImpureModel, ModelError
+from scoreline.models.errors import ModelError
 from scoreline.models.purity import MAX_ROWS
 from scoreline.models.servable import Servable
 from scoreline.pipelines.options.problems import BadOptions, Problems
@@ -56,19 +56,6 @@ def impurity_facts(purity: Purity, allowed: str) -> Mapping[str, str]:
     if not allowed:
         return {}
     return {"allow_impure": allowed, "impurity": purity.problem.partition("; or go on")[0]}
-
-
-def impurity_in(error: BaseException) -> str:
-    """Return the sentence of a worker's `ImpureModel` in a runner's error; "" if it has none."""
-    texts = []
-    at: BaseException | None = error
-    while at is not None:
-        name = f"{ImpureModel.__name__}: " if isinstance(at, ImpureModel) else ""
-        texts.append(f"{name}{at}")
-        at = at.__cause__ or at.__context__
-    found = (text.rpartition(f"{ImpureModel.__name__}: ") for text in texts)
-    sentences = [rest.splitlines()[0] for _, name, rest in found if name and rest]
-    return sentences[0].partition(" [while running")[0] if sentences else ""
 
 
 def describe_allowed(plan: BatchPlan) -> str:

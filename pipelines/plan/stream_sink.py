@@ -18,6 +18,8 @@ from scoreline.transforms.kafka.client import read_topic_id
 from scoreline.transforms.kafka.encode import SOURCE_FIELDS
 from scoreline.transforms.kafka.watched_table import SCORED_DATE, find_append_problems
 
+SOURCE_NAMES = tuple(field.name for field in SOURCE_FIELDS)
+
 
 class StoredRows(NamedTuple):
     """The storage of scored rows.
@@ -41,13 +43,18 @@ def store_rows(
     sink = settings.sink
     if not sink.output and sink.output_format != "avro":
         return pa.schema([])
-    names = {*(field.name for field in SOURCE_FIELDS), SCORED_DATE}
+    names = {*SOURCE_NAMES, SCORED_DATE}
     problems.add_all(
         f"--keys, --keep and --outputs: '{name}' is a reserved column of scores. Rename an output "
         "with --outputs T=COLUMN"
         for name in (*fit.carried, *(output.column for output in fit.outputs))
         if name in names
     )
+    if sink.output:
+        others = [*(field.name for field in SOURCE_FIELDS), SCORED_DATE]
+        problems.add_all(
+            fit.find_name_problems([name for name in others if name not in fit.stored])
+        )
     try:
         return pa.schema([*fit.scores_schema(schema), *SOURCE_FIELDS])
     except ValueError as e:

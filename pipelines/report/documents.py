@@ -11,6 +11,7 @@ from scoreline.pipelines.options.batch import BatchSettings
 from scoreline.pipelines.plan.batch import BatchPlan, Findings
 from scoreline.pipelines.plan.preview import FirstScores
 from scoreline.pipelines.report.summary import STEPS, Report, describe_failure
+from scoreline.transforms.metrics import VALUES_SATURATED
 
 _COUNTS = ("rows_in", "rows_scored", "rows_dead", "duplicate_keys")
 
@@ -29,6 +30,7 @@ def batch_fields(
         "outdated": len(states.outdated),
         "partitions": [outcome._asdict() for outcome in outcomes],
         **{name: 0 if report is None else report.total(name) for name in _COUNTS},
+        "values_saturated": counters.get(VALUES_SATURATED.name, 0),
         "seconds": 0.0 if report is None else report.seconds,
         "workers": settings.workers,
         "step_ms": {
@@ -80,6 +82,7 @@ def first_fields(first: FirstScores) -> dict[str, Any]:
         "inputs": [mapped._asdict() for mapped in first.mapped],
         "scores": list(first.rows),
         "failure": first.failure,
+        "saturated": first.saturated,
         "purity": None if first.purity is None else first.purity._asdict(),
     }
 

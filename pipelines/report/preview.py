@@ -24,6 +24,12 @@ def print_first_scores(found: FirstScores, console: Console) -> None:
             say(console, f"\n{mapped.problem}")
     if found.failure:
         console.print(f"\nThe model fails: {found.failure}", highlight=False, markup=False)
+    if found.saturated:
+        console.print(
+            f"\n{found.saturated} values of these rows are beyond the range of a quantized input: "
+            "the model gets the end of the range",
+            highlight=False,
+        )
     if found.purity is not None and (found.purity.rows or found.purity.problem):
         say(console, f"\n{describe_purity(found.purity)}")
     if found.rows:

@@ -9,7 +9,7 @@ from deltalake import DeltaTable
 
 from scoreline.lake.files.partitions import Partition, PartitionSpec, parse_partition_path
 from scoreline.lake.table.history import LivePartition, read_live_partitions
-from scoreline.lake.table.inputs import find_changed
+from scoreline.lake.table.inputs import find_changed, is_empty
 from scoreline.lake.table.log import Change, find_changes, read_commits
 from scoreline.lake.table.outcomes import read_failures
 from scoreline.lake.table.scores import FOREIGN_RUN
@@ -114,7 +114,7 @@ def _stand(
         return status._replace(state=FOREIGN, rows_scored=live.rows)
     if failure:
         return status._replace(state=FAILED, note=f"an earlier commit stays; {failure}")
-    if has_input and there is None:
+    if has_input and there is None and not is_empty(live):
         return status._replace(state=GONE)
     if is_stale:
         return status._replace(state=STALE, note="the input changed since")

@@ -165,6 +165,9 @@ def print_report(report: Report, settings: BatchSettings, console: Console) -> N
     skipped = report.counters.get(metrics.SHARDS_SKIPPED.name, 0)
     if skipped:
         table.add_row("staged before", f"{skipped:,} shards, not scored again")
+    saturated = report.counters.get(metrics.VALUES_SATURATED.name, 0)
+    if saturated:
+        table.add_row("saturated", f"{saturated:,} values beyond the range of a quantized input")
     duplicates = report.total("duplicate_keys")
     if duplicates:
         table.add_row("duplicate keys", f"{duplicates:,} rows repeat the key of another")

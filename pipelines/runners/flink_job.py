@@ -21,7 +21,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineResult, PipelineState
 
-from scoreline.pipelines.runners.flink_rest import ENDED, FlinkRest
+from scoreline.pipelines.runners.flink_rest import ENDED, Failure, FlinkRest
 from scoreline.pipelines.runners.workarounds import removing_jar_copies
 from scoreline.transforms.kafka.ending import find_ending
 
@@ -205,6 +205,7 @@ class _Watch:
         self._job_id = job_id
         self._say = say
         self._runs = Runs()
+        self._failed_ms = 0
 
     def until_ended(self, timeout: float, environment: str, *, endless: bool) -> None:
         began = heard = time.monotonic()
@@ -267,20 +268,25 @@ class _Watch:
         state = str(job["state"])
         restarted = self._runs.another_ended(state, int(job["timestamps"].get("RUNNING", 0)))
         if restarted and state not in ENDED:
-            why = _why_restarted(self._rest, self._job_id)
-            ending = find_ending(why)
+            failure = _why_restarted(self._rest, self._job_id, self._failed_ms)
+            self._failed_ms = failure.at_ms
+            ending = find_ending(failure.text)
             if ending is not None:  # a restart would fail in the same way, again and again
                 raise ending
-            self._say(f"Flink restarts the job: {why}")
+            self._say(f"Flink restarts the job: {root_cause(failure.text)}")
         return job
 
 
-def _why_restarted(rest: FlinkRest, job_id: str) -> str:
+def _why_restarted(rest: FlinkRest, job_id: str, since_ms: int = 0) -> Failure:
+    """Return the newest failure of a job, or a sentence if there is none after a time."""
     try:
         reason = rest.root_exception(job_id)
+        failure = rest.newest_failure(job_id, since_ms)
     except (OSError, LookupError) as e:  # a JobManager that recovers a job may be too busy
-        return f"its JobManager gave no reason: {type(e).__name__}"
-    return root_cause(reason) if reason else "TaskManagers came or went"
+        return Failure(since_ms, f"its JobManager gave no reason: {type(e).__name__}")
+    if failure is None or not failure.text:
+        return Failure(since_ms, reason or "TaskManagers came or went")
+    return failure._replace(text=reason or failure.text)
 
 
 def _has_given_something(job: dict[str, Any]) -> bool:

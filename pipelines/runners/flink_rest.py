@@ -25,6 +25,13 @@ class Savepoint(NamedTuple):
     failure: str
 
 
+class Failure(NamedTuple):
+    """A failure of a job: its time, in ms since 1970, and its stack trace."""
+
+    at_ms: int
+    text: str
+
+
 class FlinkRest:
     """A JobManager's REST interface. Every method raises OSError if it does not answer."""
 
@@ -63,6 +70,16 @@ class FlinkRest:
         """Return why a job failed; "" if it did not."""
         found = self._get(f"jobs/{job_id}/exceptions")
         return str(found.get("root-exception") or "")
+
+    def newest_failure(self, job_id: str, since_ms: int) -> Failure | None:
+        """Return the newest failure of a job after a time; Flink may have restarted it since."""
+        found = self._get(f"jobs/{job_id}/exceptions").get("exceptionHistory") or {}
+        failures = [
+            Failure(int(entry["timestamp"]), str(entry.get("stacktrace") or ""))
+            for entry in found.get("entries", ())
+        ]
+        newest = max(failures, default=None)
+        return newest if newest is not None and newest.at_ms > since_ms else None
 
     def cancel(self, job_id: str) -> None:
         """Request the cancellation of a job."""

@@ -19,7 +19,9 @@ from tests.kafka import (
     assert_scored,
     committed,
     count_of,
+    make_anew,
     make_producer,
+    read_all,
     records_done,
     rows,
     scores_of,
@@ -186,22 +188,41 @@ def test_a_stop_is_in_order_and_its_savepoint_is_where_a_job_without_a_group_goe
     assert score_stream.main(on_flink()) == 2
     assert f"expected no job of group group-of-{topics[0]}" in capsys.readouterr().err
     producer = make_producer(broker.address)
+    bad = b'{"id": 1, "a": 1e39, "b": 1}'
+    producer.produce(topics[0], bad, headers=[("own", b"1")], timestamp=1_600_000_000_000)
     send(producer, topics[0], as_json(rows(0, 1000)))
-    wait_for_offsets(broker, topics, WARM + 1000)
-    out = stop(process)
+    wait_for_offsets(broker, topics, WARM + 1001)
+    out = stop(process, expected=3)
     (savepoint,) = re.findall(r"stopped; the savepoint is (file:\S+)", out)
-    assert "read 1,400 records, scored 1,400, dead letters 0" in out
+    assert "read 1,401 records, scored 1,400, dead letters 1" in out
+    (letter,) = read_all(broker.address, topics[2])
+    assert letter.value() == bad
+    assert letter.headers()[0] == ("own", b"1")
+    assert letter.timestamp()[1] == 1_600_000_000_000
 
     group = f"group-of-{topics[0]}"  # like after its offsets have expired
     admin = AdminClient({"bootstrap.servers": broker.address})
     admin.delete_consumer_groups([group])[group].result(30)
     process = start_stream(on_flink(f"--savepoint_path={savepoint}"))
     send(producer, topics[0], as_json(rows(1000, 1000)))
-    wait_for_offsets(broker, topics, WARM + 2000)
+    wait_for_offsets(broker, topics, WARM + 2001)
     kill_workers(cluster)
     send(producer, topics[0], as_json(rows(2000, 1000)))
-    wait_for_offsets(broker, topics, WARM + 3000)
+    wait_for_offsets(broker, topics, WARM + 3001)
     assert "Flink restarts the job" in stop(process)
     # If no record is in flight when a worker dies, there are no duplicates.
     assert len(scored(broker, topics)) == 3000
     assert_scored(scored(broker, topics), 3000, exactly_once=True)
+
+
+def test_a_job_whose_topic_is_made_anew_ends_and_is_not_restarted_by_flink(
+    cluster, broker, topics, start_warm
+):
+    process = start_warm()
+    make_anew(broker.address, topics[0])
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 400)))
+    assert process.wait(120) == 2
+    out = process.printed.read_text()
+    assert f"The job ended: --topic: expected topic {topics[0]} with id " in out
+    assert "Start the job again with --start=earliest" in out
+    assert not is_running(cluster)

@@ -17,6 +17,7 @@ from scoreline.models.process import ModelProcess
 from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.pipelines import score_batch, score_stream
 from tests.fakes import read_scores, write_file
+from tests.inputs import to_examples
 from tests.kafka import (
     Feed,
     add_partitions,
@@ -471,8 +472,35 @@ def test_batch_timeout_gives_the_model_its_own_process_and_changes_no_score(
 
 @pytest.mark.prism
 @pytest.mark.parametrize("flags", [(), ("--exactly_once",)], ids=["at_least_once", "exactly_once"])
-def test_prism_with_two_readers_gives_the_same(broker, topics, stream_arguments, prism, flags):
-    send(make_producer(broker.address), topics[0], as_json(rows(0, 5000)))
-    options = {"runner": "PrismRunner", "prism_location": prism, "readers": 2}
-    assert score_stream.main(stream_arguments("--until_end", *flags, **options)) == 0
+def test_prism_with_two_readers_gives_the_same_and_poison_costs_itself(
+    broker, topics, stream_arguments, prism, flags, tmp_path
+):
+    """Exactly once also with tf.Examples, whose decoder breaks at a bad one."""
+    some, options = rows(0, 5000), {"runner": "PrismRunner", "prism_location": prism, "readers": 2}
+    if flags:
+        kinds = {"id": pa.int64(), "a": pa.float32(), "b": pa.float32()}
+        values = to_examples(pa.Table.from_pylist(some, pa.schema(kinds.items())))
+        (bad,) = to_examples(pa.table({"id": [1], "a": [1], "b": [0.5]}))
+        schema = tmp_path / "schema.pbtxt"
+        schema.write_text('feature { name: "id" type: INT shape { dim { size: 1 } } }')
+        options |= {"format": "example", "schema": schema}
+    else:
+        values, bad = [value for _, value in as_json(some)], b'{"id": 1, "a": 1e39, "b": 1}'
+    producer = make_producer(broker.address)
+    for partition in range(4):  # in each reader, with good records behind it
+        part = values[partition::4]
+        send(producer, topics[0], ((None, v) for v in part[:500]), partition=partition)
+        at = {"partition": partition, "timestamp": 1_600_000_000_000, "headers": [("own", b"1")]}
+        producer.produce(topics[0], bad, b"bad", **at)
+        send(producer, topics[0], ((None, v) for v in part[500:]), partition=partition)
+    assert score_stream.main(stream_arguments("--until_end", *flags, **options)) == 3
     assert_scored(scores_of(broker.address, topics[1]), 5000, exactly_once=True)
+    letters = read_all(broker.address, topics[2])
+    assert {letter.value() for letter in letters} == {bad}
+    headers = [dict(letter.headers()) for letter in letters]
+    assert sorted(h["scoreline.partition"] for h in headers) == [b"0", b"1", b"2", b"3"]
+    assert {h["scoreline.offset"] for h in headers} == {b"500"}
+    assert {h["own"] for h in headers} == {b"1"}
+    reason = "'a': expected float values, got int64" if flags else "column 'a': expected"
+    assert all(reason in h["scoreline.reason"].decode() for h in headers)
+    assert {letter.timestamp()[1] for letter in letters} == {1_600_000_000_000}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pyarrow as pa
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
@@ -19,9 +17,11 @@ from tests.kafka import (
     as_json,
     committed,
     count_of,
+    delete_topic,
+    make_anew,
     make_producer,
-    make_topics,
     rows,
+    run_while,
     scores_of,
     send,
     wait_until,
@@ -34,45 +34,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 def quick_looks(monkeypatch):
     """Look at topics often, so that the tests are short."""
     monkeypatch.setattr("scoreline.transforms.kafka.reader._DISCOVERY_SECONDS", 0.3)
-    monkeypatch.setattr("scoreline.transforms.kafka.reader._TRANSACTION_SECONDS", 1.0)
+    monkeypatch.setattr("scoreline.transforms.kafka.bounded._TRANSACTION_SECONDS", 1.0)
     monkeypatch.setattr("scoreline.transforms.kafka.topic_watch._GONE_SECONDS", 1.0)
-
-
-def run_while(arguments, act):
-    """Run a stream in this process while a thread acts; return its exit code.
-
-    A stream that does not end within a minute is stopped, which is code 0.
-    """
-    failed = []
-
-    def run():
-        try:
-            act()
-        except BaseException as e:
-            failed.append(e)
-            stop_reading.set()
-
-    thread = threading.Thread(target=run)
-    watchdog = threading.Timer(60, stop_reading.set)
-    thread.start()
-    watchdog.start()
-    try:
-        return score_stream.main(arguments)
-    finally:
-        watchdog.cancel()
-        thread.join()
-        assert not failed, failed
-
-
-def delete_topic(broker, topic):
-    admin = AdminClient({"bootstrap.servers": broker.address})
-    admin.delete_topics([topic])[topic].result(30)
-    wait_until(lambda: topic not in admin.list_topics(timeout=10).topics)
-
-
-def make_anew(broker, topic, partitions=4):
-    delete_topic(broker, topic)
-    make_topics(broker.address, partitions, topic, settings={"retention.ms": "-1"})
 
 
 def set_offsets(broker, group, topic, offsets):
@@ -109,7 +72,7 @@ def test_a_source_topic_that_is_made_anew_ends_the_job_and_nothing_is_skipped(
 
     def act():
         wait_until(lambda: committed(broker.address, group, topics[0])[1] == 50)
-        make_anew(broker, topics[0])
+        make_anew(broker.address, topics[0])
         send(make_producer(broker.address), topics[0], as_json(rows(100, 80)), partition=1)
 
     code = run_while(arguments_of(stream_arguments, tmp_path, sink), act)
@@ -141,7 +104,7 @@ def test_a_job_whose_source_topic_is_deleted_ends_and_says_so(
 
     def act():
         wait_until(lambda: committed(broker.address, group, topics[0])[1] == 10)
-        delete_topic(broker, topics[0])
+        delete_topic(broker.address, topics[0])
 
     assert run_while(stream_arguments(), act) == 2
     err = capsys.readouterr().err
@@ -156,7 +119,7 @@ def test_an_output_topic_that_is_made_anew_ends_the_job(
 
     def act():
         wait_until(lambda: count_of(broker.address, topics[1]) == 10)
-        make_anew(broker, topics[which])
+        make_anew(broker.address, topics[which])
 
     assert run_while(stream_arguments(), act) == 2
     err = capsys.readouterr().err
@@ -378,8 +341,35 @@ def test_prism_ends_a_job_for_the_same_reasons(
 
     def act():
         wait_until(lambda: committed(broker.address, group, topics[0])[1] == 10)
-        make_anew(broker, topics[0])
+        make_anew(broker.address, topics[0])
 
     assert run_while(stream_arguments(**options), act) == 2
     err = capsys.readouterr().err
     assert f"The job ended: --topic: expected topic {topics[0]} with id " in err
+
+
+def test_an_endless_job_tells_of_a_transaction_that_holds_records_back(
+    broker, topics, stream_arguments, monkeypatch, capsys
+):
+    monkeypatch.setattr("scoreline.pipelines.stream_watch._LOOK_SECONDS", 0.3)
+    monkeypatch.setattr("scoreline.pipelines.stream_watch._PATIENCE_SECONDS", 0.5)
+    told, real = [], score_stream.say
+    monkeypatch.setattr(score_stream, "say", lambda c, text: (told.append(text), real(c, text)))
+    group, producer = f"group-of-{topics[0]}", make_producer(broker.address)
+    send(producer, topics[0], as_json(rows(0, 5)), partition=1)
+    open_one = make_producer(broker.address, transactional_id=f"of-{topics[0]}")
+    open_one.init_transactions(30)
+    open_one.begin_transaction()
+    send(open_one, topics[0], as_json(rows(5, 2)), partition=1)
+    send(producer, topics[0], as_json(rows(7, 11)), partition=1)
+
+    def act():
+        wait_until(lambda: any("open transaction" in text for text in told))
+        open_one.commit_transaction(30)
+        wait_until(lambda: committed(broker.address, group, topics[0])[1] == 18)
+        stop_reading.set()
+
+    assert run_while(stream_arguments(), act) == 0
+    err = capsys.readouterr().err
+    assert f"holds back the records of partition 1 of topic {topics[0]} from offset 5 to 18" in err
+    assert len(scores_of(broker.address, topics[1])) == 18

@@ -16,6 +16,7 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -40,6 +41,7 @@ from tests.kafka import (
     make_topics,
     read_all,
     rows,
+    run_while,
     scores_of,
     send,
     stop,
@@ -263,6 +265,48 @@ def test_missing_rights_are_reported_before_the_first_record(
     assert PASSWORD not in printed.out + printed.err
     assert count_of(secured.plain, topics[1]) == 0
     assert committed(secured.plain, f"group-of-{topics[0]}", topics[0])[0] < 0
+
+
+def forbid(secured, topic, operation):
+    """Take a right to a topic or a group away."""
+    wanted = AclBindingFilter(
+        ResourceType.ANY,
+        topic,
+        ResourcePatternType.LITERAL,
+        None,
+        None,
+        operation,
+        AclPermissionType.ANY,
+    )
+    admin = AdminClient({"bootstrap.servers": secured.plain})
+    for done in admin.delete_acls([wanted]).values():
+        assert done.result(30)
+
+
+@pytest.mark.parametrize("right", ["read", "write", "group"])
+def test_a_right_that_is_taken_away_ends_the_job(
+    secured, topics, stream_arguments, client_file, capsys, monkeypatch, right
+):
+    monkeypatch.setattr("scoreline.transforms.kafka.reader._DISCOVERY_SECONDS", 0.3)
+    monkeypatch.setattr("scoreline.transforms.kafka.topic_watch._GONE_SECONDS", 1.0)
+    make_topics(secured.plain, 1, *topics)
+    allow(secured, **rights_of(topics))
+    group = f"group-of-{topics[0]}"
+    send(make_producer(secured.plain), topics[0], as_json(rows(0, 10)))
+    resource = {"read": topics[0], "write": topics[1], "group": group}[right]
+
+    def act():
+        wait_until(lambda: committed(secured.plain, group, topics[0])[0] == 10)
+        forbid(secured, resource, AclOperation.WRITE if right == "write" else AclOperation.READ)
+        send(make_producer(secured.plain), topics[0], as_json(rows(10, 10)))
+
+    arguments = stream_arguments(brokers=secured.tls, kafka_config=client_file())
+    assert run_while(arguments, act) == 2
+    err = capsys.readouterr().err
+    assert "The job ended: " in err
+    assert resource in err
+    assert "taken away" in err
+    assert PASSWORD not in err
 
 
 @pytest.fixture

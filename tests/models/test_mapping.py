@@ -3,8 +3,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from scoreline.models.fit import FitOptions, fit_signature
 from scoreline.models.mapping import find_field, find_mismatches, select_column
-from scoreline.models.signature import InputColumn, Signature, TensorSpec
+from scoreline.models.signature import InputColumn, Quantization, Signature, TensorSpec
 
 X = TensorSpec("x", "float32", (None,))
 SIGNATURE = Signature("serving_default", (X,), ())
@@ -115,3 +116,38 @@ def test_paths_lead_into_structs_and_a_column_of_that_name_comes_first():
     assert find_field(batch.schema, "s.z") == []
     with pytest.raises(KeyError):
         select_column(batch, "t.a")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "data_type"),
+    [
+        ("int32", pa.int64()),
+        ("int32", pa.float64()),
+        ("uint8", pa.int64()),
+        ("bool", pa.int8()),
+        ("int64", pa.decimal128(5, 0)),
+    ],
+)
+def test_a_conversion_that_keeps_the_value_is_named_when_a_column_does_not_fit(dtype, data_type):
+    source = InputColumn(TensorSpec("t", dtype, (None,)), "c, d")
+    schema = pa.schema([("c, d", data_type)])
+    (problem,) = find_mismatches(Signature("s", (source.tensor,), ()), [source], schema).values()
+    assert f"""--columns 't={dtype}("c, d")', which makes a row with any other value""" in problem
+    converted = source._replace(conversion=dtype)
+    assert not find_mismatches(Signature("s", (source.tensor,), ()), [converted], schema)
+
+
+@pytest.mark.parametrize("data_type", [pa.uint8(), pa.int64(), pa.list_(pa.uint8(), 4)])
+def test_integers_for_a_quantized_input_raise_the_question_what_they_are(data_type):
+    shape = (None,) if not pa.types.is_fixed_size_list(data_type) else (None, 4)
+    tensor = TensorSpec("t", "float32", shape, quantized=Quantization("uint8", 1 / 255, 0))
+    signature, schema = Signature("s", (tensor,), ()), pa.schema([("c", data_type)])
+    (problem,) = find_mismatches(signature, [InputColumn(tensor, "c")], schema).values()
+    assert "--columns 't=scaled(c)' for real numbers, --columns 't=raw(c)'" in problem
+    for asked in ("raw(c)", "scaled(c)"):
+        fit = fit_signature(signature, FitOptions(columns={"t": asked}))
+        assert not fit.problems
+        assert not find_mismatches(signature, fit.inputs, schema)
+    plain = Signature("s", (tensor._replace(quantized=None),), ())
+    (problem,) = fit_signature(plain, FitOptions(columns={"t": "raw(c)"})).problems
+    assert "--columns t=raw(…): expected a quantized input" in problem

@@ -154,19 +154,40 @@ def test_a_litert_model_that_mixes_rows_is_found(tmp_path):
     assert check_servable(servable, {"x": floats(4)}).kind.value == "neighbours"
 
 
-@pytest.mark.parametrize(
-    ("function", "kind"),
-    [
-        (lambda x: tf.reshape(tf.reshape(x, [32, 8]) * 2.0, [32, 8]), None),
-        (lambda x: x + tf.zeros([32, 1]), None),
-        (lambda x: tf.reshape(tf.reshape(x, [32, 8]) * 2.0, tf.shape(x)), None),
-        (lambda x: tf.reshape(x, [32, 8]) - tf.reduce_mean(x, 0), "neighbours"),
-    ],
-    ids=["in the output's shape", "broadcast", "hidden", "and impure"],
-)
-def test_a_batch_that_is_fixed_in_the_graph_is_filled_up(function, kind):
-    found = check(of_floats(function, 8), 100)
-    assert (found and found.kind.value) == kind
+def _turn(x, rows):
+    return tf.reduce_sum(tf.transpose(tf.reshape(x, [rows, 4, 2]), [0, 2, 1]), [1, 2])
+
+
+FIXED = {
+    "in the output's shape": (lambda x: _turn(x, 32), 32),
+    "hidden": (lambda x: tf.reshape(_turn(x, 32), tf.shape(x)[:1]), 32),
+    "odd and hidden": (lambda x: tf.reshape(_turn(x, 37), tf.shape(x)[:1]), 37),
+    "added": (lambda x: tf.reduce_sum(x + tf.zeros([32, 1]), 1), 32),
+    "added to hidden values": (lambda x: tf.reduce_sum(x + tf.zeros([11, 8]), 1)[: 11], 11),
+    "gathered": (lambda x: tf.reduce_sum(tf.gather(x, tf.range(20)), 1), 20),
+    "joined": (lambda x: tf.reduce_sum(tf.concat([x, tf.zeros([32, 1])], 1), 1), 32),
+    "multiples": (
+        lambda x: tf.reduce_sum(x, 1) + 0.0 * tf.reduce_sum(tf.reshape(x[:, 0], [-1, 3])), 768
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_a_number_of_rows_that_is_fixed_in_the_graph_is_found_and_filled_up(name):
+    function, rows = FIXED[name]
+    case = of_floats(function, 8)
+    servable = impure_models.load(case)
+    assert servable.signature.batch_rows == servable.call_size.rows == rows
+    x = case.columns["x"].slice(0, 100)
+    scores = servable.predict({"x": x}, 100)["y"].to_numpy()
+    assert np.allclose(scores, np.asarray(x.flatten()).reshape(100, 8).sum(1), atol=1e-5)
+    assert check_servable(servable, case.columns, rows=100) is None
+
+
+def test_a_fixed_batch_that_mixes_its_rows_is_found():
+    case = of_floats(lambda x: _turn(x, 32) - tf.reduce_mean(x), 8)
+    assert impure_models.load(case).signature.batch_rows == 32
+    assert check(case, 100).kind.value == "neighbours"
 
 
 def test_lists_longer_than_the_asked_length_are_errors_of_their_rows():

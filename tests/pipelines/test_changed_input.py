@@ -12,6 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from scoreline.lake.files.dataset import list_dataset
 from scoreline.lake.files.delta_changes import Seen, find_known, find_rewritten
+from scoreline.pipelines.report.status import read_status
 from tests.fakes import make_rows, read_scores, write_file
 from tests.inputs import by_id, write_dataset
 from tests.pipelines.test_bad_input import assert_refused
@@ -22,6 +23,12 @@ DAYS = ["date=2024-01-01", "date=2024-01-02", "date=2024-01-03"]
 def committed(ended):
     assert ended.code == 0, ended
     return [line for line in ended.out.splitlines() if line.startswith("partitions")]
+
+
+def states_of(output, root):
+    """Return what `table status` says of each partition."""
+    found = read_status(str(output), DeltaTable(str(output)), str(root), ())
+    return {status.partition: status.state for status in found}
 
 
 def seen_of(root):
@@ -115,7 +122,9 @@ def test_optimized_input_is_left_alone_and_a_deleted_day_is_published_empty(scor
 
     assert "Nothing is left to do" in ended.out
     assert "were scored with another" not in ended.out
+    assert states_of(tmp_path / "scores", root) == dict.fromkeys(DAYS, "committed")
     DeltaTable(root).delete("date = '2024-01-02'")
+    assert states_of(tmp_path / "scores", root)[DAYS[1]] == "input gone"
     ended = score("--reprocess=stale", "--check", input=root)
     assert ended.code == 0, ended
     ended = score("--reprocess=stale", input=root)
@@ -125,6 +134,7 @@ def test_optimized_input_is_left_alone_and_a_deleted_day_is_published_empty(scor
         "2024-01-03",
     ]
     assert "Nothing is left to do" in score("--reprocess=stale", input=root).out
+    assert states_of(tmp_path / "scores", root) == dict.fromkeys(DAYS, "committed")
     DeltaTable(root).delete()
     assert committed(score("--reprocess=stale", input=root))[0].split()[1] == "2"
     assert read_scores(tmp_path / "scores").num_rows == 0
@@ -150,6 +160,11 @@ def test_folders_without_files_are_published_empty_and_folders_that_are_gone_if_
     ended = score("--keep=s", "--reprocess=stale", "--partitions=d=2", input=lake)
     assert committed(ended)[0].split()[1] == "1"
     assert set(read_scores(tmp_path / "scores")["d"].to_pylist()) == {"3"}
+    # Without files the format is unknown: options of text are no problem.
+    (tmp_path / "types.json").write_text('{"id": "int64"}')
+    given = (f"--schema={tmp_path}/types.json", "--csv_escape=\\", "--partitions=d=1")
+    ended = score("--keep=s", "--reprocess=stale", *given, input=lake)
+    assert "Nothing is left to do" in ended.out
 
 
 def test_columns_whose_types_differ_between_days_are_copied_without_loss(score, tmp_path):

@@ -32,6 +32,7 @@ OTHER_DIGEST = "--model_digest=sha256:" + "0" * 64
 MODEL = {
     "--model": "--model={other}",
     "--signature": "--signature=other",
+    "--tags": "--tags=train",
     "--columns": "--columns=x=n",
     "--fill": "--fill=x=1",
     "--pad": "--pad=x=1",

@@ -168,7 +168,7 @@ def test_a_job_name_has_partitions_model_and_run():
 def test_a_job_manager_that_does_not_say_why_a_job_restarts_ends_nothing():
     (port,) = free_ports(1)
     told = _why_restarted(FlinkRest(f"127.0.0.1:{port}"), "0" * 32)
-    assert told == "its JobManager gave no reason: ConnectionError"
+    assert told.text == "its JobManager gave no reason: ConnectionError"
 
 
 @pytest.mark.parametrize(

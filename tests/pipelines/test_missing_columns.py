@@ -11,7 +11,7 @@ from scoreline.models.signature import InputColumn, Signature, TensorSpec
 from scoreline.models.suggest import find_similar
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.plan.fit import Fit, check_schemas
-from scoreline.pipelines.plan.missing import choose_constants
+from scoreline.pipelines.plan.missing import choose_constants, find_absent
 
 FULL = pa.schema(
     [("id", pa.int64()), ("x", pa.float32()), ("note", pa.string()), ("tags", pa.list_(pa.int8()))]
@@ -27,7 +27,7 @@ def fit_of(*, column="x", conversion="", keys=("id",), keep=(), fill=None, parti
         outputs=(),
         keys=keys,
         keep=keep,
-        partition_columns=partitions,
+        others=partitions,
     )
 
 
@@ -176,3 +176,28 @@ def test_null_may_feed_an_input_that_has_a_fill_and_a_key_among_others_may_have_
     assert constants_of({"x": "null"}, fit_of(fill=0.0), FULL, without("x"))[1] == ""
     fit = fit_of(keys=("id", "note"))
     assert constants_of({"note": "web"}, fit, FULL, without("note"))[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("fit", "has", "message"),
+    [
+        (
+            fit_of(),
+            {"id": "ID"},
+            "a column 'id' in the first files, got none; did you mean 'ID'? A",
+        ),
+        (fit_of(), {"id": "key"}, "a column 'id' in the first files, got none. All its values"),
+        (fit_of(keep=("note",)), {"note": "Note"}, "'note' in the first files, got none; did you"),
+        (fit_of(), {"x": "X"}, "'x' in the first files, got none; did you mean 'X'? All its"),
+        (fit_of(keep=("note",)), {"note": "remark"}, ""),
+        (fit_of(), {}, ""),
+    ],
+    ids=["key in capitals", "another key", "kept", "input", "kept that is rare", "right"],
+)
+def test_column_of_the_given_schema_that_no_row_has_is_refused(fit, has, message):
+    """In JSON Lines and TFRecord all its values were null, with exit code 0."""
+    told = find_absent(fit, without(**has), [FULL])
+    assert len(told) == (1 if message else 0)
+    assert message in "".join(told)
+    # A file of CSV that lacks the column is reported by its header.
+    assert find_absent(fit, without(**has), [without(*has)]) == []

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import re
 
-import apache_beam as beam
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
 from scoreline.pipelines import inspect_model, replay, score_batch, table
 from scoreline.pipelines.options.problems import BadOptions
-from scoreline.pipelines.plan.purity import first_rows, impurity_in
+from scoreline.pipelines.plan.purity import first_rows
 from scoreline.pipelines.score_batch import prepare
 from tests.fakes import Ended, read_scores, write_file
 from tests.impure_models import tf
+from tests.inputs import FORMATS, flags_of, write_dataset
 from tests.model_zoo import save_function
 
 REASON = "agreed with the risk team"
@@ -118,6 +118,15 @@ def test_the_first_rows_come_from_several_files_and_not_from_broken_ones(places,
     assert set(first_rows(plan)["id"].to_pylist()) >= set(range(4, 12))
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_check_reads_the_first_rows_of_every_format(suffix, places, tmp_path):
+    lake, _ = write_dataset(tmp_path / "lake", suffix, days=1, rows=40, files=1)
+    argv = [f"--input={lake}", f"--model={places / 'model'}", "--keys=id", *flags_of(suffix)]
+    with pytest.raises(BadOptions, match="output 'score' of the row id=") as refused:
+        prepare([*argv, f"--output={tmp_path / 's'}"])
+    assert refused.value.exit_code == 2
+
+
 def test_an_empty_reason_is_refused(places, tmp_path):
     with pytest.raises(BadOptions, match="--allow_impure: expected a reason"):
         prepare(flags(places, tmp_path / "s", "--allow_impure= "))
@@ -146,17 +155,3 @@ def test_replay_refuses_an_impure_model_too(places, tmp_path, run):
     assert ended.code == 2
     assert "the model carries a state from call to call" in " ".join(ended.err.split())
     assert DeltaTable(str(output)).version() == before
-
-
-def test_the_sentence_is_found_in_a_runners_error(places):
-    def fail(_):
-        from scoreline.models.errors import ImpureModel
-
-        raise ImpureModel("--model: expected this; or go on")
-
-    pipeline = beam.Pipeline()
-    _ = pipeline | beam.Create([1]) | beam.Map(fail)
-    with pytest.raises(Exception, match="expected this") as failed:
-        pipeline.run()
-    assert impurity_in(failed.value) == "--model: expected this; or go on"
-    assert impurity_in(ValueError("another")) == ""

@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 
-from scoreline.models.signature import InputColumn, TensorSpec
+from scoreline.models.conversions import CONVERSIONS
+from scoreline.models.signature import InputColumn, Quantization, TensorSpec
 from scoreline.models.tensors import to_values
 from scoreline.transforms.features import build_features
 from tests.strategies import record_batches
@@ -107,3 +108,75 @@ def test_a_null_list_of_free_size_is_dead_whatever_the_fill_value():
     batch = pa.RecordBatch.from_arrays([pa.array([[1], None], pa.list_(pa.int64()))], ["v"])
     source = InputColumn(TensorSpec("v", "int64", (None, None)), "v", fill=0)
     assert list(build_features(batch, [source]).dead.rows) == [1]
+
+
+BIG = 2**40
+LOSSY = {
+    "int8": [-129, 128, BIG],
+    "int16": [-(2**15) - 1, 2**15],
+    "int32": [-(2**31) - 1, BIG],
+    "int64": [],
+    "uint8": [-1, 256],
+    "uint16": [-1, 2**16],
+    "uint32": [-1, BIG],
+    "uint64": [-1],
+    "bool": [-1, 2, BIG],
+    "float16": [BIG],
+    "float32": [],
+    "float64": [],
+    "bfloat16": [],
+}
+
+
+@pytest.mark.parametrize("nested", ["plain", "dictionary", "list", "fixed", "filled"])
+@pytest.mark.parametrize("name", LOSSY)
+def test_a_row_that_a_named_conversion_would_change_is_dead_and_no_other(name, nested):
+    values = [0, 1, None, *LOSSY[name], 1, 0]
+    bad = [2, *range(3, 3 + len(LOSSY[name]))]
+    shape: tuple[int, ...] = (None,)
+    column, fill = pa.array(values, pa.int64()), None
+    if nested == "dictionary":
+        column = column.dictionary_encode()
+    elif nested in ("list", "fixed"):
+        size = 2 if nested == "fixed" else -1
+        pairs = [None if value is None else [1, value] for value in values]
+        column, shape = pa.array(pairs, pa.list_(pa.int64(), size)), (None, 2)
+    elif nested == "filled":
+        fill, bad = (True if name == "bool" else 1), bad[1:]
+    source = InputColumn(TensorSpec("t", name, shape), "c", fill, name)
+    features = build_features(pa.RecordBatch.from_arrays([column], ["c"]), [source])
+    assert ([] if features.dead is None else list(features.dead.rows)) == bad
+    for row, reason in zip(*((features.dead or ([], []))[:2]), strict=True):
+        what = "null for" if values[row] is None else f"has a value that {name}(…) cannot hold"
+        assert what in reason
+        assert ("null for" in reason) == (values[row] is None)
+    good = [1 if value is None else value for i, value in enumerate(values) if i not in bad]
+    wanted = good if shape == (None,) else [[1, value] for value in good]
+    assert features.columns["t"].to_pylist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("column", "conversion"),
+    [
+        (pa.array([1.0, 2.5, float("nan"), float("inf"), -0.0]), "int32"),
+        (pa.array([1.0, 1e300, -1e300, 1e200, float("inf")]), "float32"),
+        (pa.array([0, 2**62, 2**61, -(2**62), 1]).cast(pa.timestamp("s")), "epoch_us"),
+    ],
+    ids=["float to int32", "float to float32", "time to epoch_us"],
+)
+def test_values_beyond_the_range_of_a_conversion_are_dead_rows(column, conversion):
+    dtype = str(CONVERSIONS[conversion].result).replace("float", "float32")
+    source = InputColumn(TensorSpec("t", dtype, (None,)), "c", None, conversion)
+    features = build_features(pa.RecordBatch.from_arrays([column], ["c"]), [source])
+    assert list(features.dead.rows) == [1, 2, 3]
+    assert len(features.columns["t"]) == 2
+
+
+def test_values_beyond_the_range_of_a_quantized_input_are_counted():
+    tensor = TensorSpec("t", "float32", (None, 2), quantized=Quantization("uint8", 0.5, 10))
+    pairs = pa.array([[0.0, -5.0], [122.5, 122.6], [-5.3, 200.0]], pa.list_(pa.float32(), 2))
+    batch = pa.RecordBatch.from_arrays([pairs], ["c"])
+    assert build_features(batch, [InputColumn(tensor, "c")]).saturated == 2
+    stored = pa.RecordBatch.from_arrays([pa.array([[0, 255]], pa.list_(pa.uint8(), 2))], ["c"])
+    raw = InputColumn(tensor.to_raw(), "c", conversion="uint8")
+    assert build_features(stored, [raw]).saturated == 0

@@ -13,6 +13,7 @@ from scoreline.models.errors import ImpureModel
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.servable import shared_servable
 from scoreline.models.signature import InputColumn
+from scoreline.transforms.kafka.ending import StreamRefused
 from scoreline.transforms.purity import Purity, PurityGate, check_rows
 from scoreline.transforms.score import _ScoreStreamDoFn
 from scoreline.transforms.scoring import ScoreSpec, Serving
@@ -105,7 +106,7 @@ def test_a_stream_stops_before_it_gives_a_row_to_its_sink(impure):
     step = _ScoreStreamDoFn(spec, None)
     step.setup()
     key = RecordKey("topic", 0)
-    with pytest.raises(ImpureModel, match="influence each other"):
+    with pytest.raises(StreamRefused, match="influence each other"):
         list(step.process((key, batch_of(40))))
     allowed = _ScoreStreamDoFn(dataclasses.replace(spec, allow_impure="because"), None)
     allowed.setup()

@@ -220,6 +220,9 @@ def _to_avro(kind: pa.DataType, path: str, problems: list[str], null_items: bool
             inner = _to_avro(field.type, f"{path}_{field.name}", problems, null_items)
             fields.append({"name": field.name, "type": ["null", inner], "default": None})
         return {"type": "record", "name": f"{path}_record", "fields": fields}
+    if pa.types.is_map(kind) and pa.types.is_string(kind.key_type):
+        values = _to_avro(kind.item_type, f"{path}_value", problems, null_items)
+        return {"type": "map", "values": ["null", values]}
     if kind not in _AVRO_TYPES:
         raise ValueError(f"Avro has no type for {kind}")
     return _AVRO_TYPES[kind]
@@ -239,10 +242,14 @@ class AvroEncoder:
         names = self._columns.names
         columns = []
         for column, field in zip(rows.columns, self._columns, strict=True):
-            stored = column.cast(field.type)
-            # fastavro accepts times as integers, which is faster than datetimes.
-            is_time = pa.types.is_timestamp(field.type)
-            columns.append((stored.cast(pa.int64()) if is_time else stored).to_pylist())
+            try:
+                stored = column.cast(field.type)
+                # fastavro accepts times as integers, which is faster than datetimes.
+                is_time = pa.types.is_timestamp(field.type)
+                stored = stored.cast(pa.int64()) if is_time else stored
+                columns.append(stored.to_pylist(maps_as_pydicts="strict"))
+            except (pa.ArrowException, ValueError, OverflowError) as e:
+                raise ValueError(f"column '{field.name}': {e}") from e
         values = []
         for row in zip(*columns, strict=True):
             stream = io.BytesIO()

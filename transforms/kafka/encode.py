@@ -118,7 +118,10 @@ def to_json_values(scored: pa.RecordBatch, now_ms: int) -> list[bytes]:
             same[name] = column.dictionary[0].as_py()
         else:
             names.append(name)
-            columns.append(_to_list(column))
+            try:
+                columns.append(_to_list(column))
+            except (ValueError, OverflowError) as e:
+                raise ValueError(f"column '{name}': {e}") from e
     same[SCORED_TIME] = now_ms
     if not names:
         return [orjson.dumps(same, default=_to_json)] * scored.num_rows

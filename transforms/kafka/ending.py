@@ -12,6 +12,7 @@ import re
 _IN_TEXT = re.compile(
     r"\b(StreamEnds|StreamRefused): (.+?)(?= \[while running | with exceptions|\\n|\n|$)"
 )
+_STEP = re.compile(r" \[while running '[^']*'\]$")
 
 
 class StreamEnds(RuntimeError):
@@ -31,8 +32,8 @@ def find_ending(error: BaseException | str) -> StreamEnds | None:
         if error.__cause__ is None:
             return None
         error = error.__cause__
-    if isinstance(error, StreamEnds):
-        return error
+    if isinstance(error, StreamEnds):  # Beam raises the same type, and adds the step to the text
+        return type(error)(_STEP.sub("", str(error)))
     found = _IN_TEXT.search(error)
     return _make(found) if found else None
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 from apache_beam.transforms.window import TimestampedValue
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from scoreline.lake.elements import Reading, RecordKey
 from scoreline.transforms import metrics
+from scoreline.transforms.kafka.bounded import BoundedEnd
 from scoreline.transforms.kafka.client import (
     Connection,
     is_passing,
@@ -23,12 +24,17 @@ from scoreline.transforms.kafka.client import (
     read_high_watermarks,
     to_positions,
 )
-from scoreline.transforms.kafka.ending import StreamEnds, StreamRefused
+from scoreline.transforms.kafka.ending import StreamRefused
 from scoreline.transforms.kafka.group import note_of, read_committed, starting_offsets
 from scoreline.transforms.kafka.holding import Holding, holding_of
 from scoreline.transforms.kafka.latency import LatencyController
 from scoreline.transforms.kafka.positions import Positions, RecordTimes
-from scoreline.transforms.kafka.records import _newest_seconds, take_more, to_raw_batch
+from scoreline.transforms.kafka.records import (
+    _newest_seconds,
+    offset_ranges,
+    take_more,
+    to_raw_batch,
+)
 from scoreline.transforms.kafka.topic_watch import PlannedTopic, TopicWatch
 from scoreline.transforms.worker.heartbeat import Heartbeat
 
@@ -36,13 +42,22 @@ _IDLE_SECONDS = 1.0
 _DISCOVERY_SECONDS = 5.0
 _QUICK_SECONDS = 2.0
 _SILENT_SECONDS = 5.0
-# Kafka aborts a transaction whose producer is gone after 60 s by default, and looks every 10 s.
-_TRANSACTION_SECONDS = 90.0
 _GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 _OUT_OF_RANGE = (
     KafkaError._AUTO_OFFSET_RESET,
     KafkaError.OFFSET_OUT_OF_RANGE,
     KafkaError._LOG_TRUNCATION,
+)
+_DAMAGED = (
+    KafkaError._BAD_MSG,
+    KafkaError._BAD_COMPRESSION,
+    KafkaError._NOT_IMPLEMENTED,  # an unknown version of the format
+)
+# The end of the log that the client knows may lag a little, after its leader has changed.
+_FAR = 1 << 20
+_DAMAGE = (
+    "The broker's disk or the network changed records. Check the broker's disk; with other "
+    "replicas, let another broker lead the partition. Then start the job again"
 )
 # Kafka expires committed offsets after offsets.retention.minutes: 7 days by default.
 _KEEP_SECONDS = 3600.0
@@ -107,8 +122,7 @@ class Reader:
             begins_anew=spec.is_held,
             quick_seconds=_QUICK_SECONDS,
         )
-        self._ends = positions.ends
-        self._held_back: dict[int, float] = {}
+        self._end = BoundedEnd(reading.topic, positions.ends, self._stable_end)
         self._consumer = spec.connection.consumer(
             spec.group,
             fetch_queue_backoff_ms=20,
@@ -117,6 +131,7 @@ class Reader:
         # Records below the group's offsets are delivered, even if the runner's state is older.
         self._delivered = read_committed(self._consumer, reading.topic, positions.offsets)
         self._at: dict[int, int] = {}
+        self._before: dict[int, int] = {}  # like `_at`, before the newest poll
         self._holding: Holding | None = None
         if spec.is_held:
             self._holding = holding_of(
@@ -166,9 +181,13 @@ class Reader:
         if before is not None and now - before < _DISCOVERY_SECONDS:
             return []
         self._looked = now
-        self._check_held_back(now)
+        self._end.check(self._at)
         there = self._watch.look()
         return [] if before is None else there  # the first positions have all partitions
+
+    def _stable_end(self, partition: int) -> int:
+        """Return the offset that a consumer of committed records cannot pass yet."""
+        return read_bounds(self._consumer, self.reading.topic, partition)[1]
 
     def _find_new(self, there: list[int], known: Mapping[int, int]) -> dict[int, int]:
         """Return partitions that were added to the topic, and their start offsets."""
@@ -177,18 +196,6 @@ class Reader:
             return starting_offsets(self._consumer, self.reading.topic, new) if new else {}
         except KafkaException:  # no broker answers; try again next time
             return {}
-
-    def _check_held_back(self, now: float) -> None:
-        """Raise if an open transaction has held back the end of a bounded job for too long."""
-        for partition, since in self._held_back.items():
-            if self._ends is not None and now - since >= _TRANSACTION_SECONDS:
-                raise StreamEnds(
-                    f"--until_end: expected the records of partition {partition} of topic "
-                    f"{self.reading.topic} up to offset {self._ends[partition]}, but an open "
-                    f"transaction has held back those from {self._at[partition]} on for "
-                    f"{now - since:.0f} s. End it with its producer, or with kafka-transactions.sh "
-                    "find-hanging and abort. Then start the job again"
-                )
 
     def keep_offsets(self) -> None:
         """Commit the offsets of fully delivered partitions again, once an hour.
@@ -216,6 +223,7 @@ class Reader:
         """Return records, and the offsets after them. It waits only for the first record."""
         first = self._consumer.poll(seconds)
         if first is None:
+            self._end.observe({})
             return [], {}
         messages = take_more(
             lambda rows: self._consumer.consume(rows, 0),
@@ -234,19 +242,10 @@ class Reader:
                 continue
             # The end of a partition may be after its last record because of transaction markers.
             behind[message.partition()] = message.offset() + (error is None)
+        self._before = {partition: self._at.get(partition, 0) for partition in behind}
         self._at |= behind
-        self._note_held_back(behind)
+        self._end.observe(behind)
         return records, behind
-
-    def _note_held_back(self, behind: Mapping[int, int]) -> None:
-        """Note partitions that end before the end of the job: the rest waits for a transaction.
-
-        The client reports the end of what may be read once, and again after further records.
-        """
-        for partition, offset in behind.items():
-            self._held_back.pop(partition, None)
-            if self._ends is not None and offset < self._ends.get(partition, 0):
-                self._held_back[partition] = time.monotonic()
 
     def _check(self, error: KafkaError, message: Any) -> None:
         if is_passing(error) or error.code() in _GONE:  # the next look reports what is gone
@@ -259,6 +258,11 @@ class Reader:
             raise StreamRefused(
                 f"--topic: expected to be allowed to read {where}, got: {error.str()}. The right "
                 "was taken away while the job ran. Grant it again, and start the job again"
+            )
+        if error.code() in _DAMAGED:
+            raise ReadFails(
+                f"Expected records with the right checksum in {where}, got: {error.str()}. "
+                f"{_DAMAGE}"
             )
         raise ReadFails(f"Reading {where} failed: {error.str()}")
 
@@ -292,11 +296,24 @@ class Reader:
             if messages and is_ours:
                 began = time.monotonic()
                 batch = to_raw_batch(self.reading.topic, messages)
+                self._check_offsets(batch)
                 newest = _newest_seconds(batch)
                 yield TimestampedValue(self._to_element(batch, timers), min(newest.values()))
                 self.control.record(len(messages), time.monotonic() - began)
                 self.times.observe(newest)
                 ends_at = ends_at or now + self._spec.bundle_seconds
+
+    def _check_offsets(self, batch: pa.RecordBatch) -> None:
+        """Raise ReadFails if offsets, which checksums do not cover, are not those of a log."""
+        for partition, (first, last, is_rising) in offset_ranges(batch).items():
+            topic = self.reading.topic
+            at = TopicPartition(topic, partition)
+            _, end = self._consumer.get_watermark_offsets(at, cached=True)
+            if first < self._before[partition] or not is_rising or last > end + _FAR > _FAR:
+                raise ReadFails(
+                    f"Expected rising offsets from {self._before[partition]} to {end} in partition "
+                    f"{partition} of topic {topic}, got {first} to {last}. {_DAMAGE}"
+                )
 
     def _to_element(
         self, batch: pa.RecordBatch, timers: metrics.Tally

@@ -86,6 +86,17 @@ def largest_by_partition(batch: pa.RecordBatch, column: str) -> dict[int, int]:
     return {p: int(values[partitions == p].max()) for p in np.unique(partitions).tolist()}
 
 
+def offset_ranges(batch: pa.RecordBatch) -> dict[int, tuple[int, int, bool]]:
+    """Return the smallest and the largest offset of each partition, and whether they rise."""
+    partitions, offsets = batch.column(PARTITION).to_numpy(), batch.column(OFFSET).to_numpy()
+    ranges = {}
+    for partition in np.unique(partitions).tolist():
+        own = offsets[partitions == partition]
+        is_rising = bool((own[1:] > own[:-1]).all())
+        ranges[partition] = (int(own.min()), int(own.max()), is_rising)
+    return ranges
+
+
 def _newest_seconds(raw: pa.RecordBatch) -> dict[int, float]:
     """Return the time of the newest record of each partition, in seconds since 1970."""
     newest_ms = largest_by_partition(raw, TIME_MS)

@@ -77,9 +77,10 @@ def to_commit_error(group: str, error: KafkaError) -> RuntimeError:
             f"--group: {what}Another consumer has joined the group. Stop it, or use another --group"
         )
     if is_refused(error):
+        is_id = error.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
         return StreamRefused(
-            f"--group: {what}The right was taken away while the job ran. Grant it again, and "
-            "start the job again"
+            f"{'--exactly_once' if is_id else '--group'}: {what}The right was taken away while the "
+            "job ran. Grant it again, and start the job again"
         )
     return Undeliverable(
         f"{what}Check for another consumer in the group, and the group's access rights"

@@ -153,7 +153,7 @@ def test_hand_written_table_is_read_unless_it_uses_what_is_refused(tmp_path):
                 "configuration": {"delta.columnMapping.mode": "name"},
                 "physical": "col-{}",
             },
-            "Tables with column mapping, or with features that deltalake does not know, are not",
+            "If it has a feature that is not supported, copy it to a table without; else",
         ),
         ({"features": ["typeWidening"]}, "the Delta table uses typeWidening, which is not"),
         ({"features": ["fromTheFuture"]}, "cannot be read: "),

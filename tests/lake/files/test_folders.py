@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 from pyarrow import fs
 
@@ -13,7 +15,10 @@ from scoreline.lake.files.entries import Entries
 from scoreline.lake.files.folders import _Walk, list_partitions
 from scoreline.lake.files.names import file_format_of
 from scoreline.lake.files.partitions import PartitionSpec
+from scoreline.lake.files.read import read_shard
+from scoreline.transforms.partitions import Wanted, find_work
 from tests.fakes import make_rows, write_file
+from tests.inputs import write_rows
 
 LOCAL = fs.LocalFileSystem()
 
@@ -290,3 +295,30 @@ def test_files_of_a_folder_are_not_compared_with_each_other():
     assert len(partition.files) == 1000
     assert [p.partition(":")[0] for p in partition.problems] == ["notes.txt"]
     assert compared == []
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("data_tfrecord-00000-of-00001.gz", "tfrecord"),
+        ("x.tfrecord-00000-of-00001", "tfrecord"),
+        ("a.tfrecords", "tfrecord"),
+        ("A.TFRECORD.GZ", "tfrecord"),
+        ("a.csv-00000-of-00001.gz", "csv"),
+        ("A.CSV.GZ", "csv"),
+        ("a.ndjson", "jsonl"),
+        ("A.JSONL.GZ", "jsonl"),
+        ("a.parq", "parquet"),
+    ],
+)
+def test_files_of_any_name_are_read_and_the_folder_has_the_value(tmp_path, name, suffix):
+    """The files have a column `n` with other values than the partition."""
+    written = write_rows(tmp_path, "n=07", "0", make_rows(0, 5), suffix)
+    data = written.read_bytes()
+    written.unlink()
+    is_gzip = name.casefold().endswith(".gz")
+    (written.parent / name).write_bytes(gzip.compress(data) if is_gzip else data)
+    found = find_work(Wanted(str(tmp_path), (), ("id", "n"), None, {}, False, None))
+    (shard,) = found.shards
+    rows = pa.Table.from_batches(read_shard(LOCAL, shard, found.dataset)).to_pylist()
+    assert rows == [{"id": i, "n": 7} for i in range(5)]

@@ -72,6 +72,7 @@ def test_rows_come_back_as_they_were_however_blocks_fall(
         (b'{"s": "\xff"}', "expected UTF-8"),
         (b'{"i": true}', "column 'i': expected int64, got true"),
         (b'{"i": {}}', "column 'i': expected int64, got an object"),
+        (b'{"x": ' + b"[" * 200_000, "expected an object in JSON, got"),
         (b"null", "expected an object, got null"),  # Arrow reads a row of nulls, or crashes
         (b'"x"', "expected an object, got"),
         (b"1", "expected an object, got 1"),

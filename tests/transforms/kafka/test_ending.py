@@ -27,5 +27,7 @@ def test_the_type_decides_whether_a_restart_may_help():
         outer = RuntimeError("the bundle failed")
         outer.__cause__ = kind(SENTENCE)
         assert type(find_ending(outer)) is kind
+        found = find_ending(kind(f"{SENTENCE} [while running 'WriteKafka/Send']"))
+        assert (type(found), str(found)) == (kind, SENTENCE)
         assert type(find_ending(f"x.{kind.__name__}: {SENTENCE}")) is kind
     assert find_ending(ValueError("StreamRefusedly: x")) is None

@@ -4,22 +4,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scoreline.lake.elements import Reading
+from scoreline.transforms.kafka.client import Connection
+from scoreline.transforms.kafka.ending import StreamRefused
 from scoreline.transforms.kafka.positions import (
     Positions,
     PositionsCoder,
     PositionsTracker,
     RecordTimes,
 )
+from scoreline.transforms.kafka.reader import Reader, TopicSpec
+from scoreline.transforms.kafka.topic_watch import PlannedTopic
 
 offsets = st.dictionaries(st.integers(0, 20), st.integers(0, 2**62))
 
 
-@given(positions=st.builds(Positions, offsets, st.none() | offsets, st.booleans()))
+@given(positions=st.builds(Positions, offsets, st.none() | offsets, st.booleans(), st.text()))
 def test_coder_inverts_and_sorts(positions):
     coder = PositionsCoder()
     assert coder.decode(coder.encode(positions)) == positions
     turned = positions._replace(offsets=dict(reversed(positions.offsets.items())))
     assert coder.encode(turned) == coder.encode(positions)
+
+
+def test_a_savepoint_of_an_older_version_has_no_id_of_its_topic():
+    assert PositionsCoder().decode(b"[[[0, 5]], null, false]") == Positions({0: 5})
+
+
+def test_a_savepoint_of_an_older_topic_of_the_same_name_is_refused():
+    spec = TopicSpec(
+        connection=Connection(brokers="127.0.0.1:1"),
+        topic="in",
+        group="g",
+        topics=(PlannedTopic("in", "new", "--topic"),),
+    )
+    with pytest.raises(StreamRefused, match="with id new, got id old: the topic was deleted"):
+        Reader(spec, Reading("in", 0, 1), Positions({0: 5}, topic_id="old"))
 
 
 def test_at_a_checkpoint_the_rest_is_given_away_and_nothing_is_claimed_twice():
