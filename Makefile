@@ -37,7 +37,7 @@ PYTEST      := $(BIN)/python -m pytest \
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints run-local check format test test-fast prism soak soak-stream delta-spark duckdb-delta \
+.PHONY: help install constraints run-local check format test test-fast prism soak fuzz soak-stream delta-spark duckdb-delta \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
         run-stream kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
         bench-rows bench-scaling bench-startup bench-flink bench-stream docs clean
@@ -143,6 +143,9 @@ no-flink:
 
 soak: install ## Kill a job 500 times, at each named step in turn, and check the table each time (30 minutes)
 	SCORELINE_KILLS=500 $(BIN)/python -m pytest tests/faults/test_kills.py -n auto -rP $(ARGS)
+
+fuzz: install ## Damage files of every format for SECONDS=3600, and check that none ends a job or changes rows in silence
+	SCORELINE_FUZZ_SECONDS=$(or $(SECONDS),3600) $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 soak-stream: kafka-up ## Score streams and kill workers for SECONDS=1800; check that no record is lost and memory is flat
 	@$(BIN)/python -m benchmarks.soak_stream --brokers 127.0.0.1:$(KAFKA_PORT) \

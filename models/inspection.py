@@ -137,13 +137,18 @@ def _read_saved_model(path: str, tags: Sequence[str]) -> _Facts:
         find_unknown,
         ops_of,
     )
-    from scoreline.models.runtimes.saved_model import choose_tags, read_graphs
+    from scoreline.models.runtimes.saved_model import (
+        choose_tags,
+        find_name_problem,
+        pick_graph,
+        read_graphs,
+    )
     from scoreline.models.runtimes.tensorflow import import_tensorflow
 
     import_tensorflow()
     graphs = read_graphs(path)
     chosen = choose_tags(path, [graph.tags for graph in graphs], tags)
-    (graph,) = (g.proto for g in graphs if chosen is None or g.tags == frozenset(chosen))
+    graph = pick_graph(graphs, chosen)
     signatures, unusable = [], {}
     for name, definition in graph.signature_def.items():
         if name.startswith("__"):
@@ -151,7 +156,7 @@ def _read_saved_model(path: str, tags: Sequence[str]) -> _Facts:
         inputs, outputs = map(_read_tensors, (definition.inputs, definition.outputs))
         signatures.append(Signature(name, inputs, outputs))
         reached = ops_of(graph.graph_def, [info.name for info in definition.outputs.values()])
-        problem = find_python_problem(name, reached)
+        problem = find_name_problem(path, graph, name) or find_python_problem(name, reached)
         if problem:
             unusable[name] = problem
     functions = graph.graph_def.library.function

@@ -78,7 +78,9 @@ def inspect(settings: InspectSettings, problems: Problems) -> Inspection:
         )
         raise BadOptions(problems)
     unusable = report.unusable.get(model.signature)
-    unsupported = find_unsupported(known[model.signature])
+    signature, asked = known[model.signature], settings.model.fit.outputs
+    stored = [spec for spec in signature.outputs if asked is None or spec.name in asked]
+    unsupported = find_unsupported(signature._replace(outputs=tuple(stored)))
     inspection = Inspection(report, [unusable, *unsupported] if unusable else unsupported)
     if not settings.dataset.root:
         problems.check()

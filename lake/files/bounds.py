@@ -120,13 +120,17 @@ class Leaf(NamedTuple):
 def find_leaves(file: pq.ParquetFile, columns: Sequence[str]) -> list[Leaf]:
     """Return the leaves of some columns."""
     leaves = []
-    for number in range(len(file.schema)):
-        leaf = file.schema.column(number)
-        if any(leaf.path == name or leaf.path.startswith(f"{name}.") for name in columns):
+    names, parents = set(columns), tuple(f"{name}." for name in columns)
+    schema = file.schema
+    for number in range(len(schema)):
+        leaf = schema.column(number)
+        path = leaf.path
+        if path in names or path.startswith(parents):
+            kind = leaf.physical_type
             width = 0
-            if leaf.physical_type != "BYTE_ARRAY":
-                width = _WIDTHS.get(leaf.physical_type) or max(leaf.length, _DECIMAL_BYTES)
-            leaves.append(Leaf(number, leaf.path, width, leaf.max_repetition_level > 0))
+            if kind != "BYTE_ARRAY":
+                width = _WIDTHS.get(kind) or max(leaf.length, _DECIMAL_BYTES)
+            leaves.append(Leaf(number, path, width, leaf.max_repetition_level > 0))
     return leaves
 
 

@@ -83,6 +83,7 @@ class ReadSpec(NamedTuple):
       limits: maximum decoded bytes.
       csv_escape: the character that escapes quotation marks of CSV; "" if they are doubled.
       is_inferred: whether the schema was inferred from samples of text.
+      unseen: columns of `may_lack` that the schema lacks, with the types of their values.
       stored: keys and kept columns, whose values a table must be able to hold.
     """
 
@@ -94,6 +95,7 @@ class ReadSpec(NamedTuple):
     limits: Limits = Limits()
     csv_escape: str = ""
     is_inferred: bool = False
+    unseen: pa.Schema = _NO_SCHEMA
     stored: Sequence[str] = ()
 
 

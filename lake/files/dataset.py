@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from scoreline.lake.files.data_file import Footer
-from scoreline.lake.files.delta import is_delta_table, list_delta_partitions
+from scoreline.lake.files.delta import is_delta_table, is_log, list_delta_partitions
 from scoreline.lake.files.examples import RAW_COLUMN
 from scoreline.lake.files.folders import Choose, list_partitions
 from scoreline.lake.files.formats import format_of
@@ -39,7 +39,24 @@ def list_dataset(
         listing = list_delta_partitions(path, specs)
         return listing if choose is None else listing._replace(partitions=list(choose(listing)))
     file_system, root = resolve(path)
+    if above := _find_table_above(file_system, root):
+        return Listing(
+            [],
+            [
+                f"--input: expected the Delta table {above}, got a folder in it: {path}. Files "
+                "that the table has replaced are there too. Select partitions with --partitions"
+            ],
+        )
     return list_partitions(file_system, root, specs, choose)
+
+
+def _find_table_above(file_system: fs.FileSystem, root: str) -> str:
+    """Return the Delta table that a partition folder belongs to; "" if there is none."""
+    above = root
+    while "=" in above.rpartition("/")[2]:
+        above = above.rpartition("/")[0]
+    is_table = above != root and is_log(file_system, above)
+    return above if is_table else ""
 
 
 def infer_schema(

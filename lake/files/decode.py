@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scoreline.lake.files.columns import top_columns
@@ -58,10 +58,11 @@ class Decoder:
         self._source, self._spec = source, spec
         self._dictionaries = spec.dictionary_columns
         self.file = self._reader = open_file(source, self._dictionaries)
-        self.schema = true_schema(self.file)
-        self._restores = not self.schema.equals(self.file.schema_arrow)
+        arrow_schema = self.file.schema_arrow
+        self.schema = true_schema(self.file, arrow_schema)
+        self._restores = self.schema is not arrow_schema
         self._has_plain_lists = False
-        self._old_times = _find_old_times(self.file, spec.stored)
+        self._old_times = _find_old_times(self.file, arrow_schema, spec.stored)
 
     def decode(self, groups: range, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows of row groups in order, in batches of at most some number of rows.
@@ -125,15 +126,18 @@ class Decoder:
         return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
-def _find_old_times(file: pq.ParquetFile, stored: Sequence[str]) -> list[str]:
+def _find_old_times(file: pq.ParquetFile, schema: pa.Schema, stored: Sequence[str]) -> list[str]:
     """Return the columns to store that have timestamps of 96 bits."""
-    schema = file.schema_arrow
-    tops = [name for name in top_columns(schema, stored) if name in schema.names]
-    if not any("timestamp" in str(schema.field(name).type) for name in tops):
+    tops = [name for name in top_columns(schema, stored) if name in schema.names] if stored else []
+    if not any(_has_times(schema.field(name).type) for name in tops):
         return []
     leaves = [file.schema.column(number) for number in range(len(file.schema))]
     old = {leaf.path.partition(".")[0] for leaf in leaves if leaf.physical_type == "INT96"}
     return [name for name in tops if name in old]
+
+
+def _has_times(kind: pa.DataType) -> bool:
+    return pa.types.is_timestamp(kind) or (pa.types.is_nested(kind) and "timestamp" in str(kind))
 
 
 def _check_all_digits(
@@ -170,9 +174,15 @@ def _check_codes(batch: pa.RecordBatch) -> None:
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if not pa.types.is_dictionary(column.type):
             continue
-        codes = pc.min_max(column.indices)
-        low, high = codes["min"].as_py(), codes["max"].as_py()
-        if low is not None and (low < 0 or high >= len(column.dictionary)):
+        codes = column.indices
+        codes = codes.drop_null() if codes.null_count else codes
+        if not len(codes):
+            continue
+        # Not `to_numpy`, which imports pandas the first time.
+        values = np.frombuffer(codes.buffers()[1], codes.type.to_pandas_dtype())
+        values = values[codes.offset : codes.offset + len(codes)]
+        low, high = values.min(), values.max()
+        if low < 0 or high >= len(column.dictionary):
             raise CorruptFile(
                 f"column '{name}': expected codes below {len(column.dictionary)}, the size of its "
                 f"dictionary, got {high if low >= 0 else low}. The file is damaged"

@@ -44,7 +44,11 @@ def is_delta_table(path: str) -> bool:
     Raises:
       ValueError: the URI's scheme is unknown.
     """
-    file_system, root = resolve(path)
+    return is_log(*resolve(path))
+
+
+def is_log(file_system: fs.FileSystem, root: str) -> bool:
+    """Return whether a folder has the log of a Delta table."""
     return file_system.get_file_info(f"{root}/{LOG_FOLDER}").type == fs.FileType.Directory
 
 

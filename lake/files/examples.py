@@ -187,6 +187,8 @@ def read_examples(
     """
     fields = [spec.schema.field(name) for name in spec.columns if name in spec.schema.names]
     features = [field for field in fields if field.name != RAW_COLUMN]
+    unseen = [_as_stored(field) for field in spec.unseen if field.name in spec.columns]
+    features += unseen
     decode = ExamplesDecoder(features) if features else None
     first = 0
     with open_stream(file_system, path) as stream:
@@ -195,6 +197,7 @@ def read_examples(
             columns: Mapping[str, pa.Array] = {}
             if decode:
                 columns = _decode(decode, features, records, first, path)
+                _refuse_unseen({f.name: columns[f.name] for f in unseen}, first, path)
             yield pa.RecordBatch.from_arrays(
                 [
                     pa.array(data, pa.large_binary()) if f.name == RAW_COLUMN else columns[f.name]
@@ -203,6 +206,24 @@ def read_examples(
                 [field.name for field in fields],
             )
             first += len(records)
+
+
+def _as_stored(field: pa.Field) -> pa.Field:
+    """Return the feature that could hold a column's values."""
+    is_number = pa.types.is_integer(field.type), pa.types.is_floating(field.type)
+    kind = {(True, False): pa.int64(), (False, True): pa.float32()}.get(is_number)
+    return pa.field(field.name, pa.large_list(kind or pa.large_binary()))
+
+
+def _refuse_unseen(columns: Mapping[str, pa.Array], first: int, path: str) -> None:
+    """Raise CorruptFile if a record has a feature for which the user gave a value."""
+    for name, column in columns.items():
+        if column.null_count < len(column):
+            row = pc.index(pc.is_valid(column), True).as_py()
+            raise CorruptFile(
+                f"file {path} cannot be read: record {first + row} has feature '{name}', which the "
+                "first files lack. Add it to --schema"
+            )
 
 
 def _gather(stream: Any, path: str, spec: ReadSpec) -> Iterator[list[Record]]:

@@ -28,6 +28,8 @@ from scoreline.lake.files.partitions import (
 _LISTING_THREADS = 16
 # Tools of EMR mark a folder with an empty file beside or within it.
 _MARKER = "_$folder$"
+# What tables keep in their folders. Their live files are listed elsewhere.
+_TABLES = {"_delta_log": "Delta", ".hoodie": "Hudi", ".hoodie_partition_metadata": "Hudi"}
 
 _Values = tuple[tuple[str, str], ...]
 Choose = Callable[[Listing], Sequence[Partition]]
@@ -89,6 +91,7 @@ class _Walk:
       found: the partitions.
       spoiled: the problems of all partitions below some values.
       loose: files above the innermost folders.
+      formats: by partition, the formats of its files, each with the path of one.
     """
 
     def __init__(self, specs: Sequence[PartitionSpec]) -> None:
@@ -96,6 +99,7 @@ class _Walk:
         self.found: list[Partition] = []
         self.spoiled: dict[_Values, list[str]] = {}
         self.loose: list[_Loose] = []
+        self.formats: dict[str, dict[str, str]] = {}
         self._unnamed: set[_Values] = set()
 
     def partitions(self) -> list[Partition]:
@@ -121,6 +125,8 @@ class _Walk:
         for info in entries.infos:
             name = info.base_name
             if _is_hidden(name):
+                if name in _TABLES:
+                    self._add_table(values, info.path, _TABLES[name])
                 continue
             if info.type == fs.FileType.File:
                 if not (name.endswith(_MARKER) and info.size == 0):
@@ -144,8 +150,28 @@ class _Walk:
         if is_above or not values:
             self._add_loose(values, files, odd, wrong)
         else:
-            self.found.append(_innermost(values, files, [*odd, *wrong.values()]))
+            self._add_partition(values, files, [*odd, *wrong.values()])
         return inner
+
+    def _add_partition(self, values: _Values, files: Iterable[fs.FileInfo], odd: list[str]) -> None:
+        data = []
+        formats: dict[str, str] = {}
+        for file in files:
+            path = file.path
+            if found := file_format_of(path):
+                data.append(DataFile(path, file.size, file.mtime_ns or 0))
+                formats.setdefault(found, path)
+            else:
+                odd.append(describe_unknown(path))
+        name = partition_path(values)
+        self.formats[name] = formats
+        self.found.append(Partition(name, values, tuple(data), tuple(odd)))
+
+    def _add_table(self, values: _Values, path: str, kind: str) -> None:
+        self.spoiled.setdefault(values, []).append(
+            f"{path}: expected a folder of files, got a {kind} table: files that it has replaced "
+            "are in its folders too. Give a Delta table itself as --input, or copy it to Parquet"
+        )
 
     def _is_meant(self, values: _Values) -> bool:
         return not self._specs or any(spec.matches(values) for spec in self._specs)
@@ -178,16 +204,6 @@ def _read_folder(name: str) -> tuple[tuple[str, str] | None, str]:
         return ((column, value) if column and equals else None), str(e)
 
 
-def _innermost(values: _Values, files: Iterable[fs.FileInfo], odd: list[str]) -> Partition:
-    data = []
-    for file in files:
-        if file_format_of(file.base_name):
-            data.append(DataFile(file.path, file.size, file.mtime_ns or 0))
-        else:
-            odd.append(describe_unknown(file.path))
-    return Partition(partition_path(values), values, tuple(data), tuple(odd))
-
-
 def _above(spoiled: dict[_Values, list[str]], values: _Values) -> list[str]:
     ends = range(1, len(values) + 1)
     return [text for end in ends for text in spoiled.get(values[:end], ())]
@@ -195,11 +211,7 @@ def _above(spoiled: dict[_Values, list[str]], values: _Values) -> list[str]:
 
 def _settle_format(root: str, listing: Listing, walk: _Walk) -> Listing:
     """Decide the format of the dataset: that of most partitions. Files of others fail theirs."""
-    formats = [
-        {file_format_of(file.path): file.path for file in reversed(p.files)}
-        for p in listing.partitions
-        if p.files and not p.problems
-    ]
+    formats = [walk.formats[p.path] for p in listing.partitions if p.files and not p.problems]
     chosen = _most_common(formats)
     if not chosen:
         found = {name: path for held in reversed(formats) for name, path in held.items()}
@@ -220,7 +232,10 @@ def _settle_format(root: str, listing: Listing, walk: _Walk) -> Listing:
         else:
             problems.append(f"{loose.path}: expected partition folders column=value here")
     return listing._replace(
-        partitions=[_with_format(p, chosen, spoiled) for p in listing.partitions],
+        partitions=[
+            _with_format(p, walk.formats.get(p.path, {}), chosen, spoiled)
+            for p in listing.partitions
+        ],
         problems=problems,
         format=chosen,
         passed_over=passed_over,
@@ -237,10 +252,13 @@ def _most_common(formats: Sequence[dict[str, str]]) -> str:
 
 
 def _with_format(
-    partition: Partition, data_format: str, spoiled: dict[_Values, list[str]]
+    partition: Partition,
+    formats: dict[str, str],
+    data_format: str,
+    spoiled: dict[_Values, list[str]],
 ) -> Partition:
     problems = _above(spoiled, partition.values) if spoiled else []
-    others = [f.path for f in partition.files if file_format_of(f.path) != data_format]
+    others = [path for held, path in formats.items() if held != data_format]
     if others:
         problems.append(
             f"{others[0]}: expected {data_format} files only, as in the other partitions"

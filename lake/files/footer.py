@@ -89,7 +89,7 @@ def check_readable(tail: bytes, parsed_bytes: int) -> None:
 
 def find_encrypted(tail: bytes) -> list[str] | None:
     """Return the columns of a signed footer whose values are encrypted; None if it has no keys."""
-    thrift = _Thrift(_footer_of(tail))
+    thrift = Thrift(_footer_of(tail))
     is_signed = False
     names: dict[str, None] = {}
     try:
@@ -118,7 +118,7 @@ def read_chunks(
     Raises:
       ValueError: the footer is damaged.
     """
-    thrift = _Thrift(_footer_of(tail))
+    thrift = Thrift(_footer_of(tail))
     last = max(groups, default=-1)
     found: dict[int, Mapping[int, Chunk]] = {}
     try:
@@ -147,7 +147,7 @@ def _footer_of(tail: bytes) -> bytes:
     return tail[-8 - _length_of(tail) : -8]
 
 
-def _read_group(thrift: _Thrift, leaves: Collection[int]) -> dict[int, Chunk]:
+def _read_group(thrift: Thrift, leaves: Collection[int]) -> dict[int, Chunk]:
     found: dict[int, Chunk] = {}
     for field, kind in thrift.fields():
         if field != 1:
@@ -164,7 +164,7 @@ def _read_group(thrift: _Thrift, leaves: Collection[int]) -> dict[int, Chunk]:
     return found
 
 
-def _read_chunk(thrift: _Thrift) -> Chunk:
+def _read_chunk(thrift: Thrift) -> Chunk:
     values = size = -1
     encodings: list[str] = []
     for field, kind in thrift.fields():
@@ -189,7 +189,7 @@ def _name_encoding(number: int) -> str:
     return _ENCODINGS[number] if 0 <= number < len(_ENCODINGS) else str(number)
 
 
-def _encrypted_of(thrift: _Thrift) -> dict[str, None]:
+def _encrypted_of(thrift: Thrift) -> dict[str, None]:
     """Return the encrypted columns of a row group."""
     names: dict[str, None] = {}
     for field, kind in thrift.fields():
@@ -207,7 +207,7 @@ def _encrypted_of(thrift: _Thrift) -> dict[str, None]:
     return names
 
 
-def _key_path(thrift: _Thrift) -> str:
+def _key_path(thrift: Thrift) -> str:
     """Return the column that an encryption key is for; "" for the key of the footer."""
     path = ""
     for field, kind in thrift.fields():
@@ -223,13 +223,18 @@ def _key_path(thrift: _Thrift) -> str:
     return path
 
 
-class _Thrift:
-    """Reads Thrift's compact protocol. Damaged bytes raise IndexError or ValueError."""
+class Thrift:
+    """Reads Thrift's compact protocol. Damaged bytes raise IndexError or ValueError.
 
-    __slots__ = ("_at", "_data")
+    Attributes:
+      position: how many bytes are read.
+    """
+
+    __slots__ = ("_data", "position")
 
     def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
+        """Begin at the first byte."""
+        self._data, self.position = data, 0
 
     def fields(self) -> Iterator[tuple[int, int]]:
         """Yield number and type of each field of a struct; the caller must read or skip it."""
@@ -239,28 +244,32 @@ class _Thrift:
             yield field, head & 15
 
     def list_length(self) -> int:
+        """Return how many elements of a list follow."""
         return self._list_head()[0]
 
     def integer(self) -> int:
+        """Return the next number."""
         number = self._varint()
         return (number >> 1) ^ -(number & 1)
 
     def binary(self) -> bytes:
+        """Return the next bytes or text."""
         length = self._varint()
-        self._at += length
-        if self._at > len(self._data):
+        self.position += length
+        if self.position > len(self._data):
             raise IndexError
-        return self._data[self._at - length : self._at]
+        return self._data[self.position - length : self.position]
 
     def skip(self, kind: int, depth: int = 0) -> None:
+        """Pass over a value of a type."""
         if kind in (_I16, _I32, _I64):
-            data, at = self._data, self._at
+            data, at = self._data, self.position
             while data[at] > 127:
                 at += 1
-            self._at = at + 1
+            self.position = at + 1
         elif kind == _BINARY:
             length = self._varint()
-            self._at += length
+            self.position += length
         elif kind == _STRUCT:
             if depth > _MAX_DEPTH:
                 raise ValueError("its footer has too many structs within structs")
@@ -271,12 +280,12 @@ class _Thrift:
         elif kind in (_LIST, _SET):
             length, inner = self._list_head()
             if inner in (_TRUE, _FALSE, _BYTE):
-                self._at += length
+                self.position += length
             else:
                 for _ in range(length):
                     self.skip(inner, depth + 1)
         elif kind in (_BYTE, _DOUBLE):
-            self._at += 1 if kind == _BYTE else 8
+            self.position += 1 if kind == _BYTE else 8
         elif kind == _MAP:
             self._skip_map(depth)
         elif kind not in (_TRUE, _FALSE):
@@ -290,8 +299,8 @@ class _Thrift:
                 self.skip(_BYTE if kind in (_TRUE, _FALSE) else kind, depth + 1)
 
     def _byte(self) -> int:
-        byte = self._data[self._at]
-        self._at += 1
+        byte = self._data[self.position]
+        self.position += 1
         return byte
 
     def _list_head(self) -> tuple[int, int]:

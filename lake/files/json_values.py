@@ -108,6 +108,8 @@ def _find_in_object(value: _Object, kind: pa.DataType, path: str, *, is_whole: b
 
 def _find_in_value(value: Any, kind: pa.DataType) -> str:
     expected = f"expected {kind}, got {_name(value)}"
+    if pa.types.is_null(kind):
+        return f"{expected}: the first files have no value. Set its type with --schema"
     if pa.types.is_boolean(kind):
         return "" if isinstance(value, bool) else expected
     if pa.types.is_integer(kind):

@@ -91,6 +91,9 @@ def read_jsonl(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterato
     names = [name for name in tops if name in spec.schema.names or name not in spec.may_lack]
     schema = pa.schema([spec.schema.field(name) for name in names])
     whole = _whole_objects(schema, spec)
+    # A later file may have a key for which the user gave a value: it is refused, not left out.
+    later = [name for name in spec.unseen.names if name in spec.columns]
+    read_as = pa.schema([*schema, *((name, pa.null()) for name in later)])
     first_line = 1
     limits = spec.limits
     max_lines = max(1, limits.batch_bytes // max(1, _row_bytes(schema)))
@@ -101,9 +104,9 @@ def read_jsonl(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterato
                 first_line += lines.count(b"\n")
                 continue
             try:
-                table = parse_lines(lines, schema, whole)
+                table = parse_lines(lines, read_as, whole).select(schema.names)
             except LINE_ERRORS as e:
-                line, problem = find_bad_line(lines, schema, e, whole)
+                line, problem = find_bad_line(lines, read_as, e, whole)
                 raise CorruptFile(
                     f"file {path} cannot be read: line {first_line + line}: {problem}"
                 ) from e

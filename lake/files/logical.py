@@ -18,14 +18,29 @@ _VARIANT_FIELDS = ["metadata", "value"]
 _PLAIN_EXTENSIONS = ("arrow.json", "arrow.uuid", "arrow.fixed_shape_tensor")
 
 
-def true_schema(file: pq.ParquetFile) -> pa.Schema:
+# Types that are what they seem, by the numbers that Arrow gives them. Looking at a type in another
+# way costs more than reading a file of one row should.
+_CLEAR = {
+    data_type.id
+    for data_type in (
+        *(pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16()),
+        *(pa.uint32(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.string()),
+        *(pa.large_string(), pa.date32(), pa.timestamp("us"), pa.decimal128(1), pa.time64("us")),
+    )
+}
+
+
+def true_schema(file: pq.ParquetFile, schema: pa.Schema) -> pa.Schema:
     """Return a file's schema with the types that its columns mean.
 
     ENUM and JSON are text, a UUID is its 16 bytes. INTERVAL and VARIANT have no Arrow type of their
     own here. They become opaque types of that name, which nothing can be made of: no column of the
     table, and no input.
+
+    Args:
+      file: the file.
+      schema: its schema as Arrow sees it.
     """
-    schema = file.schema_arrow
     if not any(_may_hide(kind) for kind in schema.types):
         return schema
     leaves = (file.schema.column(number) for number in range(len(file.schema)))
@@ -43,6 +58,8 @@ def name_type(data_type: pa.DataType) -> str:
 
 def _may_hide(kind: pa.DataType) -> bool:
     """Return whether a type may stand for another; other files cost no more than this."""
+    if kind.id in _CLEAR:
+        return False
     if isinstance(kind, pa.BaseExtensionType):
         return kind.extension_name in _PLAIN_EXTENSIONS
     if pa.types.is_dictionary(kind):

@@ -12,13 +12,12 @@ KNOWN_FILES = "*.parquet, *.tfrecord[.gz], *.csv[.gz], *.jsonl[.gz] or *.json[.g
 # The number of a file among several comes last, or before the suffix of compression.
 _SHARD_NUMBER = re.compile(r"-\d+-of-\d+(?=(\.gz)?\Z)")
 _ENDINGS = {
-    "parquet": re.compile(r"\.(parquet|parq|pq)\Z"),
-    "tfrecord": re.compile(r"(\A|[._-])(tfrecords?|tfrec)\Z"),
-    "csv": re.compile(r"\.csv\Z"),
-    "jsonl": re.compile(r"\.(jsonl|ndjson|json)\Z"),
+    **dict.fromkeys(("parquet", "parq", "pq"), "parquet"),
+    **dict.fromkeys(("tfrecord", "tfrecords", "tfrec"), "tfrecord"),
+    "csv": "csv",
+    **dict.fromkeys(("jsonl", "ndjson", "json"), "jsonl"),
 }
-# Parquet compresses its pages: a reader must begin at the end of the file.
-_MAY_BE_GZIP = {"tfrecord", "csv", "jsonl"}
+_TFRECORD = re.compile(r"(\A|[/_-])(tfrecords?|tfrec)\Z")  # without a dot: data_tfrecord
 _COMPRESSED = re.compile(r"\.(gz|bz2|zst|xz|lz4|snappy|br|zip)\Z")
 
 
@@ -27,10 +26,14 @@ def file_format_of(name: str) -> str:
 
     Upper and lower case are alike.
     """
-    plain = _plain_name(name)
+    plain = _plain_name(name)  # a folder may have very many files: no expression for each
     whole = plain.removesuffix(".gz")
-    found = next((known for known, ending in _ENDINGS.items() if ending.search(whole)), "")
-    return found if plain == whole or found in _MAY_BE_GZIP else ""
+    _, dot, ending = whole.rpartition(".")
+    found = _ENDINGS.get(ending, "") if dot else ""
+    if not found and "tfrec" in whole and _TFRECORD.search(whole):
+        found = "tfrecord"
+    # Parquet compresses its pages: a reader must begin at the end of the file.
+    return "" if found == "parquet" and plain != whole else found
 
 
 def is_gzip(path: str) -> bool:
@@ -46,4 +49,5 @@ def describe_unknown(path: str) -> str:
 
 
 def _plain_name(path: str) -> str:
-    return _SHARD_NUMBER.sub("", path.rpartition("/")[2].casefold())
+    name = path.casefold()
+    return _SHARD_NUMBER.sub("", name) if "-of-" in name else name

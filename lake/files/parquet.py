@@ -168,7 +168,7 @@ def read_footer(file_system: fs.FileSystem, path: str) -> Footer:
             raise ValueError("its footer has a row group of a negative size")
         return Footer(
             path,
-            true_schema(file),
+            true_schema(file, file.schema_arrow),
             tuple(group.num_rows for group in groups),
             tuple(group.total_byte_size for group in groups),
         )

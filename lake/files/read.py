@@ -59,12 +59,15 @@ def read_shard(
     """
     replaced = {c.column for c in dataset.constants if c.is_partition}
     columns = [column for column in dataset.columns if column not in replaced]
+    schema = dataset.schema or pa.schema([])
+    unseen = [c for c in dataset.constants if not c.is_partition and c.column not in schema.names]
     spec = ReadSpec(
         columns=columns or dataset.columns,  # a reader needs one column to count rows
         batch_rows=dataset.batch_rows,
         may_lack=[constant.column for constant in dataset.constants],
         dictionary_columns=dataset.dictionary_columns,
-        schema=dataset.schema or pa.schema([]),
+        schema=schema,
+        unseen=pa.schema([(constant.column, constant.data_type) for constant in unseen]),
         limits=dataset.limits,
         csv_escape=dataset.csv_escape,
         is_inferred=dataset.is_inferred,

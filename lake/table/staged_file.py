@@ -224,7 +224,10 @@ def _delta_stats(rows: int, metadata: pq.FileMetaData, columns: Sequence[str]) -
         if not groups or not all(group is not None and group.has_null_count for group in groups):
             continue
         nulls[name] = sum(group.null_count for group in groups)
-        bounds = [value for g in groups if g.has_min_max for value in (g.min, g.max)]
+        try:
+            bounds = [value for g in groups if g.has_min_max for value in (g.min, g.max)]
+        except (OverflowError, ValueError):  # a time that Python cannot hold, such as infinity
+            continue
         if bounds and all(_is_plain_statistic(value) for value in bounds):
             least[name], most[name] = _json_value(min(bounds)), _json_value(max(bounds))
     return json.dumps({**stats, "minValues": least, "maxValues": most, "nullCount": nulls})

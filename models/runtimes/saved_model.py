@@ -111,9 +111,12 @@ def load_saved_model(
     tf = prepare_tensorflow(concurrent_calls, op_libraries)
     graphs = read_graphs(path)
     chosen = choose_tags(path, [graph.tags for graph in graphs], tags)
-    for graph in graphs:
-        if chosen is None or graph.tags == frozenset(chosen):
-            _refuse_names(path, graph.proto)
+    graph = pick_graph(graphs, chosen)
+    for name in graph.signature_def:
+        problem = find_name_problem(path, graph, name)
+        # TF1 loads all signatures at once, so that one without names spoils the others.
+        if problem and (name == signature_name or not graph.object_graph_def.nodes):
+            raise ModelError(problem)
     try:
         loaded = _load(tf, path, chosen)
     except Exception as e:  # any failure of foreign code is an error of the model
@@ -128,11 +131,6 @@ def load_saved_model(
     problem = find_python_problem(signature_name, ops_of(function.graph.as_graph_def()))
     if problem:
         raise ModelError(problem)
-    if "self" in function.structured_input_signature[1]:
-        raise ModelError(
-            f"Model {path}: signature '{signature_name}' has an input 'self', a name that "
-            "TensorFlow cannot be called with. Export the model with another name"
-        )
     # The function holds only weak references to the model's variables: keep the model beside it.
     function._scoreline_model = loaded
     return ConcreteFunction(function, _read_signature(function, signature_name))
@@ -160,27 +158,38 @@ def read_graphs(path: str) -> list[GraphFacts]:
     return [GraphFacts(frozenset(graph.meta_info_def.tags), graph) for graph in proto.meta_graphs]
 
 
-def _refuse_names(path: str, graph: Any) -> None:
-    """Raise ModelError if a signature has names that TensorFlow cannot load.
+def pick_graph(graphs: Sequence[GraphFacts], chosen: Sequence[str] | None) -> Any:
+    """Return the MetaGraph with tags that `choose_tags` returned."""
+    return next(g.proto for g in graphs if chosen is None or g.tags == frozenset(chosen))
+
+
+def find_name_problem(path: str, graph: Any, signature_name: str) -> str:
+    """Return why TensorFlow cannot load or call a signature by its names; "" if it can.
 
     It makes parameters of a Python function of them, in which other characters become `_`.
     """
-    for name, definition in graph.signature_def.items():
-        if "" in definition.inputs or "" in definition.outputs:
-            raise ModelError(
-                f"Model {path}: signature '{name}' has an input or output without a name, which "
-                "TensorFlow does not load. Export the model with a name for each"
-            )
-        parameters: dict[str, list[str]] = {}
-        for tensor in sorted(definition.inputs):
-            parameters.setdefault(_NO_PARAMETER.sub("_", tensor), []).append(tensor)
-        equal = next((names for names in parameters.values() if len(names) > 1), None)
-        if equal and not graph.object_graph_def.nodes:
-            named = " and ".join(map(repr, equal))
-            raise ModelError(
-                f"Model {path}: signature '{name}' has the inputs {named}, "
-                "whose names TensorFlow does not tell apart. Export the model with other names"
-            )
+    definition = graph.signature_def[signature_name]
+    begin = f"Model {path}: signature '{signature_name}' has"
+    if "" in definition.inputs or "" in definition.outputs:
+        return (
+            f"{begin} an input or output without a name, which TensorFlow does not load. Export "
+            "the model with a name for each"
+        )
+    if "self" in definition.inputs:
+        return (
+            f"{begin} an input 'self', a name that TensorFlow cannot be called with. Export the "
+            "model with another name"
+        )
+    parameters: dict[str, list[str]] = {}
+    for tensor in sorted(definition.inputs):
+        parameters.setdefault(_NO_PARAMETER.sub("_", tensor), []).append(tensor)
+    equal = next((names for names in parameters.values() if len(names) > 1), None)
+    if equal and not graph.object_graph_def.nodes:
+        return (
+            f"{begin} the inputs {' and '.join(map(repr, equal))}, whose names TensorFlow does not "
+            "tell apart. Export the model with other names"
+        )
+    return ""
 
 
 def choose_tags(

@@ -84,10 +84,7 @@ class Fit:
         return pa.schema(
             [
                 *((name, storable_type(find_field(schema, name)[0])) for name in self.carried),
-                *(
-                    (output.column, storable_type(output_type(output.tensor, output.conversion)))
-                    for output in self.outputs
-                ),
+                *((output.column, _stored_output(output)) for output in self.outputs),
                 (DIGEST_COLUMN, pa.string()),
             ]
         )
@@ -103,6 +100,14 @@ class Fit:
             carried=(*self.carried, *more),
             rules=self.rules,
         )
+
+
+def _stored_output(output: OutputColumn) -> pa.DataType:
+    """Return the type of an output's column; raises ValueError, with its name, if there is none."""
+    try:
+        return storable_type(output_type(output.tensor, output.conversion))
+    except ValueError as e:
+        raise ValueError(f"output '{output.tensor.name}': {e}") from e
 
 
 def fit_model(

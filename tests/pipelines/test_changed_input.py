@@ -12,6 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from scoreline.lake.files.dataset import list_dataset
 from scoreline.lake.files.delta_changes import Seen, find_known, find_rewritten
+from scoreline.pipelines import replay
 from scoreline.pipelines.report.status import read_status
 from tests.fakes import make_rows, read_scores, write_file
 from tests.inputs import by_id, write_dataset
@@ -167,7 +168,7 @@ def test_folders_without_files_are_published_empty_and_folders_that_are_gone_if_
     assert "Nothing is left to do" in ended.out
 
 
-def test_columns_whose_types_differ_between_days_are_copied_without_loss(score, tmp_path):
+def test_columns_whose_types_differ_between_days_are_copied_without_loss(score, tmp_path, model):
     lake = tmp_path / "lake"
     big = 2**40
     kinds = {
@@ -211,9 +212,25 @@ def test_columns_whose_types_differ_between_days_are_copied_without_loss(score, 
     assert by_id(scores, "user.age") == {1: None, big: big, 3: 1}
     assert by_id(scores, "size")[big] == 0.1
     assert by_id(scores)[big] == pytest.approx(3.0 * big + 1)
-    # Without --fill the rows are dead letters: of two types in one file.
+    # Without --fill two rows are dead letters of one file, and come back by a replay.
     ended = score("--reprocess=all", f"--keep={keep}", "--max_dead_letter_ratio=1", input=lake)
     assert ended.code == 3, ended
+    assert by_id(read_scores(tmp_path / "scores")).keys() == {3}
+    assert (
+        replay.main(
+            [
+                f"--output={tmp_path / 'scores'}",
+                f"--model={model}",
+                "--keys=id",
+                f"--keep={keep}",
+                "--fill=x=0",
+            ]
+        )
+        == 0
+    )
+    replayed = read_scores(tmp_path / "scores")
+    assert by_id(replayed) == by_id(scores)
+    assert by_id(replayed, "user.age") == by_id(scores, "user.age")
 
 
 def test_column_that_is_null_everywhere_is_refused_with_what_to_do(score, tmp_path):

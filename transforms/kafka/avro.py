@@ -57,7 +57,7 @@ class AvroDecoder:
         """
         self._fields = list(schema)
         self._avro = parse_record(avro_schema)
-        self._writers: dict[int, Any] = {}
+        self._writers: dict[int, tuple[Any, Any]] = {}
         self._clashes: dict[int, str] = {}
         self._header = None if schema_id is None else b"\0" + schema_id.to_bytes(4, "big")
         self._registry = registry
@@ -83,13 +83,18 @@ class AvroDecoder:
             )
         return _read(value, HEADER_BYTES, self._avro, None)
 
-    def _writer_of(self, schema_id: int) -> Any:
-        """Return the schema of an id; its logical types are those of the reader schema."""
+    def _writer_of(self, schema_id: int) -> tuple[Any, Any]:
+        """Return the schema of an id, and the reader schema; None for the latter if they are equal.
+
+        The schema of the id has the logical types of the reader schema.
+        """
         assert self._registry  # noqa: S101  for the type
         found = self._registry.schema_of(schema_id)
         if schema_id not in self._writers and schema_id not in self._clashes:
             try:
-                self._writers[schema_id] = align(found, self._avro)
+                writer = align(found, self._avro)
+                reader = None if writer == self._avro else self._avro
+                self._writers[schema_id] = writer, reader
             except ValueError as e:
                 self._clashes[schema_id] = str(e)
         if schema_id in self._clashes:
@@ -109,9 +114,7 @@ class AvroDecoder:
             )
         schema_id = int.from_bytes(header[1:], "big")
         try:
-            writer = self._writer_of(schema_id)
-            reader = None if writer == self._avro else self._avro
-            return _read(value, HEADER_BYTES, writer, reader)
+            return _read(value, HEADER_BYTES, *self._writer_of(schema_id))
         except SchemaResolutionError as e:
             raise ValueError(
                 f"expected a writer schema that is compatible with the reader schema, got schema "

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import fs
 
+from scoreline.lake.files.dataset import list_dataset
 from scoreline.lake.files.entries import Entries
 from scoreline.lake.files.folders import _Walk, list_partitions
 from scoreline.lake.files.names import file_format_of
@@ -322,3 +323,24 @@ def test_files_of_any_name_are_read_and_the_folder_has_the_value(tmp_path, name,
     (shard,) = found.shards
     rows = pa.Table.from_batches(read_shard(LOCAL, shard, found.dataset)).to_pylist()
     assert rows == [{"id": i, "n": 7} for i in range(5)]
+
+
+@pytest.mark.parametrize("name", ["_delta_log", ".hoodie", ".hoodie_partition_metadata"])
+def test_table_within_a_partition_is_not_read_as_files(tmp_path, name):
+    """Its folder also holds the files that it has replaced: rows would be scored twice."""
+    for day in (1, 2):
+        write_file(tmp_path, f"d={day}", "0.parquet", make_rows(0, 1))
+    (tmp_path / "d=2" / name).mkdir()
+    one, two = listing(tmp_path).partitions
+    assert one.problems == ()
+    assert "expected a folder of files, got a " in two.problems[0]
+    (tmp_path / ".hoodie").mkdir()
+    assert "got a Hudi table" in listing(tmp_path).problems[0]
+
+
+def test_folder_within_a_delta_table_is_not_read_as_files(tmp_path):
+    write_file(tmp_path, "d=1/e=1", "0.parquet", make_rows(0, 1))
+    assert list_dataset(f"{tmp_path}/d=1", ()).problems == []
+    (tmp_path / "_delta_log").mkdir()
+    (problem,) = list_dataset(f"{tmp_path}/d=1/", ()).problems
+    assert f"expected the Delta table {tmp_path}, got a folder in it: " in problem
