@@ -15,12 +15,12 @@ from scoreline.models.artifact import KERAS, LITERT, digest_model, model_files, 
 from scoreline.models.errors import ModelError, first_lines
 from scoreline.models.runtimes import NO_TAGS
 from scoreline.models.runtimes.graph_ops import PYTHON_OPS
+from scoreline.models.scoring_ops import OPS_OF_SCORES
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
 
 _READS = "reads files"
 _WRITES = "writes files"
 _PYTHON = "calls Python code of the process that exported it, and fails anywhere else"
-_RANDOM = "draws random numbers: scores may differ between runs"
 _PRINTS = "prints"
 _STATE = "changes a variable: each call of LiteRT starts from the file again"
 _UNKNOWN = "is no op of TensorFlow. "
@@ -31,10 +31,9 @@ OPS_OF_CONCERN: Mapping[str, str] = {
     **dict.fromkeys(("TFRecordDataset", "TFRecordDatasetV2", "TextLineDataset"), _READS),
     **dict.fromkeys(("WriteFile", "WriteSummary", "WriteImageSummary", "DebugIdentityV2"), _WRITES),
     **dict.fromkeys(PYTHON_OPS, _PYTHON),
-    **dict.fromkeys(("RandomUniform", "RandomStandardNormal", "TruncatedNormal"), _RANDOM),
-    **dict.fromkeys(("RandomShuffle", "Multinomial", "RandomUniformInt"), _RANDOM),
     **dict.fromkeys(("Print", "PrintV2"), _PRINTS),
     "ASSIGN_VARIABLE": _STATE,
+    **OPS_OF_SCORES,
 }
 
 
@@ -150,18 +149,23 @@ def _read_saved_model(path: str, tags: Sequence[str]) -> _Facts:
     chosen = choose_tags(path, [graph.tags for graph in graphs], tags)
     graph = pick_graph(graphs, chosen)
     signatures, unusable = [], {}
+    outputs_of_all: list[str] = []
     for name, definition in graph.signature_def.items():
         if name.startswith("__"):
             continue
         inputs, outputs = map(_read_tensors, (definition.inputs, definition.outputs))
         signatures.append(Signature(name, inputs, outputs))
-        reached = ops_of(graph.graph_def, [info.name for info in definition.outputs.values()])
+        tensors = [info.name for info in definition.outputs.values()]
+        outputs_of_all += tensors
+        reached = ops_of(graph.graph_def, tensors)
         problem = find_name_problem(path, graph, name) or find_python_problem(name, reached)
         if problem:
             unusable[name] = problem
     functions = graph.graph_def.library.function
     ops = [node.op for node in graph.graph_def.node]
     ops += [node.op for function in functions for node in function.node_def]
+    ops = [op for op in ops if op not in OPS_OF_SCORES]
+    ops += [op for op in ops_of(graph.graph_def, outputs_of_all) if op in OPS_OF_SCORES]
     own = {function.signature.name for function in functions}
     unknown = {op: _UNKNOWN + describe_missing_op(op) for op in find_unknown({*ops} - own)}
     shown = tuple(chosen or ()) if len(graphs) > 1 else ()

@@ -26,7 +26,7 @@ from scoreline.lake.files.data_file import (
 )
 from scoreline.lake.files.exact import find_changed, find_code, may_have_changed
 from scoreline.lake.files.quotes import BadRow
-from scoreline.lake.files.text import is_blank
+from scoreline.lake.files.text import BOM, is_blank
 
 FIRST_ROW = 2  # the header is row 1
 # `0` and `1` are numbers, unless somebody asked for bool.
@@ -55,6 +55,8 @@ def parse_csv(
     Raises:
       ArrowException: a field is not a value of its type, or a row has another number of fields.
     """
+    if rows.startswith(BOM):
+        rows = b"\n" + rows  # Arrow would drop the beginning of a text
     bools = {"true_values": _TRUE, "false_values": _FALSE} if is_inferred else {}
     return csv.read_csv(
         pa.BufferReader(rows),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from scoreline.lake.files.quotes import BadRow, QuoteChecker
@@ -36,7 +36,7 @@ def read_rows(stream: Any, escape: str = "", block_bytes: int = MAX_ROW_BYTES) -
         checked, end = checker.check(block)
         before += len(block)
         if end:
-            yield from _join([*parts, checked[:end]])
+            yield from _join([*parts, memoryview(checked)[:end]])
             parts, size = [], 0
         parts.append(checked[end:])
         size += len(parts[-1])
@@ -50,7 +50,7 @@ def read_rows(stream: Any, escape: str = "", block_bytes: int = MAX_ROW_BYTES) -
     yield from _join(parts)
 
 
-def _join(parts: list[bytes]) -> Iterator[bytes]:
+def _join(parts: Sequence[bytes | memoryview]) -> Iterator[bytes]:
     rows = b"".join(parts)
     if not is_blank(rows):
         yield rows

@@ -36,6 +36,8 @@ def may_have_changed(array: pa.Array) -> bool:
 
 def find_code(texts: pa.Array, data_type: pa.DataType) -> tuple[int, str] | None:
     """Return the position of a text that is a code, such as 007, and the problem; or None."""
+    if not pc.any(pc.less(texts, "1")).as_py():
+        return None  # no zero, sign or blank is first
     is_odd = functools.reduce(pc.or_, (pc.starts_with(texts, sign) for sign in _ODD_STARTS))
     for place, text in _find(texts, is_odd, CODE):
         return place, (

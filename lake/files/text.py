@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 # The first bytes of files that are not UTF-8 text, longest first.
 _OTHERS = (
@@ -35,7 +35,7 @@ def clean_head(data: bytes) -> bytes:
     if head[1:2] == b"\0" or head[:1] == b"\0":
         what = "zero bytes, as in UTF-16 or a file that was never filled"
         raise ValueError(f"expected UTF-8 text, got {what}{_how_to_convert('UTF-16')}")
-    return data.removeprefix(_BOM)
+    return data.removeprefix(BOM)
 
 
 def _how_to_convert(what: str) -> str:

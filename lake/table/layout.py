@@ -13,12 +13,14 @@ Readers of hive folders and of Delta tables skip names that begin with `_` or `.
 
 from __future__ import annotations
 
+import os
 import re
 from urllib.parse import quote, unquote
 
 # Maximum length of a folder's name on Linux and in HDFS.
 MAX_NAME_BYTES = 255
 _ESCAPED_BY_SPARK = re.compile(r"""[\x00-\x1f\x7f"#%'*/:=?\\{}\[\]^]""")
+_NO_ROOT = re.compile(r"[\x00-\x1f\x7f#?\\]|%[0-9A-Fa-f]{2}")
 _DATA_FILE = re.compile(r"part-(?P<shard>\d+)-(?P<run_id>[0-9a-f]{15})-[0-9a-f]{8}\.parquet\Z")
 _OWN_FOLDER = "_scoreline"
 # Where dead letters wait for their partition's commit.
@@ -64,6 +66,20 @@ def find_name_problems(output: str, partition: str) -> list[str]:
     return [
         f"expected a partition value whose folder has a name of at most {MAX_NAME_BYTES} bytes, "
         f"got {max(sizes)} bytes. Write the output to a bucket, or shorten the value"
+    ]
+
+
+def find_root_problems(output: str) -> list[str]:
+    """Return why a new table cannot be at a local path; none if it can.
+
+    deltalake takes the path for a URL in places. Without its history a table has no state.
+    """
+    if "://" in output or not _NO_ROOT.search(os.path.abspath(output)):
+        return []
+    return [
+        f"--output: expected a path without #, ?, backslashes, escapes such as %20 and control "
+        f"characters, got {output!r}: Delta Lake would look for parts of the table elsewhere. Give "
+        "another path"
     ]
 
 

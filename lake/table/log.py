@@ -67,7 +67,7 @@ def find_changes(
       partitions: hive paths.
     """
     columns = table.metadata().partition_columns
-    file_system, root = resolve(table.table_uri)
+    file_system, root = _locate(table)
     left = set(partitions)
     found: dict[str, list[Change]] = {}
     newest: float = table.version()  # what came later was undone for the whole table
@@ -91,6 +91,12 @@ def find_changes(
                     change = Change(version, str(commit.get("operation", "a write")), kind)
                     found.setdefault(path, []).append(change)
     return found
+
+
+def _locate(table: DeltaTable) -> tuple[fs.FileSystem, str]:
+    uri = table.table_uri.rstrip("/")
+    # Arrow would take `%23` and `%3F` in a path for themselves.
+    return resolve(unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri)
 
 
 def _restored(commit: Mapping[str, Any]) -> float:

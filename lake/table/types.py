@@ -31,6 +31,8 @@ _ADVICE = {
     "Parquet's INTERVAL": "Write it as text, or as whole numbers of months, days and microseconds",
     "Parquet's VARIANT": "Write it as JSON text, or its fields as columns",
     "decimal": f"Write it with at most {_MAX_DIGITS} digits and a scale of at least 0",
+    "list_view": "Write it as a list",
+    "large_list_view": "Write it as a list",
     "extension": "Write the values of its storage type",
     "null": "It has no value in any row; write it with a type",
     "struct<>": "It has no fields",
@@ -46,7 +48,7 @@ def storable_type(data_type: pa.DataType) -> pa.DataType:
     Raises:
       ValueError: Delta Lake has no such type; the message ends with advice.
     """
-    if pa.types.is_dictionary(data_type) or pa.types.is_run_end_encoded(data_type):
+    if pa.types.is_dictionary(data_type):
         return storable_type(data_type.value_type)
     if pa.types.is_timestamp(data_type):
         return pa.timestamp("us", "UTC" if data_type.tz else None)
@@ -92,9 +94,9 @@ def _storable_nested(data_type: pa.DataType) -> pa.DataType:
         return pa.list_(storable_type(data_type.value_type), data_type.list_size)
     if pa.types.is_struct(data_type) and data_type.num_fields:
         return pa.struct([field.with_type(storable_type(field.type)) for field in data_type])
-    if pa.types.is_struct(data_type) or pa.types.is_union(data_type):
-        raise _unstorable(data_type)
-    return pa.list_(storable_type(data_type.value_type))  # lists, large ones, and views
+    if pa.types.is_list(data_type) or pa.types.is_large_list(data_type):
+        return pa.list_(storable_type(data_type.value_type))
+    raise _unstorable(data_type)  # Arrow cannot cast views of lists
 
 
 def _is_delta_decimal(data_type: pa.DataType) -> bool:

@@ -37,7 +37,7 @@ Scores go to another topic, to a Delta table (--output), or to both.
 
 SIGTERM or Ctrl-C stops the job cleanly: all records that were read are scored, sent and committed.
 Exit codes: 0 stopped, or all records are scored (--until_end); 1 the job failed, and continues
-after a restart; 2 options, topics or model are wrong, found before the first record; 3 like 0, and
+after a restart; 2 options, topics or model are wrong, found before the first score; 3 like 0, and
 some records are dead letters.
 """
 _NEEDED = ("--brokers", "--topic", "--group", "--model", "--keys")

@@ -8,6 +8,7 @@ from pathlib import Path
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
+from scoreline.lake.table.layout import find_root_problems
 from scoreline.lake.table.scores import open_table
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.reader import find_secret
@@ -18,7 +19,10 @@ def find_table(output: str, problems: Problems) -> DeltaTable | None:
     if not output or find_secret("", output):
         return None  # reported with the options
     try:
-        return open_table(output)
+        table = open_table(output)
+        if table is None:
+            problems.add_all(find_root_problems(output))
+        return table
     except ValueError as e:
         problems.add(str(e))
     except (OSError, DeltaError) as e:

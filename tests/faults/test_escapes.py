@@ -62,6 +62,14 @@ def test_a_value_whose_folder_has_too_long_a_name_fails_its_partition_before_it_
     assert {row["p"] for row in read_scores(tmp_path / "scores").to_pylist()} == {"a:b"}
 
 
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%20b", "a\\b", "a\nb"])
+def test_a_table_where_delta_lake_would_not_find_it_is_not_begun(score, tmp_path, name):
+    ended = score(output=tmp_path / name / "scores")
+    assert ended.code == 2
+    assert "--output: expected a path without #, ?, backslashes" in ended.err
+    assert not (tmp_path / name).exists()
+
+
 SECRETS = ("hunter2", "hunter3")
 
 

@@ -26,7 +26,7 @@ from tests.fuzz.samples import SAMPLES, Sample, find_pages, rows_meant, write_ch
 
 _SECONDS = float(os.environ.get("SCORELINE_FUZZ_SECONDS", "0"))
 # Damaged files of each sample in an ordinary run.
-_FILES = 125
+_FILES = 90
 pytestmark = pytest.mark.timeout(120 + 2 * _SECONDS)
 
 

@@ -48,6 +48,39 @@ def test_ops_that_reach_outside_the_model_are_named(tmp_path):
     assert "calls Python code" in found["PyFunc"][1]
 
 
+def test_ops_that_change_scores_from_call_to_call_are_named_where_a_signature_reaches_them(
+    tmp_path,
+):
+    tf = import_tensorflow()
+
+    class Model(tf.Module):
+        def __init__(self):
+            self.count = tf.Variable(0.0)
+            self.table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, 0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def train(self, x):
+            self.count.assign_add(tf.reduce_sum(tf.random.uniform(tf.shape(x)) * x))
+            self.table.insert(tf.strings.as_string(x), tf.ones(tf.shape(x), tf.int64))
+            return {"y": x + tf.random.stateless_uniform(tf.shape(x), [1, 2])}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def serve(self, x):
+            return {"y": x + self.count}
+
+    model = Model()
+    for name, signature in (("quiet", model.serve), ("loud", model.train)):
+        tf.saved_model.save(model, str(tmp_path / name), signatures=signature)
+    assert inspect_model(str(tmp_path / "quiet")).concerns == ()
+    found = {
+        concern.op: concern.meaning for concern in inspect_model(str(tmp_path / "loud")).concerns
+    }
+    assert found["RandomUniform"] == "draws random numbers: scores may differ between runs"
+    assert "place in its call" in found["StatelessRandomUniformV2"]
+    assert "earlier calls" in found["AssignAddVariableOp"]
+    assert "the order of rows" in found["LookupTableInsertV2"]
+
+
 def test_files_that_are_no_model_are_distinguished_from_damaged_ones(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected a SavedModel directory"):
         inspect_model(str(tmp_path))

@@ -26,10 +26,10 @@ def spec(output):
     return spec_of(output)._replace(metadata=metadata)
 
 
-@pytest.fixture
-def output(tmp_path):
+@pytest.fixture(params=["scores"])
+def output(request, tmp_path):
     """Return a table of two partitions, each with two files of two rows."""
-    path = str(tmp_path / "scores")
+    path = str(tmp_path / request.param)
     create_table(path, SCHEMA, ["date"])
     for day in ("1", "2"):
         receipts = [
@@ -233,6 +233,12 @@ def test_without_the_log_files_of_another_program_are_still_not_checked(output, 
     found = manage("verify", output)
     assert (found["exit_code"], found["unchecked"]) == (0, ["date=1"])
     assert found["remarks"][0].startswith("date=1: 1 of 1 files were written by another program: ")
+
+
+@pytest.mark.parametrize("output", ["a b", "100%", "Zoë", "a+b"], indirect=True)
+def test_the_log_is_found_wherever_the_table_is(output, manage):
+    update_one_file(output)
+    assert states(manage("status", output))["date=1"][0] == "changed"
 
 
 def test_the_report_for_people_has_the_same(output, capsys):

@@ -273,6 +273,16 @@ def test_file_is_read_to_its_last_row_and_an_empty_one_has_none(tmp_path, text, 
     assert infer_csv(LOCAL, [str(path), str(sound)], None) == schema
 
 
+@pytest.mark.parametrize("block_bytes", [4, 100])
+def test_byte_order_mark_within_the_file_is_text(tmp_path, monkeypatch, block_bytes):
+    monkeypatch.setattr(csv_rows.read_rows, "__defaults__", ("", block_bytes))
+    path = write_bytes(tmp_path / "0.csv", b"s,i\na,1\n\xef\xbb\xbfb,2\n\xef\xbb\xbf,x")
+    schema = pa.schema([("s", pa.string()), ("i", pa.int64())])
+    assert read(path, schema, columns=["s"])["s"].to_pylist() == ["a", "\ufeffb", "\ufeff"]
+    with pytest.raises(CorruptFile, match=r"row 4, column 'i': expected int64, got 'x'"):
+        read(path, schema)
+
+
 def test_empty_file_lacks_no_column(tmp_path):
     path = write_bytes(tmp_path / "0.csv", b"")
     schema = pa.schema([("i", pa.int64()), ("s", pa.string())])

@@ -37,7 +37,6 @@ _VARIANT = pa.opaque(pa.struct({"metadata": pa.binary()}), "VARIANT", "Parquet")
         (pa.date64(), pa.date32()),
         (pa.dictionary(pa.int8(), pa.string()), pa.string()),
         (pa.dictionary(pa.int8(), pa.int64()), pa.int64()),
-        (pa.run_end_encoded(pa.int32(), pa.string()), pa.string()),
         (pa.timestamp("ns", "Europe/Vienna"), pa.timestamp("us", "UTC")),
         (pa.timestamp("s"), pa.timestamp("us")),
         (pa.decimal128(10, 2), pa.decimal128(10, 2)),
@@ -45,7 +44,6 @@ _VARIANT = pa.opaque(pa.struct({"metadata": pa.binary()}), "VARIANT", "Parquet")
         (pa.decimal256(38, 2), pa.decimal128(38, 2)),
         (pa.list_(pa.float32(), 3), pa.list_(pa.float32(), 3)),
         (pa.large_list(pa.uint8()), pa.list_(pa.int16())),
-        (pa.list_view(pa.uuid()), pa.list_(pa.binary())),
         (pa.fixed_shape_tensor(pa.float16(), [2, 2]), pa.list_(pa.float32(), 4)),
         (pa.map_(pa.large_string(), pa.uint8()), pa.map_(pa.string(), pa.int16())),
         (
@@ -73,6 +71,8 @@ _LACKING = {
     pa.opaque(pa.binary(), "a", "b"): "extension<arrow.opaque[",
     pa.null(): "null. It has no value in any row; write it with a type, or",
     pa.struct([]): "struct<>. It has no fields, or leave",
+    pa.list_view(pa.int64()): "list_view<item: int64>. Write it as a list, or",
+    pa.run_end_encoded(pa.int32(), pa.string()): "run_end_encoded<run_ends: int32, values: string>",
     pa.dense_union([pa.field("a", pa.int64())]): "dense_union<a: int64=0>. Write it with another",
 }
 _AROUND = {
