@@ -15,6 +15,10 @@ from typing import Any, NamedTuple
 _TAIL_BYTES = 64 << 10  # Arrow reads as much, so that one read is enough for most files
 _MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
 _MIN_BYTES = 12  # magic, length of the footer, magic
+# Levels of structs and lists within each other that are read.
+MAX_LEVELS = 100
+# A schema of fewer elements cannot nest so deep that Arrow crashes: it does beyond 5,000 levels.
+_SAFE_ELEMENTS = 2500
 _MAX_DEPTH = 32  # of structs within structs; Parquet has 6
 _ENCODINGS = (
     *("PLAIN", "GROUP_VAR_INT", "PLAIN_DICTIONARY", "RLE", "BIT_PACKED", "DELTA_BINARY_PACKED"),
@@ -63,6 +67,44 @@ def read_tail(source: Any) -> bytes:
     if whole > size:
         raise ValueError(f"expected a footer within its {size} bytes, got one of {whole} bytes")
     return tail if whole <= len(tail) else source.read_at(whole, size - whole)
+
+
+def check_depth(tail: bytes) -> None:
+    """Check that a schema does not nest so deep that Arrow, which recurses, overflows its stack.
+
+    Raises:
+      ValueError: it does.
+    """
+    thrift = Thrift(_footer_of(tail))
+    try:
+        for field, kind in thrift.fields():
+            if field == 2:
+                elements = thrift.list_length()
+                if elements > _SAFE_ELEMENTS:
+                    _walk_schema(thrift, elements)
+                return
+            thrift.skip(kind)
+    except IndexError:
+        return  # Arrow reports it
+
+
+def _walk_schema(thrift: Thrift, elements: int) -> None:
+    waiting: list[int] = []  # by level, how many children are still to come
+    for _ in range(elements):
+        children = 0
+        for field, kind in thrift.fields():
+            if field == 5:
+                children = thrift.integer()
+            else:
+                thrift.skip(kind)
+        if waiting:
+            waiting[-1] -= 1
+        if children > 0:
+            waiting.append(children)
+        while waiting and waiting[-1] <= 0:
+            waiting.pop()
+        if len(waiting) > MAX_LEVELS:
+            raise ValueError(f"expected columns of at most {MAX_LEVELS} levels, got more")
 
 
 def check_readable(tail: bytes, parsed_bytes: int) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scoreline.lake.files.footer import MAX_LEVELS
+
 _INTERVAL_BYTES = 12
 _VARIANT_FIELDS = ["metadata", "value"]
 # Types of Arrow whose values are those of their storage: text, 16 bytes, lists.
@@ -40,6 +42,9 @@ def true_schema(file: pq.ParquetFile, schema: pa.Schema) -> pa.Schema:
     Args:
       file: the file.
       schema: its schema as Arrow sees it.
+
+    Raises:
+      ValueError: its columns nest too deep.
     """
     if not any(_may_hide(kind) for kind in schema.types):
         return schema
@@ -56,16 +61,18 @@ def name_type(data_type: pa.DataType) -> str:
     return str(data_type)
 
 
-def _may_hide(kind: pa.DataType) -> bool:
+def _may_hide(kind: pa.DataType, level: int = 0) -> bool:
     """Return whether a type may stand for another; other files cost no more than this."""
     if kind.id in _CLEAR:
         return False
     if isinstance(kind, pa.BaseExtensionType):
         return kind.extension_name in _PLAIN_EXTENSIONS
     if pa.types.is_dictionary(kind):
-        return _may_hide(kind.value_type)
+        return _may_hide(kind.value_type, level)
+    if level > MAX_LEVELS:
+        raise ValueError(f"expected columns of at most {MAX_LEVELS} levels, got more")
     if pa.types.is_nested(kind):
-        return any(_may_hide(kind.field(i).type) for i in range(kind.num_fields))
+        return any(_may_hide(kind.field(i).type, level + 1) for i in range(kind.num_fields))
     if pa.types.is_fixed_size_binary(kind):
         return kind.byte_width == _INTERVAL_BYTES
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)

@@ -22,7 +22,7 @@ from scoreline.lake.files.bounds import (
 from scoreline.lake.files.columns import top_columns
 from scoreline.lake.files.data_file import READ_ERRORS, CorruptFile, Footer, ReadSpec, unreadable
 from scoreline.lake.files.decode import Decoder, open_file
-from scoreline.lake.files.footer import check_readable, read_tail
+from scoreline.lake.files.footer import check_depth, check_readable, read_tail
 from scoreline.lake.files.logical import true_schema
 from scoreline.lake.files.stored import check_stored
 
@@ -161,6 +161,7 @@ def read_footer(file_system: fs.FileSystem, path: str) -> Footer:
     try:
         with file_system.open_input_file(path) as source:
             tail = read_tail(source)
+        check_depth(tail)
         file = open_file(pa.BufferReader(tail))
         check_readable(tail, file.metadata.serialized_size)
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]

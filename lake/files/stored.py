@@ -17,6 +17,11 @@ _TOO_FINE = (
     "expected times in whole microseconds, the finest that a Delta table holds, got nanoseconds. "
     "Round them in the table, write them as int64, or leave the column out of --keys and --keep"
 )
+_TOO_FAR = (
+    "expected times of the years -290307 to 294246, which a Delta table holds in microseconds, got "
+    "one beyond them. Write the column as int64, or leave it out of --keys and --keep"
+)
+_TICKS_OF_MICROS = {"s": 10**6, "ms": 10**3}
 _NO_TEXT = (
     "expected UTF-8 text, got other bytes. Write the column as binary, or leave it out of --keys "
     "and --keep"
@@ -33,12 +38,14 @@ def check_stored(batch: pa.RecordBatch, columns: Sequence[str]) -> None:
       columns: the columns; `parent.child` is that field of a struct column.
 
     Raises:
-      ValueError: times have nanoseconds, or text is not UTF-8; the message names the column.
+      ValueError: times are too fine or too far, or text is not UTF-8; the message names the column.
     """
     for path in columns:
         for leaf in _leaves(_find(batch, path)):
             if pa.types.is_timestamp(leaf.type) and _has_nanoseconds(leaf):
                 raise ValueError(f"column '{path}': {_TOO_FINE}")
+            if pa.types.is_timestamp(leaf.type) and _is_too_far(leaf):
+                raise ValueError(f"column '{path}': {_TOO_FAR}")
             is_text = pa.types.is_string(leaf.type) or pa.types.is_large_string(leaf.type)
             if is_text and not _is_utf8(leaf):
                 raise ValueError(f"column '{path}': {_NO_TEXT}")
@@ -104,6 +111,16 @@ def _has_nanoseconds(times: pa.Array) -> bool:
     except pa.ArrowInvalid:
         return True
     return False
+
+
+def _is_too_far(times: pa.Array) -> bool:
+    """Return whether seconds or milliseconds are too many for a number of microseconds."""
+    factor = _TICKS_OF_MICROS.get(times.type.unit)
+    if factor is None:
+        return False
+    spread = pc.min_max(times.view(pa.int64())).as_py()
+    limit = 2**63 // factor
+    return spread["min"] is not None and (spread["min"] <= -limit or spread["max"] >= limit)
 
 
 def _is_utf8(texts: pa.Array) -> bool:

@@ -192,10 +192,13 @@ def _written_schema(schema: pa.Schema, first: pa.Schema) -> pa.Schema:
 def _conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     if batch.schema.equals(schema, check_metadata=False):
         return batch
-    return pa.RecordBatch.from_arrays(
-        [_cast(column, field.type) for column, field in zip(batch.columns, schema, strict=True)],
-        schema=schema,
-    )
+    columns = []
+    for column, field in zip(batch.columns, schema, strict=True):
+        try:
+            columns.append(_cast(column, field.type))
+        except pa.ArrowException as e:
+            raise pa.ArrowInvalid(f"column '{field.name}', stored as {field.type}: {e}") from e
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _cast(column: pa.Array, data_type: pa.DataType) -> pa.Array:

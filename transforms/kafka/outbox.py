@@ -25,6 +25,7 @@ from scoreline.transforms.kafka.refusals import (
     NotAcknowledged,
     Undeliverable,
     explain,
+    find_named,
     is_refusal,
     to_error,
 )
@@ -160,7 +161,7 @@ class Outbox:
                 self._settle_one_by_one(failed)
             else:
                 self._check_refusals(failed, any)
-                self._settle_transaction(self._transaction)
+                self._settle_transaction(self._transaction, failed.scores)
         self._has_delivered |= any(group.values for group in self._scores)
         self._scores, self._letters, self._bytes = [], [], 0
 
@@ -197,7 +198,9 @@ class Outbox:
             errors = self._sender.deliver((), todo).letters
             todo = [self._shorten(todo[number], error) for number, error in errors.items()]
 
-    def _settle_transaction(self, transaction: Transaction) -> None:
+    def _settle_transaction(
+        self, transaction: Transaction, refused: dict[bytes, KafkaError]
+    ) -> None:
         """Deliver all records of the bundle in a new transaction, without the refused ones."""
         self._sender.producer = transaction.abort(False)
 
@@ -209,9 +212,18 @@ class Outbox:
 
         dead: dict[_Score, str] = {}
         scores = list(self._each())
-        if scores and send(scores):
-            dead = self._find_refused(scores, send, has_others=self._has_delivered)
-        good = [score for score in scores if score not in dead]
+        for _ in range(_ATTEMPTS):  # each may name some of the bad records
+            named = find_named(refused)
+            dead |= {
+                s: explain(self._topic, s.key, named[s.value]) for s in scores if s.value in named
+            }
+            scores = [score for score in scores if score.value not in named]
+            refused = send(scores) if scores else {}
+            if not named:
+                break
+        if refused:
+            dead |= self._find_refused(scores, send, has_others=self._has_delivered)
+        good = [score for score in self._each() if score not in dead]
         letters = [*self._letters, *self._to_letters(dead)]
         while (failed := self._attempt(transaction, good, letters)).errors:
             for number, error in failed.letters.items():

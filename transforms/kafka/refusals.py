@@ -41,6 +41,14 @@ def is_refusal(error: KafkaError) -> bool:
     return error.code() in _REFUSALS
 
 
+def find_named(errors: Mapping[bytes, KafkaError]) -> dict[bytes, KafkaError]:
+    """Return the errors of the records that a broker has named as the bad ones of their batches."""
+    codes = {error.code() for error in errors.values()}
+    if KafkaError._INVALID_DIFFERENT_RECORD not in codes:
+        return {}
+    return {v: e for v, e in errors.items() if e.code() == KafkaError.INVALID_RECORD}
+
+
 def explain(topic: str, key: bytes | None, error: KafkaError) -> str:
     """Return why a topic refuses a score; equal for all scores with the same fault."""
     is_keyless = key is None and error.code() == KafkaError.INVALID_RECORD

@@ -125,3 +125,32 @@ def test_a_footer_longer_than_one_read_is_read_whole(tmp_path):
     assert int.from_bytes(data[-8:-4], "little") > 64 << 10
     assert read_footer(fs.LocalFileSystem(), str(path)).schema.names == table.column_names
     assert read_chunks(tail_of(data), [0], [1999])[0][1999].values == 1
+
+
+def _nested_footer(levels: int, repetition: int) -> bytes:
+    """Return a file without rows whose only column nests some levels deep."""
+
+    def number(value: int) -> bytes:
+        low = bytes([value & 127 | 128]) if value > 127 else bytes([value])
+        return low + number(value >> 7) if value > 127 else low
+
+    root = b"\x48\x01s\x15\x02\x00"  # named s, with one child
+    group = b"\x35" + number(repetition << 1) + b"\x18\x01a\x15\x02\x00"
+    leaf = b"\x15\x02\x25\x02\x18\x01x\x00"  # an optional INT32 named x
+    schema = b"\x19\xfc" + number(levels + 2) + root + group * levels + leaf
+    footer = b"\x15\x02" + schema + b"\x16\x00\x19\x0c\x00"  # no rows, no row groups
+    return b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+
+
+@pytest.mark.parametrize("repetition", [1, 2], ids=["structs", "lists"])
+@pytest.mark.parametrize("levels", [150, 2400, 2600, 200_000])
+def test_columns_that_nest_too_deep_are_an_error_instead_of_a_stack_overflow(
+    tmp_path, levels, repetition
+):
+    """Regression: SIGSEGV. Arrow recurses once for each level."""
+    path = tmp_path / "0.parquet"
+    path.write_bytes(_nested_footer(levels, repetition))
+    error = read_footer(fs.LocalFileSystem(), str(path)).error
+    assert "cannot be read: expected columns of at most 100 levels, got more" in error
+    path.write_bytes(_nested_footer(20, repetition))
+    assert not read_footer(fs.LocalFileSystem(), str(path)).error

@@ -127,6 +127,15 @@ def test_whole_microseconds_in_nanoseconds_are_stored(tmp_path, old):
     )
 
 
+@pytest.mark.parametrize("ticks", [2**54, -(2**54), 2**63 - 1])
+def test_times_beyond_all_microseconds_are_named(tmp_path, ticks):
+    path = tmp_path / "0.parquet"
+    pq.write_table(pa.table({"at": pa.array([0, None, ticks], pa.timestamp("ms"))}), path)
+    assert read(path).num_rows == 3
+    with pytest.raises(CorruptFile, match="column 'at': expected times of the years -290307 to"):
+        read(path, stored=["at"])
+
+
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl", "json.gz"])
 def test_nanoseconds_of_text_files_are_named_too(tmp_path, suffix):
     value = "2024-01-01 00:00:00.000000001"

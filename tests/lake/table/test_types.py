@@ -147,3 +147,24 @@ def test_keys_that_cannot_be_counted_are_refused(kind):
 def test_keys_of_types_that_delta_lacks_are_refused_too(kind):
     with pytest.raises(ValueError, match="a Delta table cannot hold"):
         key_type(kind)
+
+
+def test_a_value_that_does_not_fit_its_stored_type_names_the_column(tmp_path):
+    rows = pa.RecordBatch.from_arrays([pa.array([1, 2**40])], ["n"])
+    schema = pa.schema({"n": pa.int32()})
+    file = StagedFile(fs.LocalFileSystem(), str(tmp_path), "d", 0, "a" * 15, schema)
+    file.write(rows)
+    with pytest.raises(pa.ArrowInvalid, match="column 'n', stored as int32: Integer value 1099511"):
+        file.close()
+    file.abandon()
+
+
+def test_keys_that_python_cannot_hold_have_no_statistics(tmp_path):
+    """Regression: DuckDB's infinite dates ended the job."""
+    rows = pa.RecordBatch.from_arrays([pa.array([2**31 - 1, 0], pa.int32()).cast("date32")], ["k"])
+    schema = pa.schema({"k": pa.date32()})
+    file = StagedFile(
+        fs.LocalFileSystem(), str(tmp_path), "d", 0, "a" * 15, schema, statistics=["k"]
+    )
+    file.write(rows)
+    assert '"minValues": {}' in file.close().stats
