@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from scoreline.models.names import quote_name, unquote_name
@@ -69,11 +70,12 @@ def _to_float(name: str, result: pa.DataType) -> Conversion:
 
 def _check_finite(wide: pa.Array, limit: float) -> None:
     """Raise LossyValue if a finite number would become infinite."""
+    # One pass over the buffer; what it holds for nulls only costs a second look.
+    values = np.frombuffer(wide.buffers()[1], np.float64)[wide.offset :][: len(wide)]
+    if not (np.abs(values) > limit).any():
+        return
     import pyarrow.compute as pc
 
-    ends = pc.min_max(wide).as_py()
-    if ends["min"] is None or (ends["min"] >= -limit and ends["max"] <= limit):
-        return
     beyond = pc.and_(pc.is_finite(wide), pc.greater(pc.abs(wide), limit))
     if pc.any(beyond).as_py():
         raise LossyValue

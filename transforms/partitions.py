@@ -147,6 +147,9 @@ def _check_columns(wanted: Wanted, listing: Listing, footers: Sequence[Footer]) 
         top_columns=top_columns(whole, columns),
         batch_rows=0,
         constants=[Constant(column, kind) for column, kind in added.items()],
+        is_inferred=True,
+        # A pipeline may copy any column: a code such as 007 must not become a number.
+        stored=columns if listing.format == "csv" else (),
     )
 
 

@@ -15,6 +15,7 @@ from scoreline.models.errors import ModelError
 from scoreline.models.fit import DIGEST_COLUMN, FitOptions, fit_signature
 from scoreline.models.mapping import find_field, find_mismatches
 from scoreline.models.model_spec import ModelSpec
+from scoreline.models.names import quote_name
 from scoreline.models.servable import Servable
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
 from scoreline.transforms.scoring import ScoreSpec
@@ -62,7 +63,7 @@ class WantedModel:
     ) -> WantedModel:
         """Parse the arguments of a public function."""
         if outputs is not None and not isinstance(outputs, Mapping):
-            outputs = {name: name for name in _names("outputs", outputs)}
+            outputs = {name: quote_name(name) for name in _names("outputs", outputs)}
         options = FitOptions(
             columns=dict(columns or {}),
             fills={name: _text(value) for name, value in (fills or {}).items()},

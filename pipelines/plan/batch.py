@@ -187,6 +187,7 @@ def _plan_work(
     files = files.with_constants(dataset, fit, states.todo, problems, scores)
     schema = _scores_schema(settings, fit, files, scores, problems)
     problems.add_all(fit.find_name_problems(states.partition_columns))
+    problems.add_all(fit.find_letter_problems())
     if table and schema is not None:
         problems.add_all(find_table_problems(table, schema, states.partition_columns))
     if problems or schema is None or model is None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from scoreline.lake.files.examples import RAW_COLUMN
 from scoreline.lake.table.column_names import find_name_problems
+from scoreline.lake.table.letters import REASON_COLUMNS
 from scoreline.lake.table.types import storable_type
 from scoreline.models.fit import DIGEST_COLUMN, OutputColumn, fit_signature
 from scoreline.models.mapping import find_field, find_mismatches
@@ -70,6 +71,15 @@ class Fit:
             f"--output: {problem}. Rename an output with --outputs T=COLUMN, or leave a column out "
             "of --keep"
             for problem in find_name_problems([*self.stored, *partition_columns])
+        ]
+
+    def find_letter_problems(self) -> list[str]:
+        """Return why dead letters cannot hold the columns that are read under their names."""
+        return [
+            f"--input: column '{name}' has the name of a column that dead letters add "
+            f"({', '.join(REASON_COLUMNS)}). Rename it in the input, or do not read it"
+            for name in self.columns
+            if {name, name.partition(".")[0]} & {*REASON_COLUMNS}
         ]
 
     def scores_schema(self, schema: pa.Schema) -> pa.Schema:

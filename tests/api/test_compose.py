@@ -12,10 +12,15 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 from deltalake import DeltaTable
+from pyarrow import fs
 
 import scoreline
+from scoreline.lake.files.data_file import CorruptFile
+from scoreline.lake.files.read import read_shard
 from scoreline.lake.table.letters import find_letter_files
+from scoreline.transforms.partitions import Wanted, find_work
 from tests.fakes import expected_scores, make_rows, read_lake, write_file
+from tests.inputs import write_bytes
 
 SCHEMA = pa.schema([("id", pa.int64()), ("score", pa.float32()), ("model_digest", pa.string())])
 KEYS = ["id"]
@@ -199,6 +204,29 @@ def test_reading_says_all_that_is_wrong_with_a_dataset_before_the_job_starts(lak
         root | "Table" >> scoreline.ReadPartitions(lake, table=lake)
     with pytest.raises(ValueError, match="path: expected a folder of partitions"):
         root | "Nowhere" >> scoreline.ReadPartitions(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "later", "problem"),
+    [
+        ("0.csv", b"id,x\n7,1\n", b"id,x\n007,1\n", "row 2, column 'id': .* got '007'"),
+        ("0.csv", b"id,x\n7,true\n", b"id,x\n7,1\n", "row 2, column 'x': expected bool, got '1'"),
+        (
+            "0.jsonl",
+            b'{"u": {"a": 1}}\n',
+            b'{"u": {"a": 1, "b": 2}}\n',
+            "column 'u': .* got 'b' too",
+        ),
+    ],
+)
+def test_reading_changes_no_value_of_a_later_file(tmp_path, name, first, later, problem):
+    for day in range(1, 18):  # the schema is inferred from sixteen of them
+        write_bytes(tmp_path / f"date=2024-01-{day:02}" / name, later if day == 17 else first)
+    found = find_work(Wanted(str(tmp_path), (), None, None, {}, False, None))
+    file_system = fs.LocalFileSystem()
+    assert all(list(read_shard(file_system, s, found.dataset)) for s in found.shards[:16])
+    with pytest.raises(CorruptFile, match=problem):
+        list(read_shard(file_system, found.shards[16], found.dataset))
 
 
 def test_batches_without_a_table_hold_all_columns_and_the_partition_as_text(lake):
