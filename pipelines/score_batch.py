@@ -209,7 +209,7 @@ def execute(argv: Sequence[str], reporter: Reporter) -> Ended:
     except Exception as e:  # noqa: BLE001  a runner may raise anything; it sets the exit code
         advice = "Committed partitions stay; run the same command to continue."
         return Ended(end_failed_job(reporter, e, advice))
-    report = dataclasses.replace(report, impurity=describe_allowed(plan))
+    report = dataclasses.replace(report, impurity=describe_allowed(found, plan))
     with doing("reporting the results; the scores are published"):
         reporter.show(lambda console: print_report(report, settings, console))
         fields = batch_fields(settings, found, report)

@@ -13,12 +13,13 @@ from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.typehints.row_type import RowTypeConstraint
 from apache_beam.utils.windowed_value import WindowedValue
 
+from scoreline.models.errors import ImpureModel
 from scoreline.models.fit import DIGEST_COLUMN
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
 from scoreline.transforms import metrics
 from scoreline.transforms.isolate import EveryRowFails
 from scoreline.transforms.row_batches import RowReader, estimate_bytes, fields_of, to_python
-from scoreline.transforms.score import DEAD_LETTERS, Scorer
+from scoreline.transforms.score import DEAD_LETTERS, Scorer, in_own_words
 from scoreline.transforms.scoring import ScoreSpec, Serving
 from scoreline.transforms.wanted import WantedModel, check_schema, in_python, name_list
 
@@ -113,6 +114,8 @@ class _ScoreRowsDoFn(beam.DoFn):
             scored = self._scorer.score(batch)
         except EveryRowFails as e:
             scored = self._scorer.fail(batch, e)
+        except ImpureModel as e:
+            raise in_own_words(e) from e
         for group in scored.dead:
             for row, reason in zip(group.rows, group.reasons, strict=True):
                 why[places[row]] = (group.step, in_python(reason))

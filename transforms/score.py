@@ -23,6 +23,7 @@ from scoreline.transforms.kafka.ending import StreamRefused
 from scoreline.transforms.purity import gate_of
 from scoreline.transforms.scoring import Scored, ScoreSpec, Serving, score_batch, score_none
 from scoreline.transforms.swap.watch import SwapSpec, acquire_watcher, release_watcher
+from scoreline.transforms.wanted import in_python
 from scoreline.transforms.worker.heap import is_settled, settle_heap
 
 DEAD_LETTERS = "dead_letters"
@@ -92,6 +93,11 @@ class Scorer:
         self.metrics.flush()
 
 
+def in_own_words(error: ImpureModel) -> ImpureModel:
+    """Return the error of an impure model for a pipeline, whose options are arguments."""
+    return ImpureModel(in_python(str(error)))
+
+
 class _ScoreDoFn(beam.DoFn):
     def __init__(self, spec: ScoreSpec) -> None:
         self._spec = spec
@@ -120,6 +126,8 @@ class _ScoreDoFn(beam.DoFn):
                 yield key._replace(error=f"the model fails: {e}"), batch.slice(0, 0)
                 return
             scored = self._scorer.fail(batch, e)
+        except ImpureModel as e:
+            raise in_own_words(e) from e
         except (ModelError, ModelFails):
             raise
         except Exception as e:

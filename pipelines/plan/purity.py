@@ -58,9 +58,14 @@ def impurity_facts(purity: Purity, allowed: str) -> Mapping[str, str]:
     return {"allow_impure": allowed, "impurity": purity.problem.partition("; or go on")[0]}
 
 
-def describe_allowed(plan: BatchPlan) -> str:
+def describe_allowed(found: Findings, plan: BatchPlan) -> str:
     """Return what is wrong with the plan's model, and why it is allowed; "" if nothing is."""
     facts = plan.commit.metadata
+    if found.purity is not None and not found.purity.rows:
+        return (
+            "The model was not checked on rows: none of the first rows could be read and scored. "
+            "Check it on others: scoreline inspect --input … --partitions …"
+        )
     if not facts.get("impurity"):
         return ""
     return f"{facts['impurity']}. Allowed: {facts['allow_impure']}"

@@ -179,7 +179,7 @@ def print_report(report: Report, settings: BatchSettings, console: Console) -> N
         shares = " · ".join(f"{name} {100 * ms / whole:.0f} %" for name, ms in times)
         table.add_row("time", shares)
     console.print(table, highlight=False)
-    if report.impurity:
+    if report.impurity and report.total("rows_scored"):
         say(console, report.impurity)
     if not report.total("rows_in") and not report.unpublished:
         console.print("The scored partitions have no rows.", highlight=False)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import apache_beam as beam
 import pyarrow as pa
 import pytest
 
+import scoreline
 from scoreline.lake.elements import RecordKey
 from scoreline.models.artifact import digest_model
 from scoreline.models.errors import ImpureModel
@@ -111,3 +113,17 @@ def test_a_stream_stops_before_it_gives_a_row_to_its_sink(impure):
     allowed = _ScoreStreamDoFn(dataclasses.replace(spec, allow_impure="because"), None)
     allowed.setup()
     assert [batch.num_rows for _, batch in allowed.process((key, batch_of(40)))] == [40]
+
+
+@pytest.mark.parametrize("step", ["Score", "ScoreRows"])
+def test_a_step_of_the_library_fails_in_words_of_its_arguments(impure, step):
+    rows = make_rows(0, 40)
+    pipeline = beam.Pipeline()
+    if step == "Score":
+        some = pipeline | beam.Create([("key", batch_of(40))])
+        _ = some | scoreline.Score(model=impure, keys=["id"])
+    else:
+        some = pipeline | beam.Create([[{"x": row["x"]} for row in rows.to_pylist()]])
+        _ = some | beam.FlatMap(lambda rows: rows) | scoreline.ScoreRows(model=impure)
+    with pytest.raises(Exception, match=r"model: expected the score.* with allow_impure REASON"):
+        pipeline.run()
