@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pyarrow as pa
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
@@ -34,8 +36,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 def quick_looks(monkeypatch):
     """Look at topics often, so that the tests are short."""
     monkeypatch.setattr("scoreline.transforms.kafka.reader._DISCOVERY_SECONDS", 0.3)
-    monkeypatch.setattr("scoreline.transforms.kafka.bounded._TRANSACTION_SECONDS", 1.0)
-    monkeypatch.setattr("scoreline.transforms.kafka.topic_watch._GONE_SECONDS", 1.0)
 
 
 def set_offsets(broker, group, topic, offsets):
@@ -45,6 +45,20 @@ def set_offsets(broker, group, topic, offsets):
     wanted = ConsumerGroupTopicPartitions(group, at)
     for done in admin.alter_consumer_group_offsets([wanted]).values():
         done.result(30)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Return a context in which a bounded job waits 3 s for records, instead of 90 s."""
+
+    @contextlib.contextmanager
+    def shorten():
+        with monkeypatch.context() as patched:
+            patched.setattr("scoreline.transforms.kafka.bounded._PATIENCE_SECONDS", 3.0)
+            patched.setattr("scoreline.transforms.kafka.bounded._MIN_POLLS", 3)
+            yield
+
+    return shorten
 
 
 SINKS = pytest.mark.parametrize(
@@ -96,9 +110,29 @@ def test_a_source_topic_that_is_made_anew_ends_the_job_and_nothing_is_skipped(
     assert ids == {*range(50), *range(100, 180)}
 
 
-def test_a_job_whose_source_topic_is_deleted_ends_and_says_so(
+def test_a_topic_that_is_made_anew_with_fewer_records_is_not_taken_for_deleted_ones(
     broker, topics, stream_arguments, capsys
 ):
+    """The position is behind the end of the new topic, and its partition is gone."""
+    group = f"group-of-{topics[0]}"
+    send(make_producer(broker.address), topics[0], as_json(rows(0, 50)), partition=3)
+
+    def act():
+        wait_until(lambda: committed(broker.address, group, topics[0])[3] == 50)
+        make_anew(broker.address, topics[0], partitions=2)
+        send(make_producer(broker.address), topics[0], as_json(rows(100, 8)), partition=1)
+
+    assert run_while(stream_arguments(), act) == 2
+    assert f"--topic: expected topic {topics[0]} with id " in capsys.readouterr().err
+    assert score_stream.main(stream_arguments("--until_end", start="earliest")) == 0
+    ids = {score["id"] for score in scores_of(broker.address, topics[1])}
+    assert ids == {*range(50), *range(100, 108)}
+
+
+def test_a_job_whose_source_topic_is_deleted_ends_and_says_so(
+    broker, topics, stream_arguments, capsys, monkeypatch
+):
+    monkeypatch.setattr("scoreline.transforms.kafka.topic_watch._GONE_SECONDS", 1.0)
     group = f"group-of-{topics[0]}"
     send(make_producer(broker.address), topics[0], as_json(rows(0, 10)), partition=1)
 
@@ -233,7 +267,7 @@ def test_a_consumer_that_joins_the_group_later_ends_the_job(
 
 @SINKS
 def test_a_bounded_job_waits_for_an_open_transaction_or_names_its_partition(
-    broker, topics, stream_arguments, tmp_path, capsys, sink
+    broker, topics, stream_arguments, tmp_path, capsys, impatient, sink
 ):
     group = f"group-of-{topics[0]}"
     producer = make_producer(broker.address)
@@ -250,7 +284,8 @@ def test_a_bounded_job_waits_for_an_open_transaction_or_names_its_partition(
             return read_scores(tmp_path / "scores").to_pylist()
         return scores_of(broker.address, topics[1])
 
-    assert score_stream.main(arguments) == 1
+    with impatient():
+        assert score_stream.main(arguments) == 1
     err = capsys.readouterr().err
     assert f"expected the records of partition 1 of topic {topics[0]} up to offset 18" in err
     assert "an open transaction has held back those from 5 on" in err
@@ -328,14 +363,15 @@ def test_settings_that_cannot_work_are_refused_before_the_first_record(
 
 @pytest.mark.prism
 def test_prism_ends_a_job_for_the_same_reasons(
-    broker, topics, stream_arguments, prism, tmp_path, capsys
+    broker, topics, stream_arguments, prism, capsys, impatient
 ):
     group, options = f"group-of-{topics[0]}", {"runner": "PrismRunner", "prism_location": prism}
     open_one = make_producer(broker.address, transactional_id=f"of-{topics[0]}")
     open_one.init_transactions(30)
     open_one.begin_transaction()
     send(open_one, topics[0], as_json(rows(0, 10)), partition=1)
-    assert score_stream.main(stream_arguments("--until_end", **options)) == 1
+    with impatient():
+        assert score_stream.main(stream_arguments("--until_end", **options)) == 1
     assert "an open transaction has held back those from 0 on" in capsys.readouterr().err
     open_one.commit_transaction(30)
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from scoreline.transforms.kafka.ending import StreamEnds
 
 # Kafka aborts a transaction whose producer is gone after 60 s by default, and looks every 10 s.
-_TRANSACTION_SECONDS = 90.0
-# A reader that is busy with a model does not poll: only polls without an answer count as well.
-_STALLED_SECONDS = 90.0
-_STALLED_POLLS = 30
+_PATIENCE_SECONDS = 90.0
+# A reader that waits for its model does not poll, so time alone does not count.
+_MIN_POLLS = 30
 
 
 class BoundedEnd:
@@ -34,47 +33,34 @@ class BoundedEnd:
         """
         self._topic, self._ends, self._clock = topic, ends, clock
         self._stable_end = stable_end
-        self._held_back: dict[int, float] = {}
         self._idle_since: float | None = None
         self._idle_polls = 0
 
-    def observe(self, behind: Mapping[int, int]) -> None:
-        """Note the offsets after the records of a poll, and after the ends of partitions.
-
-        The client reports the end of what may be read once, and again after further records. If
-        that is before the end of the log, the rest waits for a transaction.
-        """
-        if self._ends is None:
+    def observe(self, *, is_empty: bool) -> None:
+        """Note a poll: whether it gave neither a record nor the end of a partition."""
+        if not is_empty:
+            self._idle_since, self._idle_polls = None, 0
             return
-        if not behind:
-            self._idle_since = self._idle_since or self._clock()
-            self._idle_polls += 1
-            return
-        self._idle_since, self._idle_polls = None, 0
-        for partition, offset in behind.items():
-            self._held_back.pop(partition, None)
-            if offset < self._ends.get(partition, 0):
-                self._held_back[partition] = self._clock()
+        self._idle_since = self._idle_since or self._clock()
+        self._idle_polls += 1
 
     def check(self, at: Mapping[int, int]) -> None:
         """Check that the end can be reached from the given offsets.
 
+        The client reports the end of what may be read once, and again after further records. If
+        that is before the end of the log, and nothing follows, the rest cannot be read now.
+
         Raises:
           StreamEnds: an open transaction has held back records for long, or no broker sends any.
         """
-        if self._ends is None:
+        if self._ends is None or self._idle_since is None or self._idle_polls < _MIN_POLLS:
             return
-        now = self._clock()
-        for partition, since in self._held_back.items():
-            if now - since >= _TRANSACTION_SECONDS:
-                self._end(partition, at[partition], now - since)
-        if self._idle_since is None or self._idle_polls < _STALLED_POLLS:
+        idle = self._clock() - self._idle_since
+        if idle < _PATIENCE_SECONDS:
             return
-        left = [p for p, end in self._ends.items() if at.get(p, 0) < end]
-        silent = sorted(set(left) - set(self._held_back))
-        idle = now - self._idle_since
-        if idle >= _STALLED_SECONDS and silent:
-            self._end(silent[0], at.get(silent[0], 0), idle)
+        for partition, end in sorted(self._ends.items()):
+            if at.get(partition, 0) < end:
+                self._end(partition, at.get(partition, 0), idle)
 
     def _end(self, partition: int, at: int, seconds: float) -> None:
         """Raise StreamEnds with the reason why nothing comes from an offset on."""

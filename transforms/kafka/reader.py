@@ -223,7 +223,7 @@ class Reader:
         """Return records, and the offsets after them. It waits only for the first record."""
         first = self._consumer.poll(seconds)
         if first is None:
-            self._end.observe({})
+            self._end.observe(is_empty=True)
             return [], {}
         messages = take_more(
             lambda rows: self._consumer.consume(rows, 0),
@@ -244,7 +244,7 @@ class Reader:
             behind[message.partition()] = message.offset() + (error is None)
         self._before = {partition: self._at.get(partition, 0) for partition in behind}
         self._at |= behind
-        self._end.observe(behind)
+        self._end.observe(is_empty=not behind)
         return records, behind
 
     def _check(self, error: KafkaError, message: Any) -> None:
