@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from scoreline.models.errors import ModelError, describe_error
+from scoreline.models.impurity import Impurity, Kind
 from scoreline.models.process import ProcessLost
-from scoreline.models.purity_words import Kind, describe
 from scoreline.models.rounding import (
     Scores,
     can_disturb,
@@ -36,7 +36,7 @@ MAX_ROWS = 1024
 # Rows of a sample that prove something. A check of fewer is repeated when there are more.
 ENOUGH_ROWS = 32
 # Slow models are checked with fewer rows, so that all calls take about this long.
-_SECONDS = 0.25
+_SECONDS = 0.5
 _LEAST_ROWS = 16
 _SMALL_CALL = 32
 _ALONE = 4
@@ -57,39 +57,6 @@ _TURNS, _MIN_BENDS = 24, 3
 # same rows of the sample.
 _Part = tuple[Kind, str, np.ndarray, np.ndarray]
 Predict = Callable[[Mapping[str, pa.Array], int], Mapping[str, pa.Array]]
-
-
-class Impurity(NamedTuple):
-    """A row whose score is not its own.
-
-    Attributes:
-      kind: what the score depends on.
-      output: the output that differs.
-      row: the position of the row in the sample.
-      scores: its score in a call of the whole sample, and in the other call, as text.
-      calls: the two calls in words.
-      differ, compared: how many of the compared rows differ.
-      apart: the largest difference; infinite for NaN, 1 for values that are no floats.
-      spread: the standard deviation of the output over the rows.
-      inputs: the padded inputs, if the padding changes the score.
-      error: the error of the other call, if it fails.
-    """
-
-    kind: Kind
-    output: str
-    row: int
-    scores: tuple[str, str]
-    calls: tuple[str, str]
-    differ: int
-    compared: int
-    apart: float
-    spread: float
-    inputs: tuple[str, ...] = ()
-    error: str = ""
-
-    def describe(self, key: str = "") -> str:
-        """Return a sentence for the user; `key` identifies the row, as in `event_id=17`."""
-        return describe(self._asdict(), key)
 
 
 class Checked(NamedTuple):

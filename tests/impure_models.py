@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from scoreline.models.fit import FitOptions, fit_signature
-from scoreline.models.purity import Impurity, check_purity
+from scoreline.models.impurity import Impurity
+from scoreline.models.purity import check_purity
 from scoreline.models.runtimes.saved_model import ConcreteFunction, read_specs
 from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.models.servable import LocalServable

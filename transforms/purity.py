@@ -10,9 +10,10 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from scoreline.models.errors import ImpureModel, ModelError, describe_error
+from scoreline.models.impurity import Impurity
 from scoreline.models.mapping import select_column
 from scoreline.models.process import ProcessLost
-from scoreline.models.purity import ENOUGH_ROWS, MAX_ROWS, Impurity, SampleFails, check_purity
+from scoreline.models.purity import ENOUGH_ROWS, MAX_ROWS, SampleFails, check_purity
 from scoreline.models.servable import Servable
 from scoreline.transforms.alive import Alive
 from scoreline.transforms.features import Features, build_features

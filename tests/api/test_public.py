@@ -15,7 +15,7 @@ from tests.fakes import ROOT
 _MODEL = (
     "signature='serving_default', columns=None, fills=None, pads=None, pad_lengths=None, "
     "truncate=(), outputs=None, batch_rows=None, model_digest=None, op_libraries=(), "
-    "batch_timeout_s=None, allow_impure=None"
+    "tags=(), batch_timeout_s=None, allow_impure=None"
 )
 SIGNATURES = {
     "CommitPartitions": (

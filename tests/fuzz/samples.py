@@ -180,9 +180,19 @@ def rows_meant(path: Path) -> list[dict[str, Any]]:
     try:
         if path.suffix == ".csv":
             return list(_csv_rows(text))
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
+        return list(_json_rows(text))
     except (ValueError, csv.Error, RecursionError):
         return []
+
+
+def _json_rows(text: str) -> Iterator[dict[str, Any]]:
+    """Yield objects, whatever space is between and within them: a line break cuts none in two."""
+    decoder = json.JSONDecoder()
+    at = len(text) - len(text.lstrip())
+    while at < len(text):
+        row, at = decoder.raw_decode(text, at)
+        yield row
+        at += len(text[at:]) - len(text[at:].lstrip())
 
 
 def _csv_rows(text: str) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,13 @@ from tests import impure_models
 from tests.impure_models import check, check_servable, floats, lists, of_floats, tf
 from tests.model_zoo import save_litert
 
+
+@pytest.fixture(autouse=True)
+def _whole_samples(monkeypatch):
+    """Check all rows, however slow the machine is."""
+    monkeypatch.setattr("scoreline.models.purity._SECONDS", 600.0)
+
+
 IMPURE, PURE = impure_models.impure(), impure_models.pure()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Kind(enum.Enum):
@@ -58,7 +58,40 @@ _ADVICE = {
 }
 
 
-def describe(found: Mapping[str, Any], key: str) -> str:
+class Impurity(NamedTuple):
+    """A row whose score is not its own.
+
+    Attributes:
+      kind: what the score depends on.
+      output: the output that differs.
+      row: the position of the row in the sample.
+      scores: its score in a call of the whole sample, and in the other call, as text.
+      calls: the two calls in words.
+      differ, compared: how many of the compared rows differ.
+      apart: the largest difference; infinite for NaN, 1 for values that are no floats.
+      spread: the standard deviation of the output over the rows.
+      inputs: the padded inputs, if the padding changes the score.
+      error: the error of the other call, if it fails.
+    """
+
+    kind: Kind
+    output: str
+    row: int
+    scores: tuple[str, str]
+    calls: tuple[str, str]
+    differ: int
+    compared: int
+    apart: float
+    spread: float
+    inputs: tuple[str, ...] = ()
+    error: str = ""
+
+    def describe(self, key: str = "") -> str:
+        """Return a sentence for the user; `key` identifies the row, as in `event_id=17`."""
+        return _describe(self._asdict(), key)
+
+
+def _describe(found: Mapping[str, Any], key: str) -> str:
     """Return a sentence about an impurity: expected, got, where, and what to do."""
     kind: Kind = found["kind"]
     names = {
