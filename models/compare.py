@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scoreline.models.outputs import output_type
 from scoreline.models.shapes import is_list
 from scoreline.models.signature import Signature, TensorSpec
-from scoreline.models.tensors import output_type
 
 # An output whose spread is below this share of its magnitude counts as constant.
 _NO_SPREAD = 1e-6

@@ -22,6 +22,7 @@ from scoreline.models.call_size import CallSize
 from scoreline.models.errors import ModelError, first_lines
 from scoreline.models.examples import Examples
 from scoreline.models.fixed_batch import find_fixed_batch, with_batch
+from scoreline.models.outputs import output_type, to_column
 from scoreline.models.runtimes import load_model
 from scoreline.models.runtimes.model import Model
 from scoreline.models.runtimes.tensorflow import keep_freed_memory
@@ -37,8 +38,6 @@ from scoreline.models.tensors import (
     Value,
     Values,
     blank_column,
-    output_type,
-    to_column,
     to_values,
 )
 

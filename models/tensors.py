@@ -1,4 +1,4 @@
-"""Arrow ↔ arrays: the only code that converts columns to tensor values, and outputs to columns.
+"""Columns → arrays: the only code that converts columns to tensor values.
 
 Numbers are not copied if Arrow's memory layout allows it. Strings become their distinct values plus
 codes, and TensorFlow gathers the values by code: one Python object for each row would cost more
@@ -19,7 +19,6 @@ from scoreline.models.shapes import (
     fill_null_lists,
     find_bad_rows,
     is_list,
-    list_type,
     longest,
     map_values,
     match_levels,
@@ -28,7 +27,7 @@ from scoreline.models.shapes import (
     to_lists,
     without_null_lists,
 )
-from scoreline.models.signature import InputColumn, Quantization, TensorSpec
+from scoreline.models.signature import InputColumn, TensorSpec
 
 _ARROW_NAMES = {"float16": "halffloat", "float32": "float", "float64": "double"}
 # Maximum values in one call of lists that are padded to the longest list of the call.
@@ -332,74 +331,6 @@ def _encode_strings(array: pa.Array, pad: Any) -> tuple[pa.Array, Strings]:
 
     encoded = map_values(array, encode)
     return encoded, Strings(found[0] if pad is None else [*found[0], pad])
-
-
-def to_column(value: np.ndarray, spec: TensorSpec, rows: int, conversion: str = "") -> pa.Array:
-    """Convert the result of one call for one output to a column.
-
-    Args:
-      value: the output, batch dimension first.
-      spec: the output; one value per row becomes a plain column, more become nested lists.
-      rows: the number of rows in the call.
-      conversion: `binary` keeps the bytes of a string output, which then need not be UTF-8; `raw`
-        the stored numbers of a quantized output.
-
-    Raises:
-      ValueError: the output does not hold one entry for each row, or is not UTF-8 text.
-    """
-    if value.ndim == 0 or value.shape[0] != rows:
-        raise ValueError(
-            f"Output '{spec.name}' has shape {list(value.shape)} for {rows} rows; expected its "
-            "first dimension to be the number of rows"
-        )
-    shape = value.shape[1:]
-    flat = _to_flat(value.reshape(-1), spec, conversion)
-    if spec.is_one_value and shape in ((), (1,)):
-        return flat
-    promised = spec.row_shape
-    fits = len(promised) == len(shape) and all(
-        size in (None, found) for size, found in zip(promised, shape, strict=True)
-    )
-    if not fits:
-        raise ValueError(
-            f"Output '{spec.name}' has shape {list(value.shape)}; the signature promises {spec}"
-        )
-    return to_lists(flat, rows, shape, promised)
-
-
-def _to_flat(values: np.ndarray, spec: TensorSpec, conversion: str) -> pa.Array:
-    if spec.quantized is not None and conversion != "raw":
-        return pa.array(_dequantize(values, spec.quantized))
-    if spec.dtype == "bfloat16":
-        return pa.array(values.astype(np.float32))
-    if values.dtype != object:
-        return pa.array(values)
-    as_bytes = pa.array(values, pa.binary())
-    if conversion == "binary":
-        return as_bytes
-    try:
-        return as_bytes.cast(pa.string())
-    except pa.ArrowInvalid as e:
-        raise ValueError(
-            f"Output '{spec.name}': expected UTF-8 text, got other bytes; store them as they are "
-            f"with --outputs '{spec.name}=binary({spec.name})'"
-        ) from e
-
-
-def _dequantize(values: np.ndarray, quantized: Quantization) -> np.ndarray:
-    """Return quantized numbers as real numbers: r = (q - zero point) · scale."""
-    # float32 holds all steps of 8 and 16 bits.
-    wide = np.dtype(np.float32 if values.dtype.itemsize < 4 else np.float64)
-    steps = values.astype(wide) - quantized.zero_point
-    return np.asarray(steps * wide.type(quantized.scale), np.float32)
-
-
-def output_type(spec: TensorSpec, conversion: str = "") -> pa.DataType:
-    """Return the Arrow type of the column that `to_column` returns for an output."""
-    leaf = arrow_type(spec.to_raw().dtype if conversion == "raw" else spec.dtype)
-    if spec.dtype == "string" and conversion != "binary":
-        leaf = pa.string()
-    return leaf if spec.is_one_value else list_type(leaf, spec.row_shape)
 
 
 def blank_column(

@@ -14,9 +14,9 @@ from scoreline.lake.table.types import storable_type
 from scoreline.models.fit import DIGEST_COLUMN, OutputColumn, fit_signature
 from scoreline.models.mapping import find_field, find_mismatches
 from scoreline.models.model_spec import ModelSpec
+from scoreline.models.outputs import output_type
 from scoreline.models.signature import InputColumn, Signature
 from scoreline.models.suggest import find_twin
-from scoreline.models.tensors import output_type
 from scoreline.pipelines.options.model import ModelSettings
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.rows import KeySettings, RuleSettings

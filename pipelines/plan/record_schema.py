@@ -12,8 +12,8 @@ from scoreline.lake.files.examples import RAW_COLUMN
 from scoreline.lake.files.schema_file import parse_features, parse_types
 from scoreline.models.examples import stored_type
 from scoreline.models.mapping import find_field
+from scoreline.models.outputs import output_type
 from scoreline.models.signature import InputColumn, TensorSpec
-from scoreline.models.tensors import output_type
 from scoreline.pipelines.options.problems import Passing, Problems
 from scoreline.pipelines.options.stream import StreamSettings
 from scoreline.pipelines.plan.fit import Fit

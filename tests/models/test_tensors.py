@@ -6,14 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scoreline.models.outputs import output_type, to_column
 from scoreline.models.runtimes.saved_model import to_tensor
 from scoreline.models.signature import InputColumn, TensorSpec
 from scoreline.models.tensors import (
     StringCodes,
     fill_nulls,
-    output_type,
     prepare,
-    to_column,
     to_values,
 )
 from tests.strategies import number_columns, text_columns
