@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scoreline.pipelines.doing import doing
 from scoreline.pipelines.exit_codes import EXIT_WRONG
-from scoreline.pipelines.options.parser import OptionParser, add_json
+from scoreline.pipelines.options.commands import join_names, owners_of
+from scoreline.pipelines.options.parser import OptionParser, add_json, suggest
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.pipelines.report.reporter import Reporter
 from scoreline.pipelines.report.unexpected import end_unexpected
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     kind = f"table_{action}" if action else "error"
     reporter = Reporter(kind, as_json="--json" in flags)
     try:
-        args = _make_parser().parse_all(flags)
+        args = _parse(flags)
         _check(args)
     except BadOptions as e:
         return reporter.end(EXIT_WRONG, problems=e.problems)
@@ -50,7 +51,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         return end_unexpected(reporter, e)
 
 
-def _make_parser() -> OptionParser:
+def _parse(flags: Sequence[str]) -> argparse.Namespace:
+    """Return the values of flags.
+
+    Raises:
+      BadOptions: the command line is wrong; lists all unknown flags and those of other commands.
+    """
+    parser, actions = _make_parsers()
+    given, rest = parser.parse_known_args(flags)
+    if rest:
+        raise BadOptions(_refuse(rest, given.action, actions))
+    return given
+
+
+def _refuse(rest: Sequence[str], action: str, actions: Mapping[str, OptionParser]) -> list[str]:
+    """Return a problem per unknown argument, without its value, which may be secret."""
+    unknown = [flag.partition("=")[0] for flag in rest if flag.startswith("-")]
+    if not unknown:
+        return [f"table {action}: expected flags only, got {len(rest)} more words"]
+    known = {name: parser._option_string_actions for name, parser in actions.items()}
+    problems = []
+    for flag in unknown:
+        owners = [f"table {name}" for name in actions if flag in known[name]] + owners_of(flag)
+        problems.append(
+            f"table {action} does not take {flag}; it is a flag of {join_names(owners)}"
+            if owners
+            else f"unknown option {flag}{suggest(flag, known[action])}"
+        )
+    return problems
+
+
+def _make_parsers() -> tuple[OptionParser, Mapping[str, OptionParser]]:
+    """Return the parser of the command, and that of each action by its name."""
     parser = OptionParser(prog="scoreline table", description=(__doc__ or "").partition("\n")[0])
     actions = parser.add_subparsers(
         dest="action", required=True, metavar="COMMAND", parser_class=OptionParser
@@ -80,7 +112,7 @@ def _make_parser() -> OptionParser:
         help="grace period; must be longer than any job or reader "
         f"(default: {_DEFAULT_KEEP_HOURS})",
     )
-    return parser
+    return parser, actions.choices
 
 
 def _add(actions: Any, name: str, purpose: str) -> OptionParser:
@@ -94,7 +126,6 @@ def _add(actions: Any, name: str, purpose: str) -> OptionParser:
             help="as in `scoreline batch`; repeatable (default: all)",
         )
     add_json(parser)
-    parser.set_defaults(parser=parser)
     return parser
 
 

@@ -113,16 +113,21 @@ def _refuse_foreign(name: str, others: Sequence[str], problems: Problems) -> lis
         if is_value and not argument.startswith("-"):
             continue
         flag = argument.partition("=")[0]
-        owners = [other for other in COMMANDS if flag in make_parser(other).flags]
+        owners = owners_of(flag)
         is_value = bool(owners) and "=" not in argument
         if owners:
-            problems.add_usage(f"{name} does not take {flag}; it is a flag of {_list(owners)}")
+            problems.add_usage(f"{name} does not take {flag}; it is a flag of {join_names(owners)}")
         else:
             left.append(argument)
     return left
 
 
-def _list(names: Sequence[str]) -> str:
+def owners_of(flag: str) -> list[str]:
+    """Return the commands that take a flag."""
+    return [name for name in COMMANDS if flag in make_parser(name).flags]
+
+
+def join_names(names: Sequence[str]) -> str:
     """Return names in the form `a, b and c`."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 from scoreline.pipelines.options.problems import BadOptions
@@ -19,26 +19,6 @@ class OptionParser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         """Accept the arguments of `argparse.ArgumentParser`."""
         super().__init__(allow_abbrev=False, **settings)
-
-    def parse_all(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Return the values of flags; unknown flags are errors.
-
-        Raises:
-          BadOptions: the command line is wrong.
-        """
-        given, rest = self.parse_known_args(list(argv))
-        if rest:
-            raise BadOptions(self.refuse(rest, given))
-        return given
-
-    def refuse(self, rest: Sequence[str], given: argparse.Namespace) -> list[str]:
-        """Return a problem per unknown argument, without its value, which may be secret."""
-        flags = [flag.partition("=")[0] for flag in rest if flag.startswith("-")]
-        if not flags:
-            return [f"{self.prog}: expected options, got {len(rest)} more words"]
-        parser: OptionParser = getattr(given, "parser", self)
-        known = parser._option_string_actions
-        return [f"unknown option {flag}{suggest(flag, known)}" for flag in flags]
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of ending the process."""

@@ -114,7 +114,7 @@ def test_a_job_that_the_runner_restarts_finds_what_its_first_attempt_staged(
         raise RuntimeError("the first attempt ends before its commits")
 
     with monkeypatch.context() as patch:
-        patch.setattr("scoreline.transforms.commit.commit_partition", fail)
+        patch.setattr("scoreline.transforms.commit.DeltaTable", fail)
         with pytest.raises(RuntimeError, match="the first attempt ends"):
             pipeline.run().wait_until_finish()
     assert len(lake.receipts()) == 6

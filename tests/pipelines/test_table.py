@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -276,6 +278,9 @@ def test_findings_of_verify_are_in_its_json(scored, manage):
         ("table_status", ["status", "--output=x", "--inptu=s3cret"], "did you mean --input?"),
         ("table_rollback", ["rollback", "--output=x", "--version=new"], "invalid int value"),
         ("table_history", ["history", "--output=x", "--limit=0"], "expected at least 1, got 0"),
+        ("table_status", ["status", "--output=x", "--version=3"], "a flag of table rollback"),
+        ("table_vacuum", ["vacuum", "--output=x", "--model=s3cret"], "a flag of batch, stream, re"),
+        ("table_verify", ["verify", "--output=x", "s3cret"], "expected flags only, got 1 more"),
         ("error", ["statsu", "--output=x"], "invalid choice: 'statsu'"),
         ("error", [], "required: COMMAND"),
     ],
@@ -288,6 +293,40 @@ def test_a_wrong_command_line_is_a_json_object_too(capsys, kind, arguments, told
     assert told in problem
     assert problem in err
     assert "s3cret" not in out + err
+
+
+# A flag of each action, and what it changes; `--output` selects the table, `--json` the form.
+TABLE_FLAGS = {
+    "status --input": "--input={input}",
+    "status --partitions": "--partitions=date=2024-01-02",
+    "verify --partitions": "--partitions=date=2024-01-02",
+    "history --limit": "--limit=1",
+    "history --partitions": "--partitions=date=2024-01-02",
+    "rollback --version": "--version=1",
+    "rollback --partitions": "--version=1 --partitions=date=2024-01-02",
+    "vacuum --apply": "--apply",
+    "vacuum --keep_hours": "--keep_hours=1",
+}
+
+
+def test_every_flag_of_an_action_has_a_case():
+    _, actions = table._make_parsers()
+    flags = {
+        f"{name} {flag}"
+        for name, parser in actions.items()
+        for flag in parser._option_string_actions
+        if flag not in ("-h", "--help", "--output", "--json")
+    }
+    assert flags == TABLE_FLAGS.keys()
+
+
+@pytest.mark.parametrize("case", TABLE_FLAGS)
+def test_a_flag_of_an_action_changes_what_it_prints(case, scored, own_lake, manage):
+    action = case.partition(" ")[0]
+    needed = ["--version=2"] if action == "rollback" else []
+    given = TABLE_FLAGS[case].format(input=own_lake).split()
+    shutil.rmtree(Path(own_lake, "date=2024-01-03"))
+    assert manage(action, scored, *needed).out != manage(action, scored, *given).out
 
 
 @pytest.mark.parametrize("command", ["status", "verify", "history"])
