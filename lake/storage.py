@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import uuid
+from collections.abc import Iterator
 
 import google_crc32c
 from pyarrow import fs
@@ -47,6 +48,22 @@ def resolve(path: str) -> tuple[fs.FileSystem, str]:
             f"Expected a local path or a URI such as gs://bucket/path, got {path}"
         ) from e
     return file_system, within.rstrip("/")
+
+
+@contextlib.contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Raise a panic of deltalake, which is no Exception in Python, as its DeltaError.
+
+    A damaged checkpoint makes it panic. Nothing would catch that, up to the end of the process.
+    """
+    try:
+        yield
+    except BaseException as e:
+        if type(e).__name__ != "PanicException":  # its class cannot be imported
+            raise
+        from deltalake.exceptions import DeltaError
+
+        raise DeltaError(f"deltalake has crashed: {e}") from e
 
 
 def may_pass(error: BaseException) -> bool:

@@ -22,7 +22,7 @@ from scoreline.lake.files.partitions import (
     find_shape_problems,
     partition_path,
 )
-from scoreline.lake.storage import resolve, table_uri
+from scoreline.lake.storage import panics_as_errors, resolve, table_uri
 
 LOG_FOLDER = "_delta_log"
 _MAX_TEXT = 200
@@ -59,9 +59,10 @@ def list_delta_partitions(path: str, specs: Sequence[PartitionSpec]) -> Listing:
     a problem of the whole table.
     """
     try:
-        table = DeltaTable(table_uri(path))
-        problems = [f"--input: {path}: {problem}" for problem in _find_problems(table)]
-        found = [] if problems else find_partitions(table, path, specs)
+        with panics_as_errors():
+            table = DeltaTable(table_uri(path))
+            problems = [f"--input: {path}: {problem}" for problem in _find_problems(table)]
+            found = [] if problems else find_partitions(table, path, specs)
     except DeltaError as e:
         return Listing(
             [],

@@ -20,7 +20,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from pyarrow import fs
 
 from scoreline.lake.files.partitions import parse_partition_path
-from scoreline.lake.storage import list_folder, resolve, table_uri
+from scoreline.lake.storage import list_folder, panics_as_errors, resolve, table_uri
 from scoreline.lake.table.layout import run_id_in
 from scoreline.lake.table.log import METADATA_PREFIX, find_changes, path_of, read_commits
 
@@ -46,7 +46,8 @@ def open_table(output: str) -> DeltaTable | None:
     if info.type == fs.FileType.File:
         raise ValueError(f"--output: expected a Delta table or nothing, got {output}: a file")
     try:
-        return DeltaTable(table_uri(output))
+        with panics_as_errors():
+            return DeltaTable(table_uri(output))
     except TableNotFoundError as e:
         if not list_folder(file_system, path):
             return None

@@ -7,12 +7,14 @@ import http.server
 import threading
 
 import pytest
+from deltalake.exceptions import DeltaError
 from pyarrow import fs
 
 from scoreline.lake.storage import (
     list_folder,
     may_pass,
     move_file,
+    panics_as_errors,
     remove_folder,
     resolve,
     write_whole,
@@ -132,3 +134,15 @@ def test_refusals_of_a_store_are_permanent_and_outages_may_pass(
 )
 def test_which_errors_may_pass(error, expected):
     assert may_pass(error) == expected
+
+
+def test_a_panic_of_deltalake_becomes_its_error():
+    """Regression: a damaged checkpoint of an input table ended the command in a traceback."""
+    panic = type("PanicException", (BaseException,), {})
+    with (
+        pytest.raises(DeltaError, match="deltalake has crashed: RecvError"),
+        panics_as_errors(),
+    ):
+        raise panic("RecvError")
+    with pytest.raises(KeyboardInterrupt), panics_as_errors():
+        raise KeyboardInterrupt
