@@ -3,7 +3,7 @@
     found = check_purity(predict, features, rows, inputs).impurity
     if found: raise ModelError(found.describe("event_id=17"))
 
-The checks and their tolerance are explained in docs/decisions/0024-purity.md.
+The checks and their tolerance are explained in docs/decisions/0020-purity.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How far the scores of the same rows may differ between calls by rounding alone.
 
 Calls of other sizes add in another order, so the last digits of a float differ. The rule is in
-docs/decisions/0024-purity.md.
+docs/decisions/0020-purity.md.
 """
 
 from __future__ import annotations

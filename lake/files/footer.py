@@ -4,7 +4,7 @@ pyarrow's accessor of a column chunk (`row_group(i).column(j)`) ends the whole p
 is encrypted, or if its statistics contradict the schema: an exception of C++ passes through code
 that does not expect one. Therefore facts about chunks are read from the footer's bytes here, in
 Python, where a damaged byte can only raise an error. Arrow itself checks the same bytes again when
-it reads, and reports an error. See docs/decisions/0021-damaged-files.md.
+it reads, and reports an error. See docs/decisions/0019-damaged-files.md.
 """
 
 from __future__ import annotations
