@@ -10,22 +10,18 @@ not for production. Maven downloads the jars of kafka_broker/pom.xml into the ca
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy.local.maven import run_maven
+from deploy.local.maven import Jars
 from deploy.local.processes import Processes, is_listening, wait_for
 from scoreline.pipelines.runners.cache import cache_folder
 
 KAFKA_VERSION = "4.1.1"
-_POM = Path(__file__).parent / "kafka_broker" / "pom.xml"
 _BROKER = "broker"
 _READY_SECONDS = 60.0
 _CLUSTER_ID = "c2NvcmVsaW5lLWxvY2FsLTE"
@@ -37,35 +33,10 @@ _LOGGING = """\
 """
 
 
-def missing_tools() -> list[str]:
-    """Return the missing programs that a broker needs: java, and mvn for its jars."""
-    needed = ["java"] if _jars_folder().is_dir() else ["java", "mvn"]
-    return [name for name in needed if shutil.which(name) is None]
-
-
-def _jars_folder() -> Path:
-    return cache_folder() / f"kafka-{KAFKA_VERSION}"
-
-
-def fetch_jars() -> Path:
-    """Return the folder of the broker's jars; Maven downloads them if they are missing.
-
-    Raises:
-      FileNotFoundError: Java or Maven is not installed.
-      RuntimeError: Maven failed; the message has its output.
-    """
-    folder = _jars_folder()
-    if missing := missing_tools():
-        raise FileNotFoundError(f"Expected {' and '.join(missing)} on PATH for a Kafka broker")
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
-        jars = Path(fresh, "jars")
-        run_maven(_POM.parent, "dependency:copy-dependencies", f"-DoutputDirectory={jars}")
-        with contextlib.suppress(OSError):  # another process created the folder first
-            jars.rename(folder)
-    return folder
+def broker_jars() -> Jars:
+    """Return the jars of the broker, of its fixed version."""
+    folder = cache_folder() / f"kafka-{KAFKA_VERSION}"
+    return Jars("a Kafka broker", Path(__file__).parent / "kafka_broker", folder)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -108,7 +79,7 @@ class Broker:
         """
         wanted = _to_properties(self._all_settings())
         if self.pid() is None:
-            self._launch(fetch_jars(), wanted)
+            self._launch(broker_jars().fetch(), wanted)
         elif self._properties.read_text() != wanted:
             raise RuntimeError(
                 f"Expected no Kafka broker in {self.folder}, got one with other settings than port "

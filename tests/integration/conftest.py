@@ -11,7 +11,7 @@ import sys
 import psutil
 import pytest
 
-from deploy.local.kafka_broker import missing_tools
+from deploy.local.kafka_broker import broker_jars
 from deploy.local.processes import free_ports
 from scoreline.pipelines.runners.cache import cache_folder
 from tests.fakes import ROOT
@@ -56,7 +56,7 @@ def cluster(flink_cluster):
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory):
-    if missing := missing_tools():
+    if missing := broker_jars().missing_tools():
         fail_or_skip(f"every stream: Kafka needs {' and '.join(missing)}, not installed")
     broker = start_broker(tmp_path_factory.mktemp("kafka"))
     yield broker

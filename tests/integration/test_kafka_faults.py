@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from deploy.local.kafka_broker import Broker, fetch_jars
+from deploy.local.kafka_broker import Broker, broker_jars
 from deploy.local.processes import free_ports
 from scoreline.pipelines import score_stream
 from tests.kafka import (
@@ -366,7 +366,7 @@ def test_a_broker_that_is_away_for_20_s_loses_nothing(
 
 def limit_producers(broker, client_id, bytes_per_second):
     """Slow down the producers of a client id with Kafka's own quota."""
-    command = ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", f"{fetch_jars()}/*"]
+    command = ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", f"{broker_jars().fetch()}/*"]
     command += ["kafka.admin.ConfigCommand", "--bootstrap-server", broker.address, "--alter"]
     command += ["--add-config", f"producer_byte_rate={bytes_per_second}"]
     command += ["--entity-type", "clients", "--entity-name", client_id]

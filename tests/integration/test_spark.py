@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from deploy.local.delta_spark import fetch_jars, missing_tools
+from deploy.local.delta_spark import delta_jars
 from scoreline.lake.files.partitions import partition_path
 from scoreline.lake.table.commit import commit_partition
 from scoreline.lake.table.scores import create_table, open_scores
@@ -54,9 +54,9 @@ def commit_values(output, values, files):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, model):
     """Return a folder in which a Spark session has read, written and changed everything."""
-    if missing := missing_tools():
+    if missing := delta_jars().missing_tools():
         fail_or_skip(f"tables in Spark, which needs {' and '.join(missing)}, not installed")
-    jars = fetch_jars()
+    jars = delta_jars().fetch()
     root = tmp_path_factory.mktemp("spark")
     write_arrow(ROWS, root / "lake")
     score(root / "lake", model, root / "typed")
