@@ -23,8 +23,9 @@ FLINK_JOB_SERVER_JAR ?= $(FLINK_JAR)
 # Size of the local cluster; empty keeps its size, or starts 1 TaskManager with 2 slots.
 TASKMANAGERS ?=
 SLOTS       ?=
-# Test processes. All tests of an engine run in one of them, so that it is started once.
-TEST_PROCESSES ?= 2
+# Test processes. Tests of engines mostly wait, so that 3 fill 2 cores. All tests on Flink run in
+# one of them, so that its cluster is started once.
+TEST_PROCESSES ?= 3
 # Port or range of Flink's Prometheus reporter (on every interface); empty: no reporter.
 PROMETHEUS_PORTS ?=
 

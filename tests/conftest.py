@@ -26,16 +26,18 @@ ENGINES = ("flink", "kafka", "prism", "spark")
 def pytest_collection_modifyitems(items):
     """Group tests for several processes: by engine, which then starts once, or by file.
 
-    Engines run first, because they take longest. Streams on Flink have their own broker.
+    A broker starts in seconds, so each process has its own, and tests on Kafka are grouped by file.
+    Streams on Flink belong to Flink. Engines run first, because they take longest.
     """
 
-    def group_of(item):
-        engines = [name for name in ENGINES if item.get_closest_marker(name)]
-        return engines[0] if engines else item.nodeid.partition("::")[0]
+    def engine_of(item):
+        return next((name for name in ENGINES if item.get_closest_marker(name)), None)
 
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
-    items.sort(key=lambda item: group_of(item) not in ENGINES)
+        engine, file = engine_of(item), item.nodeid.partition("::")[0]
+        group = file if engine in (None, "kafka") else engine
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: engine_of(item) is None)
 
 
 def pytest_terminal_summary(terminalreporter):
