@@ -25,6 +25,7 @@ from scoreline.pipelines.report.reporter import Reporter
 _PACKAGE = "scoreline."
 _LIBRARIES = ("apache-beam", "tensorflow", "pyarrow", "deltalake", "confluent-kafka")
 _TRACEBACK = "Traceback (most recent call last):"
+_NAME = re.compile(r"[A-Za-z_][\w.]*")
 _STEP = re.compile(r"\s*\[while running '(?P<step>[^']+)'\]\s*\Z")
 # What Beam's local runner says when one of its worker processes is gone.
 _LOST_WORKER = re.compile(
@@ -59,7 +60,10 @@ def read_job_error(error: BaseException) -> JobError:
     module, kind, message = type(error).__module__, type(error).__name__, str(error).strip()
     raised = _STEP.search(message)
     if raised:
-        module, kind, message = _last_error(message[: raised.start()])
+        message = message[: raised.start()]
+        shown = _last_error(message)
+        if shown:
+            module, kind, message = shown
     is_foreseen = _is_foreseen(module, kind)
     if not raised and not is_foreseen and _LOST_WORKER.search(message):
         message = f"a worker process died: it was killed, or ran out of memory ({message})"
@@ -71,12 +75,17 @@ def read_job_error(error: BaseException) -> JobError:
     return JobError(message, raised["step"] if raised else "", is_foreseen)
 
 
-def _last_error(text: str) -> tuple[str, str, str]:
-    """Return module, class and message of the error that a traceback, or only its end, shows."""
+def _last_error(text: str) -> tuple[str, str, str] | None:
+    """Return module, class and message of the error in a traceback or in its last line.
+
+    None if the text is the message of the exception itself.
+    """
     lines = text.rpartition(_TRACEBACK)[2].splitlines()
     # Frames are indented; the line below them starts with the class.
     start = next((number for number, line in enumerate(lines) if line and line[0] != " "), 0)
     name, _, message = "\n".join(lines[start:]).partition(": ")
+    if not _NAME.fullmatch(name):
+        return None
     module, _, kind = name.rpartition(".")
     return module or "builtins", kind, message.strip()
 

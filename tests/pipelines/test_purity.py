@@ -45,7 +45,9 @@ def flags(places, output, *more):
 
 
 @pytest.fixture
-def run(capsys):
+def run(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+
     def run(module, argv):
         capsys.readouterr()
         code = module.main(argv)

@@ -256,10 +256,28 @@ LOCAL = """Traceback (most recent call last):
             *("KeyError: 'q'", "ReadKafka/ReadTopic", False),
         ),
         (ModelFails("It fails"), "It fails", "", True),
+        (
+            ModelFails("It fails: CallHung: no [while running 'Score/Predict']"),
+            *("It fails: CallHung: no", "Score/Predict", True),
+        ),
+        (
+            ModelFails("KeyError: 'q' [while running 'Score/Predict']"),
+            *("KeyError: 'q'", "Score/Predict", False),
+        ),
         (OSError(28, "No space"), "[Errno 28] No space", "", True),
         (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero", "", False),
     ],
-    ids=["ours", "store", "kafka", "builtin", "ours here", "store here", "foreign here"],
+    ids=[
+        "ours",
+        "store",
+        "kafka",
+        "builtin",
+        "ours here",
+        "ours by a step",
+        "quoted",
+        "store here",
+        "foreign here",
+    ],
 )
 def test_error_of_a_job_is_read_from_the_text_of_its_traceback(error, message, step, is_foreseen):
     assert read_job_error(error) == (message, step, is_foreseen)

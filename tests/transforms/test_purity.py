@@ -118,7 +118,7 @@ def test_a_stream_stops_before_it_gives_a_row_to_its_sink(impure):
 @pytest.mark.parametrize("step", ["Score", "ScoreRows"])
 def test_a_step_of_the_library_fails_in_words_of_its_arguments(impure, step):
     rows = make_rows(0, 40)
-    pipeline = beam.Pipeline()
+    pipeline = beam.Pipeline(runner="FnApiRunner")  # the default one may not wait for the end
     if step == "Score":
         some = pipeline | beam.Create([("key", batch_of(40))])
         _ = some | scoreline.Score(model=impure, keys=["id"])
