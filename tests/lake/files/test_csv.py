@@ -298,7 +298,10 @@ def test_empty_file_lacks_no_column(tmp_path):
         ("i,s\n1,ä\n".encode("utf-32"), "expected UTF-8 text, got UTF-32"),
         (b"\0" * 100, "expected UTF-8 text, got zero bytes"),
         (b"PAR1....", "expected UTF-8 text, got a Parquet file"),
-        (gzip.compress(b"i,s\n1,a\n", mtime=0), "expected UTF-8 text, got gzip data; add .gz to its name"),
+        (
+            gzip.compress(b"i,s\n1,a\n", mtime=0),
+            "expected UTF-8 text, got gzip data; add .gz to its name",
+        ),
         (b"PK\x03\x04xx", "expected UTF-8 text, got a zip archive"),
         (b"i,s,\xe4\n1,a,b\n", "expected UTF-8 text, got a header with other bytes"),
         (b"i,s,i\n1,a,2\n", "expected one column 'i' in the header, got 2"),
