@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -109,6 +109,12 @@ def _name_row(sample: pa.RecordBatch, found: Impurity, spec: ScoreSpec) -> str:
     return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
+def join_batches(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return the rows of batches of one schema, some of which have rows, as one batch."""
+    table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+    return table.to_batches()[0]
+
+
 class PurityGate:
     """Checks a model once on the first rows that come, and once more when there are enough.
 
@@ -142,8 +148,7 @@ class PurityGate:
             rows = sum(held.num_rows for held in self._held)
             if not self._is_first and rows < ENOUGH_ROWS:
                 return
-            sample = pa.Table.from_batches(self._held).unify_dictionaries().combine_chunks()
-            found = self._check(sample.to_batches()[0], serving)
+            found = self._check(join_batches(self._held), serving)
             self._is_first = False
             self.is_open = rows >= ENOUGH_ROWS
             if self.is_open:

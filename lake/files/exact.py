@@ -101,6 +101,10 @@ def say_rounded(text: str) -> str:
     )
 
 
+def shorten(text: str) -> str:
+    """Return the beginning of a text for a message; it is not to show payloads."""
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
 def _cut(text: str) -> str:
-    text = text.strip()
-    return repr(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…")
+    return repr(shorten(text.strip()))

@@ -13,9 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from scoreline.lake.files.exact import is_beyond, is_rounded, say_beyond, say_rounded
+from scoreline.lake.files.exact import is_beyond, is_rounded, say_beyond, say_rounded, shorten
 
-_MAX_SHOWN = 40
 _KINDS = {dict: "an object", list: "an array", str: "text", bool: "bool", type(None): "null"}
 
 
@@ -159,9 +158,9 @@ def _is_text_type(kind: pa.DataType) -> bool:
 def _name(value: Any) -> str:
     """Return a value for a message; payloads are not shown."""
     if isinstance(value, (_Whole, _Decimal, _Word)):
-        return str(value) if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}…"
+        return shorten(str(value))
     if isinstance(value, str):
-        return repr(value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}…")
+        return repr(shorten(value))
     if isinstance(value, bool):
         return "true" if value else "false"
     return _KINDS.get(type(value), "an object")

@@ -14,14 +14,15 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 
 _SIGNED = {kind.bit_width: kind for kind in (pa.int8(), pa.int16(), pa.int32(), pa.int64())}
-_ALIKE = {
+# Forms of the same values, by name, and the plain type for them.
+PLAIN_FORMS = {
     "large_string": pa.string(),
     "string_view": pa.string(),
     "large_binary": pa.binary(),
     "binary_view": pa.binary(),
     "date64[ms]": pa.date32(),
 }
-_MAX_DIGITS = 38
+MAX_DIGITS = 38
 
 
 def common_type(kinds: Iterable[pa.DataType]) -> pa.DataType | None:
@@ -45,7 +46,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.list_(plain_type(kind.value_type))
     if pa.types.is_struct(kind):
         return pa.struct([(field.name, plain_type(field.type)) for field in kind])
-    return _ALIKE.get(str(kind), kind)
+    return PLAIN_FORMS.get(str(kind), kind)
 
 
 def _join(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
@@ -64,7 +65,7 @@ def _join(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     if pa.types.is_decimal(one) and pa.types.is_decimal(other):
         scale = max(one.scale, other.scale)
         digits = scale + max(one.precision - one.scale, other.precision - other.scale)
-        return pa.decimal128(digits, scale) if digits <= _MAX_DIGITS else None
+        return pa.decimal128(digits, scale) if digits <= MAX_DIGITS else None
     if _is_list(one) and _is_list(other):
         value = _join(one.value_type, other.value_type)
         sizes = {getattr(kind, "list_size", -1) for kind in (one, other)}

@@ -6,22 +6,17 @@ import pyarrow as pa
 from deltalake.schema import Schema
 
 from scoreline.lake.files.logical import name_type
+from scoreline.lake.files.types import MAX_DIGITS, PLAIN_FORMS
 
 # Delta has no unsigned integers, no bytes of a fixed size, no small decimals.
-_STORED_AS = {
+_STORED_AS = PLAIN_FORMS | {
     "uint8": pa.int16(),
     "uint16": pa.int32(),
     "uint32": pa.int64(),
     "halffloat": pa.float32(),
-    "large_string": pa.string(),
-    "string_view": pa.string(),
-    "large_binary": pa.binary(),
-    "binary_view": pa.binary(),
-    "date64[ms]": pa.date32(),
     "extension<arrow.uuid>": pa.binary(),
     "extension<arrow.json>": pa.string(),
 }
-_MAX_DIGITS = 38
 # What to do about types that Delta lacks, by the beginning of their names.
 _ADVICE = {
     "uint64": "Write it as int64, decimal(20, 0) or text",
@@ -30,7 +25,7 @@ _ADVICE = {
     "month_day_nano": "Write it as text, or as whole numbers of months, days and microseconds",
     "Parquet's INTERVAL": "Write it as text, or as whole numbers of months, days and microseconds",
     "Parquet's VARIANT": "Write it as JSON text, or its fields as columns",
-    "decimal": f"Write it with at most {_MAX_DIGITS} digits and a scale of at least 0",
+    "decimal": f"Write it with at most {MAX_DIGITS} digits and a scale of at least 0",
     "list_view": "Write it as a list",
     "large_list_view": "Write it as a list",
     "extension": "Write the values of its storage type",
@@ -104,7 +99,7 @@ def _is_delta_decimal(data_type: pa.DataType) -> bool:
 
 
 def _to_delta_decimal(data_type: pa.DataType) -> pa.DataType:
-    if data_type.precision > _MAX_DIGITS or data_type.scale < 0:
+    if data_type.precision > MAX_DIGITS or data_type.scale < 0:
         raise _unstorable(data_type)
     return pa.decimal128(data_type.precision, data_type.scale)
 

@@ -15,7 +15,7 @@ from scoreline.models.purity import MAX_ROWS
 from scoreline.models.servable import Servable
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.plan.batch import BatchPlan, Findings
-from scoreline.transforms.purity import Purity, check_rows
+from scoreline.transforms.purity import Purity, check_rows, join_batches
 from scoreline.transforms.scoring import Serving
 
 # Shards that are opened to find rows: most have some, and a start must not read a lake.
@@ -85,10 +85,7 @@ def first_rows(plan: BatchPlan) -> pa.RecordBatch | None:
         rows += held[-1].num_rows
         if rows >= MAX_ROWS:
             break
-    if not rows:
-        return None
-    table = pa.Table.from_batches(held).unify_dictionaries()
-    return table.combine_chunks().to_batches()[0]
+    return join_batches(held) if rows else None
 
 
 def _read(plan: BatchPlan) -> Iterator[pa.RecordBatch]:

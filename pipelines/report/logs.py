@@ -13,7 +13,7 @@ import traceback
 
 # Beam warns here about unknown flags, which a custom runner may need.
 _BEAM_FLAGS = "apache_beam.options.pipeline_options"
-_TRACEBACK = "Traceback (most recent call last):"
+TRACEBACK = "Traceback (most recent call last):"
 # The last ones tell why a job failed; each may be long.
 _MAX_HELD = 20
 _held: collections.deque[str] = collections.deque(maxlen=_MAX_HELD)
@@ -48,7 +48,7 @@ def set_up_logs() -> None:
 
 def _hold_tracebacks(record: logging.LogRecord) -> bool:
     """Filter of the terminal's handler: hold records with a traceback back."""
-    has_traceback = bool(record.exc_info) or _TRACEBACK in record.getMessage()
+    has_traceback = bool(record.exc_info) or TRACEBACK in record.getMessage()
     if has_traceback:
         _held.append(logging.Formatter("%(asctime)s %(name)s %(message)s").format(record))
     return not has_traceback

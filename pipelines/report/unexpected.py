@@ -19,12 +19,11 @@ from typing import NamedTuple
 from scoreline import __version__
 from scoreline.pipelines.doing import phase_of
 from scoreline.pipelines.exit_codes import EXIT_FAILED
-from scoreline.pipelines.report.logs import take_held_records
+from scoreline.pipelines.report.logs import TRACEBACK, take_held_records
 from scoreline.pipelines.report.reporter import Reporter
 
 _PACKAGE = "scoreline."
 _LIBRARIES = ("apache-beam", "tensorflow", "pyarrow", "deltalake", "confluent-kafka")
-_TRACEBACK = "Traceback (most recent call last):"
 _NAME = re.compile(r"[A-Za-z_][\w.]*")
 _STEP = re.compile(r"\s*\[while running '(?P<step>[^']+)'\]\s*\Z")
 # What Beam's local runner says when one of its worker processes is gone.
@@ -80,7 +79,7 @@ def _last_error(text: str) -> tuple[str, str, str] | None:
 
     None if the text is the message of the exception itself.
     """
-    lines = text.rpartition(_TRACEBACK)[2].splitlines()
+    lines = text.rpartition(TRACEBACK)[2].splitlines()
     # Frames are indented; the line below them starts with the class.
     start = next((number for number, line in enumerate(lines) if line and line[0] != " "), 0)
     name, _, message = "\n".join(lines[start:]).partition(": ")
