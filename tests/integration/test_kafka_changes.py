@@ -265,6 +265,15 @@ def test_a_consumer_that_joins_the_group_later_ends_the_job(
     assert "--group: " in capsys.readouterr().err
 
 
+def begin_transaction(broker, topic, some):
+    """Send rows to partition 1 in a transaction that stays open; return its producer."""
+    producer = make_producer(broker.address, transactional_id=f"of-{topic}")
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    send(producer, topic, as_json(some), partition=1)
+    return producer
+
+
 @SINKS
 def test_a_bounded_job_waits_for_an_open_transaction_or_names_its_partition(
     broker, topics, stream_arguments, tmp_path, capsys, impatient, sink
@@ -272,10 +281,7 @@ def test_a_bounded_job_waits_for_an_open_transaction_or_names_its_partition(
     group = f"group-of-{topics[0]}"
     producer = make_producer(broker.address)
     send(producer, topics[0], as_json(rows(0, 5)), partition=1)
-    open_one = make_producer(broker.address, transactional_id=f"of-{topics[0]}")
-    open_one.init_transactions(30)
-    open_one.begin_transaction()
-    send(open_one, topics[0], as_json(rows(5, 2)), partition=1)
+    open_one = begin_transaction(broker, topics[0], rows(5, 2))
     send(producer, topics[0], as_json(rows(7, 11)), partition=1)
     arguments = arguments_of(stream_arguments, tmp_path, sink, "--until_end")
 
@@ -366,10 +372,7 @@ def test_prism_ends_a_job_for_the_same_reasons(
     broker, topics, stream_arguments, prism, capsys, impatient
 ):
     group, options = f"group-of-{topics[0]}", {"runner": "PrismRunner", "prism_location": prism}
-    open_one = make_producer(broker.address, transactional_id=f"of-{topics[0]}")
-    open_one.init_transactions(30)
-    open_one.begin_transaction()
-    send(open_one, topics[0], as_json(rows(0, 10)), partition=1)
+    open_one = begin_transaction(broker, topics[0], rows(0, 10))
     with impatient():
         assert score_stream.main(stream_arguments("--until_end", **options)) == 1
     assert "an open transaction has held back those from 0 on" in capsys.readouterr().err
@@ -393,10 +396,7 @@ def test_an_endless_job_tells_of_a_transaction_that_holds_records_back(
     monkeypatch.setattr(score_stream, "say", lambda c, text: (told.append(text), real(c, text)))
     group, producer = f"group-of-{topics[0]}", make_producer(broker.address)
     send(producer, topics[0], as_json(rows(0, 5)), partition=1)
-    open_one = make_producer(broker.address, transactional_id=f"of-{topics[0]}")
-    open_one.init_transactions(30)
-    open_one.begin_transaction()
-    send(open_one, topics[0], as_json(rows(5, 2)), partition=1)
+    open_one = begin_transaction(broker, topics[0], rows(5, 2))
     send(producer, topics[0], as_json(rows(7, 11)), partition=1)
 
     def act():
