@@ -11,7 +11,7 @@ from scoreline.models.signature import InputColumn, Signature, TensorSpec
 from scoreline.models.suggest import find_similar
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.plan.fit import Fit, check_schemas
-from scoreline.pipelines.plan.missing import choose_constants, find_absent
+from scoreline.pipelines.plan.missing import add_constant_fields, choose_constants, find_absent
 
 FULL = pa.schema(
     [("id", pa.int64()), ("x", pa.float32()), ("note", pa.string()), ("tags", pa.list_(pa.int8()))]
@@ -170,6 +170,17 @@ def test_value_that_would_be_wrong_in_silence_is_refused(allowed, fit, schemas, 
     found, told = constants_of(allowed, fit, *schemas)
     assert found == ()
     assert message in told, told
+
+
+def test_value_that_is_none_of_the_type_is_the_only_problem_of_its_column():
+    fit = fit_of(column="date")
+    problems = Problems()
+    partitions = [Partition(f"date={text}", (("date", text),)) for text in ("1", "1e400")]
+    schemas = {without("x"): [p.path for p in partitions]}
+    constants = choose_constants({}, fit, partitions, schemas, problems)
+    check_schemas(fit, add_constant_fields(schemas, constants), problems)
+    (problem,) = problems
+    assert "got date=1e400 (expected a float, got '1e400')" in problem
 
 
 def test_null_may_feed_an_input_that_has_a_fill_and_a_key_among_others_may_have_a_value():
