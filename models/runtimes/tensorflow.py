@@ -12,17 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scoreline.models.errors import ModelError, first_lines
-from scoreline.models.runtimes.noise import without_noise
-
-# What TensorFlow 2.21 writes to standard error on every machine without a GPU.
-_NOISE = (
-    b"before absl::InitializeLog()",
-    b"oneDNN custom operations are on",
-    b"cudart_stub",
-    b"cuda_platform",
-    b"cpu_feature_guard",
-    b"To enable the following instructions",
-)
+from scoreline.models.runtimes.noise import TENSORFLOW_NOISE, without_noise
 
 # Parameters of glibc's mallopt(3), and the largest mmap threshold it takes on 64 bits.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -43,7 +33,7 @@ def import_tensorflow() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.modules["keras"] = None  # type: ignore[assignment]
     try:
-        with without_noise(_NOISE):
+        with without_noise(TENSORFLOW_NOISE):
             tf = importlib.import_module("tensorflow")
             tf.config.list_physical_devices("GPU")  # triggers the warnings about CUDA now
         return tf
