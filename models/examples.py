@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from scoreline.models.shapes import is_list, map_values, offsets_of
 from scoreline.models.signature import TensorSpec
+from scoreline.models.strings import ArrowStrings
 
 # A tf.Example has three kinds of values; every dtype of a feature is stored as one of them.
 _STORED_AS = {"float32": pa.float32(), "int64": pa.int64(), "string": pa.large_binary()}
@@ -36,10 +37,11 @@ class Examples:
         self._batch = pa.RecordBatch.from_arrays(arrays, [spec.name for spec in features])
         self._encoder = RecordBatchToExamplesEncoder()
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
+    def rows(self, start: int, stop: int) -> ArrowStrings:
         """Return one serialized record for each row."""
         part = self._batch.slice(start, stop - start)
-        return np.array(self._encoder.encode(part), object)
+        records = pa.array(self._encoder.encode(part), pa.large_binary())
+        return ArrowStrings(records, (stop - start,))
 
     def limit(self, start: int, stop: int) -> int:
         """Return stop: a call may hold any number of records."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 
 from scoreline.models.errors import ModelError, first_lines
 from scoreline.models.runtimes.graph_ops import describe_missing_op, ops_of
@@ -18,7 +18,7 @@ from scoreline.models.runtimes.saved_model_proto import parse_saved_model
 from scoreline.models.runtimes.saved_model_signature import find_signature
 from scoreline.models.runtimes.tensorflow import prepare_tensorflow
 from scoreline.models.signature import Signature, TensorSpec
-from scoreline.models.tensors import StringCodes, Value
+from scoreline.models.strings import Output, StringCodes, Strings, Value, to_plain
 
 # TensorFlow's messages about an op that this build cannot run.
 _NO_KERNEL = ("OpKernel", "Could not find device", "Op type not registered")
@@ -47,7 +47,7 @@ class ConcreteFunction:
         """The ops of the signature, as often as they occur."""
         return tuple(ops_of(self._function.graph.as_graph_def()))
 
-    def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, Output]:
         """Return the named outputs for some rows; safe to call from several threads at once."""
         if self._positions is None:
             called = self._function(**{name: to_tensor(value) for name, value in inputs.items()})
@@ -79,12 +79,17 @@ def to_tensor(value: Value) -> Any:
     import tensorflow as tf
 
     if not isinstance(value, StringCodes):
-        return tf.constant(value)
-    strings = value.strings
-    if strings.tensor is None:
-        strings.tensor = tf.constant(strings.values, tf.string, shape=[len(strings.values)])
+        return tf.constant(to_plain(value))
+    table = value.strings.copy_as(_to_table)
     # tf.gather's checks cost six times the call.
-    return tf.raw_ops.GatherV2(params=strings.tensor, indices=value.codes, axis=0)
+    return tf.raw_ops.GatherV2(params=table, indices=value.codes, axis=0)
+
+
+def _to_table(strings: pa.Array) -> Any:
+    import tensorflow as tf
+
+    values = Strings(strings).to_list()
+    return tf.constant(values, tf.string, shape=[len(values)])
 
 
 def load_saved_model(
