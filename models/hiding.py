@@ -25,13 +25,14 @@ def hiding(*names: str) -> Iterator[None]:
     pyarrow and other compiled modules take the None for the module.
     """
     finder = _Filter(names, sys.meta_path)
-    sys.meta_path[:] = [finder]
+    # New lists, because another thread may be going through the old one.
+    sys.meta_path = [finder]
     try:
         yield
     finally:
         # Others may have added finders before or after it.
         place = sys.meta_path.index(finder)
-        sys.meta_path[place : place + 1] = finder.others
+        sys.meta_path = [*sys.meta_path[:place], *finder.others, *sys.meta_path[place + 1 :]]
 
 
 class _Filter(MetaPathFinder):
