@@ -19,6 +19,7 @@ from scoreline.models.runtimes.graph_ops import (
     find_python_problem,
     ops_of,
 )
+from scoreline.models.runtimes.model import Runtime
 from scoreline.models.runtimes.tensorflow import prepare_tensorflow
 from scoreline.models.signature import Signature, TensorSpec
 from scoreline.models.tensors import StringCodes, Value
@@ -27,6 +28,7 @@ from scoreline.models.tensors import StringCodes, Value
 _NO_KERNEL = ("OpKernel", "Could not find device", "Op type not registered")
 _MISSING_OP = re.compile(r"Op type not registered '([^']+)'")
 _NO_PARAMETER = re.compile(r"\W", re.ASCII)
+_PYTHON = Runtime("python")
 # The tag of the MetaGraph that TensorFlow Serving loads.
 SERVE = "serve"
 
@@ -35,7 +37,11 @@ class ConcreteFunction:
     """One signature of a loaded TensorFlow model: a concrete function of named tensors."""
 
     def __init__(
-        self, function: Any, signature: Signature, positions: Sequence[str] | None = None
+        self,
+        function: Any,
+        signature: Signature,
+        positions: Sequence[str] | None = None,
+        runtime: Runtime = _PYTHON,
     ) -> None:
         """Wrap a concrete TensorFlow function that returns named tensors.
 
@@ -43,7 +49,9 @@ class ConcreteFunction:
           function: takes tensors by the names of the signature's inputs, or by position.
           signature: the signature.
           positions: the input at each position; None if they are given by name.
+          runtime: what calls it.
         """
+        self.runtime = runtime
         self._function = function
         self._positions = positions
         self.signature = signature
@@ -99,11 +107,13 @@ def load_saved_model(
     concurrent_calls: int | None = None,
     op_libraries: Sequence[str] = (),
     tags: Sequence[str] = (),
+    *,
+    fallback: str = "",
 ) -> ConcreteFunction:
-    """Load a signature of a SavedModel.
+    """Load a signature of a SavedModel by Python TensorFlow.
 
     If it has several MetaGraphs, the one with the tag `serve` alone is taken, as TensorFlow Serving
-    does, or the one with the given tags.
+    does, or the one with the given tags. `fallback` is why the C API does not call it.
 
     Raises:
       ModelError: the model does not load, has no such signature or tags, or calls Python code.
@@ -133,7 +143,8 @@ def load_saved_model(
         raise ModelError(problem)
     # The function holds only weak references to the model's variables: keep the model beside it.
     function._scoreline_model = loaded
-    return ConcreteFunction(function, _read_signature(function, signature_name))
+    signature = _read_signature(function, signature_name)
+    return ConcreteFunction(function, signature, runtime=Runtime("python", fallback))
 
 
 class GraphFacts(NamedTuple):
