@@ -7,20 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from scoreline.models.errors import ModelError, first_lines
 from scoreline.models.runtimes.capi.config import session_config
 from scoreline.models.runtimes.capi.errors import LibraryError, TensorFlowError
 from scoreline.models.runtimes.capi.library import Library, load_library
 from scoreline.models.runtimes.capi.session import MissingTensor, Place, Session, places
-from scoreline.models.runtimes.capi.values import feed, fetch
+from scoreline.models.runtimes.capi.tensors import fed, take_outputs
 from scoreline.models.runtimes.capi.variables import Variables
 from scoreline.models.runtimes.deadline import left_ms
 from scoreline.models.runtimes.model import Runtime
 from scoreline.models.runtimes.noise import TENSORFLOW_NOISE, without_noise
+from scoreline.models.runtimes.saved_model_proto import dtype_of
 from scoreline.models.runtimes.saved_model_signature import FoundSignature, find_signature
-from scoreline.models.tensors import Value
+from scoreline.models.strings import Output, Value
 
 if TYPE_CHECKING:
     from scoreline.models.runtimes import ModelSource
@@ -58,7 +57,10 @@ class SessionModel:
         self._inputs = {name: session.find(tensor) for name, tensor in found.inputs.items()}
         self._outputs = {name: session.find(tensor) for name, tensor in found.outputs.items()}
         definition = found.graph.signature_def[found.signature.name]
-        self._dtypes = {name: definition.inputs[name].dtype for name in self._inputs}
+        self._dtypes = {
+            name: dtype_of(definition.inputs[name].dtype).removesuffix("_ref")
+            for name in self._inputs
+        }
         lacking = {spec.name for spec in self.signature.inputs} - self._inputs.keys()
         if lacking and not self.signature.example_input:
             raise MissingTensor(f"no tensor of the graph is input {sorted(lacking)[0]}")
@@ -67,27 +69,21 @@ class SessionModel:
         # By names: the places of a call, in the form that TensorFlow takes.
         self._places: dict[tuple[bool, tuple[str, ...]], Any] = {}
 
-    def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, Output]:
         """Return the named outputs for some rows; safe to call from several threads at once.
 
         Arrays of numbers are read-only, and over TensorFlow's memory.
         """
         library = self._session.library
-        fed: list[int] = []
-        try:
-            for name, value in inputs.items():
-                fed.append(feed(library, value, self._dtypes[name]))
+        values = [(value, self._dtypes[name]) for name, value in inputs.items()]
+        with fed(library, values) as tensors:
             found = self._session.run(
                 self._places_of(self._inputs, inputs),
-                fed,
+                tensors,
                 self._places_of(self._outputs, outputs),
                 timeout_ms=left_ms(),
             )
-        finally:
-            for tensor in fed:
-                library.c.TF_DeleteTensor(tensor)
-        taken = [fetch(library, tensor) for tensor in found]
-        return dict(zip(outputs, taken, strict=True))
+        return dict(zip(outputs, take_outputs(library, found), strict=True))
 
     def _places_of(self, known: Mapping[str, Place], names: Iterable[str]) -> Any:
         key = (known is self._inputs, tuple(names))

@@ -1,4 +1,4 @@
-"""Which runtime calls a SavedModel, and that Python TensorFlow takes over where the C API cannot."""
+"""Which runtime calls a SavedModel: the C API, or Python TensorFlow where that cannot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from scoreline.models.errors import ModelError
+from scoreline.models.errors import ModelError, describe_error
 from scoreline.models.runtimes import tensorflow_c
 from scoreline.models.runtimes.capi.errors import LibraryError, TensorFlowError
 from scoreline.models.runtimes.model import Runtime
@@ -49,9 +49,8 @@ def test_python_calls_it_where_the_environment_says_so(zoo, monkeypatch):
 
 def test_another_runtime_is_refused(zoo, monkeypatch):
     monkeypatch.setenv("SCORELINE_RUNTIME", "C++")
-    with pytest.raises(
-        ModelError, match=r"SCORELINE_RUNTIME: expected c .* or python .*got 'C\+\+'"
-    ):
+    told = r"SCORELINE_RUNTIME: expected c .* or python .*got 'C\+\+'"
+    with pytest.raises(ModelError, match=told):
         load_servable(zoo("module"))
 
 
@@ -140,6 +139,7 @@ def test_an_error_of_a_call_leaves_the_model_usable(tmp_path):
         with pytest.raises(TensorFlowError, match="too large") as raised:
             servable.predict({"x": pa.array([9.5], pa.float32())}, 1)
         assert servable._model.is_about_inputs(raised.value)
+        assert describe_error(raised.value).startswith("InvalidArgumentError: ")
         good = servable.predict({"x": pa.array([4.5], pa.float32())}, 1)
         assert good["y"].to_pylist() == [9.0]
 

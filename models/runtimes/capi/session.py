@@ -22,7 +22,7 @@ class Place(NamedTuple):
     """An output of an operation of the graph."""
 
     operation: int
-    index: int = 0
+    output: int = 0
 
 
 class Session:
@@ -73,7 +73,7 @@ class Session:
         name, _, index = tensor.partition(":")
         operation = self._c.TF_GraphOperationByName(self._graph, name.encode())
         place = Place(operation or 0, int(index or 0))
-        if not operation or place.index >= self._c.TF_OperationNumOutputs(operation):
+        if not operation or place.output >= self._c.TF_OperationNumOutputs(operation):
             raise MissingTensor(f"the graph has no tensor {tensor}")
         return place
 
