@@ -33,13 +33,8 @@ from scoreline.models.signature import (
     Signature,
     TensorSpec,
 )
-from scoreline.models.tensors import (
-    StringCodes,
-    Value,
-    Values,
-    blank_column,
-    to_values,
-)
+from scoreline.models.strings import ArrowStrings, Output, StringCodes, Value
+from scoreline.models.tensors import Values, blank_column, to_values
 
 # Batches of the warm-up: an output that does not depend on rows has the same size in all of them.
 _WARM_UP_ROWS = (1, 2, 3)
@@ -191,9 +186,7 @@ class LocalServable:
             return False
         return isinstance(error, MemoryError) or self._model.is_out_of_memory(error)
 
-    def _call(
-        self, inputs: dict[str, Value], names: Sequence[str], rows: int
-    ) -> dict[str, np.ndarray]:
+    def _call(self, inputs: dict[str, Value], names: Sequence[str], rows: int) -> dict[str, Output]:
         """Call the model; fill up a fixed batch, and cut off the outputs of the padding."""
         fixed = self.signature.batch_rows
         if fixed is None or fixed == rows:
@@ -202,7 +195,7 @@ class LocalServable:
         called = self._model.call(filled, names)
         return {
             # An output without one entry per row is not changed, so that to_column refuses it.
-            name: value[:rows] if value.ndim and value.shape[0] == fixed else value
+            name: _first_rows(value, rows) if value.ndim and value.shape[0] == fixed else value
             for name, value in called.items()
         }
 
@@ -243,9 +236,9 @@ class LocalServable:
 
     def _call_sizes(
         self, fixed: int | None, names: Sequence[str], ragged: Mapping[str, str]
-    ) -> Mapping[str, np.ndarray] | None:
+    ) -> Mapping[str, Output] | None:
         """Return the outputs of the last warm-up call; None if blank rows are rejected."""
-        seen: Mapping[str, np.ndarray] = {}
+        seen: Mapping[str, Output] = {}
         for rows in _WARM_UP_ROWS if fixed is None else (fixed,):
             called = self._call_blank(rows, names, ragged)
             if called is None:
@@ -263,7 +256,7 @@ class LocalServable:
 
     def _fix_batch(
         self, names: Sequence[str], ragged: Mapping[str, str]
-    ) -> Mapping[str, np.ndarray] | None:
+    ) -> Mapping[str, Output] | None:
         """Find a number of rows that is fixed in the graph, and fill calls up to it from now on."""
         found = find_fixed_batch(
             self.signature,
@@ -280,7 +273,7 @@ class LocalServable:
 
     def _call_blank(
         self, rows: int, names: Sequence[str], ragged: Mapping[str, str]
-    ) -> dict[str, np.ndarray] | None:
+    ) -> dict[str, Output] | None:
         """Return outputs for blank rows; None if the model rejects their values."""
         sources = [InputColumn(s, "", 0, ragged.get(s.name, "")) for s in self.signature.inputs]
         error: Exception | None = None
@@ -320,10 +313,16 @@ def _repeat_last(value: Value, times: int) -> Value:
         return value._replace(
             codes=np.concatenate([value.codes, value.codes[-1:].repeat(times, 0)])
         )
+    if isinstance(value, ArrowStrings):
+        return value.repeat_last(times)
     return np.concatenate([value, value[-1:].repeat(times, 0)])
 
 
-def _with_seen_rank(spec: TensorSpec, called: Mapping[str, np.ndarray]) -> TensorSpec:
+def _first_rows(value: Output, rows: int) -> Output:
+    return value.rows(0, rows) if isinstance(value, ArrowStrings) else value[:rows]
+
+
+def _with_seen_rank(spec: TensorSpec, called: Mapping[str, Output]) -> TensorSpec:
     if spec.shape is not None or spec.name not in called:
         return spec
     inner = (1 if size == 1 else None for size in called[spec.name].shape[1:])

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
-
 from scoreline.models.signature import Signature
-from scoreline.models.tensors import (
-    Value,
-)
+from scoreline.models.strings import Output, Value
 
 
 class Model(Protocol):
@@ -26,8 +22,12 @@ class Model(Protocol):
     def ops(self) -> tuple[str, ...]:
         """The ops that a call runs, as often as they occur."""
 
-    def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, Output]:
         """Return the named outputs for some rows; safe to call from several threads at once.
+
+        Inputs are arrays, or strings: `StringCodes` if they repeat, else `ArrowStrings`. A runtime
+        that knows neither takes `to_plain(value)`. Outputs are arrays, which may be read-only;
+        strings come as `ArrowStrings`, or as an array of bytes objects.
 
         Quantized inputs come as real numbers, or as the stored numbers in their own dtype.
         Quantized outputs are returned as the stored numbers.

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scoreline.models.outputs import output_type, to_column
 from scoreline.models.runtimes.saved_model import to_tensor
 from scoreline.models.signature import InputColumn, TensorSpec
+from scoreline.models.strings import StringCodes
 from scoreline.models.tensors import (
-    StringCodes,
     fill_nulls,
     prepare,
     to_values,
@@ -86,6 +86,14 @@ def test_without_a_fill_nulls_stay(column):
 def test_nulls_are_never_converted():
     with pytest.raises(ValueError, match="Input 's': expected no nulls, got 1"):
         to_values(pa.array(["a", None]), TEXT)
+    hidden = pa.array(["a", None]).dictionary_encode(null_encoding="encode")
+    with pytest.raises(ValueError, match="expected no nulls, got 1"):
+        to_values(hidden, TEXT)
+
+
+def test_null_of_a_dictionary_that_no_row_has_is_no_null():
+    column = pa.DictionaryArray.from_arrays(pa.array([1, 1], pa.int8()), pa.array([None, "a"]))
+    assert to_values(column, TEXT).rows(0, 2).to_objects().tolist() == [b"a", b"a"]
 
 
 def test_numbers_that_fit_are_not_copied():
@@ -99,7 +107,7 @@ def test_dictionary_text_keeps_its_codes():
     column = pa.array(["a", "b", "a"]).dictionary_encode()
     values = to_values(column, TEXT).rows(0, 3)
     assert isinstance(values, StringCodes)
-    assert values.strings.values == [b"a", b"b"]
+    assert values.strings.to_list() == [b"a", b"b"]
     assert values.to_objects().tolist() == [b"a", b"b", b"a"]
 
 
