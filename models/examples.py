@@ -1,9 +1,8 @@
-"""Signatures that take serialized tf.Examples: find the features, and serialize columns."""
+"""Serialize columns as the tf.Examples that a signature takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pyarrow.compute as pc
 
 from scoreline.models.shapes import is_list, map_values, offsets_of
 from scoreline.models.signature import TensorSpec
+from scoreline.models.strings import ArrowStrings
 
 # A tf.Example has three kinds of values; every dtype of a feature is stored as one of them.
 _STORED_AS = {"float32": pa.float32(), "int64": pa.int64(), "string": pa.large_binary()}
@@ -21,98 +21,6 @@ def stored_type(spec: TensorSpec) -> pa.DataType:
     kind = "float32" if "float" in spec.dtype else "string" if spec.dtype == "string" else "int64"
     leaf = _STORED_AS[kind]
     return leaf if spec.is_one_value else pa.large_list(leaf)
-
-
-def find_features(function: Any, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-    """Return the features that a signature parses from serialized tf.Examples, sorted by name.
-
-    The result is empty unless the signature has exactly one string input and its graph exactly one
-    op that parses examples, with constant feature names. A dense feature without a default value
-    is not optional; its shape follows the batch dimension.
-    """
-    takes_strings = len(inputs) == 1 and inputs[0].dtype == "string"
-    if not takes_strings or inputs[0].row_shape:
-        return ()
-    graph = function.graph.as_graph_def(add_shapes=False)
-    bodies = [graph.node, *(body.node_def for body in graph.library.function)]
-    parsers = [
-        (node, {n.name: n for n in nodes})
-        for nodes in bodies
-        for node in nodes
-        if node.op in ("ParseExampleV2", "ParseExample")
-    ]
-    if len(parsers) != 1:
-        return ()
-    node, known = parsers[0]
-    try:
-        read = _read_v2 if node.op == "ParseExampleV2" else _read_v1
-        return tuple(sorted(read(node, known)))
-    except (KeyError, ValueError):  # the names are computed, not constant
-        return ()
-
-
-def _read_v2(node: Any, known: Mapping[str, Any]) -> list[TensorSpec]:
-    # Inputs: serialized, names, sparse_keys, dense_keys, ragged_keys, dense_defaults…
-    sparse, dense, ragged = (_strings(node.input[i], known) for i in (2, 3, 4))
-    attributes = node.attr
-    return [
-        *_free(sparse, attributes["sparse_types"].list.type),
-        *_free(ragged, attributes["ragged_value_types"].list.type),
-        *_dense(dense, attributes, node.input[5:], known),
-    ]
-
-
-def _read_v1(node: Any, known: Mapping[str, Any]) -> list[TensorSpec]:
-    # Inputs: serialized, names, sparse_keys…, dense_keys…, dense_defaults…
-    sparse_count, dense_count = node.attr["Nsparse"].i, node.attr["Ndense"].i
-    at = iter(node.input[2:])
-    sparse = [_strings(next(at), known)[0] for _ in range(sparse_count)]
-    dense = [_strings(next(at), known)[0] for _ in range(dense_count)]
-    return [
-        *_free(sparse, node.attr["sparse_types"].list.type),
-        *_dense(dense, node.attr, list(at), known),
-    ]
-
-
-def _free(keys: Iterable[str], types: Iterable[int]) -> list[TensorSpec]:
-    return [
-        TensorSpec(key, _dtype_name(kind), (None, None), optional=True)
-        for key, kind in zip(keys, types, strict=True)
-    ]
-
-
-def _dense(
-    keys: Sequence[str], attributes: Any, defaults: Sequence[str], known: Mapping[str, Any]
-) -> list[TensorSpec]:
-    specs = []
-    kinds, shapes = attributes["Tdense"].list.type, attributes["dense_shapes"].list.shape
-    for key, kind, shape, default in zip(keys, kinds, shapes, defaults, strict=False):
-        sizes = [None if dim.size < 0 else dim.size for dim in shape.dim]
-        has_default = _constant(default, known).size > 0
-        optional = has_default or None in sizes
-        specs.append(TensorSpec(key, _dtype_name(kind), (None, *sizes), optional))
-    return specs
-
-
-def _dtype_name(kind: int) -> str:
-    import tensorflow as tf
-
-    return str(tf.dtypes.as_dtype(kind).name)
-
-
-def _strings(name: str, known: Mapping[str, Any]) -> list[str]:
-    return [text.decode() for text in np.atleast_1d(_constant(name, known)).tolist()]
-
-
-def _constant(name: str, known: Mapping[str, Any]) -> np.ndarray:
-    import tensorflow as tf
-
-    node = known[name.lstrip("^").split(":")[0]]
-    if node.op in ("Identity", "StopGradient", "Reshape"):  # of a default: only its size counts
-        return _constant(node.input[0], known)
-    if node.op != "Const":
-        raise ValueError(f"expected a constant, got {node.op}")
-    return np.asarray(tf.make_ndarray(node.attr["value"].tensor))
 
 
 class Examples:
@@ -129,10 +37,11 @@ class Examples:
         self._batch = pa.RecordBatch.from_arrays(arrays, [spec.name for spec in features])
         self._encoder = RecordBatchToExamplesEncoder()
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
+    def rows(self, start: int, stop: int) -> ArrowStrings:
         """Return one serialized record for each row."""
         part = self._batch.slice(start, stop - start)
-        return np.array(self._encoder.encode(part), object)
+        records = pa.array(self._encoder.encode(part), pa.large_binary())
+        return ArrowStrings(records, (stop - start,))
 
     def limit(self, start: int, stop: int) -> int:
         """Return stop: a call may hold any number of records."""

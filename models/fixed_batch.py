@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import numpy as np
-
 from scoreline.models.errors import ModelError
 from scoreline.models.signature import Signature
+from scoreline.models.strings import Output
 
-Outputs = Mapping[str, np.ndarray]
+Outputs = Mapping[str, Output]
 # Sizes that people choose.
 _USUAL = (1024, 1000, 512, 500, 256, 200, 128, 100, 64, 50, 32, 25, 20, 16, 10, 8, 5, 4)
 # More blank values than this are not worth a guess.

@@ -16,7 +16,7 @@ from scoreline.models.errors import ModelError, first_lines
 from scoreline.models.runtimes import NO_TAGS
 from scoreline.models.runtimes.graph_ops import PYTHON_OPS
 from scoreline.models.scoring_ops import OPS_OF_SCORES
-from scoreline.models.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
+from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
 
 _READS = "reads files"
 _WRITES = "writes files"
@@ -35,10 +35,6 @@ OPS_OF_CONCERN: Mapping[str, str] = {
     "ASSIGN_VARIABLE": _STATE,
     **OPS_OF_SCORES,
 }
-
-
-# Tensors that are stored as several, as `read_specs` calls them.
-_KINDS = {"coo_sparse": "sparse ", "composite_tensor": "ragged "}
 
 
 class Concern(NamedTuple):
@@ -136,11 +132,14 @@ def _read_saved_model(path: str, tags: Sequence[str]) -> _Facts:
         find_unknown,
         ops_of,
     )
-    from scoreline.models.runtimes.saved_model import (
+    from scoreline.models.runtimes.saved_model_signature import (
         choose_tags,
         find_name_problem,
+        output_tensors,
         pick_graph,
         read_graphs,
+        read_tensors,
+        signature_names,
     )
     from scoreline.models.runtimes.tensorflow import import_tensorflow
 
@@ -150,12 +149,10 @@ def _read_saved_model(path: str, tags: Sequence[str]) -> _Facts:
     graph = pick_graph(graphs, chosen)
     signatures, unusable = [], {}
     outputs_of_all: list[str] = []
-    for name, definition in graph.signature_def.items():
-        if name.startswith("__"):
-            continue
-        inputs, outputs = map(_read_tensors, (definition.inputs, definition.outputs))
-        signatures.append(Signature(name, inputs, outputs))
-        tensors = [info.name for info in definition.outputs.values()]
+    for name in signature_names(graph):
+        definition = graph.signature_def[name]
+        signatures.append(read_tensors(graph, name))
+        tensors = output_tensors(definition)
         outputs_of_all += tensors
         reached = ops_of(graph.graph_def, tensors)
         problem = find_name_problem(path, graph, name) or find_python_problem(name, reached)
@@ -181,20 +178,6 @@ def _describe_writer(path: str, graph: Any) -> str:
     if (Path(path) / "keras_metadata.pb").is_file() or any("_tf_keras" in k for k in kinds):
         return f"Keras 2 on TensorFlow {version}"
     return f"TensorFlow {version}"
-
-
-def _read_tensors(tensors: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
-    import tensorflow as tf
-
-    specs = []
-    for name, info in sorted(tensors.items()):
-        shape = tf.TensorShape(info.tensor_shape)
-        sizes = None if shape.rank is None else tuple(shape.as_list())
-        kind, number = _KINDS.get(info.WhichOneof("encoding"), ""), info.dtype
-        if info.composite_tensor.components:
-            sizes, number = None, info.composite_tensor.components[0].dtype
-        specs.append(TensorSpec(name, kind + tf.dtypes.as_dtype(number).name, sizes))
-    return tuple(specs)
 
 
 def _read_keras(path: str) -> _Facts:

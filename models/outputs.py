@@ -7,10 +7,11 @@ import pyarrow as pa
 
 from scoreline.models.shapes import list_type, to_lists
 from scoreline.models.signature import Quantization, TensorSpec
+from scoreline.models.strings import ArrowStrings, Output
 from scoreline.models.tensors import arrow_type
 
 
-def to_column(value: np.ndarray, spec: TensorSpec, rows: int, conversion: str = "") -> pa.Array:
+def to_column(value: Output, spec: TensorSpec, rows: int, conversion: str = "") -> pa.Array:
     """Convert the result of one call for one output to a column.
 
     Args:
@@ -29,7 +30,10 @@ def to_column(value: np.ndarray, spec: TensorSpec, rows: int, conversion: str = 
             "first dimension to be the number of rows"
         )
     shape = value.shape[1:]
-    flat = _to_flat(value.reshape(-1), spec, conversion)
+    if isinstance(value, ArrowStrings):
+        flat = _to_text(value.array, spec, conversion)
+    else:
+        flat = _to_flat(value.reshape(-1), spec, conversion)
     if spec.is_one_value and shape in ((), (1,)):
         return flat
     promised = spec.row_shape
@@ -50,7 +54,11 @@ def _to_flat(values: np.ndarray, spec: TensorSpec, conversion: str) -> pa.Array:
         return pa.array(values.astype(np.float32))
     if values.dtype != object:
         return pa.array(values)
-    as_bytes = pa.array(values, pa.binary())
+    return _to_text(pa.array(values, pa.binary()), spec, conversion)
+
+
+def _to_text(strings: pa.Array, spec: TensorSpec, conversion: str) -> pa.Array:
+    as_bytes = strings.cast(pa.binary())
     if conversion == "binary":
         return as_bytes
     try:

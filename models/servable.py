@@ -19,12 +19,12 @@ import pyarrow as pa
 
 from scoreline.models.artifact import digest_model
 from scoreline.models.call_size import CallSize
-from scoreline.models.errors import ModelError, first_lines
+from scoreline.models.errors import CallFails, ModelError, describe_error
 from scoreline.models.examples import Examples
 from scoreline.models.fixed_batch import find_fixed_batch, with_batch
 from scoreline.models.outputs import output_type, to_column
-from scoreline.models.runtimes import load_model
-from scoreline.models.runtimes.model import Model
+from scoreline.models.runtimes import ModelSource, load_and_try
+from scoreline.models.runtimes.model import Model, Runtime
 from scoreline.models.runtimes.tensorflow import keep_freed_memory
 from scoreline.models.signature import (
     DEFAULT_SIGNATURE,
@@ -33,13 +33,8 @@ from scoreline.models.signature import (
     Signature,
     TensorSpec,
 )
-from scoreline.models.tensors import (
-    StringCodes,
-    Value,
-    Values,
-    blank_column,
-    to_values,
-)
+from scoreline.models.strings import ArrowStrings, Output, StringCodes, Value
+from scoreline.models.tensors import Values, blank_column, to_values
 
 # Batches of the warm-up: an output that does not depend on rows has the same size in all of them.
 _WARM_UP_ROWS = (1, 2, 3)
@@ -63,11 +58,13 @@ class Servable(Protocol):
     Attributes:
       signature: the named, typed inputs and outputs of what `predict` calls.
       digest: `sha256:…` of the model's files.
+      runtime: what calls the model.
       load_ms: what loading and warming up took, in milliseconds of wall time.
     """
 
     signature: Signature
     digest: str
+    runtime: Runtime
     load_ms: int
 
     @property
@@ -95,6 +92,7 @@ class LocalServable:
     Attributes:
       signature: the named, typed inputs and outputs of what `predict` calls.
       digest: `sha256:…` of the model's files.
+      runtime: what calls the model.
       load_ms: what loading and warming up took, in milliseconds of wall time.
       call_size: the number of rows per call.
     """
@@ -104,6 +102,7 @@ class LocalServable:
         self._model = model
         self.signature = model.signature
         self.digest = digest
+        self.runtime = model.runtime
         self.load_ms = 0
         self._rejection = ""  # why the last blank rows were rejected
         self.call_size = CallSize(self.signature.batch_rows or batch_rows)
@@ -191,9 +190,7 @@ class LocalServable:
             return False
         return isinstance(error, MemoryError) or self._model.is_out_of_memory(error)
 
-    def _call(
-        self, inputs: dict[str, Value], names: Sequence[str], rows: int
-    ) -> dict[str, np.ndarray]:
+    def _call(self, inputs: dict[str, Value], names: Sequence[str], rows: int) -> dict[str, Output]:
         """Call the model; fill up a fixed batch, and cut off the outputs of the padding."""
         fixed = self.signature.batch_rows
         if fixed is None or fixed == rows:
@@ -202,7 +199,7 @@ class LocalServable:
         called = self._model.call(filled, names)
         return {
             # An output without one entry per row is not changed, so that to_column refuses it.
-            name: value[:rows] if value.ndim and value.shape[0] == fixed else value
+            name: _first_rows(value, rows) if value.ndim and value.shape[0] == fixed else value
             for name, value in called.items()
         }
 
@@ -222,7 +219,8 @@ class LocalServable:
           ragged: the inputs that are components of ragged tensors: `values` or `row_splits`.
 
         Raises:
-          ModelError: a call failed for another reason, or an output lacks one entry per row.
+          CallFails: a call failed for another reason.
+          ModelError: an output lacks one entry per row.
         """
         # Others are refused when the signature is fitted to columns.
         usable = [spec.name for spec in self.signature.outputs if spec.dtype in FITTING_TYPES]
@@ -243,9 +241,9 @@ class LocalServable:
 
     def _call_sizes(
         self, fixed: int | None, names: Sequence[str], ragged: Mapping[str, str]
-    ) -> Mapping[str, np.ndarray] | None:
+    ) -> Mapping[str, Output] | None:
         """Return the outputs of the last warm-up call; None if blank rows are rejected."""
-        seen: Mapping[str, np.ndarray] = {}
+        seen: Mapping[str, Output] = {}
         for rows in _WARM_UP_ROWS if fixed is None else (fixed,):
             called = self._call_blank(rows, names, ragged)
             if called is None:
@@ -263,7 +261,7 @@ class LocalServable:
 
     def _fix_batch(
         self, names: Sequence[str], ragged: Mapping[str, str]
-    ) -> Mapping[str, np.ndarray] | None:
+    ) -> Mapping[str, Output] | None:
         """Find a number of rows that is fixed in the graph, and fill calls up to it from now on."""
         found = find_fixed_batch(
             self.signature,
@@ -280,7 +278,7 @@ class LocalServable:
 
     def _call_blank(
         self, rows: int, names: Sequence[str], ragged: Mapping[str, str]
-    ) -> dict[str, np.ndarray] | None:
+    ) -> dict[str, Output] | None:
         """Return outputs for blank rows; None if the model rejects their values."""
         sources = [InputColumn(s, "", 0, ragged.get(s.name, "")) for s in self.signature.inputs]
         error: Exception | None = None
@@ -300,9 +298,9 @@ class LocalServable:
         if error is None or self._model.is_about_inputs(error):
             self._rejection = str(error)
             return None
-        raise ModelError(
+        raise CallFails(
             f"Signature '{self.signature.name}' loads, but fails on a call of {rows} rows of zeros "
-            f"and empty strings: {type(error).__name__}: {first_lines(error)}"
+            f"and empty strings: {describe_error(error)}"
         ) from error
 
 
@@ -320,10 +318,16 @@ def _repeat_last(value: Value, times: int) -> Value:
         return value._replace(
             codes=np.concatenate([value.codes, value.codes[-1:].repeat(times, 0)])
         )
+    if isinstance(value, ArrowStrings):
+        return value.repeat_last(times)
     return np.concatenate([value, value[-1:].repeat(times, 0)])
 
 
-def _with_seen_rank(spec: TensorSpec, called: Mapping[str, np.ndarray]) -> TensorSpec:
+def _first_rows(value: Output, rows: int) -> Output:
+    return value.rows(0, rows) if isinstance(value, ArrowStrings) else value[:rows]
+
+
+def _with_seen_rank(spec: TensorSpec, called: Mapping[str, Output]) -> TensorSpec:
     if spec.shape is not None or spec.name not in called:
         return spec
     inner = (1 if size == 1 else None for size in called[spec.name].shape[1:])
@@ -365,9 +369,14 @@ def load_servable(
     if digest is not None and digest != found:
         raise ModelError(f"--model_digest: expected {digest}, got {found} for {path}. Refused")
     keep_freed_memory()
-    model = load_model(path, signature_name, concurrent_calls, op_libraries, tags)
-    servable = LocalServable(model, found, batch_rows)
-    servable.warm_up(outputs, dict(ragged))
+
+    def warm_up(model: Model) -> LocalServable:
+        servable = LocalServable(model, found, batch_rows)
+        servable.warm_up(outputs, dict(ragged))
+        return servable
+
+    source = ModelSource(path, signature_name, concurrent_calls, tuple(op_libraries), tuple(tags))
+    servable = load_and_try(source, warm_up)
     servable.load_ms = round((time.perf_counter() - began) * 1000)
     return servable
 

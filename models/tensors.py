@@ -1,8 +1,8 @@
 """Columns → arrays: the only code that converts columns to tensor values.
 
-Numbers are not copied if Arrow's memory layout allows it. Strings become their distinct values plus
-codes, and TensorFlow gathers the values by code: one Python object for each row would cost more
-than a small model.
+Numbers are not copied if Arrow's memory layout allows it. Strings that repeat become their distinct
+values plus codes, and the runtime gathers the values by code. Others stay in Arrow's memory: one
+Python object for each row would cost more than a small model.
 """
 
 from __future__ import annotations
@@ -28,38 +28,13 @@ from scoreline.models.shapes import (
     without_null_lists,
 )
 from scoreline.models.signature import InputColumn, TensorSpec
+from scoreline.models.strings import ArrowStrings, StringCodes, Strings, Value
 
 _ARROW_NAMES = {"float16": "halffloat", "float32": "float", "float64": "double"}
 # Maximum values in one call of lists that are padded to the longest list of the call.
 _MAX_PADDED_VALUES = 1 << 25
 # Sample size for guessing whether the strings of a column repeat.
 _SAMPLE_STRINGS = 256
-
-
-class Strings:
-    """Distinct strings, shared by all slices of a column.
-
-    `tensor` is where the framework that calls the model caches its copy.
-    """
-
-    def __init__(self, values: list[bytes]) -> None:
-        """Hold the strings, in the order of their codes."""
-        self.values = values
-        self.tensor: Any = None
-
-
-class StringCodes(NamedTuple):
-    """Strings of any shape, rows first: the distinct ones, and the code of each."""
-
-    strings: Strings
-    codes: np.ndarray
-
-    def to_objects(self) -> np.ndarray:
-        """Return an array of bytes objects."""
-        return np.array(self.strings.values, object)[self.codes]
-
-
-Value = np.ndarray | StringCodes
 
 
 class Values(Protocol):
@@ -105,15 +80,15 @@ class _Padded(NamedTuple):
         return start + max(1, int(np.searchsorted(held, _MAX_PADDED_VALUES, side="right")))
 
 
-class _Objects(NamedTuple):
+class _PlainStrings(NamedTuple):
     """Strings that rarely repeat: finding the distinct ones would cost more than it saves."""
 
     array: pa.Array
     row_shape: tuple[int, ...]
 
     def rows(self, start: int, stop: int) -> Value:
-        part = self.array.slice(start, stop - start).cast(pa.large_binary())
-        return part.to_numpy(zero_copy_only=False).reshape(-1, *self.row_shape)
+        part = self.array.slice(start, stop - start)
+        return ArrowStrings(part, (stop - start, *self.row_shape))
 
     def limit(self, start: int, stop: int) -> int:
         return stop
@@ -277,10 +252,10 @@ def to_values(array: pa.Array, source: InputColumn) -> Values:
 def _to_dense_values(array: pa.Array, source: InputColumn) -> Values:
     spec, pad, strings = source.tensor, source.pad, None
     if spec.dtype == "string" and _is_distinct(array):
-        return _Objects(array, tuple(1 for _ in spec.row_shape))
+        return _PlainStrings(array, tuple(1 for _ in spec.row_shape))
     if spec.dtype == "string":
         array, strings = _encode_strings(array, source.pad)
-        pad = len(strings.values) - 1
+        pad = len(strings.array) - 1
     if pad is None:
         pad = 0  # nothing is padded
     if source.pad is not None and None in (match_levels(array.type, spec) or ()):
@@ -321,16 +296,25 @@ def _reader(spec: TensorSpec) -> Any:
 
 def _encode_strings(array: pa.Array, pad: Any) -> tuple[pa.Array, Strings]:
     """Return a dictionary-encoded column, and its dictionary with the padding value appended."""
-    found: list[list[bytes]] = []
+    found: list[pa.Array] = []
 
     def encode(values: pa.Array) -> pa.Array:
+        if pa.types.is_dictionary(values.type) and values.dictionary.null_count:
+            values = values.dictionary_decode()
+            if values.null_count:
+                raise ValueError(f"expected no nulls, got {values.null_count}")
         if not pa.types.is_dictionary(values.type):
             values = values.dictionary_encode()
-        found.append(values.dictionary.cast(pa.large_binary()).to_pylist())
+        found.append(values.dictionary)
         return values
 
     encoded = map_values(array, encode)
-    return encoded, Strings(found[0] if pad is None else [*found[0], pad])
+    strings = found[0]
+    if pad is not None:
+        strings = pa.concat_arrays(
+            [strings.cast(pa.large_binary()), pa.array([pad], pa.large_binary())]
+        )
+    return encoded, Strings(strings)
 
 
 def blank_column(

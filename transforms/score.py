@@ -22,7 +22,8 @@ from scoreline.transforms.isolate import EveryRowFails
 from scoreline.transforms.kafka.ending import StreamRefused
 from scoreline.transforms.purity import gate_of
 from scoreline.transforms.scoring import Scored, ScoreSpec, Serving, score_batch, score_none
-from scoreline.transforms.swap.watch import SwapSpec, acquire_watcher, release_watcher
+from scoreline.transforms.swap.shared import acquire_watcher, release_watcher
+from scoreline.transforms.swap.watch import SwapSpec
 from scoreline.transforms.wanted import in_python
 from scoreline.transforms.worker.heap import is_settled, settle_heap
 
@@ -47,6 +48,7 @@ class Scorer:
         self.serving = serving
         self.metrics = BundleMetrics()
         self.metrics.observe(metrics.MODEL_LOAD_MS, serving.servable.load_ms)
+        self.metrics.count(metrics.MODELS_FALLEN_BACK, bool(serving.servable.runtime.fallback))
         self._has_scored = False
         self._failure = ""
         self._gate = gate_of(serving.spec) if serving.spec.checks_purity else None

@@ -32,20 +32,24 @@ def ops_of(graph: Any, outputs: Sequence[str] | None = None) -> list[str]:
       graph: a GraphDef, with its library of functions.
       outputs: the tensors to compute, as `node:0`; None for the whole graph.
     """
+    return [node.op for nodes in bodies_of(graph, outputs) for node in nodes]
+
+
+def bodies_of(graph: Any, outputs: Sequence[str] | None = None) -> Iterator[list[Any]]:
+    """Yield the nodes of a graph, then those of each function that it calls; like `ops_of`."""
     nodes = {node.name: node for node in graph.node}
     used = nodes.values() if outputs is None else _needed(nodes, outputs)
     bodies = {function.signature.name: function.node_def for function in graph.library.function}
-    found: list[str] = []
     todo: list[Iterable[Any]] = [used]
     seen: set[str] = set()
     while todo:
-        for node in todo.pop():
-            found.append(node.op)
+        body = list(todo.pop())
+        yield body
+        for node in body:
             for name in (node.op, *_called(node)):
                 if name in bodies and name not in seen:
                     seen.add(name)
                     todo.append(bodies[name])
-    return found
 
 
 def _needed(nodes: Mapping[str, Any], outputs: Sequence[str]) -> Iterator[Any]:

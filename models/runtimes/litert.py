@@ -12,9 +12,10 @@ import numpy as np
 from scoreline.models.errors import ModelError, first_lines
 from scoreline.models.runtimes.litert_file import LiteRTFacts, read_litert_file
 from scoreline.models.runtimes.litert_runner import Runner, make_runner
+from scoreline.models.runtimes.model import Runtime
 from scoreline.models.runtimes.noise import without_noise
 from scoreline.models.signature import DEFAULT_SIGNATURE, Quantization, Signature, TensorSpec
-from scoreline.models.tensors import StringCodes, Value
+from scoreline.models.strings import Output, Value, to_plain
 
 _NOISE = (b"INFO: Created TensorFlow Lite XNNPACK delegate",)
 # LiteRT's message about an op that rejects the values of a call. An op that it does not have, or
@@ -51,6 +52,8 @@ class LiteRTModel:
     each call. If a call writes resources, which cannot be reset, each call has a new interpreter.
     """
 
+    runtime = Runtime("litert")
+
     def __init__(self, path: str, signature_name: str) -> None:
         """Load the file and find out whether its batch can be resized.
 
@@ -84,15 +87,14 @@ class LiteRTModel:
         """The ops of the file."""
         return self.facts.ops
 
-    def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+    def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, Output]:
         """Return the named outputs for some rows; safe to call from several threads at once.
 
         A quantized output comes as the numbers that the file stores.
         """
         given = {}
         for name, value in inputs.items():
-            plain = value.to_objects() if isinstance(value, StringCodes) else value
-            given[name] = self._inputs[name].quantize(plain)
+            given[name] = self._inputs[name].quantize(to_plain(value))
         runner: Runner | None = getattr(self._local, "runner", None)
         # An interpreter whose call failed may be left in any state: it is not used again.
         self._local.runner = None

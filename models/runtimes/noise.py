@@ -9,6 +9,17 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 
+# What TensorFlow 2.21 writes to standard error on every machine without a GPU.
+TENSORFLOW_NOISE = (
+    b"before absl::InitializeLog()",
+    b"oneDNN custom operations are on",
+    b"cudart_stub",
+    b"cuda_platform",
+    b"failed call to cuInit",
+    b"cpu_feature_guard",
+    b"To enable the following instructions",
+)
+
 _LOCK = threading.Lock()
 
 

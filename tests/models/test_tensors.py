@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scoreline.models.outputs import output_type, to_column
 from scoreline.models.runtimes.saved_model import to_tensor
 from scoreline.models.signature import InputColumn, TensorSpec
+from scoreline.models.strings import ArrowStrings, StringCodes
 from scoreline.models.tensors import (
-    StringCodes,
     fill_nulls,
     prepare,
     to_values,
@@ -86,6 +86,14 @@ def test_without_a_fill_nulls_stay(column):
 def test_nulls_are_never_converted():
     with pytest.raises(ValueError, match="Input 's': expected no nulls, got 1"):
         to_values(pa.array(["a", None]), TEXT)
+    hidden = pa.array(["a", None]).dictionary_encode(null_encoding="encode")
+    with pytest.raises(ValueError, match="expected no nulls, got 1"):
+        to_values(hidden, TEXT)
+
+
+def test_null_of_a_dictionary_that_no_row_has_is_no_null():
+    column = pa.DictionaryArray.from_arrays(pa.array([1, 1], pa.int8()), pa.array([None, "a"]))
+    assert to_values(column, TEXT).rows(0, 2).to_objects().tolist() == [b"a", b"a"]
 
 
 def test_numbers_that_fit_are_not_copied():
@@ -99,7 +107,7 @@ def test_dictionary_text_keeps_its_codes():
     column = pa.array(["a", "b", "a"]).dictionary_encode()
     values = to_values(column, TEXT).rows(0, 3)
     assert isinstance(values, StringCodes)
-    assert values.strings.values == [b"a", b"b"]
+    assert values.strings.to_list() == [b"a", b"b"]
     assert values.to_objects().tolist() == [b"a", b"b", b"a"]
 
 
@@ -137,15 +145,36 @@ def test_outputs_become_columns_of_the_announced_type(shape, array, column):
     assert got.type == output_type(spec)
 
 
-def test_text_outputs_become_strings():
+def as_objects(values):
+    return np.array(values, object)
+
+
+def as_arrow(values):
+    return ArrowStrings(pa.array(values, pa.large_binary()), (len(values),))
+
+
+@pytest.mark.parametrize("output", [as_objects, as_arrow])
+def test_text_outputs_become_strings(output):
     spec = TensorSpec("label", "string", (None,))
-    assert to_column(np.array([b"a", "ü".encode()], object), spec, 2).to_pylist() == ["a", "ü"]
-    raw = np.array([b"\xff"], object)
+    text = to_column(output([b"a", "ü".encode()]), spec, 2)
+    assert text.to_pylist() == ["a", "ü"]
+    assert text.type == output_type(spec)
+    raw = output([b"\xff"])
     with pytest.raises(ValueError, match=r"expected UTF-8 text, .* 'label=binary\(label\)'"):
         to_column(raw, spec, 1)
     kept = to_column(raw, spec, 1, "binary")
     assert kept == pa.array([b"\xff"])
     assert kept.type == output_type(spec, "binary")
+
+
+def test_text_outputs_of_several_values_become_lists():
+    spec = TensorSpec("label", "string", (None, 2))
+    strings = ArrowStrings(pa.array(list("abcd"), pa.large_binary()), (2, 2))
+    column = to_column(strings, spec, 2)
+    assert column.to_pylist() == [["a", "b"], ["c", "d"]]
+    assert column.type == output_type(spec)
+    with pytest.raises(ValueError, match=r"has shape \[2, 2\] for 4 rows"):
+        to_column(strings, spec, 4)
 
 
 @pytest.mark.parametrize("array", [np.float32(1), np.zeros(3, np.float32)])
