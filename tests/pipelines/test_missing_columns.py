@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pyarrow as pa
 import pytest
 
 from scoreline.lake.files.missing import add_constants
 from scoreline.lake.files.partitions import Partition
+from scoreline.models.fit import OutputColumn
 from scoreline.models.signature import InputColumn, Signature, TensorSpec
 from scoreline.models.suggest import find_similar
 from scoreline.pipelines.options.problems import Problems
@@ -181,6 +184,14 @@ def test_value_that_is_none_of_the_type_is_the_only_problem_of_its_column():
     check_schemas(fit, add_constant_fields(schemas, constants), problems)
     (problem,) = problems
     assert "got date=1e400 (expected a float, got '1e400')" in problem
+
+
+@pytest.mark.parametrize("dtype", ["ragged float32", "sparse float32", "complex64"])
+def test_output_that_no_column_holds_is_refused_in_our_words(dtype):
+    output = OutputColumn(TensorSpec("r", dtype, (None,)), "r")
+    fit = dataclasses.replace(fit_of(keys=()), outputs=(output,))
+    with pytest.raises(ValueError, match=f"output 'r': a Delta table cannot hold {dtype}"):
+        fit.scores_schema(FULL)
 
 
 def test_null_may_feed_an_input_that_has_a_fill_and_a_key_among_others_may_have_a_value():
