@@ -138,7 +138,8 @@ class Reader:
                 spec.connection.brokers, spec.group, reading.topic, reading.slot
             )
             self._holding.seen = -1  # the runner's state does not include rows that the sink holds
-            self._holding.ended = False
+            self._holding.ended = self._holding.is_awaited = False
+            self._holding.confirmed = {}
         self._looked: float | None = None
         self._kept_until = 0.0
         self.times = RecordTimes(_SILENT_SECONDS)
@@ -148,6 +149,8 @@ class Reader:
     def end(self) -> None:
         """Notify the sink that this reader has ended."""
         if self._holding is not None:
+            self._holding.is_awaited = True
+            self._look()
             self._holding.ended = True
 
     def go_to(self, positions: Positions) -> dict[int, int]:
@@ -174,15 +177,22 @@ class Reader:
     def _look(self) -> list[int]:
         """Return the partitions of the topic every few seconds; none in between, and at first.
 
+        It also looks when the sink waits for it, to write only records of the planned topic.
+
         Raises:
           StreamRefused, StreamEnds: a topic is not the planned one any more.
         """
         now, before = time.monotonic(), self._looked
-        if before is not None and now - before < _DISCOVERY_SECONDS:
+        holding = self._holding
+        is_awaited = holding is not None and holding.is_awaited
+        if before is not None and now - before < _DISCOVERY_SECONDS and not is_awaited:
             return []
         self._looked = now
         self._end.check(self._at)
         there = self._watch.look()
+        if there and holding is not None and holding.confirmed is not None:
+            holding.confirmed |= self._at  # read before this look, so they are of this topic
+            holding.is_awaited = False
         return [] if before is None else there  # the first positions have all partitions
 
     def _stable_end(self, partition: int) -> int:
