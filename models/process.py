@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from scoreline.models.errors import ModelError, describe_error
+from scoreline.models.hiding import keep_pandas_out
 from scoreline.models.servable import empty_outputs, load_servable
 from scoreline.models.signature import InputColumn, Signature, TensorSpec
 
@@ -357,6 +358,7 @@ def _end_with_parent() -> None:
 def main() -> None:
     """Be the model's process: `python -m scoreline.models.process SOCKET`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, and its end ends us
+    keep_pandas_out()
     os.dup2(2, 1)  # a model's prints must not mix with the command's output
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with socket.socket(fileno=int(sys.argv[1])) as end:
