@@ -24,7 +24,7 @@ from scoreline.transforms.kafka.client import (
     read_high_watermarks,
     to_positions,
 )
-from scoreline.transforms.kafka.ending import StreamRefused
+from scoreline.transforms.kafka.ending import StreamEnds, StreamRefused
 from scoreline.transforms.kafka.group import note_of, read_committed, starting_offsets
 from scoreline.transforms.kafka.holding import Holding, holding_of
 from scoreline.transforms.kafka.latency import LatencyController
@@ -270,7 +270,7 @@ class Reader:
                 "was taken away while the job ran. Grant it again, and start the job again"
             )
         if error.code() in _DAMAGED:
-            raise ReadFails(
+            raise StreamEnds(
                 f"Expected records with the right checksum in {where}, got: {error.str()}. "
                 f"{_DAMAGE}"
             )
@@ -314,13 +314,13 @@ class Reader:
                 ends_at = ends_at or now + self._spec.bundle_seconds
 
     def _check_offsets(self, batch: pa.RecordBatch) -> None:
-        """Raise ReadFails if offsets, which checksums do not cover, are not those of a log."""
+        """Raise StreamEnds if offsets, which checksums do not cover, are not those of a log."""
         for partition, (first, last, is_rising) in offset_ranges(batch).items():
             topic = self.reading.topic
             at = TopicPartition(topic, partition)
             _, end = self._consumer.get_watermark_offsets(at, cached=True)
             if first < self._before[partition] or not is_rising or last > end + _FAR > _FAR:
-                raise ReadFails(
+                raise StreamEnds(
                     f"Expected rising offsets from {self._before[partition]} to {end} in partition "
                     f"{partition} of topic {topic}, got {first} to {last}. {_DAMAGE}"
                 )
