@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -70,6 +71,21 @@ def test_a_look_at_a_table_imports_no_engine_and_no_model(tmp_path, action):
     ended = run("table", action, "--output", tmp_path / "scores")
     assert ended["code"] == 0
     assert not SLOW & set(ended["modules"])
+
+
+@pytest.mark.parametrize("kind", ["module", "estimator", "examples", "keras_2", "odd_tf2/python"])
+def test_a_look_at_a_saved_model_imports_no_framework(zoo, kind):
+    folder, _, below = kind.partition("/")
+    ended = run("inspect", "--model", Path(zoo(folder), below), "--json")
+    assert ended["code"] == (2 if below else 0), ended["text"]
+    assert "serving_default" in ended["text"]
+    assert not SLOW & set(ended["modules"])
+
+
+def test_a_look_at_a_litert_model_imports_only_litert(zoo):
+    ended = run("inspect", "--model", zoo("model.tflite"))
+    assert ended["code"] == 0, ended["text"]
+    assert SLOW & set(ended["modules"]) == {"ai_edge_litert"}
 
 
 def test_options_of_beam_are_left_to_beam():
