@@ -20,13 +20,22 @@ from scoreline.pipelines.options.commands import (
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.report.reporter import make_reporter
 from scoreline.pipelines.report.unexpected import end_unexpected
+from scoreline.transforms.worker.lean_beam import import_beam
 
 
-def run(name: str, argv: Sequence[str]) -> int:
-    """Run a command of `COMMANDS`, and return its exit code."""
+def run(name: str, argv: Sequence[str], *, own_process: bool = False) -> int:
+    """Run a command of `COMMANDS`, and return its exit code.
+
+    Args:
+      name: the name of the command.
+      argv: its arguments.
+      own_process: whether the process is only for this command, which then imports a lean Beam.
+    """
     try:
         with doing("reading the options"):
             check_flags(name, argv)
+        if own_process and COMMANDS[name].takes_beam:
+            import_beam()
         module = importlib.import_module(f"scoreline.pipelines.{COMMANDS[name].module}")
         code: int = module.main(argv)
     except BadOptions as e:

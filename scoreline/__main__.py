@@ -27,11 +27,17 @@ COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. Only this command is imported."""
+def main(argv: Sequence[str] | None = None, *, own_process: bool = False) -> int:
+    """Run one command and return its exit code. Only this command is imported.
+
+    Args:
+      argv: the arguments; None for those of the process.
+      own_process: whether the process is only for this command. Then libraries that the command
+        does not need are hidden from the libraries that would import them.
+    """
     given = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = _run(given)
+        code = _run(given, own_process)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader of a pipe, such as `head`, has ended. Python would print an error at exit.
@@ -42,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(given: list[str]) -> int:
+def _run(given: list[str], own_process: bool) -> int:
     if given[:1] == ["help"]:
         given = [*given[1:2], "--help"]
     name = given[0] if given else ""
@@ -55,13 +61,17 @@ def _run(given: list[str]) -> int:
     if name not in COMMANDS:
         sys.stderr.write(f"{_unknown(name)}\n\n{usage()}")
         return EXIT_WRONG
+    if own_process:
+        from scoreline.models.hiding import keep_pandas_out
+
+        keep_pandas_out()
     if name == "table":
         from scoreline.pipelines import table
 
         return table.main(given[1:])
     from scoreline.pipelines import command
 
-    return command.run(name, given[1:])
+    return command.run(name, given[1:], own_process=own_process)
 
 
 def usage() -> str:
@@ -87,7 +97,7 @@ def run() -> NoReturn:
 
     A supervisor that restarts a failed job waits for its end.
     """
-    code = main()
+    code = main(own_process=True)
     if code == EXIT_FAILED:
         atexit._run_exitfuncs()  # Beam ends runners that it started
         sys.stdout.flush()

@@ -17,13 +17,32 @@ SLOW = {
     *("apache_beam", "tensorflow", "keras", "tfx_bsl", "ai_edge_litert", "confluent_kafka"),
     *("google.cloud.storage", "google.auth", "google.api_core", "grpc", "requests", "pandas"),
 }
+# The third-party packages that a command may load, by their top-level names. Names that begin with
+# an underscore, and those of compiled parts without a package, do not count.
+ARROW = {"numpy", "pyarrow", "cloudpickle", "dateutil", "six"}
+TABLE = ARROW | {"deltalake", "arro3", "rich", "google_crc32c", "typing_extensions"}
+BEAM = {
+    *("apache_beam", "google.protobuf", "google._upb", "grpc", "proto", "dill", "fastavro", "yaml"),
+    *("beartype", "backports", "cramjam", "zstandard", "cryptography", "httplib2", "pyparsing"),
+    *("pytz", "mmh3", "objsize", "sortedcontainers", "packaging", "absl", "requests", "urllib3"),
+    *("idna", "certifi", "charset_normalizer"),
+}
+# What TensorFlow imports in Python, among it clients of Google Cloud for its cluster resolvers.
+TENSORFLOW = {
+    *("tensorflow", "google.protobuf", "google._upb", "google.api_core", "google.auth", "absl"),
+    *("astunparse", "flatbuffers", "gast", "h5py", "ml_dtypes", "opt_einsum", "packaging", "scipy"),
+    *("pybind11_abseil", "termcolor", "wrapt", "googleapiclient", "google_auth_httplib2", "rsa"),
+    *("oauth2client", "httplib2", "pyparsing", "uritemplate", "pyasn1", "pyasn1_modules", "dill"),
+    *("requests", "urllib3", "idna", "certifi", "charset_normalizer", "backports"),
+}
+KAFKA = {"confluent_kafka", "orjson"}
 RUN = """
 import contextlib, io, json, sys
 from scoreline.__main__ import main
 out, err = io.StringIO(), io.StringIO()
 with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
     try:
-        code = main(sys.argv[1:])
+        code = main(sys.argv[1:], own_process=True)
     except SystemExit as e:
         code = e.code or 0
 print(json.dumps({"code": code, "text": out.getvalue() + err.getvalue(),
@@ -102,3 +121,37 @@ def test_flags_of_a_runner_that_is_named_are_asked_of_it():
     assert ended["code"] == 2
     assert "unknown option --nonsense" in ended["text"]
     assert "apache_beam" in ended["modules"]
+
+
+def packages_of(modules):
+    """Return the third-party packages of modules; of the namespace `google`, the packages in it."""
+    found = set()
+    for module in modules:
+        top, _, rest = module.partition(".")
+        found.add(f"google.{rest.partition('.')[0]}" if top == "google" else top)
+    known = {*sys.stdlib_module_names, "scoreline", "google.", "google.cloud", "cython_runtime"}
+    return {name for name in found - known if not name.startswith("_") and not is_compiled(name)}
+
+
+def is_compiled(name):
+    """Whether a name is a hash, which mypyc gives to the shared part of a package."""
+    return len(name) == 40 and set(name) <= set("0123456789abcdef")
+
+
+def test_commands_load_only_packages_that_they_use(model, lake, tmp_path):
+    """A package that is new in these lists costs every start of a command, so measure it first."""
+    where = ["--input", lake, "--model", model]
+    scoring = [*where, "--keys=id", "--output", tmp_path / "scores"]
+    no_broker = ["--brokers=127.0.0.1:1", "--topic=t", "--model", model, "--output_topic=o"]
+    for arguments, code, allowed in (
+        (["--help"], 0, set()),
+        (["batch", "--help"], 0, ARROW),
+        (["batch", *scoring], 0, TABLE | BEAM | TENSORFLOW),
+        (["inspect", *where], 0, TABLE | TENSORFLOW),
+        (["table", "status", "--output", tmp_path / "scores"], 0, TABLE),
+        (["table", "verify", "--output", tmp_path / "scores"], 0, TABLE),
+        (["stream", *no_broker], 2, TABLE | BEAM | TENSORFLOW | KAFKA),
+    ):
+        ended = run(*arguments)
+        assert ended["code"] == code, ended["text"]
+        assert packages_of(ended["modules"]) - allowed == set(), arguments

@@ -15,7 +15,6 @@ Seen in: Python SDK 2.77.
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import subprocess
 import sys
@@ -24,17 +23,13 @@ from concurrent import futures
 
 import grpc
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
-from apache_beam.runners.worker.sdk_worker import SdkHarness
-
-# A worker of a pool does not get the job's options, and so does not import its plugins.
-import scoreline.transforms.worker.sampling  # noqa: F401
 
 # The interpreter of the workers, which has Beam and this project.
 PYTHON = sys.executable
 _STOP_SECONDS = 5.0
 _REAP_SECONDS = 2.0
 _THREADS = 16
-_WORKER = "import sys; from deploy.local.worker_pool import run_worker; run_worker(*sys.argv[1:])"
+_WORKER = "deploy.local.worker"
 
 # A worker's name is not unique; together with the connection that requested it, it is.
 _Key = tuple[str, str]
@@ -52,7 +47,7 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
         self, request: beam_fn_api_pb2.StartWorkerRequest, context: grpc.ServicerContext
     ) -> beam_fn_api_pb2.StartWorkerResponse:
         """Start a worker, which shares the output of the pool."""
-        command = [PYTHON, "-c", _WORKER, request.control_endpoint.url, request.worker_id]
+        command = [PYTHON, "-m", _WORKER, request.control_endpoint.url, request.worker_id]
         try:
             worker = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         except OSError as e:
@@ -85,12 +80,6 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):
             worker.terminate()
         for worker in workers:
             _stop(worker)
-
-
-def run_worker(control_endpoint: str, worker_id: str) -> None:
-    """Run a worker in this process until its runner disconnects."""
-    logging.basicConfig(level=logging.WARNING)
-    SdkHarness(control_endpoint, worker_id=worker_id).run()
 
 
 def _stop(worker: subprocess.Popen[bytes]) -> None:

@@ -178,8 +178,9 @@ def _check_codes(batch: pa.RecordBatch) -> None:
         codes = codes.drop_null() if codes.null_count else codes
         if not len(codes):
             continue
-        # Not `to_numpy`, which imports pandas the first time.
-        values = np.frombuffer(codes.buffers()[1], codes.type.to_pandas_dtype())
+        # Neither `to_numpy` nor `to_pandas_dtype`, which import pandas the first time. Names of
+        # integer types are the same in Arrow and in NumPy.
+        values = np.frombuffer(codes.buffers()[1], np.dtype(str(codes.type)))
         values = values[codes.offset : codes.offset + len(codes)]
         low, high = values.min(), values.max()
         if low < 0 or high >= len(column.dictionary):

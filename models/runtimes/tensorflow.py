@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scoreline.models.errors import ModelError, first_lines
+from scoreline.models.hiding import hiding
 from scoreline.models.runtimes.noise import TENSORFLOW_NOISE, without_noise
 
 # Parameters of glibc's mallopt(3), and the largest mmap threshold it takes on 64 bits.
@@ -31,14 +32,10 @@ def import_tensorflow() -> Any:
     if "tensorflow" in sys.modules or "keras" in sys.modules:
         return importlib.import_module("tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.modules["keras"] = None  # type: ignore[assignment]
-    try:
-        with without_noise(TENSORFLOW_NOISE):
-            tf = importlib.import_module("tensorflow")
-            tf.config.list_physical_devices("GPU")  # triggers the warnings about CUDA now
-        return tf
-    finally:
-        del sys.modules["keras"]
+    with hiding("keras"), without_noise(TENSORFLOW_NOISE):
+        tf = importlib.import_module("tensorflow")
+        tf.config.list_physical_devices("GPU")  # triggers the warnings about CUDA now
+    return tf
 
 
 def prepare_tensorflow(

@@ -12,7 +12,7 @@ from scoreline.pipelines.runners.any_runner import (
     find_flink_flags,
     find_unknown_flags,
 )
-from scoreline.pipelines.runners.workarounds import add_up_counters_at_once
+from scoreline.pipelines.runners.workarounds import LeanWorkersRunner, add_up_counters_at_once
 
 
 class Local(AnyRunner):
@@ -43,11 +43,9 @@ class Local(AnyRunner):
 
     def make_beam_runner(self, workers: int) -> PipelineRunner:
         """Return the runner, with one thread per worker."""
-        from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-
         add_up_counters_at_once()
         direct = self.options.view_as(DirectOptions)
         direct.direct_num_workers = workers
         if direct.direct_running_mode == "in_memory" and workers > 1:
             direct.direct_running_mode = "multi_threading"
-        return FnApiRunner()
+        return LeanWorkersRunner()

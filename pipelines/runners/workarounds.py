@@ -6,6 +6,8 @@ tests/pipelines/test_workarounds.py, and in tests/integration/test_workarounds.p
 engine or its jar. Some workarounds are in other files, because they are large, or because their
 users must not import this room:
 
+- transforms/worker/lean_beam.py `import_beam`: Beam imports clients of Google Cloud that no job
+  needs.
 - transforms/worker/sampling.py `sample_often`: the end of a bundle waits for the state sampler.
 - transforms/kafka/poll.py `PollKafka`: a splittable DoFn leaks state on Flink.
 - deploy/local/worker_pool.py `WorkerPool`: Beam's pool confuses the workers of two TaskManagers.
@@ -15,6 +17,8 @@ users must not import this room:
 from __future__ import annotations
 
 import logging
+import shlex
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,9 +31,12 @@ from apache_beam.runners.portability.flink_uber_jar_job_server import (
     FlinkBeamJob,
     FlinkUberJarJobServer,
 )
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms import window
+from apache_beam.transforms.environments import Environment, SubprocessSDKEnvironment
 
 from scoreline.pipelines.runners.flink_options import FlinkOptions, is_yes
+from scoreline.transforms.worker import main as worker_main
 
 _UNKNOWN_FLAGS = "Discarding unparseable args: %s"  # Beam's message
 _HAND_OVER = "data_buffer_size_limit"
@@ -152,6 +159,32 @@ def removing_jar_copies() -> Iterator[None]:
             yield
         finally:
             tempfile.tempdir = usual
+
+
+class LeanWorkersRunner(FnApiRunner):
+    """Beam's local runner, but its worker processes import a lean Beam, as ours.
+
+    With `--direct_running_mode=multi_processing` Beam starts `sdk_worker_main`, and has no option
+    for another command (`FnApiRunner.run_pipeline` in fn_runner.py). A worker would import the
+    clients of Google Cloud: 0.9 CPU s and 85 MB (transforms/worker/lean_beam.py).
+
+    Issue: not reported.
+    Seen in: Python SDK 2.77.
+    """
+
+    _environment: Environment
+
+    @property
+    def _default_environment(self) -> Environment:
+        return self._environment
+
+    @_default_environment.setter
+    def _default_environment(self, environment: Environment) -> None:
+        if isinstance(environment, SubprocessSDKEnvironment):
+            environment = SubprocessSDKEnvironment.from_command_string(
+                f"{shlex.quote(sys.executable)} -m {worker_main.__name__}"
+            )
+        self._environment = environment
 
 
 class SavepointFlinkRunner(FlinkRunner):

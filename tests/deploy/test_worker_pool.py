@@ -14,7 +14,8 @@ from tests.fakes import ROOT
 
 def test_a_worker_samples_often_without_the_options_of_a_job():
     code = (
-        "import deploy.local.worker_pool\n"
+        "from deploy.local.worker import prepare\n"
+        "prepare()\n"
         "from apache_beam.runners.worker.statesampler import StateSampler\n"
         "from apache_beam.utils.counters import CounterFactory\n"
         "print(StateSampler('step', CounterFactory()).sampling_period_ms)"

@@ -52,7 +52,7 @@ def test_each_workaround_says_what_it_is_for_and_has_a_test():
         (ROOT / "tests" / folder / "test_workarounds.py").read_text()
         for folder in ("pipelines", "integration")
     )
-    assert len(_ours()) == 8
+    assert len(_ours()) == 9
     for name in _ours():
         told = inspect.getdoc(getattr(workarounds, name))
         assert re.search(r"^Issue: \S", told, re.M), name
@@ -125,6 +125,20 @@ def test_keep_tracebacks_off_the_terminal_or_a_worker_prints_them(capsys, monkey
     monkeypatch.delitem(vars(sdk_worker), "print")
     assert "Traceback" in run(pipeline)
     assert "Traceback" not in run(choose_runner([]).make_pipeline(2))
+
+
+def test_lean_workers_runner_or_a_worker_process_imports_googles_clients(tmp_path):
+    def loads_them(runner):
+        flags = ["--direct_running_mode=multi_processing", "--direct_num_workers=1"]
+        found = str(tmp_path / type(runner).__name__)
+        with beam.Pipeline(runner=runner, options=PipelineOptions(flags)) as pipeline:
+            asked = pipeline | beam.Create(["'google.auth' in __import__('sys').modules"])
+            _ = asked | beam.Map(eval) | beam.io.WriteToText(found, shard_name_template="")
+        with open(found) as file:
+            return file.read().strip()
+
+    assert loads_them(FnApiRunner()) == "True"
+    assert loads_them(workarounds.LeanWorkersRunner()) == "False"
 
 
 def test_keep_values_out_of_the_log_or_secrets_are_in_it(caplog):
