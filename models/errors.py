@@ -7,6 +7,10 @@ class ModelError(ValueError):
     """A model that cannot be loaded or called; the message says why and what to do."""
 
 
+class CallFails(ModelError):
+    """A model that loads, but fails on its first call, and not because of the inputs."""
+
+
 class ImpureModel(ModelError):
     """A model whose score of a row depends on more than the row: docs/models.md."""
 

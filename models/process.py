@@ -3,12 +3,12 @@
     model = ModelProcess("build/models/flights", "serving_default", batch_timeout_s=60)
     scores = model.predict({"carrier": pa.array(["UA"]), …}, rows=1)
 
-Nothing can interrupt a TensorFlow call from outside, a fatal signal in it kills the whole process,
-and the kernel can end a process at any moment. Columns cross a socket as Arrow IPC streams and
-everything else as JSON. Nothing is pickled, so neither side can make the other run code. The
-process is started, never forked: threads of TensorFlow and Arrow do not survive a fork. Its
-standard input is a pipe from this process. When this process ends, in whatever way, the pipe closes
-and the model's process ends too.
+A loop in a SavedModel is ended in time. Nothing can interrupt a single op from outside, a fatal
+signal in it kills the whole process, and the kernel can end a process at any moment. Columns cross
+a socket as Arrow IPC streams and everything else as JSON. Nothing is pickled, so neither side can
+make the other run code. The process is started, never forked: threads of TensorFlow and Arrow do
+not survive a fork. Its standard input is a pipe from this process. When this process ends, in
+whatever way, the pipe closes and the model's process ends too.
 """
 
 from __future__ import annotations
@@ -34,15 +34,20 @@ import pyarrow as pa
 
 from scoreline.models.errors import ModelError, describe_error
 from scoreline.models.hiding import keep_pandas_out
-from scoreline.models.servable import empty_outputs, load_servable
+from scoreline.models.runtimes.deadline import is_late, limit_calls
+from scoreline.models.runtimes.model import Runtime
+from scoreline.models.servable import Servable, empty_outputs, load_servable
 from scoreline.models.signature import InputColumn, Signature, TensorSpec
 
 # Minimum time for loading and the first calls, which may compile the model.
 _MIN_LOAD_S = 600.0
 _EXIT_S = 10.0
+# A call that can end by itself does so this much before it is given up: a share, at most so long.
+_EARLY_SHARE, _MAX_EARLY_S = 0.1, 1.0
 # Calls after which the kernel killed the process for its memory are halved, down to this size: one
 # row that takes all memory by itself must not slow down all others.
 _MIN_CALL_ROWS = 1024
+_TOO_LATE = "no answer within {:g} s (--batch_timeout_s)"
 _HEAD = struct.Struct("<QQ")  # bytes of JSON, bytes of Arrow IPC
 
 
@@ -77,7 +82,7 @@ class ModelProcess:
     """A model in a process of its own, with the interface of `Servable`; one call at a time.
 
     Attributes:
-      signature, digest, load_ms: as in `Servable`.
+      signature, digest, runtime, load_ms: as in `Servable`.
       call_size: the number of rows per call.
     """
 
@@ -126,6 +131,7 @@ class ModelProcess:
             "outputs": outputs,
             "sources": _encode(tuple(sources)),
             "conversions": conversions,
+            "limit_s": _shorten(self._timeout_s),
         }
         with self._lock:
             return self._call(request, features, rows)
@@ -139,10 +145,8 @@ class ModelProcess:
             reply, columns = child.receive(self._timeout_s)
         except TimeoutError:
             self.close()
-            raise CallHung(
-                f"no answer within {self._timeout_s:g} s (--batch_timeout_s); the model's process "
-                "was ended"
-            ) from None
+            told = f"{_TOO_LATE.format(self._timeout_s)}; the model's process was ended"
+            raise CallHung(told) from None
         except (OSError, EOFError):
             ended = child.describe_end()
             if child.was_killed():
@@ -152,6 +156,8 @@ class ModelProcess:
         except BaseException:  # an unread answer must not become the answer of the next call
             self.close()
             raise
+        if "late" in reply:
+            raise CallHung(f"{_TOO_LATE.format(self._timeout_s)}; the call was ended")
         if "error" in reply:
             raise CallFailed(reply["error"])
         self.call_size.rows = reply["call_rows"]
@@ -194,6 +200,7 @@ class ModelProcess:
             raise ModelError(reply["refused"])
         self.signature = Signature.from_json(reply["signature"])
         self.digest: str = reply["digest"]
+        self.runtime = Runtime(*reply["runtime"])
         self.load_ms: int = reply["load_ms"]
         self.call_size.rows = reply["call_rows"]
         self._child = child
@@ -317,6 +324,14 @@ class _Request(NamedTuple):
     outputs: list[str] | None
     sources: str
     conversions: dict[str, str] | None
+    limit_s: float | None
+
+
+def _shorten(timeout_s: float | None) -> float | None:
+    """Return when a call shall end by itself, so that its answer comes in time."""
+    if timeout_s is None:
+        return None
+    return timeout_s - min(_EARLY_SHARE * timeout_s, _MAX_EARLY_S)
 
 
 def _serve(channel: _Channel) -> None:
@@ -330,24 +345,33 @@ def _serve(channel: _Channel) -> None:
     facts = {
         "signature": servable.signature.to_json(),
         "digest": servable.digest,
+        "runtime": servable.runtime,
         "load_ms": servable.load_ms,
     }
     channel.send({**facts, "call_rows": servable.call_size.rows}, {}, None)
     while True:
         message, features = channel.receive(None)
         request = _Request(**message)
-        try:
-            columns = servable.predict(
-                features,
-                request.rows,
-                request.outputs,
-                sources=_decode(request.sources),
-                conversions=request.conversions,
-            )
-        except Exception as e:  # noqa: BLE001  whatever the model raises is the caller's to judge
-            channel.send({"error": describe_error(e)}, {}, None)
-        else:
-            channel.send({"call_rows": servable.call_size.rows}, columns, None)
+        with limit_calls(request.limit_s):
+            _answer(channel, servable, request, features)
+
+
+def _answer(
+    channel: _Channel, servable: Servable, request: _Request, features: dict[str, pa.Array]
+) -> None:
+    try:
+        columns = servable.predict(
+            features,
+            request.rows,
+            request.outputs,
+            sources=_decode(request.sources),
+            conversions=request.conversions,
+        )
+    except Exception as e:  # noqa: BLE001  whatever the model raises is the caller's to judge
+        late = {"late": True} if is_late(e) else {}
+        channel.send({"error": describe_error(e), **late}, {}, None)
+    else:
+        channel.send({"call_rows": servable.call_size.rows}, columns, None)
 
 
 def _end_with_parent() -> None:

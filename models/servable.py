@@ -19,12 +19,12 @@ import pyarrow as pa
 
 from scoreline.models.artifact import digest_model
 from scoreline.models.call_size import CallSize
-from scoreline.models.errors import ModelError, first_lines
+from scoreline.models.errors import CallFails, ModelError, describe_error
 from scoreline.models.examples import Examples
 from scoreline.models.fixed_batch import find_fixed_batch, with_batch
 from scoreline.models.outputs import output_type, to_column
-from scoreline.models.runtimes import load_model
-from scoreline.models.runtimes.model import Model
+from scoreline.models.runtimes import ModelSource, load_and_try
+from scoreline.models.runtimes.model import Model, Runtime
 from scoreline.models.runtimes.tensorflow import keep_freed_memory
 from scoreline.models.signature import (
     DEFAULT_SIGNATURE,
@@ -58,11 +58,13 @@ class Servable(Protocol):
     Attributes:
       signature: the named, typed inputs and outputs of what `predict` calls.
       digest: `sha256:…` of the model's files.
+      runtime: what calls the model.
       load_ms: what loading and warming up took, in milliseconds of wall time.
     """
 
     signature: Signature
     digest: str
+    runtime: Runtime
     load_ms: int
 
     @property
@@ -90,6 +92,7 @@ class LocalServable:
     Attributes:
       signature: the named, typed inputs and outputs of what `predict` calls.
       digest: `sha256:…` of the model's files.
+      runtime: what calls the model.
       load_ms: what loading and warming up took, in milliseconds of wall time.
       call_size: the number of rows per call.
     """
@@ -99,6 +102,7 @@ class LocalServable:
         self._model = model
         self.signature = model.signature
         self.digest = digest
+        self.runtime = model.runtime
         self.load_ms = 0
         self._rejection = ""  # why the last blank rows were rejected
         self.call_size = CallSize(self.signature.batch_rows or batch_rows)
@@ -215,7 +219,8 @@ class LocalServable:
           ragged: the inputs that are components of ragged tensors: `values` or `row_splits`.
 
         Raises:
-          ModelError: a call failed for another reason, or an output lacks one entry per row.
+          CallFails: a call failed for another reason.
+          ModelError: an output lacks one entry per row.
         """
         # Others are refused when the signature is fitted to columns.
         usable = [spec.name for spec in self.signature.outputs if spec.dtype in FITTING_TYPES]
@@ -293,9 +298,9 @@ class LocalServable:
         if error is None or self._model.is_about_inputs(error):
             self._rejection = str(error)
             return None
-        raise ModelError(
+        raise CallFails(
             f"Signature '{self.signature.name}' loads, but fails on a call of {rows} rows of zeros "
-            f"and empty strings: {type(error).__name__}: {first_lines(error)}"
+            f"and empty strings: {describe_error(error)}"
         ) from error
 
 
@@ -364,9 +369,14 @@ def load_servable(
     if digest is not None and digest != found:
         raise ModelError(f"--model_digest: expected {digest}, got {found} for {path}. Refused")
     keep_freed_memory()
-    model = load_model(path, signature_name, concurrent_calls, op_libraries, tags)
-    servable = LocalServable(model, found, batch_rows)
-    servable.warm_up(outputs, dict(ragged))
+
+    def warm_up(model: Model) -> LocalServable:
+        servable = LocalServable(model, found, batch_rows)
+        servable.warm_up(outputs, dict(ragged))
+        return servable
+
+    source = ModelSource(path, signature_name, concurrent_calls, tuple(op_libraries), tuple(tags))
+    servable = load_and_try(source, warm_up)
     servable.load_ms = round((time.perf_counter() - began) * 1000)
     return servable
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from scoreline.models.errors import ModelError
 from scoreline.models.inspection import ModelReport, inspect_model
+from scoreline.models.runtimes.model import Runtime
 from scoreline.models.signature import find_unsupported
 from scoreline.pipelines.doing import doing
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_WRONG
@@ -21,7 +22,7 @@ from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.plan.model import find_model
 from scoreline.pipelines.plan.preview import FirstScores, find_first_rows, score_first_rows
 from scoreline.pipelines.report.console import make_table, say
-from scoreline.pipelines.report.documents import first_fields
+from scoreline.pipelines.report.documents import first_fields, runtime_fields
 from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.preview import print_first_scores
 from scoreline.pipelines.report.reporter import make_reporter
@@ -34,6 +35,7 @@ class Inspection(NamedTuple):
       model: facts from its files.
       unsupported: reasons why the chosen signature cannot be scored.
       first: the results of a dataset's first rows, or the reason why the model does not load.
+      runtime: what calls the model; None if it was not loaded.
       allow_impure: the reason why an impure model is no problem; "" for none.
     """
 
@@ -41,6 +43,7 @@ class Inspection(NamedTuple):
     unsupported: Sequence[str]
     first: FirstScores = FirstScores()
     allow_impure: str = ""
+    runtime: Runtime | None = None
 
     @property
     def impurity(self) -> str:
@@ -93,7 +96,11 @@ def inspect(settings: InspectSettings, problems: Problems) -> Inspection:
     with contextlib.closing(servable):
         rows = find_first_rows(settings, model, servable.signature, problems)
         first = score_first_rows(rows, servable, checks_purity=True)
-        return inspection._replace(first=first, allow_impure=settings.model.allow_impure)
+        return inspection._replace(
+            first=first,
+            allow_impure=settings.model.allow_impure,
+            runtime=servable.runtime,
+        )
 
 
 def to_fields(inspection: Inspection) -> dict[str, Any]:
@@ -114,6 +121,7 @@ def to_fields(inspection: Inspection) -> dict[str, Any]:
             "concerns": [concern._asdict() for concern in model.concerns],
             "unusable": dict(model.unusable),
         },
+        "runtime": runtime_fields(inspection.runtime),
         "unsupported": list(inspection.unsupported),
         "first_rows": first_fields(first),
         "problems": [
@@ -135,6 +143,8 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         facts.add_row("tags", escape(", ".join(model.tags)))
     facts.add_row("digest", model.digest)
     facts.add_row("size", f"{model.size_bytes / 1e6:,.2f} MB")
+    if inspection.runtime is not None:
+        facts.add_row("called by", escape(str(inspection.runtime)))
     for concern in model.concerns:
         facts.add_row("concern", f"{concern.op} ({concern.times} ×) {concern.meaning}")
     console.print(facts, highlight=False)

@@ -30,6 +30,7 @@ from scoreline.lake.table.merge import (
 )
 from scoreline.lake.table.scores import find_table_problems
 from scoreline.models.model_spec import ModelSpec
+from scoreline.models.runtimes.model import Runtime
 from scoreline.models.servable import Servable
 from scoreline.pipelines.doing import doing
 from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK, EXIT_WRONG
@@ -41,6 +42,7 @@ from scoreline.pipelines.plan.model import find_model
 from scoreline.pipelines.plan.purity import impurity_facts
 from scoreline.pipelines.plan.table import find_table
 from scoreline.pipelines.report.console import say
+from scoreline.pipelines.report.documents import runtime_fields
 from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.reporter import make_reporter
 from scoreline.transforms.isolate import EveryRowFails
@@ -59,6 +61,13 @@ class Replayed(NamedTuple):
     added: int
     left: int
     reason: str = ""
+
+
+class Replays(NamedTuple):
+    """The results of all partitions, and what called the model; None if nothing was replayed."""
+
+    partitions: Sequence[Replayed]
+    runtime: Runtime | None = None
 
 
 class DeadPartition(NamedTuple):
@@ -91,7 +100,7 @@ class ReplayPlan:
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def replay(settings: ReplaySettings, problems: Problems) -> list[Replayed]:
+def replay(settings: ReplaySettings, problems: Problems) -> Replays:
     """Replay the dead letters of the selected partitions, one transaction per partition.
 
     Raises:
@@ -104,7 +113,7 @@ def replay(settings: ReplaySettings, problems: Problems) -> list[Replayed]:
     found = _find_letters(settings.output, table, settings.partitions) if table else []
     if table is None or model is None or not found:
         problems.check()
-        return []
+        return Replays([])
     try:
         servable = model.load(shared=False)
     except (ValueError, OSError) as e:
@@ -113,7 +122,8 @@ def replay(settings: ReplaySettings, problems: Problems) -> list[Replayed]:
     with contextlib.closing(servable):
         plan = _plan(settings, table, model, servable, found, problems)
         plan = _check_purity(settings, plan, servable, problems)
-        return [_replay(plan, servable, partition) for partition in plan.partitions]
+        done = [_replay(plan, servable, partition) for partition in plan.partitions]
+        return Replays(done, servable.runtime)
 
 
 def _find_letters(
@@ -262,15 +272,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = read_replay(given, problems)
         problems.check_usage()
         with doing(f"replaying the dead letters of {settings.output}"):
-            found = replay(settings, problems)
+            found, runtime = replay(settings, problems)
     except BadOptions as e:
         return reporter.end(e.exit_code, problems=e.problems)
     except (ValueError, OSError, DeltaError) as e:
         return reporter.end(EXIT_FAILED if may_pass(e) else EXIT_WRONG, problems=[str(e)])
     reporter.show(lambda console: _print_replayed(found, console, is_check=settings.check))
+    if runtime is not None and runtime.fallback:
+        reporter.show(lambda console: say(console, f"The model is called by {runtime}"))
     fields = {
         "output": settings.output,
         "is_check": settings.check,
+        "runtime": runtime_fields(runtime),
         "partitions": [result._asdict() for result in found],
         "problems": [
             f"{result.partition}: NOT merged: {result.reason}" for result in found if result.reason

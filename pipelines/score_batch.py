@@ -164,6 +164,7 @@ def prepare(argv: Sequence[str]) -> Prepared:
         if model.servable is not None:
             with doing("checking the model on the first rows"):
                 found = check_plan(found, model.servable, settings.model.allow_impure, problems)
+        found = dataclasses.replace(found, runtime=model.runtime)
     return Prepared(settings, runner, found)
 
 
@@ -209,7 +210,9 @@ def execute(argv: Sequence[str], reporter: Reporter) -> Ended:
     except Exception as e:  # noqa: BLE001  a runner may raise anything; it sets the exit code
         advice = "Committed partitions stay; run the same command to continue."
         return Ended(end_failed_job(reporter, e, advice))
-    report = dataclasses.replace(report, impurity=describe_allowed(found, plan))
+    report = dataclasses.replace(
+        report, impurity=describe_allowed(found, plan), runtime=found.runtime
+    )
     with doing("reporting the results; the scores are published"):
         reporter.show(lambda console: print_report(report, settings, console))
         fields = batch_fields(settings, found, report)

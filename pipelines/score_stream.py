@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from rich.console import Console
 
+from scoreline.models.runtimes.model import Runtime
 from scoreline.pipelines.doing import doing
 from scoreline.pipelines.exit_codes import (
     EXIT_DEAD_LETTERS,
@@ -22,9 +24,10 @@ from scoreline.pipelines.exit_codes import (
 from scoreline.pipelines.options.commands import make_parser, parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.stream import StreamSettings, read_stream
+from scoreline.pipelines.plan.model import PlannedModel
 from scoreline.pipelines.plan.stream import StreamPlan, plan_stream
 from scoreline.pipelines.report.console import say
-from scoreline.pipelines.report.documents import fields_of
+from scoreline.pipelines.report.documents import fields_of, runtime_fields
 from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.reporter import Reporter, make_reporter
 from scoreline.pipelines.report.unexpected import end_failed_job
@@ -83,11 +86,12 @@ def build(
 
 
 class Prepared(NamedTuple):
-    """A parsed command line, with its runner and its settings."""
+    """A parsed command line, with its runner, its settings, and what calls the model."""
 
     settings: StreamSettings
     runner: Runner
     plan: StreamPlan
+    runtime: Runtime | None
 
 
 def prepare(settings: StreamSettings, others: Sequence[str], problems: Problems) -> Prepared:
@@ -111,11 +115,11 @@ def prepare(settings: StreamSettings, others: Sequence[str], problems: Problems)
     )
     problems.check_usage()
     settings = _place(settings, runner, problems)
-    plan = plan_stream(
-        settings, lambda model: model.read_signature(here=runner.shares_process), problems
-    )
+    model = PlannedModel(here=runner.shares_process)
+    with contextlib.closing(model):
+        plan = plan_stream(settings, model.read_signature, problems)
     runner.refuse_second_job(settings.source.topic, settings.source.group)
-    return Prepared(settings, runner, plan)
+    return Prepared(settings, runner, plan, model.runtime)
 
 
 def _place(settings: StreamSettings, runner: Runner, problems: Problems) -> StreamSettings:
@@ -144,14 +148,14 @@ def execute(argv: Sequence[str], reporter: Reporter) -> int:
             return _supervise(argv, reporter.errors)
         end_with_supervisor()
         with doing("planning the job"):
-            settings, runner, plan = prepare(read_stream(given, problems), others, problems)
+            prepared = prepare(read_stream(given, problems), others, problems)
     except BadOptions as e:
         return reporter.end(e.exit_code, problems=e.problems)
-    if settings.check:
-        reporter.show(lambda console: _print_plan(settings, plan, console))
-        return reporter.end(EXIT_OK, _plan_fields(settings, plan))
+    if prepared.settings.check:
+        reporter.show(lambda console: _print_plan(prepared, console))
+        return reporter.end(EXIT_OK, _plan_fields(prepared))
     try:
-        return _run(settings, plan, runner, reporter)
+        return _run(prepared, reporter)
     except BadOptions as e:
         return reporter.end(e.exit_code, problems=e.problems)
     except KeyboardInterrupt:
@@ -174,7 +178,8 @@ def _supervise(argv: Sequence[str], errors: Console) -> int:
     return supervise(once, again, lambda text: say(errors, text), ["scoreline", "stream"])
 
 
-def _run(settings: StreamSettings, plan: StreamPlan, runner: Runner, reporter: Reporter) -> int:
+def _run(prepared: Prepared, reporter: Reporter) -> int:
+    settings, runner, plan, runtime = prepared
     console = reporter.console
     end_earlier_transactions(plan)
     plan = register_schema(settings, plan)
@@ -189,7 +194,8 @@ def _run(settings: StreamSettings, plan: StreamPlan, runner: Runner, reporter: R
     tell_begun()
     say(
         console,
-        f"scoring {read.topic} → {targets} as group {read.group}, model {plan.score.digest[:19]}…",
+        f"scoring {read.topic} → {targets} as group {read.group}, model {plan.score.digest[:19]}…, "
+        f"called by {runtime}",
     )
     began = time.monotonic()
     ends = read_topic_ends(read.connection, read.topic) if read.until_end else {}
@@ -210,7 +216,8 @@ def _run(settings: StreamSettings, plan: StreamPlan, runner: Runner, reporter: R
     if read.until_end and not stop_reading.is_set():
         check_all_read(plan, ends)
     code = EXIT_DEAD_LETTERS if counts["rows_dead"] else EXIT_OK
-    return reporter.end(code, {**_targets(settings, plan), **counts, "seconds": seconds})
+    targets_and_model = _targets(prepared._replace(plan=plan))
+    return reporter.end(code, {**targets_and_model, **counts, "seconds": seconds})
 
 
 def _print_counts(counts: Mapping[str, int], seconds: float, console: Console) -> None:
@@ -222,9 +229,9 @@ def _print_counts(counts: Mapping[str, int], seconds: float, console: Console) -
     )
 
 
-def _targets(settings: StreamSettings, plan: StreamPlan) -> dict[str, Any]:
+def _targets(prepared: Prepared) -> dict[str, Any]:
     """Return source, sinks and model for JSON."""
-    sink = settings.sink
+    sink, plan = prepared.settings.sink, prepared.plan
     return {
         "topic": plan.read.topic,
         "group": plan.read.group,
@@ -232,17 +239,19 @@ def _targets(settings: StreamSettings, plan: StreamPlan) -> dict[str, Any]:
         "output": sink.output or None,
         "dead_letter_topic": sink.dead_letter_topic or None,
         "model_digest": plan.score.digest,
+        "runtime": runtime_fields(prepared.runtime),
     }
 
 
-def _plan_fields(settings: StreamSettings, plan: StreamPlan) -> dict[str, Any]:
+def _plan_fields(prepared: Prepared) -> dict[str, Any]:
     """Return the plan for JSON."""
+    plan = prepared.plan
     table = plan.write.table
     stored = [] if table is None else [*fields_of(table.schema)]
     if table is not None:
         stored.append({"name": SCORED_DATE, "type": "string"})
     return {
-        **_targets(settings, plan),
+        **_targets(prepared),
         "format": plan.decode.format,
         "columns": fields_of(plan.decode.schema),
         "value_schema": None if plan.write.avro is None else str(plan.write.avro.schema),
@@ -264,9 +273,11 @@ def _without_start(argv: Sequence[str]) -> list[str]:
     return kept
 
 
-def _print_plan(settings: StreamSettings, plan: StreamPlan, console: Console) -> None:
+def _print_plan(prepared: Prepared, console: Console) -> None:
+    settings, _, plan, runtime = prepared
     say(console, f"topic      {plan.read.topic}, {plan.decode.format} → {settings.sink.targets}")
     say(console, f"model      {plan.score.digest}")
+    say(console, f"called by  {runtime}")
     columns = ", ".join(f"{field.name} {field.type}" for field in plan.decode.schema)
     say(console, f"columns    {columns}")
     if plan.write.avro:

@@ -47,6 +47,9 @@ MODEL_SWAPS = Metric(
     "model_swaps", "swaps", "new model versions that were swapped in while scoring"
 )
 CANDIDATES_REFUSED = Metric("candidates_refused", "candidates", "model versions that did not")
+MODELS_FALLEN_BACK = Metric(
+    "models_fallen_back", "models", "models that Python TensorFlow calls, as the C API cannot"
+)
 MODEL_LOAD_MS = Metric("model_load_ms", "ms", "loading and warming up a model", "distribution")
 BATCH_ROWS = Metric("batch_rows", "rows", "rows of each record batch", "distribution")
 CALL_ROWS = Metric("call_rows", "rows", "rows per model call in use", "distribution")
@@ -70,6 +73,7 @@ ALL = (
     VALUES_SATURATED,
     MODEL_SWAPS,
     CANDIDATES_REFUSED,
+    MODELS_FALLEN_BACK,
     MODEL_LOAD_MS,
     BATCH_ROWS,
     CALL_ROWS,

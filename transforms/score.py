@@ -47,6 +47,7 @@ class Scorer:
         self.serving = serving
         self.metrics = BundleMetrics()
         self.metrics.observe(metrics.MODEL_LOAD_MS, serving.servable.load_ms)
+        self.metrics.count(metrics.MODELS_FALLEN_BACK, bool(serving.servable.runtime.fallback))
         self._has_scored = False
         self._failure = ""
         self._gate = gate_of(serving.spec) if serving.spec.checks_purity else None

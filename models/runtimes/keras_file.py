@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from scoreline.models.errors import ModelError, first_lines
+from scoreline.models.runtimes.model import Runtime
 from scoreline.models.runtimes.saved_model import ConcreteFunction, read_specs
 from scoreline.models.runtimes.tensorflow import prepare_tensorflow
 from scoreline.models.signature import DEFAULT_SIGNATURE, Signature, unique_names
@@ -82,6 +83,7 @@ def load_keras(
             read_specs(function.structured_outputs),
         ),
         names,
+        Runtime("keras"),
     )
 
 

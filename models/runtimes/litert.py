@@ -12,6 +12,7 @@ import numpy as np
 from scoreline.models.errors import ModelError, first_lines
 from scoreline.models.runtimes.litert_file import LiteRTFacts, read_litert_file
 from scoreline.models.runtimes.litert_runner import Runner, make_runner
+from scoreline.models.runtimes.model import Runtime
 from scoreline.models.runtimes.noise import without_noise
 from scoreline.models.signature import DEFAULT_SIGNATURE, Quantization, Signature, TensorSpec
 from scoreline.models.strings import Output, Value, to_plain
@@ -50,6 +51,8 @@ class LiteRTModel:
     No call sees what an earlier one left. Variable tensors, which fused LSTMs have, are reset after
     each call. If a call writes resources, which cannot be reset, each call has a new interpreter.
     """
+
+    runtime = Runtime("litert")
 
     def __init__(self, path: str, signature_name: str) -> None:
         """Load the file and find out whether its batch can be resized.

@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from scoreline.models.signature import Signature
 from scoreline.models.strings import Output, Value
+
+
+class Runtime(NamedTuple):
+    """What calls a model.
+
+    Attributes:
+      name: `c` for TensorFlow's C API, `python` for Python TensorFlow, `keras` or `litert`.
+      fallback: why Python TensorFlow calls a SavedModel, and not the C API; "" if it was chosen.
+    """
+
+    name: str
+    fallback: str = ""
+
+    def __str__(self) -> str:
+        name = _NAMES.get(self.name, self.name)
+        return f"{name}, because the C API cannot: {self.fallback}" if self.fallback else name
+
+
+_NAMES = {
+    "c": "TensorFlow's C API",
+    "python": "Python TensorFlow",
+    "keras": "Keras on Python TensorFlow",
+    "litert": "LiteRT",
+}
 
 
 class Model(Protocol):
@@ -14,9 +38,11 @@ class Model(Protocol):
 
     Attributes:
       signature: the inputs and outputs of the signature that `call` calls.
+      runtime: what calls it.
     """
 
     signature: Signature
+    runtime: Runtime
 
     @property
     def ops(self) -> tuple[str, ...]:

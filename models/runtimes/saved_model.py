@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from scoreline.models.errors import ModelError, first_lines
 from scoreline.models.runtimes.graph_ops import describe_missing_op, ops_of
+from scoreline.models.runtimes.model import Runtime
 from scoreline.models.runtimes.saved_model_proto import parse_saved_model
 from scoreline.models.runtimes.saved_model_signature import find_signature
 from scoreline.models.runtimes.tensorflow import prepare_tensorflow
@@ -23,13 +24,18 @@ from scoreline.models.strings import Output, StringCodes, Strings, Value, to_pla
 # TensorFlow's messages about an op that this build cannot run.
 _NO_KERNEL = ("OpKernel", "Could not find device", "Op type not registered")
 _MISSING_OP = re.compile(r"Op type not registered '([^']+)'")
+_PYTHON = Runtime("python")
 
 
 class ConcreteFunction:
     """One signature of a loaded TensorFlow model: a concrete function of named tensors."""
 
     def __init__(
-        self, function: Any, signature: Signature, positions: Sequence[str] | None = None
+        self,
+        function: Any,
+        signature: Signature,
+        positions: Sequence[str] | None = None,
+        runtime: Runtime = _PYTHON,
     ) -> None:
         """Wrap a concrete TensorFlow function that returns named tensors.
 
@@ -37,7 +43,9 @@ class ConcreteFunction:
           function: takes tensors by the names of the signature's inputs, or by position.
           signature: the signature.
           positions: the input at each position; None if they are given by name.
+          runtime: what calls it.
         """
+        self.runtime = runtime
         self._function = function
         self._positions = positions
         self.signature = signature
@@ -98,11 +106,13 @@ def load_saved_model(
     concurrent_calls: int | None = None,
     op_libraries: Sequence[str] = (),
     tags: Sequence[str] = (),
+    *,
+    fallback: str = "",
 ) -> ConcreteFunction:
-    """Load a signature of a SavedModel.
+    """Load a signature of a SavedModel by Python TensorFlow.
 
     If it has several MetaGraphs, the one with the tag `serve` alone is taken, as TensorFlow Serving
-    does, or the one with the given tags.
+    does, or the one with the given tags. `fallback` is why the C API does not call it.
 
     Raises:
       ModelError: the model does not load, has no such signature or tags, or calls Python code.
@@ -116,7 +126,7 @@ def load_saved_model(
         raise ModelError(f"Model {path} does not load: {_explain(e)}") from e
     # The function holds only weak references to the model's variables: keep the model beside it.
     function._scoreline_model = loaded
-    return ConcreteFunction(function, found.signature)
+    return ConcreteFunction(function, found.signature, runtime=Runtime("python", fallback))
 
 
 def _load(tf: Any, path: str, tags: list[str] | None) -> Any:

@@ -19,6 +19,7 @@ from scoreline.lake.table.commit import CommitSpec
 from scoreline.lake.table.scores import find_table_problems, live_files
 from scoreline.lake.table.shard_writer import StageSpec
 from scoreline.models.model_spec import ModelSpec
+from scoreline.models.runtimes.model import Runtime
 from scoreline.models.signature import InputColumn
 from scoreline.models.suggest import paths_of
 from scoreline.pipelines.doing import doing
@@ -82,6 +83,7 @@ class Findings:
       fit: the fit of the model to the columns; None if nothing is left to do.
       plan: the work that is left; None if nothing is left.
       purity: the result of the purity check; None before it.
+      runtime: what calls the model; None if nothing is left to do.
     """
 
     states: States
@@ -92,6 +94,7 @@ class Findings:
     fit: Fit | None = None
     plan: BatchPlan | None = None
     purity: Purity | None = None
+    runtime: Runtime | None = None
 
 
 def make_plan(

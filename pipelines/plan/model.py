@@ -8,6 +8,7 @@ from collections.abc import Callable
 from scoreline.models.artifact import digest_model
 from scoreline.models.errors import ModelError
 from scoreline.models.model_spec import ModelSpec
+from scoreline.models.runtimes.model import Runtime
 from scoreline.models.servable import Servable
 from scoreline.models.signature import Signature
 from scoreline.pipelines.doing import doing
@@ -41,6 +42,11 @@ class PlannedModel:
         is_here = self._here and model.batch_timeout_s is None
         self.servable = model.load_here() if is_here else model.start()
         return self.servable.signature
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """What calls the model; None before `read_signature`."""
+        return None if self.servable is None else self.servable.runtime
 
     def close(self) -> None:
         """End the model's process; a model in this process stays loaded."""

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from scoreline.lake.elements import UNKNOWN_ROWS
+from scoreline.models.runtimes.model import Runtime
 from scoreline.pipelines.options.batch import BatchSettings
 from scoreline.pipelines.plan.batch import BatchPlan, Findings
 from scoreline.pipelines.plan.preview import FirstScores
@@ -26,6 +27,7 @@ def batch_fields(
     return {
         "output": settings.table.output,
         "model_digest": None if found.plan is None else found.plan.score.digest,
+        "runtime": runtime_fields(found.runtime),
         "committed_before": len(states.committed),
         "outdated": len(states.outdated),
         "partitions": [outcome._asdict() for outcome in outcomes],
@@ -60,6 +62,7 @@ def plan_fields(
         "model": settings.model.path,
         "signature": settings.model.signature,
         "model_digest": plan.score.digest,
+        "runtime": runtime_fields(found.runtime),
         "partitions": list(plan.partitions),
         "committed_before": len(states.committed),
         "rows": None if plan.rows == UNKNOWN_ROWS else plan.rows,
@@ -73,6 +76,11 @@ def plan_fields(
             *([f"The model fails: {first.failure}"] if first.failure else []),
         ],
     }
+
+
+def runtime_fields(runtime: Runtime | None) -> dict[str, str] | None:
+    """Return what calls the model; None if it was not loaded."""
+    return None if runtime is None else runtime._asdict()
 
 
 def first_fields(first: FirstScores) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from scoreline.lake.elements import UNKNOWN_ROWS, Outcome
 from scoreline.lake.table.layout import dead_letters_root
+from scoreline.models.runtimes.model import Runtime
 from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK
 from scoreline.pipelines.options.batch import BatchSettings
 from scoreline.pipelines.plan.batch import BatchPlan, Findings
@@ -38,12 +39,14 @@ class Report:
       seconds: wall time from the first row to the last commit.
       counters: sums of Beam's metrics, by name.
       impurity: why scores depend on more than their row, and why that is allowed; "" if not.
+      runtime: what called the model, as the launcher saw it.
     """
 
     outcomes: list[Outcome]
     seconds: float
     counters: Mapping[str, int]
     impurity: str = ""
+    runtime: Runtime | None = None
 
     def total(self, field: str) -> int:
         """Return the sum of a count over the published partitions."""
@@ -117,6 +120,7 @@ def print_plan(found: Findings, plan: BatchPlan, settings: BatchSettings, consol
         facts.add_row("", escape(f"{constant.column} {constant.data_type}, {which}"))
     facts.add_row("model", f"{settings.model.path}, signature {settings.model.signature}")
     facts.add_row("", plan.score.digest)
+    facts.add_row("", escape(f"called by {found.runtime}"))
     for source in plan.score.inputs:
         steps = describe_steps(source)
         how = f"{source.tensor.name} {source.tensor} ← {source.column}"
@@ -178,12 +182,24 @@ def print_report(report: Report, settings: BatchSettings, console: Console) -> N
     if whole:
         shares = " · ".join(f"{name} {100 * ms / whole:.0f} %" for name, ms in times)
         table.add_row("time", shares)
+    table.add_row("called by", escape(describe_runtime(report)))
     console.print(table, highlight=False)
     if report.impurity and report.total("rows_scored"):
         say(console, report.impurity)
     if not report.total("rows_in") and not report.unpublished:
         console.print("The scored partitions have no rows.", highlight=False)
     print_failures(report.unpublished, console)
+
+
+def describe_runtime(report: Report) -> str:
+    """Return what called the model; workers may have another TensorFlow than the launcher."""
+    fallen_back = report.counters.get(metrics.MODELS_FALLEN_BACK.name, 0)
+    if not fallen_back or report.runtime is None or report.runtime.fallback:
+        return str(report.runtime)
+    return (
+        f"{report.runtime}; Python TensorFlow in workers, where the C API cannot: their logs have "
+        "the reason"
+    )
 
 
 def print_failures(outcomes: Sequence[Outcome], console: Console) -> None:

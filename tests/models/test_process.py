@@ -8,6 +8,7 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pytest
 
 from scoreline.models.errors import ModelError
 from scoreline.models.process import CallFailed, CallHung, ModelDied, ModelProcess, _decode, _encode
+from scoreline.models.runtimes.model import Runtime
 from scoreline.models.servable import shared_servable
 from scoreline.models.signature import InputColumn, TensorSpec
 from tests.fakes import make_rows
@@ -94,9 +96,30 @@ def test_a_call_that_hangs_is_given_up_and_the_next_is_answered(zoo):
         assert scores_of(process, [1.0, 2.0]) == [2.0, 3.0]
 
 
-def test_a_call_of_tensorflow_that_hangs_is_given_up(zoo):
-    with open_process(zoo("hanging"), timeout_s=3.0) as process, pytest.raises(CallHung):
-        scores_of(process, [1.0, HANGS])
+def test_a_loop_of_a_saved_model_that_hangs_ends_and_its_process_goes_on(zoo):
+    with open_process(zoo("hanging"), timeout_s=3.0) as process:
+        assert process.runtime == Runtime("c")
+        pid = process._child._process.pid
+        for _ in range(2):
+            with pytest.raises(CallHung, match=r"no answer within 3 s .*; the call was ended$"):
+                scores_of(process, [1.0, HANGS])
+            assert scores_of(process, [1.0, 2.0]) == [2.0, 3.0]
+        assert process._child._process.pid == pid
+
+
+def test_a_loop_that_hangs_costs_the_process_if_python_calls_the_model(zoo, monkeypatch):
+    monkeypatch.setenv("SCORELINE_RUNTIME", "python")
+    with open_process(zoo("hanging"), timeout_s=3.0) as process:
+        assert process.runtime == Runtime("python")
+        with pytest.raises(CallHung, match="the model's process was ended"):
+            scores_of(process, [1.0, HANGS])
+
+
+def test_the_process_loads_the_library_of_tensorflow_and_not_its_python(zoo):
+    with open_process(zoo("module")) as process:
+        loaded = Path(f"/proc/{process._child._process.pid}/maps").read_text("utf-8")
+    assert "libtensorflow_cc" in loaded
+    assert "_pywrap_tensorflow" not in loaded
 
 
 def test_a_crash_of_the_model_is_an_error_of_the_call(zoo):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scoreline.models.artifact import digest_model
 from scoreline.models.errors import ModelError
 from scoreline.models.model_spec import ModelSpec
+from scoreline.models.runtimes.model import Runtime
 from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.models.servable import LocalServable, load_servable, shared_servable
 from scoreline.models.signature import Signature, TensorSpec
@@ -167,6 +168,8 @@ class Small:
     signature = Signature(
         "s", (TensorSpec("x", "float32", (None,)),), (TensorSpec("y", "float32", (None,)),)
     )
+
+    runtime = Runtime("c")
 
     def __init__(self, rows):
         self.rows, self.calls = rows, []

@@ -256,6 +256,8 @@ class ModelWatcher:
         self._is_garbage = True
         self._news.append((metrics.MODEL_SWAPS, 1))
         self._news.append((metrics.MODEL_LOAD_MS, candidate.servable.load_ms))
+        has_fallen_back = bool(candidate.servable.runtime.fallback)
+        self._news.append((metrics.MODELS_FALLEN_BACK, has_fallen_back))
         _LOG.warning(
             "Model %s took over from %s (%s): %s", chosen.name, before, candidate.spec.digest, why
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from scoreline.models.errors import first_lines
+
 # TF_Code, in order
 _CODES = (
     "OK",
@@ -35,6 +37,12 @@ class TensorFlowError(RuntimeError):
         super().__init__(message)
         self.code = code
         self.message = message
+
+    @property
+    def description(self) -> str:
+        """The error as dead letters quote it: under the name of its class in Python TensorFlow."""
+        name = "".join(part.capitalize() for part in self.code.split("_"))
+        return f"{name}Error: {first_lines(self)}"
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return type(self), (self.code, self.message)
