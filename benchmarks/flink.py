@@ -72,7 +72,7 @@ class Sample:
     """The cost of one run.
 
     Attributes:
-      rows_per_s: throughput while all workers run.
+      rows_per_s: throughput while all workers run; 0 for a job of one shard.
       wall_s: time of the whole command.
       first_row_s: time from its start to the first staged shard; None if nothing is staged.
       memory_mb: peak resident size by process, of all processes of the run.
@@ -192,7 +192,8 @@ def run_once(
     else:
         staged = read_staged(output)
         first, last = staged.at[[0, -1]]
-        speed = rows_per_s(staged, first + (last - first) / 4, last)
+        several = last > first
+        speed = rows_per_s(staged, first + (last - first) / 4, last) if several else 0.0
     return Sample(
         rows_per_s=speed,
         wall_s=usage.wall_s,
