@@ -142,10 +142,11 @@ duckdb-delta: | $(INSTALLED) ## Download DuckDB with its extension for Delta Lak
 no-flink:
 	@echo "Java or Maven is not installed: tests on Flink are skipped, or fail if CI is set." >&2
 
-soak: install ## Kill a job 500 times, at each named step in turn, and check the table each time (30 minutes)
+soak: install ## Kill a job 500 times, at each named step in turn, and check the table each time; call TensorFlow 10⁶ times within a memory bound (35 minutes)
 	SCORELINE_KILLS=500 $(BIN)/python -m pytest tests/faults/test_kills.py -n auto -rP $(ARGS)
+	SCORELINE_CALLS=1000000 $(BIN)/python -m pytest tests/models/capi/test_tensors.py -k memory -rP $(ARGS)
 
-fuzz: install ## Damage files of every format for SECONDS=3600, and check that none ends a job or changes rows in silence
+fuzz: install ## For SECONDS=3600, damage files of every format and feed odd columns to TensorFlow: none ends a job or changes rows in silence
 	SCORELINE_FUZZ_SECONDS=$(or $(SECONDS),3600) $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 soak-stream: kafka-up ## Score streams and kill workers for SECONDS=1800; check that no record is lost and memory is flat

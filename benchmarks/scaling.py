@@ -35,19 +35,15 @@ from scoreline.lake.files.formats import describe_files
 from scoreline.lake.files.partitions import run_id_of
 from scoreline.lake.files.shards import plan_shards
 from scoreline.lake.storage import resolve
-from scoreline.lake.table.commit import CommitSpec, commit_partition
+from scoreline.lake.table.actions import add_action, application_of
+from scoreline.lake.table.commit import CommitSpec, commit_partitions
 from scoreline.lake.table.receipts import find_receipts, write_receipt
-from scoreline.lake.table.scores import (
-    add_action,
-    application_of,
-    committed_runs,
-    create_table,
-    open_table,
-)
+from scoreline.lake.table.scores import committed_runs, create_table, open_table
 from scoreline.pipelines.report.progress import StagedShards
 
 _FOLDER = Path("build") / "bench" / "scaling"
 _FILES_IN_PARTITION = 10
+_TOGETHER = 64
 _COMMITS = 5
 # ext4 allows at most 65,000 hard links to one file.
 _LINKS = 20_000
@@ -202,6 +198,9 @@ def measure_commits(lines: _Lines, folder: Path, files: int) -> None:
         with lines.measure(f"commit a partition to a table of {held:,} files", _COMMITS):
             for number in range(_COMMITS):
                 _commit_one(output, f"date=new{number}", _FILES_IN_PARTITION, table)
+        with lines.measure(f"commit partitions together to a table of {held:,} files", _TOGETHER):
+            new = [f"date=together{number}" for number in range(_TOGETHER)]
+            _commit_all(output, new, _FILES_IN_PARTITION, table)
     with lines.measure(f"open a table of {files:,} files", 1):
         table = open_table(output)
     if table is None:
@@ -218,13 +217,22 @@ def _commit(lines: _Lines, output: str, partition: str, files: int, what: str) -
 
 
 def _commit_one(output: str, partition: str, files: int, table: DeltaTable | None) -> None:
+    _commit_all(output, [partition], files, table)
+
+
+def _commit_all(
+    output: str, partitions: Sequence[str], files: int, table: DeltaTable | None
+) -> None:
     run_id = "1" * 15
-    receipts = [_receipt(partition, run_id, number, files) for number in range(files)]
+    receipts = [
+        [_receipt(partition, run_id, number, files) for number in range(files)]
+        for partition in partitions
+    ]
     metadata = {"model_digest": "sha256:1", "job_id": "job"}
-    spec = CommitSpec(output, ["date"], ["id"], metadata, {partition: "f" * 16}, 0.01)
-    outcome = commit_partition(receipts, spec, table)
-    if outcome.state != "committed":
-        raise RuntimeError(f"Expected a commit, got {outcome}")
+    spec = CommitSpec(output, ["date"], ["id"], metadata, dict.fromkeys(partitions, "f" * 16), 0.01)
+    for outcome in commit_partitions(receipts, spec, table):
+        if outcome.state != "committed":
+            raise RuntimeError(f"Expected a commit, got {outcome}")
 
 
 def _fill(output: str, files: int) -> None:

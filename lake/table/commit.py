@@ -1,35 +1,32 @@
-"""Publish partitions in a Delta table: one transaction for each, all of it or nothing.
+"""Publish partitions in a Delta table: each is there whole or not at all.
 
 Protocol (https://github.com/delta-io/delta/blob/master/PROTOCOL.md): a version of the table is a
 file in `_delta_log` that appears whole or not at all. Workers write data files that no version
-names. The transaction of a partition names its new files and removes its old ones. A reader sees
-either the old state or the new one.
+names. A transaction names the new files of its partitions and removes their old ones. A reader sees
+either the old state or the new one. Partitions that are ready together share a transaction.
 """
 
 from __future__ import annotations
 
-import random
-import time
+import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from scoreline.lake.elements import Outcome, Receipt
-from scoreline.lake.files.partitions import parse_partition_path
 from scoreline.lake.kill_points import reach
 from scoreline.lake.storage import move_file, resolve, table_uri
 from scoreline.lake.table.duplicates import count_duplicate_keys
 from scoreline.lake.table.layout import dead_letters_root, partition_folder
 from scoreline.lake.table.letters import put_away_letters
+from scoreline.lake.table.publish import Ready, publish
 from scoreline.lake.table.receipts import remove_receipts
-from scoreline.lake.table.scores import add_action, commit_properties, committed_run
 
-_MAX_ATTEMPTS = 100
-_MAX_HISTORY = 1000
+_EXPECTED = (OSError, DeltaError, pa.ArrowException)
 
 
 class CommitSpec(NamedTuple):
@@ -52,25 +49,38 @@ class CommitSpec(NamedTuple):
     max_dead_letter_ratio: float
 
 
-class CommitConflict(ValueError):
-    """Another run has committed the partition since this run was planned."""
+def commit_partitions(
+    partitions: Sequence[Sequence[Receipt]], spec: CommitSpec, table: DeltaTable | None = None
+) -> list[Outcome]:
+    """Publish partitions from the receipts of all their shards, in one Delta transaction.
 
-
-def commit_partition(
-    receipts: Sequence[Receipt], spec: CommitSpec, table: DeltaTable | None = None
-) -> Outcome:
-    """Publish a partition from the receipts of all its shards, in one Delta transaction.
-
-    The transaction overwrites exactly this partition. Conditions: every shard has a receipt, rows
-    in = rows scored + rows dead, and the partition has not changed since the run was planned. The
-    commit is idempotent: repeating it for the same run changes nothing. A problem of one partition
-    raises no error: the outcome carries the reason.
+    The transaction overwrites exactly these partitions. Conditions for each: every shard has a
+    receipt, rows in = rows scored + rows dead, and the partition has not changed since the run was
+    planned. One that does not meet them is left out. If the transaction fails, each partition has
+    its own. The commit is idempotent: repeating it for the same run changes nothing. A problem of a
+    partition raises no error: its outcome carries the reason.
 
     Args:
-      receipts: all receipts of one partition, in any order; a shard may have several.
+      partitions: all receipts of each partition, in any order; a shard may have several.
       spec: the parameters of the commit.
       table: the table, at any version; opening it again would read its log from the start.
     """
+    outcomes: dict[str, Outcome] = {}
+    ready = []
+    for receipts in partitions:
+        checked = _check(receipts, spec)
+        if isinstance(checked, Outcome):
+            outcomes[checked.partition] = checked
+        else:
+            ready.append(checked)
+    outcomes |= _publish(ready, spec, table)
+    for one in ready:
+        outcomes[one.partition] = _clear(outcomes[one.partition], one.base_run_id, spec)
+    return [outcomes[receipts[0].partition] for receipts in partitions]
+
+
+def _check(receipts: Sequence[Receipt], spec: CommitSpec) -> Ready | Outcome:
+    """Return a partition that may be published, or the outcome of one that may not."""
     first = receipts[0]
     rows_in, staged, dead = _sum_up(receipts)
     outcome = Outcome(
@@ -92,20 +102,50 @@ def commit_partition(
         reach("checked")
         _publish_dead_letters(spec.output, first, dead)
         reach("letters_published")
-        outcome = outcome._replace(duplicate_keys=duplicates)
-        outcome = _commit(outcome, first, staged, spec, table)
+    except _EXPECTED as e:
+        return _fail(outcome, e)
+    outcome = outcome._replace(duplicate_keys=duplicates)
+    return Ready(outcome, staged, _describe(outcome, spec))
+
+
+def _publish(
+    ready: Sequence[Ready], spec: CommitSpec, table: DeltaTable | None
+) -> dict[str, Outcome]:
+    if not ready:
+        return {}
+    with contextlib.suppress(*_EXPECTED):
+        table = table or DeltaTable(table_uri(spec.output))
+        return {outcome.partition: outcome for outcome in publish(ready, spec.metadata, table)}
+    # The cause may be one of them, or only the answer was lost: then each finds itself published.
+    outcomes = {}
+    for one in ready:
+        try:
+            table = table or DeltaTable(table_uri(spec.output))
+            (outcomes[one.partition],) = publish([one], spec.metadata, table)
+        except _EXPECTED as e:
+            outcomes[one.partition] = _fail(one.outcome, e)
+    return outcomes
+
+
+def _clear(outcome: Outcome, base_run_id: str, spec: CommitSpec) -> Outcome:
+    """Remove what a published partition no longer needs, and the letters of one that lost."""
+    try:
         if outcome.state == "committed":
             reach("committed")
-            if first.base_run_id != first.run_id:
-                put_away_letters(spec.output, first.partition, first.base_run_id)
+            if base_run_id != outcome.run_id:
+                put_away_letters(spec.output, outcome.partition, base_run_id)
             reach("cleared")
-            remove_receipts(spec.output, first.run_id)
-    except CommitConflict as e:
-        put_away_letters(spec.output, first.partition, first.run_id)
-        return outcome._replace(state="conflict", reason=str(e))
-    except (OSError, DeltaError, pa.ArrowException) as e:
-        return outcome._replace(reason=f"cannot commit: {type(e).__name__}: {e}")
+            remove_receipts(spec.output, outcome.run_id)
+        elif outcome.state == "conflict":
+            put_away_letters(spec.output, outcome.partition, outcome.run_id)
+    except _EXPECTED as e:
+        return _fail(outcome, e)
     return outcome
+
+
+def _fail(outcome: Outcome, error: Exception) -> Outcome:
+    reason = f"cannot commit: {type(error).__name__}: {error}"
+    return outcome._replace(state="failed", reason=reason)
 
 
 def _sum_up(receipts: Sequence[Receipt]) -> tuple[int, list[Receipt], list[Receipt]]:
@@ -146,92 +186,16 @@ def _describe_dead(outcome: Outcome, receipt: Receipt, spec: CommitSpec) -> str:
     )
 
 
-def _commit(
-    outcome: Outcome,
-    receipt: Receipt,
-    staged: Sequence[Receipt],
-    spec: CommitSpec,
-    table: DeltaTable | None,
-) -> Outcome:
-    partition, run_id = receipt.partition, receipt.run_id
-    values = parse_partition_path(partition)
-    table = table or DeltaTable(table_uri(spec.output))
-    for attempt in range(_MAX_ATTEMPTS):
-        # The table may be stale: a newer commit makes the transaction fail.
-        current = committed_run(table, partition)
-        if current == run_id and not _is_repair(table, receipt, staged):
-            last = _last_commit(table, partition)
-            # Work that was repeated on purpose is done, although it needed no new version.
-            ours = receipt.base_run_id == run_id
-            ours = ours or last.get("scoreline.job_id") == spec.metadata["job_id"]
-            state = "committed" if ours else "already_committed"
-            return outcome._replace(state=state, version=last.get("version", table.version()))
-        if current != receipt.base_run_id:
-            raise CommitConflict(_describe_conflict(table, partition, current))
-        try:
-            table.create_write_transaction(
-                [add_action(r.path, r.size_bytes, r.stats, values) for r in staged],
-                mode="overwrite",
-                schema=table.schema(),
-                partition_by=[column for column, _ in values],
-                partition_filters=[(column, "=", value) for column, value in values],
-                commit_properties=_commit_properties(outcome, receipt, spec),
-            )
-        except CommitFailedError:
-            # Another writer committed first, to this partition or another one: look again.
-            time.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311  no secret
-            table.update_incremental()
-            continue
-        table.update_incremental()
-        return outcome._replace(state="committed", version=table.version())
-    raise CommitConflict(f"other runs committed {_MAX_ATTEMPTS} times in between. Run it again")
-
-
-def _is_repair(table: DeltaTable, receipt: Receipt, staged: Sequence[Receipt]) -> bool:
-    """Return whether the same work was repeated on purpose, and produced different files.
-
-    Files of the same path hold the same bytes: staging them again has repaired them already. In a
-    table of an earlier layout, the folder of the new files may differ.
-    """
-    if receipt.base_run_id != receipt.run_id:
-        return False
-    live = table.file_uris(
-        file_pruning_predicate=[
-            (column, "=", value) for column, value in parse_partition_path(receipt.partition)
-        ]
-    )
-    depth = receipt.partition.count("/") + 2
-    return {"/".join(uri.split("/")[-depth:]) for uri in live} != {r.path for r in staged}
-
-
-def _describe_conflict(table: DeltaTable, partition: str, current: str) -> str:
-    last = _last_commit(table, partition)
-    writer = "another program"
-    if last.get("scoreline.run_id") == current:
-        writer = (
-            f"run {current} with model {last['scoreline.model_digest']} "
-            f"in version {last['version']}"
-        )
-    return f"expected no change of the partition since the plan, but {writer} has changed it"
-
-
-def _last_commit(table: DeltaTable, partition: str) -> dict[str, Any]:
-    """Return the history entry of our last commit of a partition; empty if it is too old."""
-    commits = table.history(_MAX_HISTORY)
-    return next((c for c in commits if c.get("scoreline.partition") == partition), {})
-
-
-def _commit_properties(outcome: Outcome, receipt: Receipt, spec: CommitSpec) -> CommitProperties:
-    details = {
-        **spec.metadata,
-        "run_id": receipt.run_id,
-        "input_fingerprint": spec.fingerprints.get(receipt.partition, ""),
+def _describe(outcome: Outcome, spec: CommitSpec) -> dict[str, object]:
+    """Return what the transaction records of a partition."""
+    return {
+        "run_id": outcome.run_id,
+        "input_fingerprint": spec.fingerprints.get(outcome.partition, ""),
         "rows_in": outcome.rows_in,
         "rows_scored": outcome.rows_scored,
         "rows_dead": outcome.rows_dead,
         "duplicate_keys": outcome.duplicate_keys,
     }
-    return commit_properties(receipt.partition, receipt.run_id, details)
 
 
 def _publish_dead_letters(output: str, receipt: Receipt, dead: Sequence[Receipt]) -> None:

@@ -10,13 +10,24 @@ from urllib.parse import unquote
 from deltalake import DeltaTable
 from pyarrow import fs
 
-from scoreline.lake.files.partitions import partition_path
+from scoreline.lake.files.partitions import NULL_PARTITION, partition_path
 from scoreline.lake.storage import resolve
 
 # Prefix of the fields that our transactions add to the table's history.
 METADATA_PREFIX = "scoreline."
-# The folder of rows without a partition value. Scoreline writes none, but others may.
-_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+# The records of several partitions, as JSON. For one partition each fact has its own field.
+_PARTITIONS = "partitions"
+
+
+class Record(NamedTuple):
+    """What a transaction records of a partition: its hive path, the run of its scores, and facts.
+
+    The run is "" if its scores are of none, or of another program.
+    """
+
+    partition: str
+    run_id: str
+    details: Mapping[str, object]
 
 
 class Change(NamedTuple):
@@ -37,19 +48,41 @@ class Change(NamedTuple):
         return f"{self.operation} in version {self.version}"
 
 
+def describe_records(records: Sequence[Record], facts: Mapping[str, object]) -> dict[str, str]:
+    """Return the fields of a transaction that records partitions, and facts about all of them."""
+    each = [{"partition": record.partition, **record.details} for record in records]
+    texts = [{name: str(value) for name, value in one.items()} for one in each]
+    own = texts[0] if len(texts) == 1 else {_PARTITIONS: json.dumps(texts)}
+    common = {name: str(value) for name, value in facts.items()}
+    return {f"{METADATA_PREFIX}{name}": text for name, text in {**common, **own}.items()}
+
+
 def read_commits(table: DeltaTable, limit: int | None = None) -> list[dict[str, Any]]:
-    """Return the table's transactions, newest first; our own fields without their prefix."""
-    return [
-        {name.removeprefix(METADATA_PREFIX): value for name, value in commit.items()}
-        for commit in table.history(limit)
-    ]
+    """Return what the table's transactions did, newest first; our own fields without their prefix.
+
+    A transaction on several partitions is one entry for each of them.
+
+    Args:
+      table: the table.
+      limit: the number of transactions to read; None for all.
+    """
+    return [entry for commit in table.history(limit) for entry in _entries_of(commit)]
+
+
+def _entries_of(commit: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    fields = {name.removeprefix(METADATA_PREFIX): value for name, value in commit.items()}
+    if f"{METADATA_PREFIX}{_PARTITIONS}" not in commit:
+        yield fields
+        return
+    for record in json.loads(fields.pop(_PARTITIONS)):
+        yield {**fields, **record}
 
 
 def path_of(columns: Sequence[str], values: Mapping[str, Any]) -> str:
     """Return the hive path of partition values as a log has them; a null has its own folder."""
     texts = [(column, values[column]) for column in columns]
     return partition_path(
-        (column, _NULL_PARTITION if text is None else str(text)) for column, text in texts
+        (column, NULL_PARTITION if text is None else str(text)) for column, text in texts
     )
 
 

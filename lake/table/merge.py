@@ -13,6 +13,7 @@ from deltalake.exceptions import CommitFailedError
 
 from scoreline.lake.files.partitions import parse_partition_path
 from scoreline.lake.storage import move_file, resolve, table_uri
+from scoreline.lake.table.actions import add_action, commit_properties
 from scoreline.lake.table.history import LivePartition
 from scoreline.lake.table.layout import (
     REPLACED_FOLDER,
@@ -21,7 +22,8 @@ from scoreline.lake.table.layout import (
     partition_folder,
 )
 from scoreline.lake.table.letters import find_letter_files
-from scoreline.lake.table.scores import add_action, commit_properties, committed_run
+from scoreline.lake.table.log import Record
+from scoreline.lake.table.scores import committed_run
 from scoreline.lake.table.staged_file import Staged, StagedFile
 
 _MAX_ATTEMPTS = 50
@@ -146,6 +148,8 @@ def _commit(
     scored = live.rows + staged.rows
     counts = {"rows_in": scored + dead, "rows_scored": scored, "rows_dead": dead}
     details |= {**counts, "replayed": staged.rows, **facts}
+    record = Record(live.partition, live.run_id, details)
+    replayed = Transaction(_replay_application(live), token)
     for _ in range(_MAX_ATTEMPTS):
         if committed_run(table, live.partition) != live.run_id:
             raise MergeConflict(f"{live.partition} was scored again meanwhile. Replay again")
@@ -155,12 +159,7 @@ def _commit(
                 mode="append",
                 schema=table.schema(),
                 partition_by=table.metadata().partition_columns,
-                commit_properties=commit_properties(
-                    live.partition,
-                    live.run_id,
-                    details,
-                    Transaction(_replay_application(live), token),
-                ),
+                commit_properties=commit_properties([record], {}, replayed),
             )
         except CommitFailedError:
             table.update_incremental()

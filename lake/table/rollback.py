@@ -10,9 +10,11 @@ from pyarrow import fs
 
 from scoreline.lake.files.partitions import parse_partition_path
 from scoreline.lake.storage import resolve, table_uri
+from scoreline.lake.table.actions import add_action, commit_properties
 from scoreline.lake.table.history import LivePartition, read_live_partitions
 from scoreline.lake.table.letters import bring_back_letters, put_away_letters
-from scoreline.lake.table.scores import add_action, commit_properties
+from scoreline.lake.table.log import Record
+from scoreline.lake.table.scores import FOREIGN_RUN
 
 _MAX_ATTEMPTS = 20
 # Fields that a rollback copies from the commit that it restores.
@@ -112,6 +114,8 @@ def _write(table: DeltaTable, partition: str, wanted: LivePartition | None, vers
     values = parse_partition_path(partition)
     commit = wanted.commit if wanted else {}
     details = {name: commit[name] for name in _KEPT if name in commit}
+    run_id = wanted.run_id if wanted and wanted.run_id != FOREIGN_RUN else ""
+    record = Record(partition, run_id, {**details, "rolled_back_to": version})
     table.create_write_transaction(
         [
             add_action(file.path, file.size_bytes, f'{{"numRecords":{file.rows}}}', values)
@@ -121,11 +125,7 @@ def _write(table: DeltaTable, partition: str, wanted: LivePartition | None, vers
         schema=table.schema(),
         partition_by=table.metadata().partition_columns,
         partition_filters=[(column, "=", value) for column, value in values],
-        commit_properties=commit_properties(
-            partition,
-            wanted.run_id if wanted else "",
-            {**details, "rolled_back_to": version},
-        ),
+        commit_properties=commit_properties([record], {}),
     )
 
 

@@ -7,22 +7,22 @@ transactions tells it, and for a part of the files the log.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaProtocolError, TableNotFoundError
 from deltalake.schema import Schema
-from deltalake.transaction import AddAction, create_table_with_add_actions
+from deltalake.transaction import create_table_with_add_actions
 from pyarrow import fs
 
-from scoreline.lake.files.partitions import parse_partition_path
+from scoreline.lake.files.partitions import NULL_PARTITION, parse_partition_path
 from scoreline.lake.storage import list_folder, panics_as_errors, resolve, table_uri
+from scoreline.lake.table.actions import application_of
 from scoreline.lake.table.layout import run_id_in
-from scoreline.lake.table.log import METADATA_PREFIX, find_changes, path_of, read_commits
+from scoreline.lake.table.log import find_changes, path_of, read_commits
 
 if TYPE_CHECKING:
     import pyarrow.dataset  # it imports pandas, which takes longer than reading most logs
@@ -165,18 +165,53 @@ class LiveFile(NamedTuple):
     rows: int
 
 
-def live_files(table: DeltaTable) -> dict[str, list[LiveFile]]:
-    """Return the data files of each partition, by hive path. Reads the log, no data file."""
+def live_files(
+    table: DeltaTable, partitions: Iterable[str] | None = None
+) -> dict[str, list[LiveFile]]:
+    """Return the data files of each partition, by hive path. Reads the log, no data file.
+
+    Args:
+      table: the table, as last read.
+      partitions: the hive paths of the wanted partitions; None for all. Those without files are
+        left out.
+    """
     columns = table.metadata().partition_columns
-    files: dict[str, list[LiveFile]] = {}
-    wanted = ["path", "size_bytes", "num_records", *(f"partition.{name}" for name in columns)]
     # Not `pa.table`, which imports pandas to find out whether this is a data frame of it.
     actions = pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
-    for action in actions.select(wanted).to_pylist():
-        path = path_of(columns, {column: action[f"partition.{column}"] for column in columns})
-        file = LiveFile(unquote(action["path"]), action["size_bytes"], action["num_records"] or 0)
-        files.setdefault(path, []).append(file)
+    held = [actions[f"partition.{column}"].to_pylist() for column in columns]
+    wanted = None if partitions is None else set(partitions)
+    found = range(actions.num_rows) if wanted is None else _find_values(held, wanted)
+    paths, sizes, rows = (
+        _pick(actions[name], found) for name in ("path", "size_bytes", "num_records")
+    )
+    files: dict[str, list[LiveFile]] = {}
+    for at, file, size, count in zip(found, paths, sizes, rows, strict=True):
+        path = path_of(columns, {column: held[i][at] for i, column in enumerate(columns)})
+        if wanted is None or path in wanted:
+            files.setdefault(path, []).append(LiveFile(unquote(file), size, count or 0))
     return files
+
+
+def _pick(column: pa.ChunkedArray, found: Sequence[int]) -> list[Any]:
+    if len(found) < len(column) // 8:  # one by one, each costs eight times as much
+        return [column[at].as_py() for at in found]
+    values = column.to_pylist()
+    return [values[at] for at in found]
+
+
+def _find_values(held: Sequence[Sequence[str | None]], partitions: Iterable[str]) -> Sequence[int]:
+    """Return the files whose value of each column is that of some of the partitions.
+
+    A table may have very many files. Nothing else of them becomes a Python object.
+    """
+    wanted: list[set[str | None]] = [set() for _ in held]
+    for partition in partitions:
+        for some, (_, text) in zip(wanted, parse_partition_path(partition), strict=True):
+            some.add(None if text == NULL_PARTITION else text)
+    found: Sequence[int] = range(len(held[0]))
+    for values, some in zip(held, wanted, strict=True):
+        found = [at for at in found if values[at] in some]
+    return found
 
 
 def committed_runs(table: DeltaTable, partitions: Iterable[str]) -> dict[str, str]:
@@ -184,16 +219,13 @@ def committed_runs(table: DeltaTable, partitions: Iterable[str]) -> dict[str, st
 
     Partitions without scores are left out.
     """
-    files = live_files(table)
-    held = {p: [file.path for file in files[p]] for p in partitions if p in files}
-    return runs_of(table, held)
+    held = live_files(table, partitions)
+    return runs_of(table, {path: [file.path for file in files] for path, files in held.items()})
 
 
 def committed_run(table: DeltaTable, partition: str) -> str:
     """Return the run id of a partition's scores in the table as last read; "" for none."""
-    filters = [(column, "=", value) for column, value in parse_partition_path(partition)]
-    files = table.file_uris(file_pruning_predicate=filters)
-    return runs_of(table, {partition: files})[partition] if files else ""
+    return committed_runs(table, [partition]).get(partition, "")
 
 
 def runs_of(table: DeltaTable, files: Mapping[str, Sequence[str]]) -> dict[str, str]:
@@ -221,38 +253,3 @@ def runs_of(table: DeltaTable, files: Mapping[str, Sequence[str]]) -> dict[str, 
         if found and all(change.kind != "added" for change in found):
             runs[partition] = run_id
     return runs
-
-
-def add_action(
-    path: str, size_bytes: int, stats: str, values: Sequence[tuple[str, str]]
-) -> AddAction:
-    """Return the action that adds a data file of a partition to the table."""
-    return AddAction(
-        path=path,
-        size=size_bytes,
-        partition_values=dict(values),
-        modification_time=int(time.time() * 1000),
-        data_change=True,
-        stats=stats,
-    )
-
-
-def commit_properties(
-    partition: str, run_id: str, details: Mapping[str, object], *tokens: Transaction
-) -> CommitProperties:
-    """Return the properties of a transaction: details under our prefix, and the partition's run.
-
-    The application transaction makes any two transactions on one partition conflict. First commits
-    and appends remove no file, so nothing else would make them conflict.
-    """
-    number = 0 if run_id in ("", FOREIGN_RUN) else int(run_id, 16)
-    recorded = {"partition": partition, **details}
-    return CommitProperties(
-        custom_metadata={f"{METADATA_PREFIX}{n}": str(value) for n, value in recorded.items()},
-        app_transactions=[*tokens, Transaction(application_of(partition), number)],
-    )
-
-
-def application_of(partition: str) -> str:
-    """Return the application id of a partition's commits."""
-    return f"scoreline:{partition}"

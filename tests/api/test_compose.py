@@ -18,6 +18,7 @@ import scoreline
 from scoreline.lake.files.data_file import CorruptFile
 from scoreline.lake.files.read import read_shard
 from scoreline.lake.table.letters import find_letter_files
+from scoreline.lake.table.log import read_commits
 from scoreline.transforms.partitions import Wanted, find_work
 from tests.fakes import expected_scores, make_rows, read_lake, write_file
 from tests.inputs import write_bytes
@@ -99,9 +100,9 @@ def test_composed_job_publishes_every_row_once_and_a_second_run_publishes_nothin
     }
     assert_doubled(lake, table)
     version = DeltaTable(table).version()
-    entry = DeltaTable(table).history(1)[0]
-    assert entry["scoreline.step"] == "double"
-    assert entry["scoreline.input_fingerprint"] == read.fingerprints[entry["scoreline.partition"]]
+    entry = read_commits(DeltaTable(table), 1)[0]
+    assert entry["step"] == "double"
+    assert entry["input_fingerprint"] == read.fingerprints[entry["partition"]]
 
     again = run_job(lake, model, table)
     assert len(again.committed) == 3

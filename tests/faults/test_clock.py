@@ -67,7 +67,6 @@ def manage(command, output, *flags):
 def test_times_that_go_backwards_break_no_command(scored, tmp_path, capsys):
     lake, output, options = scored
     before = DeltaTable(str(output)).version()
-    assert before == 3
     assert score_batch.main([*options, "--reprocess=none"]) == 0
     # The input's files count as changed, like after any other change of their times.
     write_file(tmp_path / "lake", "date=2024-01-02", "0.parquet", make_rows(300, 150))
@@ -86,7 +85,7 @@ def test_times_that_go_backwards_break_no_command(scored, tmp_path, capsys):
     assert told.index(f"{now} ") < told.index(f"{before} ")
     assert manage("verify", output) == 0
 
-    assert manage("rollback", output, "--version=3", "--partitions=date=2024-01-02") == 0
+    assert manage("rollback", output, f"--version={before}", "--partitions=date=2024-01-02") == 0
     assert manage("rollback", output, f"--version={now}") == 0
     assert_scored_whole(lake, output)
     assert manage("vacuum", output, "--keep_hours=1", "--apply") == 0

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from scoreline.lake.table.log import read_commits
 from scoreline.pipelines import table
 from tests.fakes import make_rows, read_scores, write_file
 from tests.processes import end, start_command, wait_until_stopped
@@ -111,5 +112,6 @@ def test_a_disk_that_is_full_at_the_commit_fails_it_and_a_rerun_completes_it(
     assert again.code == 0, again
     output = copy_table(small_disk, tmp_path)
     assert sorted(read_scores(output)["id"].to_pylist()) == list(range(900))
-    assert DeltaTable(str(output)).version() == 3, "one commit for each partition"
+    commits = [c for c in read_commits(DeltaTable(str(output))) if "partition" in c]
+    assert len(commits) == 3, "one commit for each partition"
     assert table.main(["verify", f"--output={output}"]) == 0

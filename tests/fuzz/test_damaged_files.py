@@ -7,14 +7,11 @@ that Python's own parser finds in the damaged bytes. Parquet's footers and most 
 no checksums either; there, the number of rows must be that of the footer. For all formats: no crash
 of the process, no exception that a job does not report, no hang.
 
-`SCORELINE_FUZZ_SECONDS=3600` continues with other damage for that time (`make fuzz`).
+`SCORELINE_FUZZ_SECONDS=3600` continues with other damage for half of that time (`make fuzz`).
 """
 
 from __future__ import annotations
 
-import os
-import random
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,12 +19,13 @@ import pytest
 
 from tests.fuzz.child import Child
 from tests.fuzz.mutate import KINDS, mutate
+from tests.fuzz.rounds import SECONDS, rounds
 from tests.fuzz.samples import SAMPLES, Sample, find_pages, rows_meant, write_checksums
 
-_SECONDS = float(os.environ.get("SCORELINE_FUZZ_SECONDS", "0"))
 # Damaged files of each sample in an ordinary run.
 _FILES = 90
-pytestmark = pytest.mark.timeout(120 + 2 * _SECONDS)
+_SHARE = 0.5 / len(SAMPLES)
+pytestmark = pytest.mark.timeout(120 + 2 * SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +34,6 @@ def child() -> Iterator[Child]:
     started = Child()
     yield started
     started.close()
-
-
-def rounds(seed: str) -> Iterator[random.Random]:
-    """Yield a source of chance for each file to damage."""
-    for number in range(_FILES):
-        yield random.Random(f"{seed} {number}")
-    deadline = time.monotonic() + _SECONDS / len(SAMPLES)
-    while time.monotonic() < deadline:
-        yield random.Random()
 
 
 class Reader:
@@ -100,7 +89,7 @@ class Reader:
 def test_a_damaged_file_costs_itself_alone(child, tmp_path, sample):
     reader = Reader(child, sample, tmp_path / "data")
     problems = {}
-    for number, chance in enumerate(rounds(sample.name)):
+    for number, chance in enumerate(rounds(sample.name, _FILES, _SHARE)):
         kind = KINDS[number % len(KINDS)]
         size = len(reader.sound)
         # Footers, headers and the other bytes all have their turn.
@@ -121,7 +110,7 @@ def test_damage_within_pages_that_have_checksums_is_always_seen(child, tmp_path)
     reader = Reader(child, sample, tmp_path / "data")
     pages = find_pages(reader.sound)
     assert sum(stop - start for start, stop in pages) > 500
-    for number, chance in enumerate(rounds(sample.name)):
+    for number, chance in enumerate(rounds(sample.name, _FILES, _SHARE)):
         start, stop = pages[number % len(pages)]
         damaged = bytearray(reader.sound)
         damaged[chance.randrange(start, stop)] ^= 1 << chance.randrange(8)

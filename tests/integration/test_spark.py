@@ -12,14 +12,13 @@ from deltalake import DeltaTable
 
 from deploy.local.delta_spark import delta_jars
 from scoreline.lake.files.partitions import partition_path
-from scoreline.lake.table.commit import commit_partition
 from scoreline.lake.table.scores import create_table, open_scores
 from scoreline.pipelines import score_batch, table
 from tests.fakes import ROOT, read_scores
 from tests.interop import KEPT, UTC, make_table, rows_by_id, write_arrow
 from tests.json_output import read_object
 from tests.lake.table.awkward import AWKWARD_VALUES
-from tests.lake.table.test_scores import SCHEMA, spec_of, stage
+from tests.lake.table.test_scores import SCHEMA, commit_partition, spec_of, stage
 from tests.required import fail_or_skip
 from tests.spark_job import FILTERED
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scoreline.models.outputs import output_type, to_column
 from scoreline.models.runtimes.saved_model import to_tensor
 from scoreline.models.signature import InputColumn, TensorSpec
-from scoreline.models.strings import StringCodes
+from scoreline.models.strings import ArrowStrings, StringCodes
 from scoreline.models.tensors import (
     fill_nulls,
     prepare,
@@ -145,15 +145,36 @@ def test_outputs_become_columns_of_the_announced_type(shape, array, column):
     assert got.type == output_type(spec)
 
 
-def test_text_outputs_become_strings():
+def as_objects(values):
+    return np.array(values, object)
+
+
+def as_arrow(values):
+    return ArrowStrings(pa.array(values, pa.large_binary()), (len(values),))
+
+
+@pytest.mark.parametrize("output", [as_objects, as_arrow])
+def test_text_outputs_become_strings(output):
     spec = TensorSpec("label", "string", (None,))
-    assert to_column(np.array([b"a", "ü".encode()], object), spec, 2).to_pylist() == ["a", "ü"]
-    raw = np.array([b"\xff"], object)
+    text = to_column(output([b"a", "ü".encode()]), spec, 2)
+    assert text.to_pylist() == ["a", "ü"]
+    assert text.type == output_type(spec)
+    raw = output([b"\xff"])
     with pytest.raises(ValueError, match=r"expected UTF-8 text, .* 'label=binary\(label\)'"):
         to_column(raw, spec, 1)
     kept = to_column(raw, spec, 1, "binary")
     assert kept == pa.array([b"\xff"])
     assert kept.type == output_type(spec, "binary")
+
+
+def test_text_outputs_of_several_values_become_lists():
+    spec = TensorSpec("label", "string", (None, 2))
+    strings = ArrowStrings(pa.array(list("abcd"), pa.large_binary()), (2, 2))
+    column = to_column(strings, spec, 2)
+    assert column.to_pylist() == [["a", "b"], ["c", "d"]]
+    assert column.type == output_type(spec)
+    with pytest.raises(ValueError, match=r"has shape \[2, 2\] for 4 rows"):
+        to_column(strings, spec, 4)
 
 
 @pytest.mark.parametrize("array", [np.float32(1), np.zeros(3, np.float32)])

@@ -8,13 +8,12 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from scoreline.lake.table.commit import commit_partition
 from scoreline.lake.table.rollback import rollback_partition, rollback_table
 from scoreline.lake.table.scores import FOREIGN_RUN, committed_run, create_table
 from scoreline.pipelines import table
 from tests.fakes import write_file
 from tests.json_output import read_object
-from tests.lake.table.test_scores import SCHEMA, spec_of, stage
+from tests.lake.table.test_scores import SCHEMA, commit_partition, spec_of, stage
 
 RUN = "1" * 15
 NEXT_RUN = "2" * 15

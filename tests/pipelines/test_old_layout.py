@@ -20,13 +20,12 @@ import pytest
 from deltalake import DeltaTable
 
 from scoreline.lake.elements import Shard
-from scoreline.lake.table.commit import commit_partition
 from scoreline.lake.table.history import read_live_partitions
 from scoreline.lake.table.receipts import find_receipts
 from scoreline.lake.table.scores import create_table
 from scoreline.pipelines import replay, table
 from tests.fakes import make_rows, read_scores, write_file
-from tests.lake.table.test_scores import SCHEMA, spec_of, stage
+from tests.lake.table.test_scores import SCHEMA, commit_partition, spec_of, stage
 
 OLD = Path(__file__).parent / "old_layout"
 IDS = {"a b": [1, 2], "a/b": [10, 11, 12], "a_20b": [20, 21, 22], "plain": [30, 31, 32]}

@@ -116,7 +116,7 @@ WORKER = {
     "rules": ("transforms.scoring:attach_keys", "while scoring rows from 0 of shard 0"),
     "stage": ("lake.table.shard_writer:ScoresWriter.write", "while writing to "),
     "receipt": ("transforms.stage:write_receipt", "while writing to "),
-    "commit": ("transforms.commit:commit_partition", "while committing"),
+    "commit": ("transforms.commit:commit_partitions", "while committing"),
     "keys": ("lake.table.commit:count_duplicate_keys", "while committing"),
 }
 
@@ -150,12 +150,12 @@ def test_a_foreign_error_of_a_step_costs_its_partition_and_is_kept_in_the_table(
 def test_partitions_without_the_error_are_published(command, monkeypatch, table, tmp_path):
     from scoreline.transforms import commit
 
-    def fail_once(receipts, *args, real=commit.commit_partition):
-        if receipts[0].partition == "date=2024-01-01":
+    def fail_once(partitions, *args, real=commit.commit_partitions):
+        if any(receipts[0].partition == "date=2024-01-01" for receipts in partitions):
             raise Foreign
-        return real(receipts, *args)
+        return real(partitions, *args)
 
-    monkeypatch.setattr(commit, "commit_partition", fail_once)
+    monkeypatch.setattr(commit, "commit_partitions", fail_once)
     arguments = (
         *("batch", f"--input={table['lake']}", f"--model={table['model']}", "--keys=id"),
         *(f"--output={tmp_path / 'scores'}", "--max_dead_letter_ratio=1"),

@@ -24,9 +24,10 @@ from deltalake.exceptions import CommitFailedError
 
 from scoreline.lake.files.partitions import partition_path
 from scoreline.lake.storage import resolve, table_uri
+from scoreline.lake.table.actions import add_action
 from scoreline.lake.table.layout import partition_folder
 from scoreline.lake.table.log import METADATA_PREFIX
-from scoreline.lake.table.scores import add_action, create_table
+from scoreline.lake.table.scores import create_table
 from scoreline.lake.table.staged_file import Staged, StagedFile
 from scoreline.transforms.kafka.encode import SOURCE_FIELDS
 from scoreline.transforms.kafka.watched_table import SCORED_DATE, WatchedTable

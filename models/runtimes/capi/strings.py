@@ -5,12 +5,13 @@ See `layout` for the four kinds of structs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from scoreline.models.runtimes.capi.layout import LARGE, OFFSET, SMALL, STRUCT_BYTES
+from scoreline.models.runtimes.capi.layout import LARGE, OFFSET, SMALL, STRUCT_BYTES, VIEW
 from scoreline.models.strings import ArrowStrings, StringCodes
 
 _WIDE = ("large_string", "large_binary")
@@ -20,8 +21,9 @@ _VIEWS = ("string_view", "binary_view")
 _MAX_INLINE_BYTES = 12
 _SPAN_BITS = 30
 _MAX_STRING_BYTES = (1 << 31) - 1
-# Structs that become one array of views: their own memory is one of its buffers.
-_MAX_STRUCTS = 1 << 26
+# Strings in order are copied at once if the memory from the first to the last is at most this many
+# times what they and their structs need: Arrow reserves half of it.
+_MAX_GAPS = 4
 
 
 class Structs(NamedTuple):
@@ -120,8 +122,6 @@ def _gather(table: Structs, codes: np.ndarray) -> Structs:
 def unpack(address: int, count: int, held: Any) -> pa.Array:
     """Return the strings of structs at an address as a large_binary array; their bytes are copied.
 
-    They are first an array of Arrow's views, which point into TensorFlow's memory.
-
     Args:
       address: where the first struct is.
       count: the number of structs.
@@ -130,78 +130,95 @@ def unpack(address: int, count: int, held: Any) -> pa.Array:
     Raises:
       ValueError: a string is longer than Arrow's views can tell.
     """
-    if count > _MAX_STRUCTS:
-        half = count // 2
-        first = unpack(address, half, held)
-        return pa.concat_arrays([first, unpack(address + half * STRUCT_BYTES, count - half, held)])
     if not count:
         return pa.array([], pa.large_binary())
-    memory = pa.foreign_buffer(address, count * STRUCT_BYTES, held)
-    structs = np.frombuffer(memory, np.uint8).reshape(count, STRUCT_BYTES)
-    views = np.empty((count, 4), np.int32)
-    inline = views.view(np.uint8).reshape(count, 16)[:, 4:]
-    # As if all were SMALL.
-    views[:, 0] = structs[:, 0] >> 2
-    inline[:] = structs[:, 1 : 1 + _MAX_INLINE_BYTES]
-    far = np.flatnonzero(views[:, 0] > _MAX_INLINE_BYTES)
-    views[far, 2], views[far, 3] = 0, far * STRUCT_BYTES + 1
-    buffers = [memory]
-    others = np.flatnonzero(structs[:, 0] & 3 != SMALL)
-    if len(others):
-        sizes, addresses = _read_others(structs, others, address)
-        if sizes.max() > _MAX_STRING_BYTES:
-            raise ValueError(
-                f"expected strings of at most {_MAX_STRING_BYTES} bytes, got {sizes.max()}"
-            )
-        views[others, 0] = sizes
-        _point(views, inline, buffers, others, sizes, addresses, held)
-    array = pa.Array.from_buffers(pa.binary_view(), count, [None, pa.py_buffer(views), *buffers])
-    return array.cast(pa.large_binary())
+    structs = np.frombuffer(
+        pa.foreign_buffer(address, count * STRUCT_BYTES, held), np.uint8
+    ).reshape(count, STRUCT_BYTES)
+    sizes, addresses = _read_structs(structs, address)
+    begin, end = int(addresses[0]), int(addresses[-1] + sizes[-1])
+    in_order = (addresses[:-1] + sizes[:-1] <= addresses[1:]).all()
+    if in_order and end - begin <= _MAX_GAPS * (int(sizes.sum()) + count * STRUCT_BYTES):
+        return _take_in_order(sizes, addresses, held)
+    return _copy_views(structs, sizes, addresses, held)
 
 
-def _read_others(
-    structs: np.ndarray, rows: np.ndarray, address: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sizes and addresses of LARGE, OFFSET and VIEW strings."""
-    words = structs.view(np.uint64)[rows]
-    kinds = structs[rows, 0] & 3
-    sizes = words[:, 0] >> np.uint64(2)
-    addresses = np.where(kinds == LARGE, words[:, 2], words[:, 1])
-    near = np.flatnonzero(kinds == OFFSET)
-    if len(near):
-        halves = structs.view(np.uint32)[rows[near]].astype(np.uint64)
-        here = rows[near].astype(np.uint64) * np.uint64(STRUCT_BYTES) + np.uint64(address)
-        sizes[near] = halves[:, 0] >> np.uint64(2)
-        addresses[near] = here + halves[:, 1]
+def _read_structs(structs: np.ndarray, address: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the size and the address of each string; SMALL ones are within their structs."""
+    first = structs[:, 0]
+    kinds = first & 3
+    here = np.arange(len(structs), dtype=np.uint64) * np.uint64(STRUCT_BYTES) + np.uint64(address)
+    if not kinds.any():
+        return (first >> 2).astype(np.uint64), here + np.uint64(1)
+    words = structs.view(np.uint64)
+    sizes, addresses = words[:, 0] >> np.uint64(2), words[:, 2].copy()
+    if (kinds == LARGE).all():
+        return sizes, addresses
+    at = np.flatnonzero(kinds == SMALL)
+    sizes[at], addresses[at] = first[at] >> 2, here[at] + np.uint64(1)
+    at = np.flatnonzero(kinds == VIEW)
+    addresses[at] = words[at, 1]
+    at = np.flatnonzero(kinds == OFFSET)
+    halves = structs.view(np.uint32)[at].astype(np.uint64)
+    sizes[at], addresses[at] = halves[:, 0] >> np.uint64(2), here[at] + halves[:, 1]
     return sizes, addresses
 
 
-def _point(
-    views: np.ndarray,
-    inline: np.ndarray,
-    buffers: list[pa.Buffer],
-    rows: np.ndarray,
-    sizes: np.ndarray,
-    addresses: np.ndarray,
-    held: Any,
-) -> None:
-    """Let the views of rows point to addresses, and add the memory there to the buffers."""
-    filled = np.flatnonzero(sizes)
-    if not len(filled):
-        return
-    rows, sizes, addresses = rows[filled], sizes[filled], addresses[filled]
-    spans = addresses >> np.uint64(_SPAN_BITS)
-    is_one = spans.min() == spans.max()
-    for span in spans[:1] if is_one else np.unique(spans):
-        here = slice(None) if is_one else np.flatnonzero(spans == span)
-        mine, size, place = rows[here], sizes[here], addresses[here]
+def _take_in_order(sizes: np.ndarray, addresses: np.ndarray, held: Any) -> pa.Array:
+    """Copy strings that lie one behind the other, with gaps: every other value of an array."""
+    count, start = len(sizes), addresses[0]
+    offsets = np.empty(2 * count, np.int64)
+    offsets[::2] = addresses - start
+    offsets[1::2] = offsets[::2] + sizes.view(np.int64)
+    memory = pa.foreign_buffer(int(start), int(offsets[-1]), held)
+    strings_and_gaps = pa.Array.from_buffers(
+        pa.large_binary(), 2 * count - 1, [None, pa.py_buffer(offsets), memory]
+    )
+    return strings_and_gaps.take(pa.array(np.arange(0, 2 * count, 2)))
+
+
+def _copy_views(
+    structs: np.ndarray, sizes: np.ndarray, addresses: np.ndarray, held: Any
+) -> pa.Array:
+    """Copy strings from anywhere: Arrow's views point to them, but hold short ones themselves."""
+    if sizes.max() > _MAX_STRING_BYTES:
+        raise ValueError(
+            f"expected strings of at most {_MAX_STRING_BYTES} bytes, got {sizes.max()}"
+        )
+    views = np.empty((len(sizes), 4), np.int32)
+    views[:, 0] = sizes
+    inline = views.view(np.uint8).reshape(-1, 16)[:, 4:]
+    is_elsewhere = structs[:, 0] & 3 != SMALL
+    must_copy = is_elsewhere & (sizes <= _MAX_INLINE_BYTES)
+    buffers: list[pa.Buffer] = []
+    numbers = np.arange(len(sizes))
+    for rows in _by_place(sizes, addresses):
+        size, place = sizes[rows], addresses[rows]
         start, stop = int(place.min()), int((place + size).max())
         memory = pa.foreign_buffer(start, stop - start, held)
-        offsets = (place - np.uint64(start)).astype(np.int64)
-        views[mine, 2], views[mine, 3] = len(buffers), offsets
+        offsets = (place - np.uint64(start)).view(np.int64)
+        views[rows, 2], views[rows, 3] = len(buffers), offsets
         buffers.append(memory)
-        short = np.flatnonzero(size <= _MAX_INLINE_BYTES)
-        _copy_inline(inline, mine[short], size[short], offsets[short], memory)
+        at = np.flatnonzero(must_copy[rows])
+        if len(at):
+            _copy_inline(inline, numbers[rows][at], size[at], offsets[at], memory)
+    at = np.flatnonzero(~is_elsewhere & (sizes <= _MAX_INLINE_BYTES))
+    inline[at] = structs[at, 1 : 1 + _MAX_INLINE_BYTES]
+    array = pa.Array.from_buffers(
+        pa.binary_view(), len(sizes), [None, pa.py_buffer(views), *buffers]
+    )
+    return array.cast(pa.large_binary())
+
+
+def _by_place(sizes: np.ndarray, addresses: np.ndarray) -> Iterator[slice | np.ndarray]:
+    """Yield the rows whose strings are so near to each other that one buffer can hold them."""
+    spans = addresses >> np.uint64(_SPAN_BITS)
+    filled = sizes > 0
+    if spans.min() == spans.max() and filled.all():
+        yield slice(None)
+        return
+    for span in np.unique(spans[filled]):
+        yield np.flatnonzero((spans == span) & filled)
 
 
 def _copy_inline(

@@ -64,6 +64,9 @@ def new_tensor(library: Library, value: Value, dtype: str) -> int:
     """
     if dtype == "string":
         structs = pack(value)
+        count = math.prod(value.shape)
+        if len(structs.words) != count:  # TensorFlow would read beyond them
+            raise ValueError(f"expected {count} strings, got {len(structs.words)}")
         return _new(library, dtype, value.shape, structs.words, structs)
     if not isinstance(value, np.ndarray) or value.dtype != _numpy_type(dtype):
         found = value.dtype if isinstance(value, np.ndarray) else "strings"

@@ -15,7 +15,6 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from scoreline.lake.files.partitions import partition_path
-from scoreline.lake.table.commit import commit_partition
 from scoreline.lake.table.history import read_live_partitions
 from scoreline.lake.table.layout import find_name_problems, partition_folder
 from scoreline.lake.table.rollback import rollback_partition
@@ -23,7 +22,7 @@ from scoreline.lake.table.scores import committed_run, create_table, open_scores
 from scoreline.lake.table.vacuum import vacuum_table
 from scoreline.lake.table.verify import verify_partitions
 from tests.lake.table.awkward import AWKWARD_VALUES
-from tests.lake.table.test_scores import SCHEMA, spec_of, stage
+from tests.lake.table.test_scores import SCHEMA, commit_partition, spec_of, stage
 
 VALUES = list(AWKWARD_VALUES.values())
 PARTITIONS = [partition_path([("p", value)]) for value in VALUES]

@@ -14,7 +14,7 @@ from pyarrow import fs
 from scoreline.lake.elements import Receipt, Shard
 from scoreline.lake.table import commit
 from scoreline.lake.table import scores as delta
-from scoreline.lake.table.commit import CommitSpec, commit_partition
+from scoreline.lake.table.commit import CommitSpec, commit_partitions
 from scoreline.lake.table.history import read_live_partitions
 from scoreline.lake.table.layout import partition_folder
 from scoreline.lake.table.scores import committed_runs, create_table, open_table
@@ -54,6 +54,11 @@ def stage(output, ids, partition="date=1", run="1" * 15, base="", number=0, shar
     return Receipt.of(
         shard, path=staged.path, size_bytes=staged.size_bytes, stats=staged.stats, **counts
     )
+
+
+def commit_partition(receipts, spec, table=None):
+    (outcome,) = commit_partitions([receipts], spec, table)
+    return outcome
 
 
 def ids_in(output):

@@ -10,10 +10,12 @@ from scoreline.models.runtimes.capi.prototypes import Output
 from scoreline.models.runtimes.capi.tensors import DTYPE_NUMBERS, fed, take_outputs
 
 _POINTER = ctypes.c_void_p
+# RunOptions.inter_op_thread_pool = -1: a call runs in the thread that calls.
+_IN_CALLERS_THREAD = b"\x18" + b"\xff" * 9 + b"\x01"
 
 
 class Graph:
-    """Ops and a session; `ops` has each by name."""
+    """Ops and a session; `ops` has each by name. Without threads of its own, calls are quickest."""
 
     def __init__(self, threads: int = 1) -> None:
         self.library = load_library()
@@ -28,10 +30,14 @@ class Graph:
         self.ops = {}
         self._graph = self._c.TF_NewGraph()
         options = self._c.TF_NewSessionOptions()
-        config = session_config(threads_in_call=1, concurrent_calls=threads)
+        config = session_config(threads_in_call=1, concurrent_calls=threads or 1)
         self.library.call(self._c.TF_SetConfig, options, config, len(config))
         self._session = self.library.call(more.TF_NewSession, self._graph, options)
         self._c.TF_DeleteSessionOptions(options)
+        self._options = None
+        if not threads:
+            size = len(_IN_CALLERS_THREAD)
+            self._options = self._c.TF_NewBufferFromString(_IN_CALLERS_THREAD, size)
 
     def add(self, kind, name, inputs=(), listed=(), any_shape=False, **dtypes):
         """Add an op; `dtypes` are its attributes that name dtypes."""
@@ -57,7 +63,7 @@ class Graph:
             results = (_POINTER * len(outputs))()
             self.library.call(
                 self._c.TF_SessionRun,
-                *(self._session, None, feeds, (_POINTER * count)(*tensors), count),
+                *(self._session, self._options, feeds, (_POINTER * count)(*tensors), count),
                 *(fetches, results, len(outputs)),
                 *((_POINTER * len(targets))(*(self.ops[name] for name in targets)), len(targets)),
                 None,
@@ -69,6 +75,8 @@ class Graph:
         self.library.call(self._c.TF_CloseSession, self._session)
         self.library.call(self._c.TF_DeleteSession, self._session)
         self._c.TF_DeleteGraph(self._graph)
+        if self._options is not None:
+            self._c.TF_DeleteBuffer(self._options)
 
 
 def identity(dtype, threads=1):

@@ -124,14 +124,28 @@ def test_structs_of_all_kinds_become_strings(one, two):
     got.validate(full=True)
 
 
-@given(st.lists(BYTES, max_size=20), st.integers(1, 6))
-def test_many_structs_are_read_in_parts(values, most):
+@given(st.lists(BYTES, min_size=1, max_size=20), st.booleans(), st.randoms())
+def test_strings_are_read_from_anywhere(values, near, chance):
+    order = list(range(len(values)))
+    chance.shuffle(order)
     packed = pack_array(pa.array(values, pa.binary()))
+    words = packed.words[order]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(capi_strings, "_MAX_STRUCTS", most)
-        patch.setattr(capi_strings, "_SPAN_BITS", 4)  # and strings that lie far apart
-        got = unpack(packed.words.ctypes.data, len(values), packed)
-    assert got.to_pylist() == values
+        if not near:
+            patch.setattr(capi_strings, "_SPAN_BITS", 4)  # strings that lie far apart
+        got = unpack(words.ctypes.data, len(words), (words, packed))
+    assert got.to_pylist() == [values[row] for row in order]
+
+
+def test_strings_in_order_but_far_apart_do_not_reserve_the_memory_between():
+    memory = np.zeros(1 << 24, np.uint8)
+    words = np.zeros((2, 3), np.uint64)
+    for row, start in enumerate((0, (1 << 24) - 1)):
+        words[row] = (1 << 2 | LARGE, 1, memory.ctypes.data + start)
+    before = pa.total_allocated_bytes()
+    got = unpack(words.ctypes.data, 2, (words, memory))
+    assert got.to_pylist() == [b"\0", b"\0"]
+    assert pa.total_allocated_bytes() - before < 10_000
 
 
 def test_nulls_are_refused():
@@ -164,9 +178,10 @@ def test_distinct_strings_are_packed_once():
 
 
 def test_a_string_too_long_for_arrows_views_is_refused():
-    words = np.array([[(1 << 31) << 2 | LARGE, 1 << 31, 4096]], np.uint64)
+    long = ((1 << 31) << 2 | LARGE, 1 << 31, 8192)
+    words = np.array([long, (1 << 2 | LARGE, 1, 4096)], np.uint64)
     with pytest.raises(ValueError, match="at most 2147483647 bytes, got 2147483648"):
-        unpack(words.ctypes.data, 1, words)
+        unpack(words.ctypes.data, 2, words)
 
 
 def test_arrow_strings_repeat_and_slice_rows():
