@@ -22,9 +22,18 @@ from scoreline.transforms.kafka.reader import stop_reading
 
 
 def start_broker(folder: Path) -> Broker:
-    """Start a broker on free loopback ports; it stops when this process ends."""
+    """Start a broker on free loopback ports; it stops when this process ends.
+
+    Like most brokers, it creates a topic that a client asks for, unless the client forbids it.
+    """
     port, controller_port = free_ports(2)
-    broker = Broker(folder=folder, port=port, controller_port=controller_port, owner=os.getpid())
+    broker = Broker(
+        folder=folder,
+        port=port,
+        controller_port=controller_port,
+        owner=os.getpid(),
+        settings={"auto.create.topics.enable": "true"},
+    )
     broker.start()
     return broker
 

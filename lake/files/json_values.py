@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,9 @@ import pyarrow as pa
 from scoreline.lake.files.exact import is_beyond, is_rounded, say_beyond, say_rounded, shorten
 
 _KINDS = {dict: "an object", list: "an array", str: "text", bool: "bool", type(None): "null"}
+
+# A surrogate without the other one of its pair.
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class _Whole(str):
@@ -65,6 +69,8 @@ def find_problem(line: bytes, schema: pa.Schema, whole: Sequence[str] = ()) -> s
         return "expected an object in JSON, got one that is nested too deeply"
     if not isinstance(row, _Object):
         return f"expected an object, got {_name(row)}"
+    if half := _HALF.search(json.dumps(row, ensure_ascii=False)):
+        return f"expected text in Unicode, got \\u{ord(half[0]):x}, which is half of a character"
     struct = pa.struct(list(schema))
     twice = [name for name in row.twice if name in schema.names]
     if twice:

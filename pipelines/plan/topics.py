@@ -15,8 +15,8 @@ from scoreline.transforms.kafka.client import (
     DELIVERY_MS,
     Connection,
     NotAllowed,
+    describe_topic,
     is_passing,
-    list_partitions,
     read_topic_id,
 )
 from scoreline.transforms.kafka.properties import find_conflicts
@@ -77,7 +77,9 @@ def find_topics(settings: StreamSettings, problems: Problems) -> Topics:
     try:
         for flag, topic, _ in topics:
             try:
-                list_partitions(client, topic, _QUICK_SECONDS)
+                description = describe_topic(client, topic, _QUICK_SECONDS)
+                if description.is_internal:
+                    problems.add(f"{flag}: expected a topic of your own, got {topic} of Kafka")
             except NotAllowed as e:
                 problems.add(f"{flag}: {e}. {allow('Describe', f'topic {topic}')}")
                 are_there = False

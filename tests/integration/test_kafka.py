@@ -9,6 +9,7 @@ import apache_beam as beam
 import psutil
 import pyarrow as pa
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from scoreline.models.process import ModelProcess
 from scoreline.models.runtimes.tensorflow import import_tensorflow
@@ -254,6 +255,12 @@ def test_wrong_topics_schema_and_brokers_are_reported_before_the_first_record(
         assert told in err
     assert "--schema: " in err
     assert "no/model" in err
+    there = AdminClient({"bootstrap.servers": broker.address}).list_topics(timeout=30).topics
+    assert not {"none", "nowhere"} & there.keys()  # nor would the next start find them
+
+    internal = stream_arguments(topic="__consumer_offsets", output_topic="__consumer_offsets")
+    assert score_stream.main([*internal, "--check"]) == 2
+    assert "--topic: expected a topic of your own, got __consumer" in capsys.readouterr().err
 
     assert score_stream.main(stream_arguments(schema=None)) == 2
     assert "--schema: expected a file with the types of id" in capsys.readouterr().err

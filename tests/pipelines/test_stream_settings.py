@@ -164,6 +164,17 @@ def test_a_setting_that_an_option_makes_is_refused_in_the_file(tmp_path):
     assert "secret" not in problem
 
 
+def test_brokers_are_not_urls_of_another_protocol():
+    (problem,) = problems_of("--brokers=h:1,http://kafka:9092")
+    assert problem == "--brokers: expected HOST:PORT,… of Kafka, got 'http://kafka:9092'"
+    assert settings_of("--brokers=SASL_SSL://kafka:9093").source.brokers == "SASL_SSL://kafka:9093"
+
+
+def test_a_command_never_ends_without_a_reason():
+    with pytest.raises(RuntimeError, match="expected a reason"):
+        BadOptions([])
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -136,6 +136,8 @@ def unpack(address: int, count: int, held: Any) -> pa.Array:
         pa.foreign_buffer(address, count * STRUCT_BYTES, held), np.uint8
     ).reshape(count, STRUCT_BYTES)
     sizes, addresses = _read_structs(structs, address)
+    if not sizes.any():  # empty strings may point to nothing
+        return pa.repeat(pa.scalar(b"", pa.large_binary()), count)
     begin, end = int(addresses[0]), int(addresses[-1] + sizes[-1])
     in_order = (addresses[:-1] + sizes[:-1] <= addresses[1:]).all()
     if in_order and end - begin <= _MAX_GAPS * (int(sizes.sum()) + count * STRUCT_BYTES):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoreline.models.runtimes.capi import strings as capi_strings
-from scoreline.models.runtimes.capi.layout import LARGE, SMALL
+from scoreline.models.runtimes.capi.layout import LARGE, SMALL, VIEW
 from scoreline.models.runtimes.capi.library import load_library
 from scoreline.models.runtimes.capi.strings import pack, pack_array, unpack
 from scoreline.models.strings import ArrowStrings, StringCodes, Strings
@@ -135,6 +135,20 @@ def test_strings_are_read_from_anywhere(values, near, chance):
             patch.setattr(capi_strings, "_SPAN_BITS", 4)  # strings that lie far apart
         got = unpack(words.ctypes.data, len(words), (words, packed))
     assert got.to_pylist() == [values[row] for row in order]
+
+
+@given(
+    st.lists(st.sampled_from([b"", b"ab", b"x" * 30]), min_size=1, max_size=6),
+    st.sampled_from([LARGE, VIEW]),
+)
+def test_empty_strings_may_point_to_nothing(values, kind):
+    words, held = np.zeros((len(values), 3), np.uint64), []
+    for row, text in enumerate(values):
+        held.append(np.frombuffer(text or b"\0", np.uint8))
+        address = held[-1].ctypes.data if text else 0
+        rest = (len(text), address) if kind == LARGE else (address, 0)
+        words[row] = (len(text) << 2 | kind, *rest)
+    assert unpack(words.ctypes.data, len(words), (words, held)).to_pylist() == values
 
 
 def test_strings_in_order_but_far_apart_do_not_reserve_the_memory_between():
