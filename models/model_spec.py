@@ -7,7 +7,7 @@ from typing import Any
 
 from scoreline.models.process import ModelProcess
 from scoreline.models.servable import LocalServable, Servable, load_servable, shared_servable
-from scoreline.models.signature import DEFAULT_SIGNATURE, Signature
+from scoreline.models.signature import DEFAULT_SIGNATURE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,26 +65,6 @@ class ModelSpec:
         return ModelProcess(
             self.path, self.signature, batch_timeout_s=self.batch_timeout_s, **self._options(1)
         )
-
-    def read_signature(self, *, here: bool) -> Signature:
-        """Load the model, call it once, and return its signature.
-
-        Args:
-          here: whether the model stays loaded in this process, for worker threads. Otherwise a
-            separate process loads it and ends. Then this process imports no framework, and a crash
-            of the model does not affect it.
-
-        Raises:
-          FileNotFoundError: there is no model.
-          ModelError: the model fails to load or run, or has no such signature.
-        """
-        if here and self.batch_timeout_s is None:
-            return self.load_here().signature
-        process = self.start()
-        try:
-            return process.signature
-        finally:
-            process.close()
 
     def _options(self, concurrent_calls: int | None) -> dict[str, Any]:
         return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
 import os
 import signal
 
@@ -12,6 +12,7 @@ import pytest
 from scoreline.pipelines import score_batch
 from tests.fakes import Ended, save_model, write_lake
 from tests.model_zoo import save_model_of
+from tests.packages import build, clone
 from tests.required import NOT_TESTED
 
 # The first example of a test may import TensorFlow, so its duration is meaningless.
@@ -27,17 +28,28 @@ def pytest_collection_modifyitems(items):
     """Group tests for several processes: by engine, which then starts once, or by file.
 
     A broker starts in seconds, so each process has its own, and tests on Kafka are grouped by file.
-    Streams on Flink belong to Flink. Engines run first, because they take longest.
+    Streams on Flink belong to Flink. Engines run first, because they take longest, then files with
+    slow tests: a long group that starts last would run alone.
     """
 
     def engine_of(item):
         return next((name for name in ENGINES if item.get_closest_marker(name)), None)
 
+    def file_of(item):
+        return item.nodeid.partition("::")[0]
+
+    slow_files = {file_of(item) for item in items if item.get_closest_marker("slow")}
+
+    def turn_of(item):
+        if engine_of(item):
+            return 0
+        return 1 if file_of(item) in slow_files else 2
+
     for item in items:
-        engine, file = engine_of(item), item.nodeid.partition("::")[0]
-        group = file if engine in (None, "kafka") else engine
+        engine = engine_of(item)
+        group = file_of(item) if engine in (None, "kafka") else engine
         item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: engine_of(item) is None)
+    items.sort(key=turn_of)
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -70,21 +82,39 @@ def lake(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def zoo(tmp_path_factory):
-    """Return a function that saves a kind of `tests.model_zoo`, once for all test processes."""
+def once(tmp_path_factory):
+    """Return a function that makes a file or folder once for all test processes.
+
+    It takes a name and a function that makes it at the path it gets.
+    """
     base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "zoo"
+    shared = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "once"
     shared.mkdir(exist_ok=True)
 
-    def path_of(kind):
-        path = shared / kind
-        if not path.exists():
-            saved = save_model_of(kind, tmp_path_factory.mktemp("saved"))
-            with contextlib.suppress(OSError):  # another process was first
-                os.rename(saved, path)
-        return str(path)
+    def path_of(name, make):
+        path = shared / name
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+            if not path.exists():
+                made = tmp_path_factory.mktemp("made") / name
+                make(made)
+                os.rename(made, path)
+        return path
 
     return path_of
+
+
+@pytest.fixture(scope="session")
+def zoo(once):
+    """Return a function from a kind of `tests.model_zoo` to the path of its model."""
+    return lambda kind: str(once(kind, lambda path: save_model_of(kind, path)))
+
+
+@pytest.fixture(scope="session")
+def archives(once):
+    """The sdist of a clone, and the wheel that is built from it."""
+    folder = once("archives", lambda path: build(clone(path / "clone"), path / "dist")) / "dist"
+    return next(folder.glob("*.tar.gz")), next(folder.glob("*.whl"))
 
 
 @pytest.fixture

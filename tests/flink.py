@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,10 +17,11 @@ from deploy.local.flink_cluster import ClusterSpec, FlinkCluster, flink_librarie
 from deploy.local.processes import free_ports, wait_for
 from scoreline.pipelines.runners.flink_options import job_server_jar
 from scoreline.pipelines.runners.flink_rest import ENDED
-from tests.fakes import ROOT, Ended
+from tests.fakes import Ended
+from tests.forks import fork
 from tests.required import fail_or_skip
 
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.25  # a look at all processes, or at Flink, takes 20 ms of CPU time
 
 
 def require_flink() -> None:
@@ -64,7 +64,7 @@ def make_ready(cluster: FlinkCluster, task_managers: int, slots: int) -> None:
             cluster.rest.cancel(job_id)
     cluster.up(cluster.spec, 0 if cluster.spec.slots != slots else task_managers)
     cluster.scale(task_managers, slots)
-    assert wait_for(lambda: cluster.rest.slots().free == task_managers * slots, 60)
+    assert wait_for(lambda: cluster.rest.slots().free == task_managers * slots, 150)
 
 
 def leave_jar(folder: Path) -> Path:
@@ -87,16 +87,8 @@ class Job:
 
     def __init__(self, folder: Path, *options: str) -> None:
         """Start the process."""
-        self._out = (folder / "job.out").open("w+")
-        self._err = (folder / "job.err").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "scoreline", "batch", *options],
-            cwd=ROOT,
-            env={**os.environ, "COLUMNS": "400"},
-            stdin=subprocess.DEVNULL,
-            stdout=self._out,
-            stderr=self._err,
-        )
+        environment = {**os.environ, "COLUMNS": "400"}
+        self.process = fork("scoreline", "batch", *options, environment=environment)
 
     def wait_for(self, what: str, condition: Callable[[], bool], seconds: float = 200) -> None:
         """Wait until a condition is true; the command must not end before."""
@@ -117,11 +109,5 @@ class Job:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()  # whoever waits sees the code, and the cluster's end ends the job
-            self.process.wait()
-        texts = []
-        for stream in (self._out, self._err):
-            stream.flush()
-            stream.seek(0)
-            texts.append(stream.read())
-            stream.close()
+        texts = self.process.communicate()
         return Ended(self.process.returncode, *texts)

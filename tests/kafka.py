@@ -22,9 +22,18 @@ from scoreline.transforms.kafka.reader import stop_reading
 
 
 def start_broker(folder: Path) -> Broker:
-    """Start a broker on free loopback ports; it stops when this process ends."""
+    """Start a broker on free loopback ports; it stops when this process ends.
+
+    Like most brokers, it creates a topic that a client asks for, unless the client forbids it.
+    """
     port, controller_port = free_ports(2)
-    broker = Broker(folder=folder, port=port, controller_port=controller_port, owner=os.getpid())
+    broker = Broker(
+        folder=folder,
+        port=port,
+        controller_port=controller_port,
+        owner=os.getpid(),
+        settings={"auto.create.topics.enable": "true"},
+    )
     broker.start()
     return broker
 
@@ -36,14 +45,14 @@ def make_topics(
     admin = AdminClient({"bootstrap.servers": address})
     wanted = [NewTopic(name, partitions, 1, config=dict(settings or {})) for name in names]
     for made in admin.create_topics(wanted).values():
-        made.result(30)
+        made.result(120)
     wait_until(lambda: set(names) <= admin.list_topics(timeout=10).topics.keys())
 
 
 def delete_topic(address: str, topic: str) -> None:
     """Delete a topic and wait until it is gone."""
     admin = AdminClient({"bootstrap.servers": address})
-    admin.delete_topics([topic])[topic].result(30)
+    admin.delete_topics([topic])[topic].result(120)
     wait_until(lambda: topic not in admin.list_topics(timeout=10).topics)
 
 
@@ -57,7 +66,7 @@ def add_partitions(address: str, topic: str, total: int) -> None:
     """Add partitions to a topic."""
     admin = AdminClient({"bootstrap.servers": address})
     for done in admin.create_partitions([NewPartitions(topic, total)]).values():
-        done.result(30)
+        done.result(120)
 
 
 def make_producer(address: str, compression: str = "none", **settings: str) -> Producer:
@@ -120,7 +129,7 @@ def read_all(address: str, topic: str) -> list[Any]:
         }
     )
     try:
-        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        partitions = consumer.list_topics(topic, timeout=120).topics[topic].partitions
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         left, found = set(partitions), []
         deadline = time.monotonic() + 150
@@ -139,7 +148,7 @@ def read_all(address: str, topic: str) -> list[Any]:
 def count_of(address: str, topic: str) -> int:
     """Return the number of used offsets of a topic: records and transaction markers."""
     admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
-    partitions = admin.list_topics(topic, timeout=30).topics[topic].partitions
+    partitions = admin.list_topics(topic, timeout=120).topics[topic].partitions
     return sum(read_high_watermarks(admin, topic, partitions).values())
 
 
@@ -169,14 +178,16 @@ def records_done(broker: Broker, topics: Sequence[str]) -> int:
 
 
 def wait_until(condition: Any, seconds: float = 150) -> None:
-    """Check a condition every 50 ms until it is true.
+    """Check a condition until it is true, at first every 50 ms.
 
-    A new process may need a minute before its first action if other processes start too.
+    A new process may need a minute before its first action if other processes start too. Most
+    conditions ask the broker, which takes 20 ms of CPU time, so a long wait asks less often.
     """
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.05
     while not condition():
         assert time.monotonic() < deadline, "expected the condition to become true in time"
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(0.4, 1.1 * pause)
 
 
 def stop(process: Any, expected: int = 0) -> str:
@@ -191,7 +202,7 @@ def stop(process: Any, expected: int = 0) -> str:
 def run_while(arguments: Sequence[str], act: Callable[[], object]) -> int:
     """Run a stream in this process while a thread acts; return its exit code.
 
-    A stream that does not end within a minute is stopped, which is code 0.
+    A stream that does not end within 150 s is stopped, which is code 0.
     """
     failed: list[BaseException] = []
 
@@ -203,7 +214,7 @@ def run_while(arguments: Sequence[str], act: Callable[[], object]) -> int:
             stop_reading.set()
 
     thread = threading.Thread(target=run)
-    watchdog = threading.Timer(60, stop_reading.set)
+    watchdog = threading.Timer(150, stop_reading.set)
     thread.start()
     watchdog.start()
     try:

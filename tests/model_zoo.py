@@ -7,7 +7,7 @@ Functions that need the state of another framework (TF1 graphs, Keras 2) run in 
 from __future__ import annotations
 
 import importlib.util
-import subprocess
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from scoreline.models.runtimes.tensorflow import import_tensorflow
+from tests.forks import fork
 from tests.odd_models import save_tf1 as save_tf1_oddities
 from tests.odd_models import save_tf2
 
@@ -314,17 +315,11 @@ ZOO: dict[str, Callable[[Path], None]] = {
 }
 
 
-def save_model_of(kind: str, folder: Path) -> str:
-    """Save a model of the zoo in a separate process, and return its path."""
-    path = folder / kind
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.model_zoo", kind, str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return str(path)
+def save_model_of(kind: str, path: Path) -> None:
+    """Save a model of the zoo in a separate process."""
+    saving = fork(__name__, kind, path, environment=os.environ, libraries=("tensorflow",))
+    _, told = saving.communicate(300)
+    assert saving.returncode == 0, told[-3000:]
 
 
 if __name__ == "__main__":

@@ -11,17 +11,17 @@ from pathlib import Path
 import psutil
 
 from tests.fakes import ROOT, Ended
+from tests.forks import Fork, fork
 
+Process = subprocess.Popen[str] | Fork
 _ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "COLUMNS": "400"}
 
 
 def _start(
-    command: Sequence[object],
-    environment: Mapping[str, str] | None = None,
-    within: Sequence[object] = (),
+    command: Sequence[object], environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*map(str, within), sys.executable, *map(str, command)],
+        [*map(str, command)],
         cwd=ROOT,
         env=_ENVIRONMENT | dict(environment or {}),
         stdout=subprocess.PIPE,
@@ -38,7 +38,7 @@ def start_script(
     # Do not rewrite it: a process that has just started could read an empty file.
     if not script.exists() or script.read_text() != text:
         script.write_text(text)
-    return _start([script, *args], environment)
+    return _start([sys.executable, script, *args], environment)
 
 
 def run_script(
@@ -56,9 +56,11 @@ def start_command(
     *args: object,
     environment: Mapping[str, str] | None = None,
     within: Sequence[object] = (),
-) -> subprocess.Popen[str]:
+) -> Process:
     """Start `scoreline …`; `within` is a command that runs another one."""
-    return _start(["-m", "scoreline", *args], environment, within)
+    if within:
+        return _start([*within, sys.executable, "-m", "scoreline", *args], environment)
+    return fork("scoreline", *args, environment=_ENVIRONMENT | dict(environment or {}))
 
 
 def run_to_death(point: str, *args: object, timeout: int = 150) -> Ended:
@@ -74,14 +76,13 @@ def race(runs: int, *args: object, timeout: int = 170) -> list[Ended]:
         wait_until_stopped(started, timeout)
         for process in started:
             psutil.Process(process.pid).resume()
-        # Their pipes are read one after the other, because their output fits into the pipes.
         return [end(process, timeout) for process in started]
     finally:
         for process in started:
             process.kill()
 
 
-def wait_until_stopped(processes: Sequence[subprocess.Popen[str]], timeout: float = 60) -> None:
+def wait_until_stopped(processes: Sequence[Process], timeout: float = 60) -> None:
     """Wait until each process has stopped itself. A process that ends instead fails the test."""
     deadline = time.monotonic() + timeout
     waiting = list(processes)
@@ -98,10 +99,11 @@ def wait_until_stopped(processes: Sequence[subprocess.Popen[str]], timeout: floa
         time.sleep(0.05)
 
 
-def end(process: subprocess.Popen[str], timeout: int = 150) -> Ended:
+def end(process: Process, timeout: int = 150) -> Ended:
     """Wait for the end of a process, kill it after a timeout, and return its output."""
     try:
         out, err = process.communicate(timeout=timeout)
     finally:
         process.kill()
+        process.wait()
     return Ended(process.returncode, out, err)

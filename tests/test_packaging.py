@@ -8,7 +8,6 @@ import tarfile
 import zipfile
 from importlib import metadata
 
-import pytest
 from packaging.metadata import Metadata
 from packaging.specifiers import SpecifierSet
 
@@ -21,16 +20,8 @@ from scoreline.pipelines.runners.versions import (
     FLINK_VERSION,
 )
 from tests.fakes import ROOT
-from tests.packages import build, clone
 
 ROOMS = ("lake", "models", "transforms", "pipelines")
-
-
-@pytest.fixture(scope="module")
-def archives(tmp_path_factory):
-    """The sdist of a clone, and the wheel that is built from it."""
-    folder = tmp_path_factory.mktemp("archives")
-    return build(clone(folder / "clone"), folder / "dist")
 
 
 def modules_of(root):

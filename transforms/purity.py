@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -46,7 +47,7 @@ def check_rows(batch: pa.RecordBatch, serving: Serving) -> Purity:
     Raises:
       ModelError: the model's process died, and the model cannot be loaded again.
     """
-    servable, spec = serving
+    servable, spec = serving.servable, dataclasses.replace(serving.spec, has_few_sizes=False)
     sample = batch.slice(0, MAX_ROWS)
     try:
         try:

@@ -22,7 +22,8 @@ from scoreline.transforms.isolate import EveryRowFails
 from scoreline.transforms.kafka.ending import StreamRefused
 from scoreline.transforms.purity import gate_of
 from scoreline.transforms.scoring import Scored, ScoreSpec, Serving, score_batch, score_none
-from scoreline.transforms.swap.watch import SwapSpec, acquire_watcher, release_watcher
+from scoreline.transforms.swap.shared import acquire_watcher, release_watcher
+from scoreline.transforms.swap.watch import SwapSpec
 from scoreline.transforms.wanted import in_python
 from scoreline.transforms.worker.heap import is_settled, settle_heap
 

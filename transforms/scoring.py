@@ -19,6 +19,7 @@ from scoreline.models.signature import InputColumn
 from scoreline.transforms import metrics
 from scoreline.transforms.alive import all_but
 from scoreline.transforms.features import build_features
+from scoreline.transforms.few_sizes import MAX_ROWS, fill_up, round_rows
 from scoreline.transforms.isolate import Isolated, isolate
 from scoreline.transforms.rules import OutputRule, find_bad_outputs
 
@@ -35,6 +36,8 @@ class ScoreSpec:
       rules: the valid numbers of outputs.
       checks_purity: whether a worker checks its first rows: see `transforms/purity.py`.
       allow_impure: the reason to go on with a model that fails that check; "" stops.
+      has_few_sizes: whether calls are filled up to one of a few numbers of rows, since batches may
+        have any. Only for models whose score of a row is its own.
     """
 
     model: ModelSpec
@@ -44,6 +47,7 @@ class ScoreSpec:
     rules: tuple[OutputRule, ...] = ()
     checks_purity: bool = False
     allow_impure: str = ""
+    has_few_sizes: bool = False
 
     @property
     def digest(self) -> str:
@@ -134,13 +138,19 @@ def predict(
     spec: ScoreSpec,
 ) -> dict[str, pa.Array]:
     """Return the stored outputs of rows."""
-    return servable.predict(
-        features,
-        rows,
+    size = rows
+    if spec.has_few_sizes and rows:
+        size = round_rows(rows, spec.model.batch_rows or MAX_ROWS)
+    outputs = servable.predict(
+        fill_up(features, rows, size) if size > rows else features,
+        size,
         [name for name, _, _ in spec.outputs],
         sources=spec.inputs,
         conversions={name: conversion for name, _, conversion in spec.outputs},
     )
+    if size == rows:
+        return outputs
+    return {name: column.slice(0, rows) for name, column in outputs.items()}
 
 
 def attach_keys(

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from scoreline.models.errors import ModelError, first_lines
 from scoreline.models.runtimes.capi.config import session_config
 from scoreline.models.runtimes.capi.errors import LibraryError, TensorFlowError
-from scoreline.models.runtimes.capi.library import Library, load_library
+from scoreline.models.runtimes.capi.library import Library, find_unknown_ops, load_library
 from scoreline.models.runtimes.capi.session import MissingTensor, Place, Session, places
 from scoreline.models.runtimes.capi.tensors import fed, take_outputs
 from scoreline.models.runtimes.capi.variables import Variables
 from scoreline.models.runtimes.deadline import left_ms
+from scoreline.models.runtimes.graph_ops import describe_missing_op
 from scoreline.models.runtimes.model import Runtime
 from scoreline.models.runtimes.noise import TENSORFLOW_NOISE, without_noise
 from scoreline.models.runtimes.saved_model_proto import dtype_of
@@ -39,6 +40,10 @@ class CannotLoad(ModelError):
         """Keep the reason."""
         super().__init__(f"Model {path} does not load: {reason}")
         self.reason = reason
+
+
+class _UnknownOp(Exception):
+    """An op that TensorFlow does not have."""
 
 
 class SessionModel:
@@ -117,23 +122,29 @@ def load_by_c(source: ModelSource) -> SessionModel:
     """
     found = find_signature(source.path, source.signature_name, source.tags)
     try:
-        session = _open(source, found.tags)
+        session = _open(source, found)
         _check_variables(session, found)
         return SessionModel(session, found)
-    except (LibraryError, TensorFlowError, MissingTensor) as e:
+    except (LibraryError, TensorFlowError, MissingTensor, _UnknownOp) as e:
         raise CannotLoad(source.path, first_lines(e)) from e
 
 
-def _open(source: ModelSource, tags: Sequence[str]) -> Session:
+def _open(source: ModelSource, found: FoundSignature) -> Session:
     library = load_library()
     for file in source.op_libraries:
         _load_ops(library, file)
+    functions = {function.signature.name for function in found.graph.graph_def.library.function}
+    unknown = find_unknown_ops(library, set(found.ops) - functions)
+    if unknown:
+        raise _UnknownOp(
+            f"Op type not registered '{unknown[0]}'. {describe_missing_op(unknown[0])}"
+        )
     calls = source.concurrent_calls
     config = session_config(
         threads_in_call=None if calls is None else 1,  # workers are the parallelism
         concurrent_calls=calls,
     )
-    return Session(library, source.path, tags, config)
+    return Session(library, source.path, found.tags, config)
 
 
 def _load_ops(library: Library, file: str) -> None:

@@ -16,6 +16,9 @@ from scoreline.pipelines.options.reader import OptionReader, find_secret
 VALUE_FORMATS = ("json", "avro", "example")
 STARTS = ("group", "earliest", "latest", "timestamp")
 
+# librdkafka takes them before a broker, as in ssl://kafka:9093.
+_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+
 # A number of milliseconds before the year 2000 is a number of seconds, or a mistake.
 _EARLIEST_MS = 946_684_800_000
 _LATEST_MS = 253_402_300_799_000  # the end of the year 9999
@@ -127,7 +130,7 @@ def read_source(given: argparse.Namespace, read: OptionReader) -> SourceSettings
     schema_id = given.avro_schema_id
     config = _config(read, given.kafka_config)
     return SourceSettings(
-        brokers=read.required("--brokers", given.brokers),
+        brokers=_brokers(read, given.brokers),
         config=config,
         topic=read.required("--topic", given.topic),
         group=read.required("--group", given.group),
@@ -140,6 +143,15 @@ def read_source(given: argparse.Namespace, read: OptionReader) -> SourceSettings
         start_ms=_start_ms(read, given.start, given.start_time),
         until_end=given.until_end,
     )
+
+
+def _brokers(read: OptionReader, text: str | None) -> str:
+    """Return the brokers; a URL of another protocol would never answer."""
+    for broker in (text or "").split(","):
+        scheme, is_url, _ = broker.partition("://")
+        if is_url and scheme.strip().upper() not in _PROTOCOLS:
+            read.problems.add(f"--brokers: expected HOST:PORT,… of Kafka, got '{broker}'")
+    return read.required("--brokers", text)
 
 
 def _registry(read: OptionReader, url: str | None, config: str) -> str:

@@ -23,8 +23,14 @@ class BadOptions(ValueError):
     """Options or input are wrong; `problems` has all problems, one sentence each."""
 
     def __init__(self, problems: Iterable[str]) -> None:
-        """Store the problems in order, without duplicates."""
+        """Store the problems in order, without duplicates.
+
+        Raises:
+          RuntimeError: there is none. The command would end without a word.
+        """
         self.problems = list(dict.fromkeys(problems))
+        if not self.problems:
+            raise RuntimeError("expected a reason why the command cannot go on, got none")
         super().__init__("\n".join(self.problems))
 
     @property

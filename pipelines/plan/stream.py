@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from scoreline.lake.files.columns import top_columns
 from scoreline.lake.table.letters import LETTER_COLUMNS
+from scoreline.models.mapping import find_field
 from scoreline.models.signature import Signature
 from scoreline.models.versions import choose_version
 from scoreline.pipelines.doing import doing
@@ -88,6 +89,7 @@ def plan_stream(
             fit.score_spec(model, CARRIED),
             checks_purity=True,
             allow_impure=settings.model.allow_impure,
+            has_few_sizes=not settings.model.allow_impure,
         ),
         swap=make_swap_spec(settings, signature),
         write=_write_spec(settings, topics, rows),
@@ -170,7 +172,7 @@ def _decode(
     problems: Problems,
 ) -> DecodeSpec | None:
     """Return the decoding of values; None if it is not possible."""
-    if schema is None or any(not schema.names.count(name.split(".")[0]) for name in fit.columns):
+    if schema is None or not all(find_field(schema, name) for name in fit.columns):
         return None
     source = settings.source
     is_avro = source.format == "avro"

@@ -15,8 +15,8 @@ from scoreline.transforms.kafka.client import (
     DELIVERY_MS,
     Connection,
     NotAllowed,
+    describe_topic,
     is_passing,
-    list_partitions,
     read_topic_id,
 )
 from scoreline.transforms.kafka.properties import find_conflicts
@@ -77,7 +77,9 @@ def find_topics(settings: StreamSettings, problems: Problems) -> Topics:
     try:
         for flag, topic, _ in topics:
             try:
-                list_partitions(client, topic, _QUICK_SECONDS)
+                description = describe_topic(client, topic, _QUICK_SECONDS)
+                if description.is_internal:
+                    problems.add(f"{flag}: expected a topic of your own, got {topic} of Kafka")
             except NotAllowed as e:
                 problems.add(f"{flag}: {e}. {allow('Describe', f'topic {topic}')}")
                 are_there = False
@@ -133,5 +135,8 @@ def _check_clients(settings: StreamSettings, connection: Connection, problems: P
 
 def as_kafka_problem(error: KafkaError, prefix: str) -> str:
     """Return the problem for an error of a client, like `as_problem` for an error of a store."""
-    sentence = f"{prefix}: {error.str()}"
+    text = error.str().strip()
+    if not text or text.endswith(":"):  # the client knows no words for it
+        text = f"{text} {error.name()}".strip()
+    sentence = f"{prefix}: {text}"
     return Passing(sentence) if is_passing(error) else sentence

@@ -182,7 +182,8 @@ def print_report(report: Report, settings: BatchSettings, console: Console) -> N
     if whole:
         shares = " · ".join(f"{name} {100 * ms / whole:.0f} %" for name, ms in times)
         table.add_row("time", shares)
-    table.add_row("called by", escape(describe_runtime(report)))
+    if report.runtime is not None:
+        table.add_row("called by", escape(describe_runtime(report.runtime, report.counters)))
     console.print(table, highlight=False)
     if report.impurity and report.total("rows_scored"):
         say(console, report.impurity)
@@ -191,15 +192,11 @@ def print_report(report: Report, settings: BatchSettings, console: Console) -> N
     print_failures(report.unpublished, console)
 
 
-def describe_runtime(report: Report) -> str:
+def describe_runtime(runtime: Runtime, counters: Mapping[str, int]) -> str:
     """Return what called the model; workers may have another TensorFlow than the launcher."""
-    fallen_back = report.counters.get(metrics.MODELS_FALLEN_BACK.name, 0)
-    if not fallen_back or report.runtime is None or report.runtime.fallback:
-        return str(report.runtime)
-    return (
-        f"{report.runtime}; Python TensorFlow in workers, where the C API cannot: their logs have "
-        "the reason"
-    )
+    if runtime.fallback or not counters.get(metrics.MODELS_FALLEN_BACK.name, 0):
+        return str(runtime)
+    return f"{runtime}; in workers Python TensorFlow, and their logs have the reason"
 
 
 def print_failures(outcomes: Sequence[Outcome], console: Console) -> None:

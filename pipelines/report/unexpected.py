@@ -30,6 +30,8 @@ _STEP = re.compile(r"\s*\[while running '(?P<step>[^']+)'\]\s*\Z")
 _LOST_WORKER = re.compile(
     r"Channel closed prematurely|Worker subprocess exited|Data channel closed|Socket closed"
 )
+# Kafka's client: the code and the sentence of its error.
+_OF_KAFKA = re.compile(r'KafkaError\{(?:\w+,)*code=(\w+),val=-?\d+,str="(.+)"\}', re.S)
 _MAX_REASON = 2000
 _ADVICE = "This is a fault of Scoreline or of a library that it uses. Report it with the log"
 
@@ -64,6 +66,10 @@ def read_job_error(error: BaseException) -> JobError:
         if shown:
             module, kind, message = shown
     is_foreseen = _is_foreseen(module, kind)
+    of_kafka = _OF_KAFKA.fullmatch(message) if kind == "KafkaException" else None
+    if of_kafka:
+        message = f"Kafka or its client reports: {of_kafka[2]} ({of_kafka[1]})"
+        is_foreseen = True
     if not raised and not is_foreseen and _LOST_WORKER.search(message):
         message = f"a worker process died: it was killed, or ran out of memory ({message})"
         return JobError(message, "", is_foreseen=True)

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from tests.packages import bare_environ, build, call, clone
+from tests.packages import bare_environ, call
 
 SCRIPT = """
 import pyarrow.parquet as pq
@@ -33,8 +33,10 @@ with beam.Pipeline() as pipeline:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_script_beside_its_own_models_and_transforms_scores_with_the_wheel(model, lake, tmp_path):
-    _, wheel = build(clone(tmp_path / "clone"), tmp_path / "dist")
+def test_a_script_beside_its_own_models_and_transforms_scores_with_the_wheel(
+    archives, model, lake, tmp_path
+):
+    _, wheel = archives
     site, here = tmp_path / "site", tmp_path / "notebook"
     zipfile.ZipFile(wheel).extractall(site)
     (here / "models").mkdir(parents=True)

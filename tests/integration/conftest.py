@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
-import subprocess
-import sys
 
 import psutil
 import pytest
@@ -16,6 +15,7 @@ from deploy.local.processes import free_ports
 from scoreline.pipelines.runners.cache import cache_folder
 from tests.fakes import ROOT
 from tests.flink import leave_jar, make_ready, start_cluster
+from tests.forks import Fork, fork
 from tests.kafka import make_topics, start_broker
 from tests.required import fail_or_skip
 
@@ -101,25 +101,21 @@ def stream_arguments(broker, topics, zoo, tmp_path):
 @pytest.fixture
 def start_stream(tmp_path):
     """Return a function that starts the command in a process, which ends with the test."""
-    started: list[subprocess.Popen] = []
+    started: list[Fork] = []
+    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "COLUMNS": "400"}
 
     def run(arguments):
-        # A file, not a pipe: nothing reads it during the run, and a full pipe would block.
         with (tmp_path / "printed.txt").open("a") as printed:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "scoreline", "stream", *arguments],
-                cwd=ROOT,
-                env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "COLUMNS": "400"},
-                stdout=printed,
-                stderr=subprocess.STDOUT,
-            )
+            files = {"stdout": printed, "stderr": printed}
+            process = fork("scoreline", "stream", *arguments, environment=environment, **files)
         process.printed = tmp_path / "printed.txt"
         started.append(process)
         return process
 
     yield run
     for process in started:
-        for child in psutil.Process(process.pid).children() if process.poll() is None else ():
-            child.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended
+            for child in psutil.Process(process.pid).children():
+                child.kill()
         process.kill()
         process.wait()

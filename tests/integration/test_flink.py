@@ -228,7 +228,7 @@ def test_a_killed_job_manager_ends_the_command_and_a_rerun_goes_on(cluster, opti
     job.wait_for("staged shards", lambda: staged(output) >= 3)
     job_manager = psutil.Process(cluster.processes.recorded()["jobmanager"].pid)
     job_manager.kill()
-    job_manager.wait(60)
+    job_manager.wait(150)
     cluster.up(cluster.spec, 2)
     ended = job.end()
     assert ended.code == 1, ended

@@ -69,11 +69,11 @@ def job_server(cluster, tmp_path):
     with log.open("w") as stream:
         server = subprocess.Popen(command, stdout=stream, stderr=stream)
     try:
-        assert wait_for(lambda: "Job server now running" in log.read_text(), 60), log.read_text()
+        assert wait_for(lambda: "Job server now running" in log.read_text(), 150), log.read_text()
         yield f"127.0.0.1:{port}"
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(150)
 
 
 def test_by_a_job_server_with_a_model_for_each_slot_and_checkpoints(

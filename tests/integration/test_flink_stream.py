@@ -138,7 +138,7 @@ def test_a_job_that_died_with_its_job_manager_is_started_again(cluster, broker, 
     wait_until(lambda: count_of(broker.address, topics[1]) > WARM + RECORDS // 4)
     job_manager = psutil.Process(cluster.processes.recorded()["jobmanager"].pid)
     job_manager.kill()
-    job_manager.wait(60)
+    job_manager.wait(150)
     assert records_done(broker, topics) < WARM + RECORDS
     cluster.up(cluster.spec, 2)
     feed.finish()
@@ -202,7 +202,7 @@ def test_a_stop_is_in_order_and_its_savepoint_is_where_a_job_without_a_group_goe
 
     group = f"group-of-{topics[0]}"  # like after its offsets have expired
     admin = AdminClient({"bootstrap.servers": broker.address})
-    admin.delete_consumer_groups([group])[group].result(30)
+    admin.delete_consumer_groups([group])[group].result(120)
     process = start_stream(on_flink(f"--savepoint_path={savepoint}"))
     send(producer, topics[0], as_json(rows(1000, 1000)))
     wait_for_offsets(broker, topics, WARM + 2001)

@@ -9,6 +9,7 @@ import apache_beam as beam
 import psutil
 import pyarrow as pa
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from scoreline.models.process import ModelProcess
 from scoreline.models.runtimes.tensorflow import import_tensorflow
@@ -108,7 +109,7 @@ def test_of_two_jobs_of_a_group_the_older_one_ends(
         wait_until(beats.exists)
     jobs[1].send_signal(signal.SIGSTOP)  # otherwise it could be faster
     send(make_producer(broker.address), topics[0], as_json(rows(0, 1000)))
-    assert jobs[0].wait(60) == 1
+    assert jobs[0].wait(150) == 1
     jobs[1].send_signal(signal.SIGCONT)
     wait_until(lambda: records_done(broker, topics) == 1000)
     stop(jobs[1])
@@ -187,11 +188,11 @@ def test_markers_of_transactions_behind_the_last_record_are_no_records(
     broker, topics, stream_arguments
 ):
     producer = make_producer(broker.address, transactional_id=f"of-{topics[0]}")
-    producer.init_transactions(30)
+    producer.init_transactions(120)
     for first, end in ((0, producer.commit_transaction), (10, producer.abort_transaction)):
         producer.begin_transaction()
         send(producer, topics[0], as_json(rows(first, 10)), partition=1)
-        end(30)
+        end(120)
     assert score_stream.main(stream_arguments("--until_end")) == 0
     assert_scored(scores_of(broker.address, topics[1]), 10, exactly_once=True)
 
@@ -254,6 +255,12 @@ def test_wrong_topics_schema_and_brokers_are_reported_before_the_first_record(
         assert told in err
     assert "--schema: " in err
     assert "no/model" in err
+    there = AdminClient({"bootstrap.servers": broker.address}).list_topics(timeout=30).topics
+    assert not {"none", "nowhere"} & there.keys()  # nor would the next start find them
+
+    internal = stream_arguments(topic="__consumer_offsets", output_topic="__consumer_offsets")
+    assert score_stream.main([*internal, "--check"]) == 2
+    assert "--topic: expected a topic of your own, got __consumer" in capsys.readouterr().err
 
     assert score_stream.main(stream_arguments(schema=None)) == 2
     assert "--schema: expected a file with the types of id" in capsys.readouterr().err
@@ -298,8 +305,8 @@ def test_a_supervisor_takes_its_job_along(broker, topics, stream_arguments, star
     wait_until(lambda: count_of(broker.address, topics[1]) == 100)
     (job,) = psutil.Process(supervisor.pid).children()
     supervisor.send_signal(number)
-    job.wait(60)
-    assert supervisor.wait(60) == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+    job.wait(150)
+    assert supervisor.wait(150) == (-signal.SIGKILL if number == signal.SIGKILL else 0)
     assert "scored 100, dead letters 0" in supervisor.printed.read_text()
     assert records_done(broker, topics) == 100
 

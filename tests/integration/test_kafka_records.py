@@ -120,6 +120,16 @@ def test_a_missing_key_and_a_null_are_told_apart(broker, topics, stream_argument
     assert {score["id"]: score["y"] for score in scores} == {1: 4.5, 2: 14.5, 3: 2.5}
 
 
+def test_a_key_with_a_dot_is_kept_like_any_other(broker, topics, stream_arguments, tmp_path):
+    schema = tmp_path / "dots.json"
+    schema.write_text('{"id": "int64", "x.y": "string"}')
+    some = [{**row, "x.y": f"of {row['id']}"} for row in rows(0, 9)]
+    send(make_producer(broker.address), topics[0], as_json([*some, *rows(9, 1)]))
+    assert score_stream.main(stream_arguments("--until_end", schema=schema, keep="x.y")) == 3
+    scores = scores_of(broker.address, topics[1])
+    assert {s["id"]: s["x.y"] for s in scores} == {i: f"of {i}" for i in range(9)}
+
+
 def test_poison_without_a_topic_for_it_ends_the_job_and_is_named(
     broker, topics, stream_arguments, capsys
 ):

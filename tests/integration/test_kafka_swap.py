@@ -63,7 +63,7 @@ class Stream:
             wait_until(lambda: self._done() >= self.sent)
             return condition()
 
-        wait_until(holds, 120)
+        wait_until(holds)
 
     def _done(self):
         offsets = committed(self._address, f"group-of-{self._topics[0]}", self._topics[0])

@@ -88,6 +88,17 @@ def test_the_error_is_that_of_python_if_both_fail(zoo, monkeypatch, tmp_path):
         load_servable(str(tmp_path))
 
 
+def test_an_op_that_tensorflow_lacks_is_told_as_python_tells_it(zoo, monkeypatch, tmp_path, capfd):
+    with open(zoo("custom_op") + "/saved_model.pb", "rb") as f:
+        renamed = f.read().replace(b"AudioMicrofrontend", b"AudioMicrofrontEnd")
+    (tmp_path / "saved_model.pb").write_bytes(renamed)
+    monkeypatch.setenv("SCORELINE_RUNTIME", "c")
+    told = r"Op type not registered 'AudioMicrofrontEnd'.*with --load_op_library PATH"
+    with pytest.raises(ModelError, match=told):
+        load_servable(str(tmp_path))
+    assert capfd.readouterr().err == ""
+
+
 def test_a_first_call_that_fails_for_the_model_falls_back(tmp_path, monkeypatch):
     tf = import_tensorflow()
 

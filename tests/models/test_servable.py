@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -132,9 +133,10 @@ def test_output_that_is_not_one_entry_for_each_row_is_found_when_it_is_loaded(tm
 
 def test_a_process_of_its_own_reads_the_signature_and_gives_the_same_reasons(model):
     spec = ModelSpec(path=model)
-    assert spec.read_signature(here=False) == load_servable(model).signature
+    with contextlib.closing(spec.start()) as process:
+        assert process.signature == load_servable(model).signature
     with pytest.raises(ModelError, match="has no signature 'other'"):
-        dataclasses.replace(spec, signature="other").read_signature(here=False)
+        dataclasses.replace(spec, signature="other").start()
 
 
 def test_a_spec_loads_one_model_for_all_threads_or_one_of_its_own(model):

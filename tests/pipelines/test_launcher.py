@@ -28,9 +28,12 @@ def test_launcher_of_remote_workers_reads_the_signature_in_another_process(lake,
     code = f"""
 import sys
 from scoreline.models.model_spec import ModelSpec
+from scoreline.pipelines.plan.model import PlannedModel
 from scoreline.pipelines.runners.runner import choose_runner
 runner = choose_runner(["--runner=FlinkRunner", "--environment_type=EXTERNAL"])
-signature = ModelSpec(path="{model}").read_signature(here=runner.shares_process)
+planned = PlannedModel(here=runner.shares_process)
+signature = planned.read_signature(ModelSpec(path="{model}"))
+planned.close()
 print([spec.name for spec in signature.inputs], "tensorflow" in sys.modules)
 """
     done = subprocess.run(

@@ -252,6 +252,16 @@ LOCAL = """Traceback (most recent call last):
             *("KafkaException: KafkaError{code=1}", "ReadKafka/ReadTopic", False),
         ),
         (
+            RuntimeError(
+                LOCAL.format(
+                    error='cimpl.KafkaException: KafkaError{code=_TIMED_OUT,val=-185,str="No '
+                    'leader: Local: Timed out"}'
+                )
+            ),
+            "Kafka or its client reports: No leader: Local: Timed out (_TIMED_OUT)",
+            *("ReadKafka/ReadTopic", True),
+        ),
+        (
             RuntimeError(LOCAL.format(error="KeyError: 'q'")),
             *("KeyError: 'q'", "ReadKafka/ReadTopic", False),
         ),
@@ -270,6 +280,7 @@ LOCAL = """Traceback (most recent call last):
     ids=[
         "ours",
         "store",
+        "kafka in an unknown form",
         "kafka",
         "builtin",
         "ours here",

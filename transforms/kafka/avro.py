@@ -142,6 +142,10 @@ def _read(value: bytes, at: int, writer: Any, reader: Any) -> Any:
         row = fastavro.schemaless_reader(stream, writer, reader)
     except SchemaResolutionError:
         raise
+    except EOFError as e:
+        raise ValueError(
+            f"expected an Avro record of the schema, got {len(value)} bytes that end within one"
+        ) from e
     except Exception as e:  # fastavro raises whatever its reader runs into
         raise ValueError(
             f"expected an Avro record of the schema, got {len(value)} bytes that cannot be read as "

@@ -141,14 +141,48 @@ def until_done(
         time.sleep(0.2)
 
 
-def list_partitions(client: Any, topic: str, timeout: float = TIMEOUT_SECONDS) -> list[int]:
-    """Return the partitions of a topic, sorted.
+def describe_topic(
+    client: AdminClient, topic: str, timeout: float = TIMEOUT_SECONDS
+) -> TopicDescription:
+    """Return the description of a topic.
+
+    Unlike `list_topics`, it never makes a broker create the topic, which brokers do by default.
 
     Raises:
       NotAllowed: this user may not describe it.
       LookupError: there is no such topic.
       KafkaException: no broker answers.
     """
+    asked = client.describe_topics(TopicCollection([topic]), request_timeout=timeout)
+    try:
+        description: TopicDescription = asked[topic].result()
+    except KafkaException as e:
+        error = e.args[0]
+        if is_refused(error):
+            raise NotAllowed(
+                f"expected the right to describe topic {topic}, got: {error.str()}"
+            ) from e
+        if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION):
+            raise LookupError(f"expected a topic that exists, got {topic}: {error.str()}") from e
+        raise
+    return description
+
+
+def list_partitions(client: Any, topic: str, timeout: float = TIMEOUT_SECONDS) -> list[int]:
+    """Return the partitions of a topic, sorted.
+
+    Args:
+      client: a consumer or an AdminClient.
+      topic: the topic.
+      timeout: maximum time to wait for a broker, in seconds.
+
+    Raises:
+      NotAllowed: this user may not describe it.
+      LookupError: there is no such topic.
+      KafkaException: no broker answers.
+    """
+    if isinstance(client, AdminClient):
+        return sorted(p.id for p in describe_topic(client, topic, timeout).partitions)
     found = client.list_topics(topic, timeout=timeout).topics.get(topic)
     if found is not None and found.error is not None and is_refused(found.error):
         raise NotAllowed(f"expected the right to describe topic {topic}, got: {found.error.str()}")

@@ -12,6 +12,11 @@ from collections.abc import Callable
 _FACILITIES_KEPT = ("CONFWARN", "MAXPOLL")
 # The call that fails raises the same, and refused records are sent again in another transaction.
 _FACILITIES_REPORTED = ("TXNERR",)
+# Every client reads the same file, so that each setting of one kind of client is logged by others.
+_OF_OTHER_CLIENT = re.compile(
+    r"is a (?:producer|consumer) property and will be ignored by this (?:consumer|producer) "
+    r"instance"
+)
 _REPEAT_SECONDS = 60.0
 _MAX_REMEMBERED = 1000
 # The thread at the start, and time and count at the end, differ between equal lines.
@@ -38,7 +43,7 @@ class ClientLog(logging.Filter):
         if facility in _FACILITIES_REPORTED:
             return False
         text = _VARYING.sub("", line)
-        if not self._is_due(text):
+        if _OF_OTHER_CLIENT.search(text) or not self._is_due(text):
             return False
         passes = record.levelno == logging.ERROR
         record.msg = "Kafka client: %s" + ("; it retries until it succeeds" if passes else "")

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 
+import numpy as np
 import pyarrow as pa
 
 from scoreline.transforms.kafka.append import TableSpec, append_scores
@@ -29,6 +30,10 @@ class HeldRows:
 
     Only one thread writes at a time. If a later file came first, the table would treat the rows of
     the earlier file as rows that it already has.
+
+    A row is written once its reader has confirmed that its record is of the planned topic. Others
+    wait on: those of a topic that was created again would be in the table twice, since the next job
+    begins at the first record of that topic.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class HeldRows:
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_bytes = 0
         self._behind: dict[int, int] = {}
+        self._written: dict[int, int] = {}
         self._since = 0.0
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -91,22 +97,42 @@ class HeldRows:
         )
 
     def write(self, commit: Callable[[Mapping[int, int]], None]) -> int:
-        """Append waiting rows to the table, then commit their offsets; return the bytes written.
+        """Append confirmed rows to the table, then commit their offsets; return the bytes written.
 
         Raises:
           AppendConflict, DeltaError, OSError, ArrowException: the append failed; the rows still
             wait.
         """
         with self._lock:
-            if not self._behind:
+            behind = self._find_confirmed()
+            if not behind:
                 return 0
-            staged = append_scores(self._waiting, self._behind, self._spec, self._slot, self._table)
-            behind, self._behind = self._behind, {}
-            self._waiting, self._waiting_bytes = [], 0
+            parts = [_split(batch, behind) for batch in self._waiting]
+            ready = [rows for rows, _ in parts if rows.num_rows]
+            staged = append_scores(ready, behind, self._spec, self._slot, self._table)
+            self._waiting = [rows for _, rows in parts if rows.num_rows]
+            self._waiting_bytes = sum(batch.nbytes for batch in self._waiting)
+            self._behind = {p: o for p, o in self._behind.items() if o > behind.get(p, -1)}
+            self._written |= behind
+            self._since = self._clock()
             commit(behind)
-            for partition in behind:
+            for partition in behind.keys() - self._behind.keys():
                 self._holding.offsets.pop(partition, None)
         return sum(file.size_bytes for file in staged)
+
+    def _find_confirmed(self) -> dict[int, int]:
+        """Return the offsets to write up to; ask the reader to look if it has not confirmed all."""
+        confirmed = self._holding.confirmed
+        if confirmed is None:
+            return dict(self._behind)
+        found = {p: min(offset, confirmed.get(p, 0)) for p, offset in self._behind.items()}
+        if found != self._behind:
+            self._holding.is_awaited = True
+        return {
+            p: offset
+            for p, offset in found.items()
+            if offset == self._behind[p] or offset > self._written.get(p, 0)
+        }
 
     def give_up(self) -> None:
         """Drop waiting rows; they are read again, from the group's offsets."""
@@ -126,3 +152,17 @@ def _without(rows: pa.RecordBatch, refused: Collection[tuple[int, int]]) -> pa.R
         strict=True,
     )
     return rows.filter(pa.array([place not in refused for place in at], pa.bool_()))
+
+
+def _split(
+    rows: pa.RecordBatch, behind: Mapping[int, int]
+) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """Return the rows of records below an offset, by partition, and the others."""
+    partitions = rows.column("source_partition").to_numpy()
+    offsets = rows.column("source_offset").to_numpy()
+    is_below = np.zeros(rows.num_rows, bool)
+    for partition, offset in behind.items():
+        is_below |= (partitions == partition) & (offsets < offset)
+    if is_below.all():
+        return rows, rows.slice(0, 0)
+    return rows.filter(pa.array(is_below)), rows.filter(pa.array(~is_below))

@@ -13,13 +13,17 @@ class Holding:
       losses: number of times that the sink gave up held records; the reader must read them again.
       seen: the value of `losses` when the slot's reader last started to read.
       ended: whether that reader has reached its end, so that the sink must hold no records.
+      confirmed: by partition, the offset below which all records are of the planned topic; None if
+        no reader looks at the topic. After a topic is created again, its records are others.
+      is_awaited: whether the sink waits for the reader to confirm more records.
     """
 
     def __init__(self) -> None:
         """Start with no records."""
         self.offsets: dict[int, int] = {}
         self.losses = self.seen = 0
-        self.ended = False
+        self.ended = self.is_awaited = False
+        self.confirmed: dict[int, int] | None = None
 
 
 _holdings: dict[tuple[str, str, str, int], Holding] = {}

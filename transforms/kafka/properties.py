@@ -32,6 +32,8 @@ _COMMITS = "the job commits offsets when their scores are delivered"
 _NO_MEMBER = "the job assigns partitions itself, and does not join its group"
 # Settings that the job sets itself, because another value would lose or double records.
 _FIXED = {
+    "allow.auto.create.topics": "a topic that was deleted would come back empty",
+    "topic.blacklist": "the job would not see its own topics",
     "transactional.id": "the job names its transactions by group, topic and reader",
     "transaction.timeout.ms": "the job sets it",
     "enable.auto.commit": _COMMITS,
@@ -46,6 +48,7 @@ _FIXED = {
 }
 # The values of fixed settings that are the job's own.
 _HARMLESS = {
+    "allow.auto.create.topics": "false",
     "enable.auto.commit": "false",
     "auto.commit.enable": "false",
     "enable.partition.eof": "true",

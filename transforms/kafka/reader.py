@@ -24,7 +24,7 @@ from scoreline.transforms.kafka.client import (
     read_high_watermarks,
     to_positions,
 )
-from scoreline.transforms.kafka.ending import StreamRefused
+from scoreline.transforms.kafka.ending import StreamEnds, StreamRefused
 from scoreline.transforms.kafka.group import note_of, read_committed, starting_offsets
 from scoreline.transforms.kafka.holding import Holding, holding_of
 from scoreline.transforms.kafka.latency import LatencyController
@@ -138,7 +138,8 @@ class Reader:
                 spec.connection.brokers, spec.group, reading.topic, reading.slot
             )
             self._holding.seen = -1  # the runner's state does not include rows that the sink holds
-            self._holding.ended = False
+            self._holding.ended = self._holding.is_awaited = False
+            self._holding.confirmed = {}
         self._looked: float | None = None
         self._kept_until = 0.0
         self.times = RecordTimes(_SILENT_SECONDS)
@@ -148,6 +149,8 @@ class Reader:
     def end(self) -> None:
         """Notify the sink that this reader has ended."""
         if self._holding is not None:
+            self._holding.is_awaited = True
+            self._look()
             self._holding.ended = True
 
     def go_to(self, positions: Positions) -> dict[int, int]:
@@ -174,15 +177,22 @@ class Reader:
     def _look(self) -> list[int]:
         """Return the partitions of the topic every few seconds; none in between, and at first.
 
+        It also looks when the sink waits for it, to write only records of the planned topic.
+
         Raises:
           StreamRefused, StreamEnds: a topic is not the planned one any more.
         """
         now, before = time.monotonic(), self._looked
-        if before is not None and now - before < _DISCOVERY_SECONDS:
+        holding = self._holding
+        is_awaited = holding is not None and holding.is_awaited
+        if before is not None and now - before < _DISCOVERY_SECONDS and not is_awaited:
             return []
         self._looked = now
         self._end.check(self._at)
         there = self._watch.look()
+        if there and holding is not None and holding.confirmed is not None:
+            holding.confirmed |= self._at  # read before this look, so they are of this topic
+            holding.is_awaited = False
         return [] if before is None else there  # the first positions have all partitions
 
     def _stable_end(self, partition: int) -> int:
@@ -260,7 +270,7 @@ class Reader:
                 "was taken away while the job ran. Grant it again, and start the job again"
             )
         if error.code() in _DAMAGED:
-            raise ReadFails(
+            raise StreamEnds(
                 f"Expected records with the right checksum in {where}, got: {error.str()}. "
                 f"{_DAMAGE}"
             )
@@ -304,13 +314,13 @@ class Reader:
                 ends_at = ends_at or now + self._spec.bundle_seconds
 
     def _check_offsets(self, batch: pa.RecordBatch) -> None:
-        """Raise ReadFails if offsets, which checksums do not cover, are not those of a log."""
+        """Raise StreamEnds if offsets, which checksums do not cover, are not those of a log."""
         for partition, (first, last, is_rising) in offset_ranges(batch).items():
             topic = self.reading.topic
             at = TopicPartition(topic, partition)
             _, end = self._consumer.get_watermark_offsets(at, cached=True)
             if first < self._before[partition] or not is_rising or last > end + _FAR > _FAR:
-                raise ReadFails(
+                raise StreamEnds(
                     f"Expected rising offsets from {self._before[partition]} to {end} in partition "
                     f"{partition} of topic {topic}, got {first} to {last}. {_DAMAGE}"
                 )

@@ -2,5 +2,6 @@
 
 TensorFlow's Python code is never imported. Modules: `prototypes` declares every function that is
 called, `library` loads them, `layout` checks how the library stores strings, `config` writes its
-options.
+options, `strings` and `tensors` bring values there and back, `session` loads and calls a graph,
+`variables` fills in what its restore op leaves out.
 """

@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,8 @@ from scoreline.models.runtimes.noise import TENSORFLOW_NOISE, without_noise
 
 # In the order of loading: the second needs the first.
 _FILES = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
+
+_UNKNOWN_OP = "Op type not registered"
 
 _lock = threading.Lock()
 _loaded: list[Library | LibraryError] = []
@@ -59,6 +62,26 @@ class Library:
             return result
         finally:
             self.c.TF_DeleteStatus(status)
+
+
+def find_unknown_ops(library: Library, ops: Iterable[str]) -> list[str]:
+    """Return the ops that TensorFlow, with the libraries loaded so far, does not have; sorted.
+
+    A session would load a graph of them, and fail in its first call, with errors in the log.
+    """
+    c, unknown = library.c, []
+    graph = c.TF_NewGraph()
+    try:
+        for op in sorted(set(ops)):
+            made = c.TF_NewOperation(graph, op.encode(), op.encode())
+            try:
+                library.call(c.TF_FinishOperation, made)
+            except TensorFlowError as e:  # also about the inputs, which are not given
+                if _UNKNOWN_OP in e.message:
+                    unknown.append(op)
+    finally:
+        c.TF_DeleteGraph(graph)
+    return unknown
 
 
 def load_library() -> Library:

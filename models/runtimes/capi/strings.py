@@ -5,6 +5,7 @@ See `layout` for the four kinds of structs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,7 +56,8 @@ def pack_array(array: pa.Array) -> Structs:
 
     They are LARGE, also if they are short. An op that keeps or copies a LARGE copies its bytes; it
     would copy the pointer of a VIEW, which could outlive the array in a variable of the model.
-    TensorFlow never frees or changes strings in memory that it was given.
+    TensorFlow never frees or changes strings in memory that it was given. No NUL ends them: ops go
+    by the size, because TensorFlow's own VIEWs end with none either.
 
     Raises:
       ValueError: a string is null.
@@ -135,6 +137,8 @@ def unpack(address: int, count: int, held: Any) -> pa.Array:
         pa.foreign_buffer(address, count * STRUCT_BYTES, held), np.uint8
     ).reshape(count, STRUCT_BYTES)
     sizes, addresses = _read_structs(structs, address)
+    if not sizes.any():  # empty strings may point to nothing
+        return pa.repeat(pa.scalar(b"", pa.large_binary()), count)
     begin, end = int(addresses[0]), int(addresses[-1] + sizes[-1])
     in_order = (addresses[:-1] + sizes[:-1] <= addresses[1:]).all()
     if in_order and end - begin <= _MAX_GAPS * (int(sizes.sum()) + count * STRUCT_BYTES):
@@ -187,24 +191,37 @@ def _copy_views(
     views = np.empty((len(sizes), 4), np.int32)
     views[:, 0] = sizes
     inline = views.view(np.uint8).reshape(-1, 16)[:, 4:]
+    is_elsewhere = structs[:, 0] & 3 != SMALL
+    must_copy = is_elsewhere & (sizes <= _MAX_INLINE_BYTES)
     buffers: list[pa.Buffer] = []
-    spans = addresses >> np.uint64(_SPAN_BITS)
-    for span in np.unique(spans[sizes > 0]):
-        rows = np.flatnonzero((spans == span) & (sizes > 0))
+    numbers = np.arange(len(sizes))
+    for rows in _by_place(sizes, addresses):
         size, place = sizes[rows], addresses[rows]
         start, stop = int(place.min()), int((place + size).max())
         memory = pa.foreign_buffer(start, stop - start, held)
         offsets = (place - np.uint64(start)).view(np.int64)
         views[rows, 2], views[rows, 3] = len(buffers), offsets
         buffers.append(memory)
-        is_short = (size <= _MAX_INLINE_BYTES) & (structs[rows, 0] & 3 != SMALL)
-        _copy_inline(inline, rows[is_short], size[is_short], offsets[is_short], memory)
-    at = np.flatnonzero((structs[:, 0] & 3 == SMALL) & (sizes <= _MAX_INLINE_BYTES))
+        at = np.flatnonzero(must_copy[rows])
+        if len(at):
+            _copy_inline(inline, numbers[rows][at], size[at], offsets[at], memory)
+    at = np.flatnonzero(~is_elsewhere & (sizes <= _MAX_INLINE_BYTES))
     inline[at] = structs[at, 1 : 1 + _MAX_INLINE_BYTES]
     array = pa.Array.from_buffers(
         pa.binary_view(), len(sizes), [None, pa.py_buffer(views), *buffers]
     )
     return array.cast(pa.large_binary())
+
+
+def _by_place(sizes: np.ndarray, addresses: np.ndarray) -> Iterator[slice | np.ndarray]:
+    """Yield the rows whose strings are so near to each other that one buffer can hold them."""
+    spans = addresses >> np.uint64(_SPAN_BITS)
+    filled = sizes > 0
+    if spans.min() == spans.max() and filled.all():
+        yield slice(None)
+        return
+    for span in np.unique(spans[filled]):
+        yield np.flatnonzero((spans == span) & filled)
 
 
 def _copy_inline(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoreline.models.runtimes.capi import strings as capi_strings
-from scoreline.models.runtimes.capi.layout import LARGE, SMALL
+from scoreline.models.runtimes.capi.layout import LARGE, SMALL, VIEW
 from scoreline.models.runtimes.capi.library import load_library
 from scoreline.models.runtimes.capi.strings import pack, pack_array, unpack
 from scoreline.models.strings import ArrowStrings, StringCodes, Strings
@@ -137,6 +137,20 @@ def test_strings_are_read_from_anywhere(values, near, chance):
     assert got.to_pylist() == [values[row] for row in order]
 
 
+@given(
+    st.lists(st.sampled_from([b"", b"ab", b"x" * 30]), min_size=1, max_size=6),
+    st.sampled_from([LARGE, VIEW]),
+)
+def test_empty_strings_may_point_to_nothing(values, kind):
+    words, held = np.zeros((len(values), 3), np.uint64), []
+    for row, text in enumerate(values):
+        held.append(np.frombuffer(text or b"\0", np.uint8))
+        address = held[-1].ctypes.data if text else 0
+        rest = (len(text), address) if kind == LARGE else (address, 0)
+        words[row] = (len(text) << 2 | kind, *rest)
+    assert unpack(words.ctypes.data, len(words), (words, held)).to_pylist() == values
+
+
 def test_strings_in_order_but_far_apart_do_not_reserve_the_memory_between():
     memory = np.zeros(1 << 24, np.uint8)
     words = np.zeros((2, 3), np.uint64)
@@ -169,6 +183,18 @@ def test_strings_of_arrow_are_not_copied():
     assert packed.words.tolist() == [[30 << 2 | LARGE, 30, array.buffers()[2].address + 1]]
     assert packed.words.ctypes.data % load_library().alignment_bytes == 0
     assert SMALL == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
+def test_ops_read_no_further_than_a_string(dtype):
+    """In Arrow's memory the next string follows at once, and no NUL."""
+    graph = Graph(0).add("Placeholder", "x", dtype="string")
+    graph.add("StringToNumber", "y", ["x"], out_type=dtype)
+    numbers = [*range(-50, 2000), *[7] * 64]
+    strings = pa.array([str(number) for number in numbers], pa.binary())
+    (y,) = graph.run({"x": (ArrowStrings(strings, (len(numbers),)), "string")}, ["y"])
+    assert y.tolist() == numbers
+    graph.close()
 
 
 def test_distinct_strings_are_packed_once():

@@ -345,6 +345,33 @@ def test_rows_wait_over_bundles_until_it_is_time(spec):
     assert rows.write(committed.append) == 0
 
 
+def test_only_rows_that_the_reader_has_confirmed_are_written(spec):
+    """The others may be of a topic that was created again; the next job reads those again."""
+    rows, clock, holding, committed = held(spec)
+    holding.confirmed = {}
+    rows.add(make_rows(0, 0, 10))
+    rows.add(make_rows(1, 0, 4))
+    rows.end_bundle({0: 10, 1: 4})
+    clock.now = 60.0
+    assert rows.is_due
+    assert rows.write(committed.append) == 0
+    assert holding.is_awaited
+    holding.confirmed |= {0: 6, 1: 4}  # what the reader had read before it looked
+    assert rows.write(committed.append) > 0
+    assert committed == [{0: 6, 1: 4}]
+    assert ids_of(spec) == [*range(6), *range(1000, 1004)]
+    assert holding.offsets == {0: 10}
+    assert not rows.is_due  # the rest has a file of its own, a minute later
+    assert rows.write(committed.append) == 0
+    rows.add(make_rows(0, 10, 12))
+    rows.end_bundle({0: 12})
+    holding.confirmed |= {0: 12}
+    assert rows.write(committed.append) > 0
+    assert committed[1:] == [{0: 12}]
+    assert ids_of(spec) == [*range(12), *range(1000, 1004)]
+    assert holding.offsets == {}
+
+
 def test_rows_do_not_wait_when_nothing_more_is_read_or_they_take_much_memory(spec, monkeypatch):
     rows, _, holding, committed = held(spec)
     rows.add(make_rows(0, 0, 10))

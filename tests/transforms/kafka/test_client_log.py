@@ -56,9 +56,14 @@ def test_a_fatal_error_promises_no_attempt(log):
     )
 
 
-def test_a_setting_that_has_no_effect_is_shown(log):
-    line = "[thrd:app]: Configuration property acks is a producer property"
-    assert "acks is a producer property" in log(logging.WARNING, "CONFWARN", line)
+def test_a_setting_that_is_deprecated_is_shown_and_one_for_other_clients_is_not(log):
+    line = "[thrd:app]: Configuration property offset.store.path is deprecated: use another"
+    assert "offset.store.path is deprecated" in log(logging.WARNING, "CONFWARN", line)
+    line = (
+        "[thrd:app]: Configuration property compression.codec is a producer property and will be "
+        "ignored by this consumer instance"
+    )
+    assert log(logging.WARNING, "CONFWARN", line) is None
 
 
 def test_every_client_of_a_connection_logs_through_it(caplog, capfd):

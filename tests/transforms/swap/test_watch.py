@@ -24,7 +24,8 @@ from scoreline.transforms import metrics
 from scoreline.transforms.metrics import Tally
 from scoreline.transforms.score import _ScoreStreamDoFn
 from scoreline.transforms.scoring import ScoreSpec, score_batch
-from scoreline.transforms.swap.watch import ModelWatcher, SwapSpec, acquire_watcher, release_watcher
+from scoreline.transforms.swap.shared import acquire_watcher, release_watcher
+from scoreline.transforms.swap.watch import ModelWatcher, SwapSpec
 from tests.model_zoo import save_litert, save_perilous
 
 WEIGHT = {"good": 2.0, "near": 2.001, "far": -2.0, "renamed": 2.0}
