@@ -72,7 +72,7 @@ class Sample:
     """The cost of one run.
 
     Attributes:
-      rows_per_s: throughput while all workers run.
+      rows_per_s: throughput while all workers run; 0 for a job of one shard.
       wall_s: time of the whole command.
       first_row_s: time from its start to the first staged shard; None if nothing is staged.
       memory_mb: peak resident size by process, of all processes of the run.
@@ -163,7 +163,7 @@ def cluster_of(shape: Shape, folder: Path) -> Iterator[FlinkCluster]:
         cluster.down()
 
 
-def _run(
+def run_once(
     shape: Shape,
     model: str,
     rows: int,
@@ -172,6 +172,7 @@ def _run(
     folder: Path,
     cluster: FlinkCluster | None,
 ) -> Sample:
+    """Run a shape once, and return its cost."""
     output = folder / "flink-scores"
     for left in folder.glob(f"{output.name}*"):
         shutil.rmtree(left)
@@ -191,7 +192,8 @@ def _run(
     else:
         staged = read_staged(output)
         first, last = staged.at[[0, -1]]
-        speed = rows_per_s(staged, first + (last - first) / 4, last)
+        several = last > first
+        speed = rows_per_s(staged, first + (last - first) / 4, last) if several else 0.0
     return Sample(
         rows_per_s=speed,
         wall_s=usage.wall_s,
@@ -229,9 +231,10 @@ def _run_and_tell(
 ) -> Sample:
     sys.stderr.write(f"{model}, {shape}, {rows:,} rows … ")
     sys.stderr.flush()
-    sample = _run(shape, model, rows, workload, datasets[rows], folder, cluster)
+    sample = run_once(shape, model, rows, workload, datasets[rows], folder, cluster)
     if shape.runner == BARE_LOOP:
-        start = _run(shape, model, START_UP_ROWS, workload, datasets[START_UP_ROWS], folder, None)
+        few = datasets[START_UP_ROWS]
+        start = run_once(shape, model, START_UP_ROWS, workload, few, folder, None)
         seconds = max(sample.wall_s - start.wall_s, 1e-3)
         sample.rows_per_s = (rows - START_UP_ROWS) / seconds
     sys.stderr.write(f"{sample.wall_s:.1f} s, {sample.rows_per_s:,.0f} rows/s\n")

@@ -121,6 +121,11 @@ def _describe_missing(root: Path) -> str:
             f"{expected}, which holds model versions {', '.join(versions)}. "
             f"Give one: {root / versions[-1]}"
         )
+    if (root / "saved_model.cpb").is_file():
+        return (
+            f"{expected}, which holds saved_model.cpb, a model in parts. Export it without "
+            "experimental_image_format"
+        )
     if any(root.glob("*.index")) or (root / "checkpoint").is_file():
         return f"{expected}, which holds {_OTHER_FILES['.ckpt']}"
     return f"{expected}, where there is none"

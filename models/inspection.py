@@ -141,9 +141,7 @@ def _read_saved_model(path: str, tags: Sequence[str]) -> _Facts:
         read_tensors,
         signature_names,
     )
-    from scoreline.models.runtimes.tensorflow import import_tensorflow
 
-    import_tensorflow()
     graphs = read_graphs(path)
     chosen = choose_tags(path, [graph.tags for graph in graphs], tags)
     graph = pick_graph(graphs, chosen)

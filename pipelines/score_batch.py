@@ -18,6 +18,7 @@ from scoreline.lake.elements import Outcome
 from scoreline.lake.kill_points import reach
 from scoreline.lake.table.outcomes import record_outcomes, take_outcomes
 from scoreline.lake.table.scores import create_table
+from scoreline.models.servable import Servable
 from scoreline.pipelines.doing import doing
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from scoreline.pipelines.options.batch import BatchSettings, read_batch
@@ -135,11 +136,15 @@ class Ended(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A parsed command line, with its runner and its settings."""
+    """A parsed command line, with its runner and its settings.
+
+    The model is the planned one; close it before the job runs.
+    """
 
     settings: BatchSettings
     runner: Runner
     found: Findings
+    model: PlannedModel
 
 
 def prepare(argv: Sequence[str]) -> Prepared:
@@ -159,13 +164,15 @@ def prepare(argv: Sequence[str]) -> Prepared:
     problems.check_usage()
     settings = _place(settings, runner, problems)
     model = PlannedModel(here=runner.shares_process)
-    with contextlib.closing(model):
+    with contextlib.ExitStack() as failing:
+        failing.callback(model.close)
         found = make_plan(settings, model.read_signature, problems)
         if model.servable is not None:
             with doing("checking the model on the first rows"):
                 found = check_plan(found, model.servable, settings.model.allow_impure, problems)
         found = dataclasses.replace(found, runtime=model.runtime)
-    return Prepared(settings, runner, found)
+        failing.pop_all()
+    return Prepared(settings, runner, found, model)
 
 
 def _place(settings: BatchSettings, runner: Runner, problems: Problems) -> BatchSettings:
@@ -192,16 +199,17 @@ def execute(argv: Sequence[str], reporter: Reporter) -> Ended:
     """Check, plan, score and report."""
     try:
         with doing("planning the job"):
-            settings, runner, found = prepare(argv)
+            settings, runner, found, model = prepare(argv)
     except BadOptions as e:
         return Ended(reporter.end(e.exit_code, problems=e.problems))
     plan, failed = found.plan, found.states.failed
     if found.passed_over:
         reporter.show(lambda console: print_passed_over(found.passed_over, console))
-    if plan is None:
-        return Ended(_end_without_work(settings, found, reporter))
-    if settings.check:
-        return Ended(_check(settings, found, plan, reporter))
+    with contextlib.closing(model):
+        if plan is None or model.servable is None:  # what has a plan has a model
+            return Ended(_end_without_work(settings, found, reporter))
+        if settings.check:
+            return Ended(_check(settings, found, plan, model.servable, reporter))
     try:
         report = run(plan, failed, runner, settings.workers, reporter.console)
     except KeyboardInterrupt:
@@ -236,17 +244,20 @@ def _end_without_work(settings: BatchSettings, found: Findings, reporter: Report
     return reporter.end(code, {**fields, "committed_before": committed, "problems": problems})
 
 
-def _check(settings: BatchSettings, found: Findings, plan: BatchPlan, reporter: Reporter) -> int:
-    """Show the plan, and the model's scores of the first rows."""
+def _check(
+    settings: BatchSettings,
+    found: Findings,
+    plan: BatchPlan,
+    servable: Servable,
+    reporter: Reporter,
+) -> int:
+    """Show the plan, and the scores of the first rows by the model that it was made with."""
     failed = found.states.failed
     reporter.show(lambda console: print_plan(found, plan, settings, console))
     print_failures(failed, reporter.errors)
     try:
-        with (
-            doing("scoring the first rows"),
-            contextlib.closing(plan.score.model.load()) as model,
-        ):
-            first = score_first_rows(first_rows_of(found, plan), model)
+        with doing("scoring the first rows"):
+            first = score_first_rows(first_rows_of(found, plan), servable)
         first = first._replace(purity=found.purity)
     except BadOptions as e:
         return reporter.end(e.exit_code, problems=e.problems)

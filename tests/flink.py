@@ -21,7 +21,7 @@ from tests.fakes import Ended
 from tests.forks import fork
 from tests.required import fail_or_skip
 
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.25  # a look at all processes, or at Flink, takes 20 ms of CPU time
 
 
 def require_flink() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -23,17 +24,10 @@ TABLE = ARROW | {"deltalake", "arro3", "rich", "google_crc32c", "typing_extensio
 BEAM = {
     *("apache_beam", "google.protobuf", "google._upb", "grpc", "proto", "dill", "fastavro", "yaml"),
     *("beartype", "backports", "cramjam", "zstandard", "cryptography", "httplib2", "pyparsing"),
-    *("pytz", "mmh3", "objsize", "sortedcontainers", "packaging", "absl", "requests", "urllib3"),
-    *("idna", "certifi", "charset_normalizer"),
+    *("pytz", "mmh3", "objsize", "sortedcontainers", "packaging", "absl", "certifi"),
 }
-# What TensorFlow imports in Python, among it clients of Google Cloud for its cluster resolvers.
-TENSORFLOW = {
-    *("tensorflow", "google.protobuf", "google._upb", "google.api_core", "google.auth", "absl"),
-    *("astunparse", "flatbuffers", "gast", "h5py", "ml_dtypes", "opt_einsum", "packaging", "scipy"),
-    *("pybind11_abseil", "termcolor", "wrapt", "googleapiclient", "google_auth_httplib2", "rsa"),
-    *("oauth2client", "httplib2", "pyparsing", "uritemplate", "pyasn1", "pyasn1_modules", "dill"),
-    *("requests", "urllib3", "idna", "certifi", "charset_normalizer", "backports"),
-}
+# What reads a SavedModel's file. TensorFlow is called by its C library.
+MODEL = {"google.protobuf", "google._upb"}
 KAFKA = {"confluent_kafka", "orjson"}
 RUN = """
 import contextlib, io, json, sys
@@ -91,6 +85,29 @@ def test_a_look_at_a_table_imports_no_engine_and_no_model(tmp_path, action):
     assert not SLOW & set(ended["modules"])
 
 
+@pytest.mark.parametrize("kind", ["module", "estimator", "examples", "keras_2", "odd_tf2/python"])
+def test_a_look_at_a_saved_model_imports_no_framework(zoo, kind):
+    folder, _, below = kind.partition("/")
+    ended = run("inspect", "--model", Path(zoo(folder), below), "--json")
+    assert ended["code"] == (2 if below else 0), ended["text"]
+    assert "serving_default" in ended["text"]
+    assert not SLOW & set(ended["modules"])
+
+
+def test_a_look_at_a_litert_model_imports_only_litert(zoo):
+    ended = run("inspect", "--model", zoo("model.tflite"))
+    assert ended["code"] == 0, ended["text"]
+    assert SLOW & set(ended["modules"]) == {"ai_edge_litert"}
+
+
+def test_a_check_of_a_model_in_its_own_process_loads_it_there_alone(model, lake, tmp_path):
+    where = ["--input", lake, "--model", model, "--keys=id", "--output", tmp_path / "scores"]
+    ended = run("batch", *where, "--check", "--batch_timeout_s=100")
+    assert ended["code"] == 0, ended["text"]
+    assert "tensorflow" not in ended["modules"]
+    assert "scoreline.models.runtimes.tensorflow_c" not in ended["modules"]
+
+
 def test_options_of_beam_are_left_to_beam():
     """Known ones are not refused early, and so everything else that is wrong is told."""
     ended = run("batch", "--job_name", "nightly", "--save_main_session", "--model_sharing=process")
@@ -122,20 +139,40 @@ def is_compiled(name):
     return len(name) == 40 and set(name) <= set("0123456789abcdef")
 
 
-def test_commands_load_only_packages_that_they_use(model, lake, tmp_path):
-    """A package that is new in these lists costs every start of a command, so measure it first."""
-    where = ["--input", lake, "--model", model]
-    scoring = [*where, "--keys=id", "--output", tmp_path / "scores"]
-    no_broker = ["--brokers=127.0.0.1:1", "--topic=t", "--model", model, "--output_topic=o"]
-    for arguments, code, allowed in (
+INPUT = ["--input={lake}", "--model={model}"]
+NO_BROKER = ["--brokers=127.0.0.1:1", "--topic=t", "--model={model}", "--output_topic=o"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "allowed"),
+    [
         (["--help"], 0, set()),
         (["batch", "--help"], 0, ARROW),
-        (["batch", *scoring], 0, TABLE | BEAM),
-        (["inspect", *where], 0, TABLE | TENSORFLOW),
-        (["table", "status", "--output", tmp_path / "scores"], 0, TABLE),
-        (["table", "verify", "--output", tmp_path / "scores"], 0, TABLE),
-        (["stream", *no_broker], 2, TABLE | BEAM | KAFKA),
-    ):
-        ended = run(*arguments)
-        assert ended["code"] == code, ended["text"]
-        assert packages_of(ended["modules"]) - allowed == set(), arguments
+        (["batch", *INPUT, "--keys=id", "--output={new}"], 0, TABLE | BEAM),
+        (["batch", *INPUT, "--keys=id", "--output={new}", "--check"], 0, TABLE | BEAM),
+        (["inspect", *INPUT], 0, TABLE | MODEL),
+        (["table", "status", "--output={table}"], 0, TABLE),
+        (["table", "verify", "--output={table}"], 0, TABLE),
+        (["stream", *NO_BROKER], 2, TABLE | BEAM | KAFKA),
+    ],
+    ids=[
+        "help",
+        "batch-help",
+        "batch",
+        "check",
+        "inspect",
+        "table-status",
+        "table-verify",
+        "stream",
+    ],
+)
+def test_a_command_loads_only_packages_that_it_uses(
+    arguments, code, allowed, model, lake, tmp_path
+):
+    """A package that is new in these lists costs every start of a command, so measure it first."""
+    schema = pa.schema([("id", pa.int64()), ("score", pa.float32())])
+    places = {"lake": lake, "model": model, "new": tmp_path / "new", "table": tmp_path / "table"}
+    create_table(str(places["table"]), schema, ["date"])
+    ended = run(*(argument.format(**places) for argument in arguments))
+    assert ended["code"] == code, ended["text"]
+    assert packages_of(ended["modules"]) - allowed == set()

@@ -42,7 +42,7 @@ def find_features(
     node, known = parsers[0]
     try:
         read = _read_v2 if node.op == "ParseExampleV2" else _read_v1
-        return tuple(sorted(read(node, known)))
+        return tuple(sorted(read(node, known), key=lambda spec: spec.name))
     except (LookupError, ValueError):  # the names are computed, not constant
         return ()
 

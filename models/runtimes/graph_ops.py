@@ -91,9 +91,18 @@ def find_python_problem(signature_name: str, ops: Iterable[str]) -> str:
 
 def find_unknown(ops: Iterable[str]) -> set[str]:
     """Return the ops that TensorFlow, with the libraries loaded so far, does not have."""
-    from tensorflow.python.framework import op_def_registry
+    from scoreline.models.runtimes.capi.errors import LibraryError
+    from scoreline.models.runtimes.capi.ops import known_ops
 
-    return {op for op in ops if op_def_registry.get(op) is None}
+    try:
+        return set(ops) - known_ops()
+    except LibraryError:  # a TensorFlow without the C API: ask its Python
+        from scoreline.models.runtimes.tensorflow import import_tensorflow
+
+        import_tensorflow()
+        from tensorflow.python.framework import op_def_registry
+
+        return {op for op in ops if op_def_registry.get(op) is None}
 
 
 def describe_missing_op(op: str) -> str:

@@ -81,6 +81,7 @@ _MESSAGES: Mapping[str, Mapping[str, str]] = {
     "FunctionDefLibrary": {"function": "1 FunctionDef*"},
     "FunctionDef": {"signature": "1 OpDef", "node_def": "3 NodeDef*"},
     "OpDef": {"name": "1 string"},
+    "OpList": {"op": "1 OpDef*"},
     "NodeDef": {
         "name": "1 string",
         "op": "2 string",
@@ -130,7 +131,7 @@ def parse_saved_model(path: str) -> Any:
     """
     binary, text = Path(path, "saved_model.pb"), Path(path, "saved_model.pbtxt")
     file = binary if binary.exists() or not text.exists() else text
-    proto = message_class()()
+    proto = message_class("SavedModel")()
     try:
         if file == binary:
             proto.ParseFromString(file.read_bytes())
@@ -147,8 +148,14 @@ def parse_saved_model(path: str) -> Any:
 
 
 @functools.cache
-def message_class() -> Any:
-    """Return the class of a SavedModel message."""
+def message_class(name: str) -> Any:
+    """Return the class of a message: `SavedModel`, or one within it."""
+    found = _pool().FindMessageTypeByName(f"{_PACKAGE}.{name}")
+    return message_factory.GetMessageClass(found)
+
+
+@functools.cache
+def _pool() -> Any:
     file = descriptor_pb2.FileDescriptorProto(
         name="scoreline/saved_model.proto", package=_PACKAGE, syntax="proto3"
     )
@@ -161,8 +168,7 @@ def message_class() -> Any:
     _add_enum(file, "DataType", {"DT_INVALID": 0, **known, **references})
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    found = pool.FindMessageTypeByName(f"{_PACKAGE}.SavedModel")
-    return message_factory.GetMessageClass(found)
+    return pool
 
 
 def _add_message(message_type: Any, fields: Mapping[str, str]) -> None:

@@ -190,9 +190,9 @@ def read_signature(graph: Any, name: str) -> Signature:
 def read_tensors(graph: Any, name: str) -> Signature:
     """Return a signature of a MetaGraph; one that takes tf.Examples has its single string input."""
     definition = graph.signature_def[name]
-    inputs = tuple(sorted(_input_specs(graph, definition.inputs)))
-    outputs = tuple(sorted(_output_spec(key, info) for key, info in definition.outputs.items()))
-    return Signature(name, inputs, outputs)
+    inputs = sorted(_input_specs(graph, definition.inputs), key=lambda spec: spec.name)
+    outputs = [_output_spec(key, info) for key, info in sorted(definition.outputs.items())]
+    return Signature(name, tuple(inputs), tuple(outputs))
 
 
 def signature_ops(graph: Any, name: str) -> list[str]:

@@ -24,8 +24,9 @@ from scoreline.pipelines.runners.flink_job import run_on_flink
 from scoreline.pipelines.runners.flink_keys import spread_keys
 from scoreline.pipelines.runners.flink_options import FlinkOptions
 from scoreline.pipelines.runners.flink_rest import ENDED, FlinkRest
+from scoreline.pipelines.runners.flink_savepoint import SavepointFlinkRunner
 from scoreline.pipelines.runners.job_name import stream_prefix
-from scoreline.pipelines.runners.workarounds import SavepointFlinkRunner, hand_over_timers_at_once
+from scoreline.pipelines.runners.workarounds import hand_over_timers_at_once
 
 # A tick starts the readers; after that, timers drive them.
 _TICK_MS = 10_000

@@ -8,6 +8,7 @@ write a file with a subclass of `AnyRunner` that overrides the differences, and 
 from __future__ import annotations
 
 import argparse
+import importlib
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -19,9 +20,6 @@ from apache_beam.runners.runner import PipelineResult
 
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.runners.any_runner import AnyRunner, Placement, Timers
-from scoreline.pipelines.runners.flink import Flink
-from scoreline.pipelines.runners.local import Local
-from scoreline.pipelines.runners.prism import Prism
 
 
 class Runner(Protocol):
@@ -100,14 +98,17 @@ class Runner(Protocol):
         """
 
 
-# By name in lower case, without the suffix "runner".
-_STRATEGIES: Mapping[str, type[AnyRunner]] = {
-    "fnapi": Local,
+# By name in lower case, without the suffix "runner": module and class. Only the chosen one is
+# imported.
+_LOCAL = ("local", "Local")
+_STRATEGIES: Mapping[str, tuple[str, str]] = {
+    "fnapi": _LOCAL,
     # Beam's own DirectRunner would first try to download a Prism binary.
-    "direct": Local,
-    "prism": Prism,
-    "flink": Flink,
+    "direct": _LOCAL,
+    "prism": ("prism", "Prism"),
+    "flink": ("flink", "Flink"),
 }
+_ANY = ("any_runner", "AnyRunner")
 
 
 def choose_runner(
@@ -126,5 +127,7 @@ def choose_runner(
     parser.add_argument("--runner", default="")
     name = parser.parse_known_args(list(argv))[0].runner
     short = name.rpartition(".")[2].lower().removesuffix("runner")
-    strategy = _STRATEGIES.get(short, AnyRunner) if name else Local
+    module, strategy_name = _STRATEGIES.get(short, _ANY) if name else _LOCAL
+    room = importlib.import_module(f"scoreline.pipelines.runners.{module}")
+    strategy: type[AnyRunner] = getattr(room, strategy_name)
     return strategy(name, argv, streaming=streaming, transactions=transactions)

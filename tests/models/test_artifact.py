@@ -39,6 +39,7 @@ def test_digest_depends_on_names_and_bytes_only(tmp_path):
         ("frozen.pb", "which is a frozen graph"),
         ("model.onnx", "which is a model of ONNX"),
         ("trained", "which holds a checkpoint, which holds weights and no model"),
+        ("parts", "which holds saved_model.cpb, a model in parts. Export it without"),
     ],
 )
 def test_the_message_lists_the_existing_files(tmp_path, name, message):
@@ -48,7 +49,7 @@ def test_the_message_lists_the_existing_files(tmp_path, name, message):
         make_model(tmp_path / "versions" / version)
     for name_of_file in ("model.h5", "MODEL.HDF5", "model.tar.gz", "frozen.pb", "model.onnx"):
         (tmp_path / name_of_file).write_text("")
-    for file in ("files/9.keras", "files/10.tflite", "trained/checkpoint"):
+    for file in ("files/9.keras", "files/10.tflite", "trained/checkpoint", "parts/saved_model.cpb"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text("")
     with pytest.raises(FileNotFoundError, match=f"--model: expected a SavedModel .*{message}"):

@@ -187,7 +187,7 @@ def outcome_of(command, argv, capsys):
 
 
 def _plan_batch(argv, capsys):
-    settings, _, found = score_batch.prepare(argv)
+    settings, _, found, _ = score_batch.prepare(argv)
     plan = found.plan
     if plan is not None:
         metadata = {**plan.commit.metadata, "job_id": ""}

@@ -29,6 +29,7 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.counters import CounterFactory
 
 from scoreline.pipelines.runners import workarounds
+from scoreline.pipelines.runners.flink_savepoint import SavepointFlinkRunner
 from scoreline.pipelines.runners.runner import choose_runner
 from scoreline.pipelines.score_batch import read_counters
 from scoreline.transforms import metrics
@@ -52,7 +53,7 @@ def test_each_workaround_says_what_it_is_for_and_has_a_test():
         (ROOT / "tests" / folder / "test_workarounds.py").read_text()
         for folder in ("pipelines", "integration")
     )
-    assert len(_ours()) == 9
+    assert len(_ours()) == 8
     for name in _ours():
         told = inspect.getdoc(getattr(workarounds, name))
         assert re.search(r"^Issue: \S", told, re.M), name
@@ -247,7 +248,7 @@ def submit(flink, tmp_path, monkeypatch):
 def test_savepoint_flink_runner_or_a_jar_begins_without_its_savepoint(submit):
     flags = ["--savepoint_path=/s", "--allow_non_restored_state=true"]
     assert set(submit(FlinkRunner(), *flags)) == {"entryClass"}
-    asked = submit(workarounds.SavepointFlinkRunner(), *flags)
+    asked = submit(SavepointFlinkRunner(), *flags)
     assert asked.pop("entryClass")
     assert asked == {"savepointPath": "/s", "allowNonRestoredState": True}
 

@@ -56,7 +56,8 @@ def pack_array(array: pa.Array) -> Structs:
 
     They are LARGE, also if they are short. An op that keeps or copies a LARGE copies its bytes; it
     would copy the pointer of a VIEW, which could outlive the array in a variable of the model.
-    TensorFlow never frees or changes strings in memory that it was given.
+    TensorFlow never frees or changes strings in memory that it was given. No NUL ends them: ops go
+    by the size, because TensorFlow's own VIEWs end with none either.
 
     Raises:
       ValueError: a string is null.

@@ -185,6 +185,18 @@ def test_strings_of_arrow_are_not_copied():
     assert SMALL == 0
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
+def test_ops_read_no_further_than_a_string(dtype):
+    """In Arrow's memory the next string follows at once, and no NUL."""
+    graph = Graph(0).add("Placeholder", "x", dtype="string")
+    graph.add("StringToNumber", "y", ["x"], out_type=dtype)
+    numbers = [*range(-50, 2000), *[7] * 64]
+    strings = pa.array([str(number) for number in numbers], pa.binary())
+    (y,) = graph.run({"x": (ArrowStrings(strings, (len(numbers),)), "string")}, ["y"])
+    assert y.tolist() == numbers
+    graph.close()
+
+
 def test_distinct_strings_are_packed_once():
     strings = Strings(pa.array(["a", "b"]))
     one, two = (pack(StringCodes(strings, np.array([0, 1]))).held for _ in range(2))
