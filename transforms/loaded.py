@@ -77,8 +77,9 @@ class LoadedModel:
           keep: further columns to copy; `parent.child` copies a field of a struct.
 
         Raises:
-          ValueError: the columns cannot feed the model, a column to copy is missing, or two columns
-            of the result have the same name. The message lists all problems.
+          ValueError: the columns cannot feed the model, a column to copy is missing, two columns
+            of the result have the same name, or a column has the name of one that dead letters add.
+            The message lists all problems.
           EveryRowFails: a ValueError: 64 rows spread over the input all fail alone, for the same
             reason. Then the model fails, not the rows.
           ImpureModel: a ValueError: the score of a row depends on more than the row. The first rows
@@ -88,6 +89,7 @@ class LoadedModel:
         carried = (*name_list("keys", keys), *name_list("keep", keep))
         spec = self._wanted.to_spec(self._model, carried)
         check_schema(self.signature, spec, rows.schema)
+        _check_letter_names(rows.schema)
         scored: list[pa.RecordBatch] = []
         dead: list[DeadRows] = []
         first_row = 0
@@ -180,6 +182,15 @@ def load(
         allow_impure=allow_impure,
     )
     return LoadedModel(wanted)
+
+
+def _check_letter_names(schema: pa.Schema) -> None:
+    """Raise ValueError if dead letters would have two columns of one name."""
+    if taken := [name for name in LETTER_COLUMNS if name in schema.names]:
+        raise ValueError(
+            f"expected rows without the columns that dead letters add, got {', '.join(taken)}. "
+            f"Rename them, or leave them out: rows.drop_columns({taken})"
+        )
 
 
 def _cut(rows: pa.Table | pa.RecordBatch) -> list[pa.RecordBatch]:

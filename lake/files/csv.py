@@ -25,6 +25,7 @@ from scoreline.lake.files.data_file import (
     whole_file,
 )
 from scoreline.lake.files.exact import find_changed, find_code, may_have_changed
+from scoreline.lake.files.pieces import Piece, join_pieces
 from scoreline.lake.files.quotes import BadRow
 from scoreline.lake.files.text import BOM, is_blank
 
@@ -98,6 +99,10 @@ def read_csv(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterator[
         4 MiB or with another number of fields, or a field that is not a value of its type, or is
         read as another number. The message names the row; the header is row 1.
     """
+    yield from join_pieces(_read_pieces(file_system, path, spec), spec.limits.batch_bytes)
+
+
+def _read_pieces(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterator[Piece]:
     row = FIRST_ROW
     header: list[str] = []
     try:
@@ -111,7 +116,7 @@ def read_csv(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterator[
                 else:
                     rest = rows
                 table = _read_table(rest, header, fields, spec, row)
-                yield from table.to_batches()
+                yield Piece(table, len(rest))
                 row += table.num_rows
     except (ValueError, pa.ArrowException) as e:
         problem = explain_csv(file_system, path, e, spec.csv_escape, header, row)
@@ -138,8 +143,7 @@ def _read_table(
     types = {field.name: field.type for field in fields}
 
     def read(kinds: Mapping[str, pa.DataType], names: Sequence[str]) -> pa.Table:
-        table = parse_csv(rows, header, kinds, names, is_inferred=spec.is_inferred)
-        return table.combine_chunks()
+        return parse_csv(rows, header, kinds, names, is_inferred=spec.is_inferred)
 
     def refuse(name: str, found: tuple[int, str] | None) -> None:
         if found:

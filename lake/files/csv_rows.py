@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from scoreline.lake.files.pieces import PIECE_BYTES
 from scoreline.lake.files.quotes import BadRow, QuoteChecker
 from scoreline.lake.files.text import clean_head, is_blank, read_bytes
 
@@ -14,7 +15,7 @@ _LINE_END = re.compile(rb"[\r\n]")
 MAX_ROW_BYTES = 4 << 20
 
 
-def read_rows(stream: Any, escape: str = "", block_bytes: int = MAX_ROW_BYTES) -> Iterator[bytes]:
+def read_rows(stream: Any, escape: str = "", block_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
     """Yield blocks of whole rows, none of them blank, without a byte order mark.
 
     Arrow's own reader of streams is not used, because it calls the stream in threads that outlive

@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,12 +27,30 @@ _ODD_STARTS = ("0", "+", "-0", " ", "\t")
 _MAX_SHOWN = 40
 
 
-def may_have_changed(array: pa.Array) -> bool:
+def may_have_changed(array: pa.ChunkedArray) -> bool:
     """Return whether a column of floats has infinities, or numbers beyond the exact ones."""
+    if are_below(array, MAX_EXACT if pa.types.is_float64(array.type) else math.inf):
+        return False
     ends = [end for end in pc.min_max(array).as_py().values() if end is not None]
     if pa.types.is_float64(array.type):  # the limit itself may stand for its neighbor
         return any(abs(end) >= MAX_EXACT for end in ends)
     return any(math.isinf(end) for end in ends)
+
+
+def are_below(array: pa.ChunkedArray, limit: float) -> bool:
+    """Return whether all floats are numbers below a limit; False if that takes a closer look.
+
+    This is one pass over the memory. What is stored in place of a null counts too.
+    """
+    for chunk in array.chunks:
+        if not len(chunk):
+            continue
+        _, memory = chunk.buffers()
+        values = np.frombuffer(memory, chunk.type.to_pandas_dtype(), len(chunk) + chunk.offset)
+        values = values[chunk.offset :]
+        if not (-limit < values.min() and values.max() < limit):  # also of NaN
+            return False
+    return True
 
 
 def find_code(texts: pa.Array, data_type: pa.DataType) -> tuple[int, str] | None:

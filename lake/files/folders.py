@@ -211,7 +211,8 @@ def _above(spoiled: dict[_Values, list[str]], values: _Values) -> list[str]:
 
 def _settle_format(root: str, listing: Listing, walk: _Walk) -> Listing:
     """Decide the format of the dataset: that of most partitions. Files of others fail theirs."""
-    formats = [walk.formats[p.path] for p in listing.partitions if p.files and not p.problems]
+    whole = [p for p in listing.partitions if p.files and not p.problems]
+    formats = [walk.formats[p.path] for p in whole or listing.partitions if p.files]
     chosen = _most_common(formats)
     if not chosen:
         found = {name: path for held in reversed(formats) for name, path in held.items()}

@@ -124,7 +124,7 @@ def _find_in_value(value: Any, kind: pa.DataType) -> str:
         return _find_in_float(value, kind) if isinstance(value, (_Whole, _Decimal)) else expected
     is_text = type(value) is str
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        return "" if is_text and _fits(value, kind) else _say_time(expected, kind)
+        return "" if is_text and _fits(value, kind) else expected + _advise_zone(value, kind)
     if pa.types.is_struct(kind) or pa.types.is_list(kind):
         return expected
     return "" if is_text or not _is_text_type(kind) else expected
@@ -149,12 +149,18 @@ def _fits(value: str, kind: pa.DataType) -> bool:
     return True
 
 
-def _say_time(expected: str, kind: pa.DataType) -> str:
+def _advise_zone(value: Any, kind: pa.DataType) -> str:
+    """Return advice if a text is a timestamp of the other kind, with or without a zone offset."""
     if not pa.types.is_timestamp(kind):
-        return expected
-    if kind.tz is None:
-        return f"{expected}. It has no zone offset; timestamp[us, tz=UTC] in --schema has one"
-    return f"{expected}. It has a zone offset such as Z or +01:00"
+        return ""
+    zoned = kind.tz is None
+    if type(value) is not str or not _fits(
+        value, pa.timestamp(kind.unit, "UTC" if zoned else None)
+    ):
+        return ""
+    if zoned:
+        return ". It has no zone offset; timestamp[us, tz=UTC] in --schema has one"
+    return ". It has a zone offset such as Z or +01:00"
 
 
 def _is_text_type(kind: pa.DataType) -> bool:

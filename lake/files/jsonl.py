@@ -25,16 +25,16 @@ from scoreline.lake.files.data_file import (
 )
 from scoreline.lake.files.json_lines import parse_lines
 from scoreline.lake.files.json_values import find_problem
+from scoreline.lake.files.pieces import PIECE_BYTES, Piece, join_pieces
 from scoreline.lake.files.text import clean_head, read_bytes
 
-_BLOCK_BYTES = 4 << 20
 _NESTED_BYTES = 8  # bytes of a null of a type without a fixed size
 _NO_COLUMNS = pa.schema([])
 # Errors of a line that is not an object of the schema.
 LINE_ERRORS = (pa.ArrowException, ValueError)
 
 
-def read_blocks(stream: Any, max_bytes: int, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
+def read_blocks(stream: Any, max_bytes: int, block_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
     """Yield a file in blocks of whole lines, without a byte order mark.
 
     Raises:
@@ -65,7 +65,7 @@ def read_blocks(stream: Any, max_bytes: int, block_bytes: int = _BLOCK_BYTES) ->
 def _cut_blocks(blocks: Iterator[bytes], max_lines: int) -> Iterator[bytes]:
     """Yield blocks of a maximum number of lines: even an empty object decodes to a row of nulls."""
     for block in blocks:
-        if block.count(b"\n") <= max_lines:
+        if len(block) <= max_lines or block.count(b"\n") <= max_lines:
             yield block
             continue
         lines = block.removesuffix(b"\n").split(b"\n")
@@ -87,6 +87,10 @@ def read_jsonl(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterato
         the line, counted from 1.
       ValueError: a line is longer than the maximum size of a value.
     """
+    yield from join_pieces(_read_pieces(file_system, path, spec), spec.limits.batch_bytes)
+
+
+def _read_pieces(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterator[Piece]:
     tops = top_columns(spec.schema, spec.columns)
     names = [name for name in tops if name in spec.schema.names or name not in spec.may_lack]
     schema = pa.schema([spec.schema.field(name) for name in names])
@@ -110,7 +114,7 @@ def read_jsonl(file_system: fs.FileSystem, path: str, spec: ReadSpec) -> Iterato
                 raise CorruptFile(
                     f"file {path} cannot be read: line {first_line + line}: {problem}"
                 ) from e
-            yield from table.combine_chunks().to_batches()
+            yield Piece(table, len(lines))
             first_line += lines.count(b"\n")
 
 
@@ -150,19 +154,12 @@ def describe_jsonl(file_system: fs.FileSystem, file: DataFile, schema: pa.Schema
         with open_stream(file_system, file.path) as stream:
             head = clean_head(read_bytes(stream, HEAD_BYTES))
             first, end, _ = head.lstrip().partition(b"\n")
-            if first and (first[:1] != b"{" or (end and not _is_json(first))):
+            # A value that no column holds is for the reader, which names its line and column.
+            if first and (first[:1] != b"{" or (end and find_problem(first, _NO_COLUMNS))):
                 raise ValueError(_describe_other(first))
     except READ_ERRORS as e:
         return unreadable(file.path, e)
     return whole_file(file, schema)
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        parse_lines(line, _NO_COLUMNS)
-    except LINE_ERRORS:
-        return False
-    return True
 
 
 def _describe_other(line: bytes) -> str:

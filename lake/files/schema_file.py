@@ -110,7 +110,7 @@ def read_schema_file(path: str, data_format: str) -> pa.Schema:
     """
     if data_format not in _PARSERS:
         raise ValueError("Parquet files say their own schema. Leave the option out")
-    schema = _PARSERS[data_format](Path(path).read_text(encoding="utf-8"))
+    schema = _PARSERS[data_format](Path(path).read_text(encoding="utf-8-sig"))
     probe = {"csv": _probe_csv, "jsonl": _probe_json}.get(data_format)
     for field in schema if probe else ():
         if probe and not probe(field):

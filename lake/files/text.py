@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 BOM = b"\xef\xbb\xbf"
+GZIP_MAGIC = b"\x1f\x8b"
 _BLANK = b" \t\r\n"
 # The first bytes of files that are not UTF-8 text, longest first.
 _OTHERS = (
@@ -14,12 +15,12 @@ _OTHERS = (
     (b"\xfe\xff", "UTF-16"),
     (b"PAR1", "a Parquet file"),
     (b"PK\x03\x04", "a zip archive"),
-    (b"\x1f\x8b", "gzip data; add .gz to its name"),
+    (GZIP_MAGIC, "gzip data; add .gz to its name"),
     (b"\x28\xb5\x2f\xfd", "zstd data"),
     (b"BZh", "bzip2 data"),
 )
 _HEAD_BYTES = 256
-_GZIP_ERRORS = ("zlib", "Truncated compressed")
+_GZIP_ERRORS, _NO_GZIP = ("zlib", "Truncated compressed"), "incorrect header check"
 
 
 def clean_head(data: bytes) -> bytes:
@@ -58,5 +59,14 @@ def read_bytes(stream: Any, size: int) -> bytes:
         return stream.read(size)
     except OSError as e:
         if any(sign in str(e) for sign in _GZIP_ERRORS):
-            raise ValueError(f"its gzip data is damaged, cut off, or followed by more: {e}") from e
+            raise ValueError(explain_gzip(e)) from e
         raise
+
+
+def explain_gzip(error: OSError) -> str:
+    """Return the problem of compressed data; another error is returned as it is."""
+    text = str(error)
+    if not any(sign in text for sign in _GZIP_ERRORS):
+        return text
+    plain = ", or it is not compressed, though its name ends in .gz" if _NO_GZIP in text else ""
+    return f"its gzip data is damaged, cut off, or followed by more{plain}: {text}"

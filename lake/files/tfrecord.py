@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import google_crc32c
 
 from scoreline.lake.files.data_file import MAX_VALUE_BYTES, CorruptFile
+from scoreline.lake.files.text import GZIP_MAGIC, explain_gzip
 
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
@@ -62,6 +63,8 @@ def read_records(
                 raise CorruptFile(f"it ends within the header of the record at byte {before}")
         length, crc = _HEADER.unpack_from(data, at)
         if masked_crc(data[at : at + _LENGTH_BYTES]) != crc:
+            if not before and data.startswith(GZIP_MAGIC):
+                raise CorruptFile("expected TFRecord, got gzip data; add .gz to its name")
             raise CorruptFile(
                 f"the checksum of the length of the record at byte {before + at} is wrong"
             )
@@ -94,7 +97,7 @@ def _read_on(
         try:
             more = stream.read(min(max(count - have, read_bytes), _MAX_READ_BYTES))
         except OSError as e:
-            raise CorruptFile(f"after byte {before + have}: {e}") from e
+            raise CorruptFile(f"after byte {before + have}: {explain_gzip(e)}") from e
         if not more:
             break
         parts.append(more)

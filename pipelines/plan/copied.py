@@ -54,7 +54,10 @@ def choose_type(
     forms = [kind if holds_null(kind) else storable_type(kind) for kind in kinds]
     chosen = first if len(set(forms)) == 1 else common_type(forms)
     if chosen is None:
-        problems.add(f"column '{column}' cannot be copied to one table: it is {_places(kinds)}.")
+        problems.add(
+            f"column '{column}' cannot be copied to one table: it is {_places(kinds)}. "
+            "Cast it in the table, or leave it out of --keep"
+        )
         return None
     if there is not None and common_type([chosen, there]) == plain_type(there):
         return there

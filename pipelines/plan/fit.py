@@ -15,7 +15,7 @@ from scoreline.models.fit import DIGEST_COLUMN, OutputColumn, fit_signature
 from scoreline.models.mapping import find_field, find_mismatches
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.outputs import output_type
-from scoreline.models.signature import InputColumn, Signature
+from scoreline.models.signature import FITTING_TYPES, InputColumn, Signature
 from scoreline.models.suggest import find_twin
 from scoreline.pipelines.options.model import ModelSettings
 from scoreline.pipelines.options.problems import Problems
@@ -114,6 +114,10 @@ class Fit:
 
 def _stored_output(output: OutputColumn) -> pa.DataType:
     """Return the type of an output's column; raises ValueError, with its name, if there is none."""
+    if output.tensor.dtype not in FITTING_TYPES:
+        raise ValueError(
+            f"output '{output.tensor.name}': a Delta table cannot hold {output.tensor.dtype}"
+        )
     try:
         return storable_type(output_type(output.tensor, output.conversion))
     except ValueError as e:

@@ -17,6 +17,7 @@ from scoreline.transforms.kafka.client import (
     list_partitions,
     read_first_offsets,
     read_high_watermarks,
+    until_done,
 )
 from scoreline.transforms.kafka.group import (
     Committed,
@@ -54,8 +55,11 @@ def check_group(
 
 
 def _find_members(client: AdminClient, group: str) -> list[str]:
-    asked = client.describe_consumer_groups([group], request_timeout=_QUICK_SECONDS)
-    members = describe_members(asked[group].result())
+    def ask() -> str:
+        asked = client.describe_consumer_groups([group], request_timeout=_QUICK_SECONDS)
+        return describe_members(asked[group].result())
+
+    members = until_done(ask)  # for its first group, a broker creates a topic
     return [refuse_members(group, members)] if members else []
 
 

@@ -54,10 +54,11 @@ def choose_constants(
         kind = _type_of_missing(column, fit, schemas, known, problems)
         if kind is not None and _may_be_missing(column, text, fit, schemas, problems):
             constants.append(Constant(column, kind, text))
-    valid = [c for c in constants if _has_values(c, fit.inputs, partitions, problems)]
+    for constant in constants:
+        _check_values(constant, fit.inputs, partitions, problems)
     return tuple(
         c
-        for c in valid
+        for c in constants
         if c.is_partition or any(c.column not in schema.names for schema in schemas)
     )
 
@@ -168,20 +169,19 @@ def find_absent(fit: Fit, sampled: pa.Schema, schemas: Iterable[pa.Schema]) -> l
     return problems
 
 
-def _has_values(
+def _check_values(
     constant: Constant,
     inputs: Sequence[InputColumn],
     partitions: Sequence[Partition],
     problems: Problems,
-) -> bool:
-    """Return whether a constant has a value in each partition; if not, add a problem."""
+) -> None:
+    """Add a problem if a constant has no value of its type in a partition."""
     if constant.text is not None:
         try:
             constant.value_in("")
         except ValueError as e:
             problems.add(f"--allow_missing {constant.column}={constant.text}: {e}")
-            return False
-        return True
+        return
     wrong: list[str] = []
     for partition in partitions:
         try:
@@ -196,7 +196,6 @@ def _has_values(
             f"got {', '.join(wrong[:_MAX_NAMED])}{more}. Leave these partitions out with "
             "--partitions, or name another column with --columns"
         )
-    return not wrong
 
 
 def add_constant_fields(

@@ -135,5 +135,8 @@ def _check_clients(settings: StreamSettings, connection: Connection, problems: P
 
 def as_kafka_problem(error: KafkaError, prefix: str) -> str:
     """Return the problem for an error of a client, like `as_problem` for an error of a store."""
-    sentence = f"{prefix}: {error.str()}"
+    text = error.str().strip()
+    if not text or text.endswith(":"):  # the client knows no words for it
+        text = f"{text} {error.name()}".strip()
+    sentence = f"{prefix}: {text}"
     return Passing(sentence) if is_passing(error) else sentence

@@ -19,7 +19,7 @@ class Local(AnyRunner):
     """Runs a job in this process.
 
     Workers are threads (decision 0002). TensorFlow calls, and reads and writes of Parquet, release
-    Python's lock. The model is loaded once, and no other process imports TensorFlow.
+    Python's lock. The model is loaded once, and no other process loads TensorFlow.
     `--direct_running_mode=multi_processing` overrides this.
     """
 

@@ -134,6 +134,15 @@ def test_rows_that_fail_are_dead_letters_with_their_columns_and_their_place(mode
     )
 
 
+def test_rows_with_a_column_that_dead_letters_add_are_refused(model):
+    rows = make_rows(0, 3)
+    named = rows.append_column("_reason", pa.array(["a", "b", "c"]))
+    loaded = scoreline.load(model)
+    with pytest.raises(ValueError, match=r"got _reason\. .* rows\.drop_columns\(\['_reason'\]\)"):
+        loaded.score(named, keys=["id"])
+    assert loaded.score(named.drop_columns(["_reason"]), keys=["id"]).table.num_rows == 3
+
+
 def test_a_table_without_rows_gives_a_table_without_rows_of_the_same_columns(model):
     loaded = scoreline.load(model)
     some = loaded.score(make_rows(0, 3), keys=["id"]).table

@@ -12,11 +12,16 @@ import pyarrow as pa
 import pytest
 
 from scoreline.models.errors import ModelError, describe_error
+from scoreline.models.model_spec import ModelSpec
 from scoreline.models.runtimes import tensorflow_c
 from scoreline.models.runtimes.capi.errors import LibraryError, TensorFlowError
 from scoreline.models.runtimes.model import Runtime
 from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.models.servable import forget_shared_servable, load_servable, shared_servable
+from scoreline.pipelines.report.summary import describe_runtime
+from scoreline.transforms import metrics
+from scoreline.transforms.score import Scorer
+from scoreline.transforms.scoring import ScoreSpec, Serving
 from tests.json_output import read_object
 from tests.model_zoo import save_function
 from tests.processes import run_script
@@ -219,3 +224,21 @@ def test_a_plan_says_what_calls_the_model(score):
     assert "called by TensorFlow's C API" in score("--check").out
     document = read_object("batch_check", score("--check", "--json").out, 0)
     assert document["runtime"] == {"name": "c", "fallback": ""}
+
+
+def test_steps_count_models_that_fell_back_and_the_summary_tells_those_of_workers(zoo):
+    def counted(kind):
+        servable = load_servable(zoo(kind))
+        model = ModelSpec(path=zoo(kind), digest=servable.digest)
+        spec = ScoreSpec(model=model, inputs=(), outputs=(), carried=())
+        return Scorer(Serving(servable, spec)).metrics.total(metrics.MODELS_FALLEN_BACK)
+
+    assert counted("module") == 0
+    fallen_back = counted("tf1")
+    assert fallen_back == 1
+    by_c = Runtime("c")
+    assert describe_runtime(by_c, {}) == "TensorFlow's C API"
+    counters = {metrics.MODELS_FALLEN_BACK.name: fallen_back}
+    told = "TensorFlow's C API; in workers Python TensorFlow, and their logs have the reason"
+    assert describe_runtime(by_c, counters) == told
+    assert "because the C API cannot: x" in describe_runtime(Runtime("python", "x"), counters)

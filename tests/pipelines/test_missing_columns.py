@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pyarrow as pa
 import pytest
 
 from scoreline.lake.files.missing import add_constants
 from scoreline.lake.files.partitions import Partition
+from scoreline.models.fit import OutputColumn
 from scoreline.models.signature import InputColumn, Signature, TensorSpec
 from scoreline.models.suggest import find_similar
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.plan.fit import Fit, check_schemas
-from scoreline.pipelines.plan.missing import choose_constants, find_absent
+from scoreline.pipelines.plan.missing import add_constant_fields, choose_constants, find_absent
 
 FULL = pa.schema(
     [("id", pa.int64()), ("x", pa.float32()), ("note", pa.string()), ("tags", pa.list_(pa.int8()))]
@@ -170,6 +173,25 @@ def test_value_that_would_be_wrong_in_silence_is_refused(allowed, fit, schemas, 
     found, told = constants_of(allowed, fit, *schemas)
     assert found == ()
     assert message in told, told
+
+
+def test_value_that_is_none_of_the_type_is_the_only_problem_of_its_column():
+    fit = fit_of(column="date")
+    problems = Problems()
+    partitions = [Partition(f"date={text}", (("date", text),)) for text in ("1", "1e400")]
+    schemas = {without("x"): [p.path for p in partitions]}
+    constants = choose_constants({}, fit, partitions, schemas, problems)
+    check_schemas(fit, add_constant_fields(schemas, constants), problems)
+    (problem,) = problems
+    assert "got date=1e400 (expected a float, got '1e400')" in problem
+
+
+@pytest.mark.parametrize("dtype", ["ragged float32", "sparse float32", "complex64"])
+def test_output_that_no_column_holds_is_refused_in_our_words(dtype):
+    output = OutputColumn(TensorSpec("r", dtype, (None,)), "r")
+    fit = dataclasses.replace(fit_of(keys=()), outputs=(output,))
+    with pytest.raises(ValueError, match=f"output 'r': a Delta table cannot hold {dtype}"):
+        fit.scores_schema(FULL)
 
 
 def test_null_may_feed_an_input_that_has_a_fill_and_a_key_among_others_may_have_a_value():

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import pytest
+from confluent_kafka import KafkaError
 
 from scoreline.pipelines import score_stream
 from scoreline.pipelines.options.commands import parse_flags
 from scoreline.pipelines.options.problems import BadOptions, Passing, Problems
 from scoreline.pipelines.options.stream import read_stream
 from scoreline.pipelines.plan.stream import choose_model, make_swap_spec
-from scoreline.pipelines.plan.topics import connection_of
+from scoreline.pipelines.plan.topics import as_kafka_problem, connection_of
 from scoreline.pipelines.runners.runner import choose_runner
 from scoreline.pipelines.score_stream import _without_start
 from scoreline.pipelines.supervise import is_failure, next_pause
@@ -168,6 +169,15 @@ def test_brokers_are_not_urls_of_another_protocol():
     (problem,) = problems_of("--brokers=h:1,http://kafka:9092")
     assert problem == "--brokers: expected HOST:PORT,… of Kafka, got 'http://kafka:9092'"
     assert settings_of("--brokers=SASL_SSL://kafka:9093").source.brokers == "SASL_SSL://kafka:9093"
+
+
+def test_an_error_of_kafka_without_words_has_its_name():
+    error = KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS, "ConsumerGroupDescribe: ")
+    problem = as_kafka_problem(error, "--group: cannot read group g")
+    assert problem == (
+        "--group: cannot read group g: ConsumerGroupDescribe: COORDINATOR_LOAD_IN_PROGRESS"
+    )
+    assert isinstance(problem, Passing)
 
 
 def test_a_command_never_ends_without_a_reason():

@@ -152,9 +152,20 @@ def test_truncated_gzip_names_the_file_and_a_byte(tmp_path):
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(CorruptFile, match=r"0\.tfrecord\.gz cannot be read: after byte \d+: "):
         read(path, ["id"], pa.schema([("id", pa.int64())]))
-    write_bytes(tmp_path / "1.tfrecord", gzip.compress(b"abc"))
-    footer = describe_tfrecords(LOCAL, DataFile(str(tmp_path / "1.tfrecord"), 1, 0), pa.schema([]))
-    assert "1.tfrecord cannot be read: " in footer.error
+
+
+@pytest.mark.parametrize("name", ["1.tfrecord", "1.tfrecord.gz-00000-of-00001"])
+def test_compressed_file_whose_name_does_not_show_it_is_named(tmp_path, name):
+    path = write_bytes(tmp_path / name, gzip.compress(frame(b"abc")))
+    footer = describe_tfrecords(LOCAL, DataFile(str(path), 1, 0), pa.schema([]))
+    assert f"{name} cannot be read: expected TFRecord, got gzip data; add .gz" in footer.error
+
+
+def test_file_that_is_not_compressed_in_spite_of_its_name_is_named(tmp_path):
+    path = tmp_path / "1.tfrecord.gz"
+    path.write_bytes(frame(b"abc"))
+    footer = describe_tfrecords(LOCAL, DataFile(str(path), 1, 0), pa.schema([]))
+    assert "or it is not compressed, though its name ends in .gz" in footer.error
 
 
 def test_damaged_files_are_passed_over_by_inference(tmp_path):

@@ -82,6 +82,17 @@ def test_files_of_another_format_fail_their_partition_only(tmp_path):
     assert "d=2/0.csv.gz: expected parquet files only, as in the other" in problems["d=2"][0]
 
 
+def test_format_of_partitions_that_all_fail_is_their_own(tmp_path):
+    for folder in ("d=1/sub", "d=1"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "0.csv").write_bytes(b"")
+    found = listing(tmp_path)
+    (partition,) = found.partitions
+    assert found.format == "csv"
+    assert len(partition.problems) == 1
+    assert "d=1/sub: expected a folder column=value" in partition.problems[0]
+
+
 def test_two_formats_are_refused_if_neither_is_in_more_partitions(tmp_path):
     write_file(tmp_path, "d=1", "0.parquet", make_rows(0, 1))
     (tmp_path / "d=2").mkdir()

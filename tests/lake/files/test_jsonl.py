@@ -51,7 +51,7 @@ def test_rows_come_back_as_they_were_however_blocks_fall(
 ):
     path = tmp_path_factory.mktemp("jsonl") / f"0.{suffix}"
     write_bytes(path, "\n".join(map(json.dumps, rows)).encode())
-    before = jsonl._BLOCK_BYTES
+    before = jsonl.PIECE_BYTES
     jsonl.read_blocks.__defaults__ = (block_bytes,)
     try:
         assert read(path) == rows
@@ -93,6 +93,7 @@ def test_line_that_does_not_fit_is_named_and_never_a_null(tmp_path, line, proble
     with pytest.raises(CorruptFile, match=r"0\.jsonl cannot be read: line 4: ") as error:
         read(path)
     assert problem in str(error.value)
+    assert ("zone" in str(error.value)) == ("zone" in problem)
 
 
 def test_lines_are_counted_over_blocks(tmp_path, monkeypatch):
@@ -139,6 +140,8 @@ def test_files_that_do_not_begin_with_an_object_are_refused(tmp_path):
         footer = describe_jsonl(LOCAL, DataFile(str(path), 3, 0), SCHEMA)
         assert "expected JSON Lines, an object in each line" in footer.error
         assert what in footer.error
+    path = write_bytes(tmp_path / "0.json", b'{"id": 1e400}\n{}\n')  # named by the reader
+    assert describe_jsonl(LOCAL, DataFile(str(path), 3, 0), SCHEMA).is_whole
     path = write_bytes(tmp_path / "0.json", b"")
     assert describe_jsonl(LOCAL, DataFile(str(path), 0, 0), SCHEMA).is_whole
 
@@ -185,6 +188,7 @@ def test_line_of_null_is_refused_before_it_crashes_the_parser(tmp_path, text):
         (pa.timestamp("us"), '"2024-03-31T02:30:00+01:00"', "It has no zone offset"),
         (pa.timestamp("us"), '"2024-03-31T02:30:00Z"', "It has no zone offset"),
         (pa.timestamp("us", "UTC"), '"2024-03-31T02:30:00"', "It has a zone offset such as Z"),
+        (pa.timestamp("us"), '"2024-03-31T02:30:00.1234567"', "expected timestamp[us], got '2024"),
         (pa.timestamp("us"), "1711852200", "expected timestamp[us], got 1711852200"),
         (pa.timestamp("s"), '"2024-03-31T02:30:00.5"', "expected timestamp[s], got '2024-03-31T"),
         (pa.date32(), '"2024-02-30"', "expected date32[day], got '2024-02-30'"),

@@ -35,6 +35,12 @@ def test_type_that_no_text_file_holds_is_refused_before_the_first_row(tmp_path, 
         read_schema_file(str(tmp_path / "types"), data_format)
 
 
+def test_byte_order_mark_of_a_schema_is_passed_over(tmp_path):
+    path = tmp_path / "types.json"
+    path.write_bytes(b'\xef\xbb\xbf{"x": "int8"}')
+    assert read_schema_file(str(path), "jsonl") == pa.schema([("x", pa.int8())])
+
+
 def test_lists_are_no_type_of_csv_and_times_none_of_json(tmp_path):
     path = tmp_path / "types"
     path.write_text('{"x": "list<int64>"}')
