@@ -10,6 +10,7 @@ from scoreline.models.errors import ModelError
 from scoreline.models.runtimes.example_features import find_features
 from scoreline.models.runtimes.graph_ops import bodies_of
 from scoreline.models.runtimes.saved_model import read_specs
+from scoreline.models.runtimes.saved_model_proto import message_class
 from scoreline.models.runtimes.saved_model_signature import (
     find_graph,
     find_signature,
@@ -17,7 +18,7 @@ from scoreline.models.runtimes.saved_model_signature import (
     signature_names,
 )
 from scoreline.models.runtimes.tensorflow import import_tensorflow
-from scoreline.models.signature import Signature
+from scoreline.models.signature import Signature, TensorSpec
 from tests.model_zoo import op_library
 
 MODELS = ["module", "keras_3_export", "keras_2", "tf1", "estimator", "examples", "custom_op"]
@@ -109,3 +110,54 @@ def test_signatures_that_tensorflow_cannot_call_are_refused(zoo, name, told):
 def test_another_signature_is_refused_with_those_there_are(zoo):
     with pytest.raises(ModelError, match="has no signature 'x'; it has serving_default"):
         find_signature(zoo("module"), "x")
+
+
+def _parser(*keys):
+    """Return a body of one function that parses a dense feature, and the nodes of its keys."""
+    graph = message_class("GraphDef")()
+    parse = graph.node.add(name="parse", op="ParseExampleV2")
+    parse.input.extend(["examples", "none", "none", "keys", "none", "none"])
+    parse.attr["Tdense"].list.type.append(1)
+    parse.attr["dense_shapes"].list.shape.add()
+    none = graph.node.add(name="none", op="Const").attr["value"].tensor
+    none.dtype = 7
+    none.tensor_shape.dim.add(size=0)
+    graph.node.extend(keys)
+    return [graph.node]
+
+
+def _keys(sizes, *values, op="Const", given=()):
+    node = message_class("NodeDef")(name="keys", op=op, input=given)
+    node.attr["value"].tensor.dtype = 7
+    for size in sizes:
+        node.attr["value"].tensor.tensor_shape.dim.add(size=size)
+    node.attr["value"].tensor.string_val.extend(values)
+    return node
+
+
+EXAMPLES = [TensorSpec("examples", "string", (None,))]
+
+
+def test_a_feature_is_found_by_its_constant_key():
+    found = find_features(_parser(_keys([1], b"a")), EXAMPLES)
+    assert found == (TensorSpec("a", "float32", (None,)),)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        _keys([1], op="Placeholder"),
+        _keys([], op="Identity", given=["keys"]),
+        _keys([2**62, 2**62], b"a"),
+        _keys([1], b"a", b"b"),
+        _keys([1], b"\xff"),
+    ],
+    ids=["computed", "circle", "too many", "more than told", "no text"],
+)
+def test_keys_that_are_no_names_leave_the_string_input(keys):
+    assert find_features(_parser(keys), EXAMPLES) == ()
+
+
+def test_two_parsers_leave_the_string_input():
+    body = _parser(_keys([1], b"a"))
+    assert find_features([*body, *body], EXAMPLES) == ()
