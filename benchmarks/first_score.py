@@ -7,6 +7,7 @@ Data and model are those of the demo.
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import subprocess
@@ -52,7 +53,9 @@ def measure_first_scores(repeats: int, engines: Collection[str]) -> dict[str, li
         cases = _local_cases(work, dataset)
         if "kafka" in engines:
             port, controller = free_ports(2)
-            broker = Broker(folder=_FOLDER / "kafka", port=port, controller_port=controller)
+            broker = Broker(
+                folder=_FOLDER / "kafka", port=port, controller_port=controller, owner=os.getpid()
+            )
             stack.callback(broker.kill)
             broker.start()
             cases["stream, 1 partition"] = lambda: _start_stream(broker.address, work)
