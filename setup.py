@@ -81,7 +81,7 @@ setup(
             "mypy",
             "pre-commit",
             "psutil",
-            "pytest",
+            "pytest<9.2",  # pytest-xdist 3.8 cannot group tests of later ones
             "pytest-timeout",
             "pytest-xdist",
             "ruff",
