@@ -92,10 +92,10 @@ def find_python_problem(signature_name: str, ops: Iterable[str]) -> str:
 def find_unknown(ops: Iterable[str]) -> set[str]:
     """Return the ops that TensorFlow, with the libraries loaded so far, does not have."""
     from scoreline.models.runtimes.capi.errors import LibraryError
-    from scoreline.models.runtimes.capi.ops import known_ops
+    from scoreline.models.runtimes.capi.library import find_unknown_ops, load_library
 
     try:
-        return set(ops) - known_ops()
+        return set(find_unknown_ops(load_library(), ops))
     except LibraryError:  # a TensorFlow without the C API: ask its Python
         from scoreline.models.runtimes.tensorflow import import_tensorflow
 

@@ -81,7 +81,6 @@ _MESSAGES: Mapping[str, Mapping[str, str]] = {
     "FunctionDefLibrary": {"function": "1 FunctionDef*"},
     "FunctionDef": {"signature": "1 OpDef", "node_def": "3 NodeDef*"},
     "OpDef": {"name": "1 string"},
-    "OpList": {"op": "1 OpDef*"},
     "NodeDef": {
         "name": "1 string",
         "op": "2 string",

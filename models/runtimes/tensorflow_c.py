@@ -143,6 +143,7 @@ def _open(source: ModelSource, found: FoundSignature) -> Session:
     config = session_config(
         threads_in_call=None if calls is None else 1,  # workers are the parallelism
         concurrent_calls=calls,
+        has_gpu=any(Path("/dev").glob("nvidia[0-9]*")),
     )
     return Session(library, source.path, found.tags, config)
 

@@ -15,8 +15,6 @@ import pytest
 
 from scoreline.models.errors import ModelError
 from scoreline.models.inspection import inspect_model
-from scoreline.models.runtimes import graph_ops
-from scoreline.models.runtimes.capi.ops import known_ops
 from scoreline.models.runtimes.saved_model_proto import message_class
 from scoreline.models.runtimes.saved_model_signature import (
     find_graph,
@@ -29,13 +27,6 @@ from tests.fuzz.mutate import KINDS, mutate
 MODELS = ["module", "tf1", "estimator", "examples", "keras_2", "odd_tf2/dtypes", "odd_tf1/names"]
 _FILES = 120
 _NUMBERS = (-1, 0, 1, 7, 101, 200, -(2**31), 2**31 - 1)
-
-
-@pytest.fixture(autouse=True)
-def ops_asked_once(monkeypatch):
-    """Ask TensorFlow's library for its ops once, because that takes longer than everything else."""
-    known = known_ops()
-    monkeypatch.setattr(graph_ops, "find_unknown", lambda ops: set(ops) - known)
 
 
 def read_everything(path: Path) -> str:

@@ -64,7 +64,7 @@ class JsonDecoder:
                 continue
             reason = f"expected the key '{path}', with a value or null, got none"
             if path in columns:
-                reason += f"; give a value for it with --allow_missing {path}=VALUE"
+                reason += f"; unless it is a key, --allow_missing {path}=VALUE gives it a value"
             for row in rows:
                 bad.setdefault(row, reason)
         if bad:

@@ -11,20 +11,24 @@ _OFF = 2  # RewriterConfig.Toggle
 
 
 def session_config(
-    *, threads_in_call: int | None = None, concurrent_calls: int | None = None
+    *,
+    threads_in_call: int | None = None,
+    concurrent_calls: int | None = None,
+    has_gpu: bool = False,
 ) -> bytes:
-    """Return the ConfigProto of a session on the CPU.
+    """Return the ConfigProto of a session.
 
     Constant folding is off: the session's optimizer would fold across functions that it has
-    inlined, which Python TensorFlow does not, and scores would differ in their last bits. No GPU
-    is looked for.
+    inlined, which Python TensorFlow does not, and scores would differ in their last bits.
 
     Args:
       threads_in_call: threads within a call (intra-op); None leaves TensorFlow's own setting.
       concurrent_calls: threads that run calls (inter-op); None leaves TensorFlow's own setting.
         Both hold for the process: the first session decides.
+      has_gpu: whether TensorFlow may look for a GPU. On a machine without one it would log an
+        error about that.
     """
-    config = _field(1, _field(1, b"GPU") + _field(2, 0))  # device_count
+    config = b"" if has_gpu else _field(1, _field(1, b"GPU") + _field(2, 0))  # device_count
     if threads_in_call is not None:
         config += _field(2, threads_in_call)  # intra_op_parallelism_threads
     if concurrent_calls is not None:

@@ -72,8 +72,8 @@ def find_unknown_ops(library: Library, ops: Iterable[str]) -> list[str]:
     c, unknown = library.c, []
     graph = c.TF_NewGraph()
     try:
-        for op in sorted(set(ops)):
-            made = c.TF_NewOperation(graph, op.encode(), op.encode())
+        for number, op in enumerate(sorted(set(ops))):
+            made = c.TF_NewOperation(graph, op.encode(), b"op_%d" % number)
             try:
                 library.call(c.TF_FinishOperation, made)
             except TensorFlowError as e:  # also about the inputs, which are not given

@@ -25,12 +25,6 @@ class Output(ctypes.Structure):
     _fields_ = [("oper", _POINTER), ("index", _INT)]
 
 
-class Buffer(ctypes.Structure):
-    """TF_Buffer: bytes that TensorFlow holds."""
-
-    _fields_ = [("data", _POINTER), ("length", _SIZE), ("deallocator", _POINTER)]
-
-
 class Prototype(NamedTuple):
     """The result and the arguments of a function.
 
@@ -53,7 +47,6 @@ PROTOTYPES: dict[str, Prototype] = {
     # TF_Buffer: bytes that TensorFlow holds
     "TF_NewBufferFromString": Prototype(_POINTER, [_TEXT, _SIZE]),
     "TF_DeleteBuffer": Prototype(None, [_POINTER]),
-    "TF_GetAllOpList": Prototype(ctypes.POINTER(Buffer), []),
     # TF_Tensor
     "TF_TensorDefaultAlignment": Prototype(_SIZE, []),
     "TF_NewTensor": Prototype(

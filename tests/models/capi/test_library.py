@@ -106,6 +106,8 @@ def test_options_are_those_of_tensorflows_own_classes():
     want = ConfigProto(device_count={"GPU": 0})
     want.graph_options.rewrite_options.constant_folding = 2  # OFF
     assert ConfigProto.FromString(session_config()) == want
+    got = ConfigProto.FromString(session_config(has_gpu=True))
+    assert got == ConfigProto(graph_options=want.graph_options)
     want.intra_op_parallelism_threads, want.inter_op_parallelism_threads = 1, 300
     got = ConfigProto.FromString(session_config(threads_in_call=1, concurrent_calls=300))
     assert got == want
