@@ -104,7 +104,8 @@ def examples(input_name):
 
 
 def main(folder, others):
-    from tests.runtime_models import KINDS
+    from tests.runtime_models import keras_models, modules, tf1  # noqa: F401  they add kinds
+    from tests.runtime_models.saving import KINDS
 
     results = {}
     for name, make in KINDS.items():

@@ -42,8 +42,9 @@ ODD = {"odd_tf1": ("names", "two_graphs", "empty"), "odd_tf2": ("python", "case"
 
 def kinds_of_runtime_models():
     """Return the names of the models, without the import of TensorFlow."""
-    tree = ast.parse((ROOT / "tests" / "runtime_models.py").read_text("utf-8"))
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    files = sorted((ROOT / "tests" / "runtime_models").glob("*.py"))
+    bodies = [node for file in files for node in ast.parse(file.read_text("utf-8")).body]
+    functions = [node for node in bodies if isinstance(node, ast.FunctionDef)]
     return [f.name for f in functions if [ast.unparse(d) for d in f.decorator_list] == ["kind"]]
 
 
