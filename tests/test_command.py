@@ -99,7 +99,7 @@ def test_a_failed_command_ends_even_if_a_thread_of_a_client_hangs():
         "import threading\n"
         "from scoreline import __main__ as command\n"
         "threading.Thread(target=threading.Event().wait).start()\n"
-        "command.main = lambda: 1\n"
+        "command.main = lambda **_: 1\n"
         "command.run()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60)

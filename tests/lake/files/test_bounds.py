@@ -174,11 +174,10 @@ def test_a_line_that_unpacks_to_very_much_is_refused(tmp_path):
             file.write(b"x" * MB)
     schema = pa.schema([("s", pa.string())])
     batches = FORMATS["jsonl"].read(LOCAL, shard_of(path), ReadSpec(["s"], 10, schema=schema))
-    assert next(batches)["s"].to_pylist() == ["a", "b"]
     with pytest.raises(
         CorruptFile, match=r"0\.jsonl\.gz cannot be read: line 3 takes more than 67108864 bytes"
     ):
-        next(batches)
+        list(batches)
 
 
 def test_short_lines_of_many_absent_columns_make_small_batches(tmp_path):
