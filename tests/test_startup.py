@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pyarrow import csv
 
 from scoreline.lake.table.scores import create_table
-from tests.fakes import ROOT
+from tests.fakes import ROOT, make_rows
 
 SLOW = {
     *("apache_beam", "tensorflow", "keras", "tfx_bsl", "ai_edge_litert", "confluent_kafka"),
@@ -176,3 +177,21 @@ def test_a_command_loads_only_packages_that_it_uses(
     ended = run(*(argument.format(**places) for argument in arguments))
     assert ended["code"] == code, ended["text"]
     assert packages_of(ended["modules"]) - allowed == set()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_batch_of_text_loads_only_packages_that_it_uses(suffix, model, tmp_path):
+    rows = make_rows(0, 20)
+    folder = tmp_path / "lake" / "date=2024-01-01"
+    folder.mkdir(parents=True)
+    if suffix == "csv":
+        csv.write_csv(rows, folder / "0.csv")
+    else:
+        lines = [json.dumps(row) + "\n" for row in rows.to_pylist()]
+        (folder / "0.jsonl").write_text("".join(lines))
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps({field.name: str(field.type) for field in rows.schema}))
+    flags = [f"--model={model}", "--keys=id", f"--output={tmp_path / 'table'}"]
+    ended = run("batch", f"--input={tmp_path / 'lake'}", f"--schema={schema}", *flags)
+    assert ended["code"] == 0, ended["text"]
+    assert packages_of(ended["modules"]) - (TABLE | BEAM) == set()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -13,6 +12,7 @@ from scoreline.lake.files.columns import top_columns
 from scoreline.lake.files.data_file import CorruptFile, ReadSpec
 from scoreline.lake.files.footer import read_tail
 from scoreline.lake.files.logical import true_schema
+from scoreline.lake.files.memory import view_numbers
 from scoreline.lake.files.stored import check_digits
 
 # Arrow's own schema of a file, among the footer's metadata; the other key has the same length.
@@ -178,10 +178,7 @@ def _check_codes(batch: pa.RecordBatch) -> None:
         codes = codes.drop_null() if codes.null_count else codes
         if not len(codes):
             continue
-        # Neither `to_numpy` nor `to_pandas_dtype`, which import pandas the first time. Names of
-        # integer types are the same in Arrow and in NumPy.
-        values = np.frombuffer(codes.buffers()[1], np.dtype(str(codes.type)))
-        values = values[codes.offset : codes.offset + len(codes)]
+        values = view_numbers(codes)
         low, high = values.min(), values.max()
         if low < 0 or high >= len(column.dictionary):
             raise CorruptFile(

@@ -10,9 +10,10 @@ import functools
 import math
 from collections.abc import Iterator
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from scoreline.lake.files.memory import view_numbers
 
 # From here on, float64 does not hold every whole number.
 MAX_EXACT = float(2**53)
@@ -45,9 +46,7 @@ def are_below(array: pa.ChunkedArray, limit: float) -> bool:
     for chunk in array.chunks:
         if not len(chunk):
             continue
-        _, memory = chunk.buffers()
-        values = np.frombuffer(memory, chunk.type.to_pandas_dtype(), len(chunk) + chunk.offset)
-        values = values[chunk.offset :]
+        values = view_numbers(chunk)
         if not (-limit < values.min() and values.max() < limit):  # also of NaN
             return False
     return True

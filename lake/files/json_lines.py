@@ -15,8 +15,8 @@ from scoreline.lake.files.finite import find_not_finite, floats_of
 from scoreline.lake.files.json_values import find_problem
 
 _NO_COLUMNS = pa.schema([])
-# Brackets and braces differ by one bit. Python's own parser has a limit near this depth.
 _NEWLINE = np.uint8(ord("\n"))
+# Brackets and braces differ by one bit. Python's own parser has a limit near this depth.
 _OPENS, _CLOSES = np.uint8(ord("{")), np.uint8(ord("}"))
 _MAX_DEPTH = 500
 _HEAD_BYTES = 256
