@@ -129,7 +129,6 @@ def _read_saved_model(path: str, tags: Sequence[str]) -> _Facts:
     from scoreline.models.runtimes.graph_ops import (
         describe_missing_op,
         find_python_problem,
-        find_unknown,
         ops_of,
     )
     from scoreline.models.runtimes.saved_model_signature import (
@@ -141,6 +140,7 @@ def _read_saved_model(path: str, tags: Sequence[str]) -> _Facts:
         read_tensors,
         signature_names,
     )
+    from scoreline.models.runtimes.unknown_ops import find_unknown
 
     graphs = read_graphs(path)
     chosen = choose_tags(path, [graph.tags for graph in graphs], tags)

@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from scoreline.models.artifact import digest_model
@@ -33,7 +32,7 @@ from scoreline.models.signature import (
     Signature,
     TensorSpec,
 )
-from scoreline.models.strings import ArrowStrings, Output, StringCodes, Value
+from scoreline.models.strings import Output, Value, first_rows, repeat_last
 from scoreline.models.tensors import Values, blank_column, to_values
 
 # Batches of the warm-up: an output that does not depend on rows has the same size in all of them.
@@ -195,11 +194,11 @@ class LocalServable:
         fixed = self.signature.batch_rows
         if fixed is None or fixed == rows:
             return self._model.call(inputs, names)
-        filled = {name: _repeat_last(value, fixed - rows) for name, value in inputs.items()}
+        filled = {name: repeat_last(value, fixed - rows) for name, value in inputs.items()}
         called = self._model.call(filled, names)
         return {
             # An output without one entry per row is not changed, so that to_column refuses it.
-            name: _first_rows(value, rows) if value.ndim and value.shape[0] == fixed else value
+            name: first_rows(value, rows) if value.ndim and value.shape[0] == fixed else value
             for name, value in called.items()
         }
 
@@ -311,20 +310,6 @@ def empty_outputs(
     specs = [s for s in signature.outputs if outputs is None or s.name in outputs]
     kept = conversions or {}
     return {s.name: pa.array([], output_type(s, kept.get(s.name, ""))) for s in specs}
-
-
-def _repeat_last(value: Value, times: int) -> Value:
-    if isinstance(value, StringCodes):
-        return value._replace(
-            codes=np.concatenate([value.codes, value.codes[-1:].repeat(times, 0)])
-        )
-    if isinstance(value, ArrowStrings):
-        return value.repeat_last(times)
-    return np.concatenate([value, value[-1:].repeat(times, 0)])
-
-
-def _first_rows(value: Output, rows: int) -> Output:
-    return value.rows(0, rows) if isinstance(value, ArrowStrings) else value[:rows]
 
 
 def _with_seen_rank(spec: TensorSpec, called: Mapping[str, Output]) -> TensorSpec:

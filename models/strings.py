@@ -99,3 +99,19 @@ Output = np.ndarray | ArrowStrings
 def to_plain(value: Value) -> np.ndarray:
     """Return a value as an array; strings become bytes objects."""
     return value if isinstance(value, np.ndarray) else value.to_objects()
+
+
+def repeat_last(value: Value, times: int) -> Value:
+    """Return a value with its last row some times more."""
+    if isinstance(value, StringCodes):
+        return value._replace(
+            codes=np.concatenate([value.codes, value.codes[-1:].repeat(times, 0)])
+        )
+    if isinstance(value, ArrowStrings):
+        return value.repeat_last(times)
+    return np.concatenate([value, value[-1:].repeat(times, 0)])
+
+
+def first_rows(value: Output, rows: int) -> Output:
+    """Return the first rows of a result."""
+    return value.rows(0, rows) if isinstance(value, ArrowStrings) else value[:rows]

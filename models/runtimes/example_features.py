@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from scoreline.models.runtimes.graph_ops import node_of
 from scoreline.models.runtimes.saved_model_proto import dtype_of, shape_of
 from scoreline.models.signature import TensorSpec
 
@@ -87,7 +88,7 @@ def _dense(
 
 def _constant(name: str, known: Mapping[str, Any]) -> Any:
     for _ in range(_MAX_HOPS):
-        node = known[name.lstrip("^").split(":")[0]]
+        node = known[node_of(name)]
         if node.op == "Const":
             return node.attr["value"].tensor
         if node.op not in ("Identity", "StopGradient", "Reshape"):

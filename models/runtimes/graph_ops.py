@@ -8,6 +8,8 @@ from typing import Any
 # Ops that call Python code of the process that exported the model, by a number that no other
 # process has.
 PYTHON_OPS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
+# TensorFlow's messages about an op that this build cannot run.
+NO_KERNEL = ("OpKernel", "Could not find device", "Op type not registered")
 # Packages that bring ops of these names, as they begin.
 _PACKAGES = {
     "Addons>": "tensorflow-addons",
@@ -38,7 +40,7 @@ def ops_of(graph: Any, outputs: Sequence[str] | None = None) -> list[str]:
 def bodies_of(graph: Any, outputs: Sequence[str] | None = None) -> Iterator[list[Any]]:
     """Yield the nodes of a graph, then those of each function that it calls; like `ops_of`."""
     nodes = {node.name: node for node in graph.node}
-    used = nodes.values() if outputs is None else _needed(nodes, outputs)
+    used = nodes.values() if outputs is None else needed_nodes(nodes, outputs)
     bodies = {function.signature.name: function.node_def for function in graph.library.function}
     todo: list[Iterable[Any]] = [used]
     seen: set[str] = set()
@@ -52,19 +54,21 @@ def bodies_of(graph: Any, outputs: Sequence[str] | None = None) -> Iterator[list
                     todo.append(bodies[name])
 
 
-def _needed(nodes: Mapping[str, Any], outputs: Sequence[str]) -> Iterator[Any]:
-    todo, seen = [_node_of(name) for name in outputs], set()
+def needed_nodes(nodes: Mapping[str, Any], outputs: Iterable[str]) -> Iterator[Any]:
+    """Yield the nodes, each once, that some tensors depend on; `nodes` has them by name."""
+    todo, seen = [node_of(name) for name in outputs], set()
     while todo:
         name = todo.pop()
         if name in seen or name not in nodes:
             continue
         seen.add(name)
         yield nodes[name]
-        todo += [_node_of(text) for text in nodes[name].input]
+        todo += [node_of(text) for text in nodes[name].input]
 
 
-def _node_of(tensor: str) -> str:
-    return tensor.removeprefix("^").split(":")[0]
+def node_of(tensor: str) -> str:
+    """Return the name of the node that a tensor, or a control input, is an output of."""
+    return tensor.removeprefix("^").partition(":")[0]
 
 
 def _called(node: Any) -> Iterator[str]:
@@ -87,22 +91,6 @@ def find_python_problem(signature_name: str, ops: Iterable[str]) -> str:
         "hold. Write that code with TensorFlow ops and export the model again, or choose another "
         "--signature"
     )
-
-
-def find_unknown(ops: Iterable[str]) -> set[str]:
-    """Return the ops that TensorFlow, with the libraries loaded so far, does not have."""
-    from scoreline.models.runtimes.capi.errors import LibraryError
-    from scoreline.models.runtimes.capi.library import find_unknown_ops, load_library
-
-    try:
-        return set(find_unknown_ops(load_library(), ops))
-    except LibraryError:  # a TensorFlow without the C API: ask its Python
-        from scoreline.models.runtimes.tensorflow import import_tensorflow
-
-        import_tensorflow()
-        from tensorflow.python.framework import op_def_registry
-
-        return {op for op in ops if op_def_registry.get(op) is None}
 
 
 def describe_missing_op(op: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from scoreline.models.errors import ModelError, first_lines
-from scoreline.models.runtimes.graph_ops import describe_missing_op, ops_of
+from scoreline.models.runtimes.graph_ops import NO_KERNEL, describe_missing_op, ops_of
 from scoreline.models.runtimes.model import Runtime
 from scoreline.models.runtimes.saved_model_proto import parse_saved_model
 from scoreline.models.runtimes.saved_model_signature import find_signature
@@ -21,8 +21,6 @@ from scoreline.models.runtimes.tensorflow import prepare_tensorflow
 from scoreline.models.signature import Signature, TensorSpec
 from scoreline.models.strings import Output, StringCodes, Strings, Value, to_plain
 
-# TensorFlow's messages about an op that this build cannot run.
-_NO_KERNEL = ("OpKernel", "Could not find device", "Op type not registered")
 _MISSING_OP = re.compile(r"Op type not registered '([^']+)'")
 _PYTHON = Runtime("python")
 
@@ -79,7 +77,7 @@ def is_about_inputs(error: Exception) -> bool:
     import tensorflow as tf
 
     kinds = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError)
-    return isinstance(error, kinds) and not any(text in str(error) for text in _NO_KERNEL)
+    return isinstance(error, kinds) and not any(text in str(error) for text in NO_KERNEL)
 
 
 def to_tensor(value: Value) -> Any:

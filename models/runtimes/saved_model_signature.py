@@ -6,12 +6,12 @@ No framework is imported. What only a load finds, such as missing variables, is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scoreline.models.errors import ModelError
 from scoreline.models.runtimes.example_features import find_features
-from scoreline.models.runtimes.graph_ops import bodies_of, find_python_problem, ops_of
+from scoreline.models.runtimes.graph_ops import bodies_of, find_python_problem, node_of
 from scoreline.models.runtimes.saved_model_proto import (
     RAGGED_SPEC,
     SPARSE_SPEC,
@@ -78,13 +78,14 @@ def find_signature(path: str, name: str, tags: Sequence[str] = ()) -> FoundSigna
             f"--signature: model {path} has no signature '{name}'; "
             f"it has {', '.join(known) or 'none: export it with signatures='}"
         )
-    ops = signature_ops(graph, name)
+    definition = graph.signature_def[name]
+    bodies = list(bodies_of(graph.graph_def, output_tensors(definition)))
+    ops = [node.op for body in bodies for node in body]
     problem = find_python_problem(name, ops)
     if problem:
         raise ModelError(problem)
-    definition = graph.signature_def[name]
     return FoundSignature(
-        read_signature(graph, name),
+        read_signature(graph, name, bodies),
         graph,
         tuple(sorted(graph.meta_info_def.tags)),
         _names(definition.inputs),
@@ -173,15 +174,15 @@ def find_name_problem(path: str, graph: Any, signature_name: str) -> str:
     return ""
 
 
-def read_signature(graph: Any, name: str) -> Signature:
+def read_signature(graph: Any, name: str, bodies: Iterable[Iterable[Any]]) -> Signature:
     """Return a signature of a MetaGraph, as a loaded model has it.
 
     The dtype of an output that is not dense has its kind before it: `ragged int64`. The inputs of a
-    signature that takes tf.Examples are the features that it parses.
+    signature that takes tf.Examples are the features that it parses. `bodies` are the nodes that
+    its outputs need, of the graph and of each function.
     """
     found = read_tensors(graph, name)
-    outputs = output_tensors(graph.signature_def[name])
-    features = find_features(bodies_of(graph.graph_def, outputs), found.inputs)
+    features = find_features(bodies, found.inputs)
     if not features:
         return found
     return found._replace(inputs=features, example_input=found.inputs[0].name)
@@ -193,11 +194,6 @@ def read_tensors(graph: Any, name: str) -> Signature:
     inputs = sorted(_input_specs(graph, definition.inputs), key=lambda spec: spec.name)
     outputs = [_output_spec(key, info) for key, info in sorted(definition.outputs.items())]
     return Signature(name, tuple(inputs), tuple(outputs))
-
-
-def signature_ops(graph: Any, name: str) -> list[str]:
-    """Return the ops that the outputs of a signature need, as often as they occur."""
-    return ops_of(graph.graph_def, output_tensors(graph.signature_def[name]))
 
 
 def output_tensors(definition: Any) -> list[str]:
@@ -238,7 +234,7 @@ def _input_specs(graph: Any, tensors: Mapping[str, Any]) -> Iterator[TensorSpec]
 
 
 def _placeholder(graph: Any, key: str, tensor: str) -> TensorSpec:
-    name = tensor.split(":")[0]
+    name = node_of(tensor)
     node = next((node for node in graph.graph_def.node if node.name == name), None)
     if node is None or "dtype" not in node.attr or "shape" not in node.attr:
         return TensorSpec(key, dtype_of(0), None)

@@ -15,7 +15,7 @@ from scoreline.models.runtimes.capi.session import MissingTensor, Place, Session
 from scoreline.models.runtimes.capi.tensors import fed, take_outputs
 from scoreline.models.runtimes.capi.variables import Variables
 from scoreline.models.runtimes.deadline import left_ms
-from scoreline.models.runtimes.graph_ops import describe_missing_op
+from scoreline.models.runtimes.graph_ops import NO_KERNEL, describe_missing_op
 from scoreline.models.runtimes.model import Runtime
 from scoreline.models.runtimes.noise import TENSORFLOW_NOISE, without_noise
 from scoreline.models.runtimes.saved_model_proto import dtype_of
@@ -24,9 +24,6 @@ from scoreline.models.strings import Output, Value
 
 if TYPE_CHECKING:
     from scoreline.models.runtimes import ModelSource
-
-# TensorFlow's messages about an op that this build cannot run.
-_NO_KERNEL = ("OpKernel", "Could not find device", "Op type not registered")
 
 
 class CannotLoad(ModelError):
@@ -101,7 +98,7 @@ class SessionModel:
         if not isinstance(error, TensorFlowError):
             return False
         is_of_kind = error.code in ("INVALID_ARGUMENT", "OUT_OF_RANGE")
-        return is_of_kind and not any(text in error.message for text in _NO_KERNEL)
+        return is_of_kind and not any(text in error.message for text in NO_KERNEL)
 
     def is_out_of_memory(self, error: Exception) -> bool:
         """Return whether a call failed because it was too large for the memory."""

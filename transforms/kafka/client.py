@@ -153,9 +153,8 @@ def describe_topic(
       LookupError: there is no such topic.
       KafkaException: no broker answers.
     """
-    asked = client.describe_topics(TopicCollection([topic]), request_timeout=timeout)
     try:
-        description: TopicDescription = asked[topic].result()
+        return _describe(client, topic, timeout)
     except KafkaException as e:
         error = e.args[0]
         if is_refused(error):
@@ -165,6 +164,11 @@ def describe_topic(
         if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION):
             raise LookupError(f"expected a topic that exists, got {topic}: {error.str()}") from e
         raise
+
+
+def _describe(client: AdminClient, topic: str, timeout: float) -> TopicDescription:
+    asked = client.describe_topics(TopicCollection([topic]), request_timeout=timeout)
+    description: TopicDescription = asked[topic].result()
     return description
 
 
@@ -200,12 +204,7 @@ def read_topic_id(client: AdminClient, topic: str) -> str:
     Raises:
       KafkaException: no broker answers, or there is no such topic.
     """
-
-    def ask() -> Any:
-        asked = client.describe_topics(TopicCollection([topic]), request_timeout=TIMEOUT_SECONDS)
-        return asked[topic].result()
-
-    return id_of(until_done(ask))
+    return id_of(until_done(_describe, client, topic, TIMEOUT_SECONDS))
 
 
 def id_of(description: TopicDescription) -> str:

@@ -16,27 +16,15 @@ import numpy as np
 from scoreline.models.runtimes.capi.library import Library
 from scoreline.models.runtimes.capi.prototypes import DEALLOCATOR
 from scoreline.models.runtimes.capi.strings import pack, unpack
+from scoreline.models.runtimes.saved_model_proto import DTYPES
+from scoreline.models.signature import FITTING_TYPES
 from scoreline.models.strings import ArrowStrings, Output, Value
 from scoreline.models.tensors import numpy_type
 
 # TensorFlow's numbers of the dtypes that columns feed and hold (TF_DataType).
 DTYPE_NUMBERS: Mapping[str, int] = {
-    "float32": 1,
-    "float64": 2,
-    "int32": 3,
-    "uint8": 4,
-    "int16": 5,
-    "int8": 6,
-    "string": 7,
-    "int64": 9,
-    "bool": 10,
-    "bfloat16": 14,
-    "uint16": 17,
-    "float16": 19,
-    "uint32": 22,
-    "uint64": 23,
+    name: number for number, name in DTYPES.items() if name in FITTING_TYPES
 }
-_NAMES = {number: name for name, number in DTYPE_NUMBERS.items()}
 
 # The owners of memory that TensorFlow uses. It says when it needs one no more, which may be long
 # after the call: a variable that is assigned an input shares its memory, an output may be an input.
@@ -138,8 +126,8 @@ class _Tensor:
         self.__array_interface__: dict[str, Any] = {}
 
     def to_value(self) -> Output:
-        name = _NAMES.get(self._number)
-        if name is None:
+        name = DTYPES.get(self._number)
+        if name not in FITTING_TYPES:
             raise ValueError(
                 f"an output has TensorFlow's dtype {self._number}, which no column has"
             )

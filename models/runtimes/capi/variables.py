@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scoreline.models.runtimes.capi.session import Place, Session, places
+from scoreline.models.runtimes.graph_ops import needed_nodes, node_of
 
 _NAME = "scoreline"  # of operations that are added, before their numbers
 
@@ -50,13 +51,8 @@ class Variables:
 
         Others do not matter: exports of Keras hold some that no signature reads.
         """
-        todo, seen = [_node_of(tensor) for tensor in tensors], set()
-        while todo:
-            name = todo.pop()
-            if name not in seen and name in self._nodes:
-                seen.add(name)
-                todo += [_node_of(tensor) for tensor in self._nodes[name].input]
-        used = sorted(name for name in seen if self._nodes[name].op == "VarHandleOp")
+        needed = needed_nodes(self._nodes, tensors)
+        used = sorted(node.name for node in needed if node.op == "VarHandleOp")
         return self._without_value(used)
 
     def _find_twins(self) -> list[_Twins]:
@@ -64,10 +60,10 @@ class Variables:
         for node in self._nodes.values():
             if node.op != "AssignVariableOp" or len(node.input) < 2:
                 continue
-            restored, value = (_node_of(tensor) for tensor in node.input[:2])
+            restored, value = (node_of(tensor) for tensor in node.input[:2])
             if self._op_of(value) != "ReadVariableOp":
                 continue
-            read = _node_of(self._nodes[value].input[0])
+            read = node_of(self._nodes[value].input[0])
             are_variables = {self._op_of(restored), self._op_of(read)} == {"VarHandleOp"}
             if are_variables and read != restored:
                 found[read] = _Twins(read, restored)
@@ -101,7 +97,3 @@ class Variables:
     def _add(self, op: str, inputs: Sequence[Place], types: Mapping[str, int]) -> Place:
         self._added += 1
         return self._session.add(op, f"{_NAME}/{self._added}", inputs, types)
-
-
-def _node_of(tensor: str) -> str:
-    return tensor.removeprefix("^").partition(":")[0]

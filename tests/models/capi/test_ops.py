@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 from scoreline.models.runtimes.capi.errors import LibraryError
-from scoreline.models.runtimes.graph_ops import find_unknown
+from scoreline.models.runtimes.unknown_ops import find_unknown
 from tests.model_zoo import op_library
 
 AWKWARD = ["", " ", "Nonsense", "MatMul ", "mat mul", "Größe", "A>B", "Mat\0Mul", "_Own", "x" * 999]
@@ -12,7 +12,7 @@ def test_unknown_are_those_of_neither_tensorflow_nor_a_library_of_ops():
     program = (
         "import sys\n"
         "from scoreline.models.runtimes.capi.library import load_library\n"
-        "from scoreline.models.runtimes.graph_ops import find_unknown\n"
+        "from scoreline.models.runtimes.unknown_ops import find_unknown\n"
         "ops = ['MatMul', 'AudioMicrofrontend', 'Nonsense']\n"
         "print(sorted(find_unknown(ops)))\n"
         "loaded = load_library()\n"
@@ -37,5 +37,5 @@ def test_without_the_library_pythons_tensorflow_is_asked(monkeypatch):
         raise LibraryError("missing")
 
     known = find_unknown(["MatMul", "Nonsense"])
-    monkeypatch.setattr("scoreline.models.runtimes.capi.library.load_library", fail)
+    monkeypatch.setattr("scoreline.models.runtimes.unknown_ops.load_library", fail)
     assert find_unknown(["MatMul", "Nonsense"]) == known == {"Nonsense"}
