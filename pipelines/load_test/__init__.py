@@ -1,0 +1,1 @@
+"""What load a pipeline holds: a profile, a driver that loads it, a judge, and a report."""
