@@ -26,7 +26,8 @@ class Interval(NamedTuple):
 
     Attributes:
       value: the estimate.
-      low, high: the ends of the interval.
+      low, high: the ends of the interval; `high` is infinite if rows that never got a score
+        reach into it.
       confidence: its confidence, such as 0.95.
     """
 
@@ -130,7 +131,9 @@ class WorkerTimes:
 class Window:
     """What a driver saw of a stream under one load.
 
-    Times are seconds on one clock. Row `i` of the three arrays is one record.
+    Times are seconds on one clock. Row `i` of the arrays is one record. Records that are due in the
+    warm-up belong to them: their rest is part of the backlog. Percentiles and shares are those of
+    the records that are due within the window.
 
     Attributes:
       phase: harness, warm_up, ramp, bisect, confirm, step, spike, soak or ablation.
@@ -145,6 +148,10 @@ class Window:
       is_dead: whether it became a dead letter.
       commit_s: seconds between two commits of the stream: scores come in such portions.
       extra_ids: scores beyond the first of a record, and of records that were never sent.
+      lost_ids: records without a score though a later record of their partition has one. None if
+        nobody counted: then each record without a score is lost, unless the backlog grows.
+      spike_s: begin and end of the spike, None without one; for a step both are its moment.
+      capacity_per_s: capacity known before the spike, for the predicted time to recover.
       worker_times: what each worker did within the window.
       memory_at_s, memory_mb: resident memory of all workers over time.
       neighbour_cpu_share: CPU of other processes, as a share of the machine's.
@@ -165,6 +172,9 @@ class Window:
     is_dead: npt.NDArray[np.bool_]
     commit_s: float
     extra_ids: int = 0
+    lost_ids: int | None = None
+    spike_s: tuple[float, float] | None = None
+    capacity_per_s: float | None = None
     worker_times: tuple[WorkerTimes, ...] = ()
     memory_at_s: Floats = dataclasses.field(default_factory=lambda: np.empty(0))
     memory_mb: Floats = dataclasses.field(default_factory=lambda: np.empty(0))
@@ -191,7 +201,7 @@ class Limit(NamedTuple):
     """One limit, held against a measurement.
 
     Attributes:
-      name: its name in Slos.
+      name: its name in Slos; `standing_queue` (rows) and `scored_share` belong to the lag.
       limit: the limit.
       measured: what was measured; None if nothing could be.
       outcome: whether it holds.
@@ -201,6 +211,20 @@ class Limit(NamedTuple):
     limit: float
     measured: float | None
     outcome: Outcome
+
+
+class Recovery(NamedTuple):
+    """How a stream came back from a spike or a step.
+
+    Attributes:
+      recovered_s: seconds from its end until the latency was as before; None if it never was.
+      backlog: rows without a score at its end.
+      predicted_s: backlog ÷ (capacity − rate after it); None without a capacity above that rate.
+    """
+
+    recovered_s: float | None
+    backlog: int
+    predicted_s: float | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -217,6 +241,10 @@ class Judged:
       send_late_p99_ms: p99 of the time by which rows were sent late.
       limits: the limits.
       checks: the conditions of a valid measurement.
+      freshness_s: maximum age of the oldest row without a score.
+      error_share: share of rows that became dead letters.
+      memory_hours_left: hours until the memory reaches its limit, if it grows steadily.
+      recovery: after the spike or the step of the window.
     """
 
     outcome: Outcome
@@ -229,6 +257,10 @@ class Judged:
     send_late_p99_ms: float
     limits: tuple[Limit, ...]
     checks: tuple[Check, ...]
+    freshness_s: float = 0.0
+    error_share: float = 0.0
+    memory_hours_left: float | None = None
+    recovery: Recovery | None = None
 
     @property
     def invalid_because(self) -> list[str]:
