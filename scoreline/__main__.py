@@ -1,9 +1,10 @@
 """The command `scoreline` and its subcommands.
 
-    scoreline batch | stream | replay | table | inspect [options]
+    scoreline batch | stream | replay | table | inspect | load-test [options]
 
 Exit codes of every command: 0 success; 1 a restart may succeed; 2 a user must correct options or
-input; 3 success, and some rows are dead letters; 130 stopped by Ctrl-C.
+input; 3 success, and some rows are dead letters; 4 a limit of a load test does not hold; 5 the
+measurement of a load test is invalid; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ COMMANDS = {
     "replay": "score the dead letters of a table again",
     "table": "show, verify, roll back and clean a table of scores",
     "inspect": "show a model's signatures, and whether it answers",
+    "load-test": "find the load that a stream or a batch holds, and its bottleneck",
 }
 
 
@@ -76,7 +78,7 @@ def _run(given: list[str], own_process: bool) -> int:
 
 def usage() -> str:
     """Return the output of `scoreline --help`."""
-    commands = "".join(f"  {name:10}{purpose}\n" for name, purpose in COMMANDS.items())
+    commands = "".join(f"  {name:11}{purpose}\n" for name, purpose in COMMANDS.items())
     return (
         f"usage: scoreline COMMAND [options]\n\n{commands}\n"
         "`scoreline COMMAND --help` lists the options of a command, `scoreline --version` prints "

@@ -67,10 +67,15 @@ def run(*args):
         (["inspect"], 2, "--model is required"),
         (["replay", "--topic=t"], 2, "replay does not take --topic; it is a flag of stream"),
         (["table", "history"], 2, "required: --output"),
+        (["load-test", "--help"], 0, "--precision"),
+        (["load-test", "--rate_per_s=5"], 2, "--profile is required"),
+        (["load-test", "--profile={wrong}"], 2, "slos.latency: unknown key"),
     ],
 )
-def test_help_and_wrong_options_import_nothing_that_is_slow(arguments, code, told):
-    ended = run(*arguments)
+def test_help_and_wrong_options_import_nothing_that_is_slow(arguments, code, told, tmp_path):
+    wrong = tmp_path / "profile.yaml"
+    wrong.write_text("slos: {latency: 5}\n")
+    ended = run(*(argument.format(wrong=wrong) for argument in arguments))
     assert ended["code"] == code
     assert told in ended["text"]
     assert "s3cret" not in ended["text"]

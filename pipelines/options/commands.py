@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from scoreline.pipelines.options import batch, inspect, replay, stream
+from scoreline.pipelines.options import batch, inspect, load_test, replay, stream
 from scoreline.pipelines.options.command_parser import CommandParser
 from scoreline.pipelines.options.parser import add_json, suggest
 from scoreline.pipelines.options.problems import Problems
@@ -59,6 +59,13 @@ COMMANDS: Mapping[str, Command] = {
         inspect.DESCRIPTION,
         inspect.add_flags,
         inspect.read_inspect,
+    ),
+    "load-test": Command(
+        "load_test.command",
+        load_test.USAGE,
+        load_test.DESCRIPTION,
+        load_test.add_flags,
+        load_test.read_load_test,
     ),
 }
 

@@ -93,7 +93,8 @@ class Reporter:
 def make_reporter(name: str, argv: Sequence[str]) -> Reporter:
     """Return the reporter for the command line of a command."""
     is_check = "--check" in argv and name in _CHECKED
-    return Reporter(f"{name}_check" if is_check else name, as_json="--json" in argv)
+    kind = name.replace("-", "_")
+    return Reporter(f"{kind}_check" if is_check else kind, as_json="--json" in argv)
 
 
 def _plain(value: Any) -> Any:

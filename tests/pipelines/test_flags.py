@@ -14,10 +14,12 @@ import pyarrow as pa
 import pytest
 
 from scoreline.pipelines import inspect_model, replay, score_batch
+from scoreline.pipelines.load_test.read_profile import read_profile
 from scoreline.pipelines.options.batch import BatchSettings
 from scoreline.pipelines.options.commands import COMMANDS, make_parser, parse_flags
 from scoreline.pipelines.options.inspect import InspectSettings
 from scoreline.pipelines.options.kafka_source import VALUE_FORMATS
+from scoreline.pipelines.options.load_test import LoadTestSettings, read_load_test
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.replay import ReplaySettings
 from scoreline.pipelines.options.stream import StreamSettings, read_stream
@@ -117,6 +119,16 @@ CASES = {
         "--forbid": "--forbid=nan",
         "--range": "--range=score=0..1",
     },
+    "load-test": {
+        "--profile": "--profile={other_profile}",
+        "--rate_per_s": "--rate_per_s=5",
+        "--latency_ms": "--latency_ms=70",
+        "--records": "--records=topic:t",
+        "--workers": "--workers=1,2",
+        "--precision": "--precision=fine",
+        "--budget_s": "--budget_s=3600",
+        "--output": "--output={elsewhere}",
+    },
 }
 RUNNER = {
     "--runner": "--runner=PrismRunner",
@@ -131,18 +143,21 @@ BASE = {
     ],
     "replay": ["--output={scored}", "--model={model}", "--keys=id"],
     "inspect": ["--input={lake}", "--model={model}"],
+    "load-test": ["--profile={profile}"],
 }
 SETTINGS = {
     "batch": BatchSettings,
     "stream": StreamSettings,
     "replay": ReplaySettings,
     "inspect": InspectSettings,
+    "load-test": LoadTestSettings,
 }
 MODULES = {
     "batch": "score_batch",
     "stream": "score_stream",
     "replay": "replay",
     "inspect": "inspect_model",
+    "load-test": "load_test.command",
 }
 
 
@@ -159,7 +174,12 @@ def places(tmp_path_factory, lake, model):
     holes = rows.set_column(1, "x", pa.array([None, *[1.0] * 19], pa.float32()))
     for day in (1, 2):
         write_file(root / "holes", f"date=2024-01-0{day}", "0.parquet", holes)
+    for name in ("profile", "other_profile"):
+        stream = f"{{brokers: {name}, model: m, keys: id}}"
+        (root / f"{name}.yaml").write_text(f"stream: {stream}\nrecords: topic:old\n")
     places = {
+        "profile": root / "profile.yaml",
+        "other_profile": root / "other_profile.yaml",
         "lake": lake,
         "model": model,
         "other": save_model(root / "other", weight=3.0),
@@ -227,7 +247,14 @@ def _inspect(argv, capsys):
     return repr((settings, _run(inspect_model)(argv, capsys)))
 
 
+def _load_test(argv, capsys):
+    problems = Problems()
+    settings = read_load_test(parse_flags("load-test", argv, problems).given, problems)
+    return repr(read_profile(settings, problems))
+
+
 _OUTCOMES = {
+    "load-test": _load_test,
     "batch": _plan_batch,
     "stream": _read_stream,
     "replay": _replay,

@@ -40,7 +40,8 @@ def test_a_schema_is_a_schema_and_names_itself(path):
 def test_every_command_has_a_schema():
     kinds = {path.stem.removesuffix("-1") for path in SCHEMAS.glob("*-1.json")}
     actions = {f"table_{name}" for name in ("status", "verify", "history", "rollback", "vacuum")}
-    assert kinds == {*COMMANDS, "batch_check", "stream_check", "error", *actions}
+    commands = {name.replace("-", "_") for name in COMMANDS}
+    assert kinds == {*commands, "batch_check", "stream_check", "error", *actions}
 
 
 def test_a_result_that_lacks_a_field_breaks_its_schema():
@@ -118,7 +119,7 @@ def test_columns_that_do_not_fit_are_problems_of_the_inspection(run, model, tmp_
 def test_a_wrong_command_line_is_an_object_too(name, capsys):
     assert command.run(name, ["--nonsense=s3cret", "--json"]) == 2
     out, err = capsys.readouterr()
-    problems = read_object(name, out, 2)["problems"]
+    problems = read_object(name.replace("-", "_"), out, 2)["problems"]
     assert "unknown option --nonsense" in problems
     assert all(problem in err for problem in problems)
     assert "s3cret" not in out + err
