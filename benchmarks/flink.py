@@ -32,7 +32,8 @@ from benchmarks.data import KEY, Workload, demo_workload, tile
 from benchmarks.designs import BARE_LOOP, SCORELINE, START_UP_ROWS, Case, command_of
 from benchmarks.measure import measure
 from benchmarks.shard_times import read_staged, rows_per_s
-from deploy.local.flink_cluster import ClusterSpec, FlinkCluster
+from deploy.local.flink_cluster import FlinkCluster
+from deploy.local.flink_configuration import ClusterSpec
 from deploy.local.processes import free_ports
 
 _BUILD = Path("build")

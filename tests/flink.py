@@ -13,7 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from deploy.local.flink_cluster import ClusterSpec, FlinkCluster, flink_libraries
+from deploy.local.flink_cluster import FlinkCluster
+from deploy.local.flink_configuration import ClusterSpec
+from deploy.local.flink_java import flink_libraries
 from deploy.local.processes import free_ports, wait_for
 from scoreline.pipelines.runners.flink_options import job_server_jar
 from scoreline.pipelines.runners.flink_rest import ENDED

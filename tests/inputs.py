@@ -6,9 +6,11 @@ import datetime
 import gzip
 import json
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import write_deltalake
@@ -17,7 +19,7 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
 from scoreline.lake.files.tfrecord import masked_crc
 from scoreline.models.runtimes.tensorflow import import_tensorflow
-from tests.fakes import make_rows, write_file
+from tests.fakes import make_rows, read_scores, write_file
 
 FORMATS = ("parquet", "tfrecord", "tfrecord.gz", "csv", "csv.gz", "jsonl", "json.gz", "delta")
 
@@ -145,3 +147,17 @@ def example_scores(rows: pa.Table) -> dict[int, float]:
     """Return the scores of `save_example_model` by id."""
     score = pc.add(pc.multiply(rows["x"], 2.0), pc.multiply(rows["n"].cast(pa.float32()), 3.0))
     return dict(zip(rows["id"].to_pylist(), score.to_pylist(), strict=True))
+
+
+def assert_scores(output: Path, wanted: Mapping[Any, float]) -> None:
+    """Assert that a table has exactly these scores by id."""
+    got = by_id(read_scores(output))
+    assert got.keys() == wanted.keys()
+    np.testing.assert_allclose([got[i] for i in wanted], list(wanted.values()), rtol=1e-6)
+
+
+def flip_middle(path: Path) -> None:
+    """Change all bits of the byte in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(bytes(data))

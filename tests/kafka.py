@@ -285,3 +285,27 @@ class Feed:
         self._thread.join(120)
         assert self._error is None, self._error
         assert not self._thread.is_alive()
+
+
+# Where a stream's scores go: options of the command.
+SINKS: dict[str, dict[str, Any]] = {
+    "topic": {},
+    "exactly_once": {"exactly_once": True},
+    "table": {"output": "scores", "output_topic": None},
+}
+
+
+def arguments_of(
+    stream_arguments: Callable[..., list[str]],
+    tmp_path: Path,
+    sink: Mapping[str, Any],
+    *flags: str,
+    **options: object,
+) -> list[str]:
+    """Return a command line with the options of a sink, and others."""
+    given = {**sink, **options}
+    if given.pop("exactly_once", False):
+        flags = (*flags, "--exactly_once")
+    if "output" in given:
+        given |= {"output": tmp_path / str(given["output"]), "flush_interval_s": 0.1}
+    return stream_arguments(*flags, **given)

@@ -7,8 +7,8 @@
 
 It has a JobManager, TaskManagers and one SDK worker pool, which starts Python workers for all of
 them. `up` is idempotent: it starts the processes that are missing, and returns when the cluster is
-ready. Flink's jars come from PyPI's apache-flink-libraries (`make flink-libs`). That package has no
-start scripts, hence the `java` commands here. For clusters of several machines see deploy/flink/.
+ready. Flink's jars come from PyPI's apache-flink-libraries (`make flink-libs`). For clusters of
+several machines see deploy/flink/.
 """
 
 from __future__ import annotations
@@ -18,80 +18,30 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
+from deploy.local import flink_java
+from deploy.local.flink_configuration import (
+    ClusterSpec,
+    configuration_folder,
+    temporary_folder,
+    write_configuration,
+)
 from deploy.local.processes import GUARD, Processes, is_listening, wait_for
-from scoreline.pipelines.runners.cache import cache_folder
 from scoreline.pipelines.runners.flink_rest import FlinkRest, Slots
-from scoreline.pipelines.runners.versions import FLINK_VERSION
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "build/flink"
 _JOB_MANAGER, _POOL, _TASK_MANAGER = "jobmanager", "pool", "taskmanager"
 _READY_SECONDS = 90.0
-_TEMPORARY = "tmp"
-# The packages that Flink's own scripts open for Java 17.
-_EXPORTS = (
-    "java.base/sun.net.util",
-    "java.rmi/sun.rmi.registry",
-    "java.security.jgss/sun.security.krb5",
-)
-_OPENS = (
-    *("lang", "net", "io", "nio", "lang.reflect", "text", "time", "util"),
-    *("util.concurrent", "util.concurrent.atomic", "util.concurrent.locks"),
-)
-_JAVA_OPTIONS = (
-    *(f"--add-exports={package}=ALL-UNNAMED" for package in _EXPORTS),
-    *(f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in _OPENS),
-    "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
-    # No row passes through Java, and processors are scarce. The second compiler, which optimizes
-    # long runs of the same code, would cost more than it saves.
-    "-XX:TieredStopAtLevel=1",
-    "-XX:+UseSerialGC",
-)
-_LOG4J = """
-rootLogger.level = INFO
-rootLogger.appenderRef.console.ref = Console
-appender.console.name = Console
-appender.console.type = CONSOLE
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %c{1.} %m%n
-"""
 
 
 class ClusterFailed(RuntimeError):
     """The cluster did not start. The message ends with the output of its processes."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ClusterSpec:
-    """Ports and sizes of a cluster.
-
-    Attributes:
-      rest_port, rpc_port, pool_port: ports of the JobManager and the worker pool on 127.0.0.1.
-      slots: slots per TaskManager.
-      scheduler: `default` or `adaptive`. `adaptive` also uses TaskManagers that join while a
-        streaming job runs.
-      task_manager_memory_mb, job_manager_heap_mb: memory of Java, without the Python workers.
-      heartbeat_timeout_ms: time after which a silent TaskManager counts as lost.
-      prometheus_ports: ports of Flink's reporter, one per process, for example `9249-9260`. The
-        reporter listens on every interface. "" for no reporter.
-    """
-
-    rest_port: int = 8081
-    rpc_port: int = 6123
-    pool_port: int = 50000
-    slots: int = 2
-    scheduler: str = "adaptive"
-    task_manager_memory_mb: int = 1728
-    job_manager_heap_mb: int = 1024
-    heartbeat_timeout_ms: int = 10_000
-    prometheus_ports: str = ""
 
 
 class FlinkCluster:
@@ -101,9 +51,9 @@ class FlinkCluster:
         """Attach to the cluster of a folder; nothing needs to run there."""
         self.folder = Path(folder).absolute()
         self.processes = Processes(self.folder)
-        self._libraries = Path(libraries or flink_libraries())
+        self._libraries = Path(libraries or flink_java.flink_libraries())
         self._spec_file = self.folder / "cluster.json"
-        self._temporary = self.folder / _TEMPORARY
+        self._conf = configuration_folder(self.folder)
 
     @property
     def spec(self) -> ClusterSpec:
@@ -169,12 +119,8 @@ class FlinkCluster:
         self._write_configuration(spec)
         self._forget_dead("")
         if _JOB_MANAGER not in running:
-            self._start_java(
-                _JOB_MANAGER,
-                "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
-                [f"-Xmx{spec.job_manager_heap_mb}m"],
-                [],
-            )
+            jvm = [f"-Xmx{spec.job_manager_heap_mb}m"]
+            self._start_java(_JOB_MANAGER, flink_java.JOB_MANAGER, jvm)
         if _POOL not in running:
             self.start_pool()
         self.scale(task_managers)
@@ -257,7 +203,7 @@ class FlinkCluster:
         names = self.processes.recorded()
         managers = [name for name in names if name.startswith(_TASK_MANAGER)]
         self.processes.stop([*managers, *(name for name in names if name not in managers)])
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        shutil.rmtree(temporary_folder(self.folder), ignore_errors=True)
 
     def _forget_dead(self, prefix: str) -> None:
         """Remove the records of processes that have ended, and stop their children."""
@@ -271,130 +217,40 @@ class FlinkCluster:
         if not (self._libraries / "lib").is_dir():
             raise ClusterFailed(f"Expected Flink in {self._libraries}, got none: make flink-libs")
 
-    def _write_configuration(self, spec: ClusterSpec) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._temporary.mkdir(exist_ok=True)
-        conf = self.folder / "conf"
-        conf.mkdir(exist_ok=True)
-        (conf / "flink-conf.yaml").write_text(_configuration(spec, self.folder))
-        (conf / "log4j.properties").write_text(_LOG4J)
-        self._spec_file.write_text(json.dumps(dataclasses.asdict(spec)))
-
     def _start_task_manager(self, name: str, jvm: Sequence[str], dynamic: Sequence[str]) -> None:
         # An earlier TaskManager of this name left the jars of its jobs, 310 MB each. Flink would
         # check them all before it starts, which takes 90 s for 8 GB.
-        shutil.rmtree(self._temporary / f"tm_{name}", ignore_errors=True)
+        shutil.rmtree(temporary_folder(self.folder) / f"tm_{name}", ignore_errors=True)
         self._start_java(
             name,
-            "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
+            flink_java.TASK_MANAGER,
             jvm,
             [*dynamic, "-D", f"taskmanager.resource-id={name}"],
         )
 
+    def _write_configuration(self, spec: ClusterSpec) -> None:
+        write_configuration(spec, self.folder)
+        self._spec_file.write_text(json.dumps(dataclasses.asdict(spec)))
+
     def _memory_options(self) -> tuple[list[str], list[str]]:
-        """Return a TaskManager's JVM options and Flink options, computed by Flink's own tool.
+        try:
+            return flink_java.read_memory_options(self._libraries, self._conf)
+        except ValueError as e:
+            raise ClusterFailed(str(e)) from e
 
-        Flink's start script does the same. A TaskManager does not start without these options.
-        """
-        libraries = self._libraries
-        done = subprocess.run(
-            [  # noqa: S607  the java on PATH, as for the cluster
-                "java",
-                "-cp",
-                f"{libraries}/bin/bash-java-utils.jar"
-                f":{libraries}/lib/flink-dist-{FLINK_VERSION}.jar",
-                "org.apache.flink.runtime.util.bash.BashJavaUtils",
-                "GET_TM_RESOURCE_PARAMS",
-                "--configDir",
-                str(self.folder / "conf"),
-            ],
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        mark = "BASH_JAVA_UTILS_EXEC_RESULT:"
-        lines = [line.removeprefix(mark) for line in done.stdout.splitlines() if mark in line]
-        if len(lines) != 2:
-            raise ClusterFailed(f"Flink rejected the configuration: {done.stdout}{done.stderr}")
-        return lines[0].split(), lines[1].split()
-
-    def _start_java(self, name: str, main: str, jvm: Sequence[str], options: Sequence[str]) -> None:
-        conf = self.folder / "conf"
+    def _start_java(
+        self, name: str, main: str, jvm: Sequence[str], options: Sequence[str] = ()
+    ) -> None:
         self.processes.start(
             name,
-            [
-                "java",
-                *jvm,
-                *_JAVA_OPTIONS,
-                f"-Dlog4j.configurationFile=file:{conf}/log4j.properties",
-                "-cp",
-                f"{self._libraries}/lib/*",
-                main,
-                "--configDir",
-                str(conf),
-                *options,
-            ],
+            flink_java.java_command(main, self._libraries, self._conf, jvm, options),
             cwd=self.folder,
-            env=self._environment(),
+            env=flink_java.java_environment(self._libraries, self._conf),
         )
-
-    def _environment(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            "FLINK_LIB_DIR": str(self._libraries / "lib"),
-            "FLINK_PLUGINS_DIR": str(self._libraries / "plugins"),
-            "FLINK_CONF_DIR": str(self.folder / "conf"),
-        }
-
-
-def flink_libraries() -> Path:
-    """Return the folder in which `make flink-libs` installs Flink."""
-    return cache_folder() / f"flink-{FLINK_VERSION}" / "pyflink"
 
 
 def _number_of(name: str) -> int:
     return int(name.rpartition("-")[2]) if name.startswith(_TASK_MANAGER) else 0
-
-
-def _configuration(spec: ClusterSpec, folder: Path) -> str:
-    values = {
-        "jobmanager.rpc.address": "127.0.0.1",
-        "jobmanager.bind-host": "127.0.0.1",
-        "jobmanager.rpc.port": spec.rpc_port,
-        # The heap is given to the JVM; the other parts must only add up to the total.
-        "jobmanager.memory.process.size": f"{spec.job_manager_heap_mb + 1024}m",
-        "jobmanager.scheduler": spec.scheduler,
-        "jobmanager.adaptive-scheduler.resource-stabilization-timeout": "2 s",
-        "jobmanager.adaptive-scheduler.resource-wait-timeout": "60 s",
-        # By default Flink ignores a TaskManager that joins within 30 s of a start.
-        "jobmanager.adaptive-scheduler.scaling-interval.min": "1 s",
-        "rest.address": "127.0.0.1",
-        "rest.bind-address": "127.0.0.1",
-        "rest.port": spec.rest_port,
-        "web.tmpdir": folder / _TEMPORARY,
-        "io.tmp.dirs": folder / _TEMPORARY,
-        "state.checkpoints.dir": f"file://{folder}/state/checkpoints",
-        "state.savepoints.dir": f"file://{folder}/state/savepoints",
-        "taskmanager.host": "127.0.0.1",
-        "taskmanager.bind-host": "127.0.0.1",
-        "taskmanager.numberOfTaskSlots": spec.slots,
-        "taskmanager.memory.process.size": f"{spec.task_manager_memory_mb}m",
-        "taskmanager.memory.managed.size": "192m",
-        # Every job loads Beam's classes again; the JVM unloads them only under pressure.
-        "taskmanager.memory.jvm-metaspace.size": "384m",
-        "heartbeat.interval": max(500, spec.heartbeat_timeout_ms // 5),
-        "heartbeat.timeout": spec.heartbeat_timeout_ms,
-        "slot.request.timeout": 60_000,
-        # Each job's jar has 310 MB: TaskManagers would keep those of ended jobs for an hour.
-        "blob.service.cleanup.interval": 60,
-        "metrics.fetcher.update-interval": 1000,
-    }
-    if spec.prometheus_ports:
-        factory = "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
-        values["metrics.reporter.prom.factory.class"] = factory
-        values["metrics.reporter.prom.port"] = spec.prometheus_ports
-    return "".join(f"{key}: {value}\n" for key, value in values.items())
 
 
 def describe(cluster: FlinkCluster) -> str:

@@ -7,6 +7,8 @@ import pytest
 from scoreline.lake.elements import UNKNOWN_ROWS, Shard
 from scoreline.lake.table.layout import staged_name
 from scoreline.pipelines.report.progress import StagedShards, pause_after
+from scoreline.pipelines.score_batch import prepare
+from tests.inputs import write_bytes, write_dataset
 
 RUN_ID = "0123456789abcde"
 
@@ -51,3 +53,16 @@ def test_a_slow_look_at_the_staged_files_is_not_repeated_at_once():
     assert pause_after(0.0, 0.5) == 0.5
     assert pause_after(0.01, 0.5) == 0.5
     assert pause_after(60.0, 0.5) == 600.0
+
+
+def test_progress_counts_shards_where_rows_are_not_known(tmp_path, model):
+    root, _ = write_dataset(tmp_path / "lake", "tfrecord", days=2)
+    plan = prepare(
+        [f"--input={root}", f"--model={model}", "--keys=id", f"--output={tmp_path / 'scores'}"]
+    ).found.plan
+    seen = StagedShards(plan.shards, plan.stage.output)
+    assert (seen.total, seen.unit, seen.count()) == (4, "shards", 0)
+    shard = plan.shards[1]
+    name = f"part-{shard.number:05d}-{shard.run_id}-00000000.parquet"
+    write_bytes(tmp_path / "scores" / shard.partition / name, b"")
+    assert seen.count() == 1
