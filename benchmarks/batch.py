@@ -3,7 +3,8 @@
     python -m benchmarks.batch --rows 5000000
 
 Every run has its own process, and designs take turns within a repeat. A run on 1,000 rows measures
-the cost of start-up. The cost of rows is measured within one process (`benchmarks.steady`).
+the cost of start-up. The cost of rows is measured within one process (`benchmarks.steady`), which
+runs three jobs. The whole command is measured apart, for the bare loop and Scoreline.
 Row-wise designs cost a hundred times as much, so they get fewer rows. The outputs of all designs
 are compared, key by key, before any number is printed. Writes build/bench/batch.json and
 build/bench/batch.md.
@@ -27,6 +28,7 @@ from benchmarks.designs import (
     DESIGNS,
     START_UP_ROWS,
     TFX_BSL,
+    WHOLE,
     Case,
     choose_cases,
     command_of,
@@ -93,8 +95,6 @@ def run(workload: Workload, folder: Path, args: argparse.Namespace) -> dict[Case
     for repeat in range(args.repeats):
         for case in cases:
             progress.begin(f"repeat {repeat + 1}: {case}")
-            for left in folder.glob(f"{output.name}*"):
-                shutil.rmtree(left)
             sample = _run_case(case, workload, datasets, output)
             samples[case].append(sample)
             progress.end(sample)
@@ -105,11 +105,22 @@ def run(workload: Workload, folder: Path, args: argparse.Namespace) -> dict[Case
 def _run_case(case: Case, workload: Workload, datasets: Mapping[int, Path], output: Path) -> Sample:
     command = command_of(case, workload, datasets[case.rows], output)
     log = output.parent / "logs" / f"{case.slug}.log"
+    _remove(output)
     if case.rows == START_UP_ROWS:
         return Sample(measure(command, log), None)
+    whole = None
+    if case.design in WHOLE:
+        whole = measure(command, log)
+        _remove(output)
     result = output.parent / "steady.json"
     usage = measure(steady_command_of(command, result, datasets[START_UP_ROWS]), log)
-    return Sample(usage, Cost(*json.loads(result.read_text())))
+    return Sample(usage, Cost(*json.loads(result.read_text())), whole)
+
+
+def _remove(output: Path) -> None:
+    """Remove the scores of the last run, with the folders beside them."""
+    for left in output.parent.glob(f"{output.name}*"):
+        shutil.rmtree(left)
 
 
 def _check(
@@ -139,7 +150,7 @@ class _Progress:
     def end(self, sample: Sample) -> None:
         self._done += 1
         left = (time.monotonic() - self._began) / self._done * (self._runs - self._done)
-        usage, rows = sample
+        usage, rows, _ = sample
         what = f"; {rows.cpu_s:.2f} CPU s, {rows.wall_s:.2f} s for the rows" if rows else ""
         sys.stderr.write(
             f"{usage.cpu_s:.1f} CPU s, {usage.wall_s:.1f} s, {usage.peak_rss_mb:.0f} MB{what} "

@@ -14,6 +14,8 @@ from scoreline.models.artifact import digest_model
 BARE_LOOP, SCORELINE = "bare_loop", "scoreline"
 BEAM, TFX_BSL = "beam_runinference", "tfx_bsl"
 DESIGNS = (BARE_LOOP, SCORELINE, BEAM, TFX_BSL)
+# Designs whose whole command is measured too, from its start to its end.
+WHOLE = (BARE_LOOP, SCORELINE)
 # The bare loop without Keras in TensorFlow's import, like Scoreline. Only its start-up counts.
 BARE_LOOP_WITHOUT_KERAS = "bare_loop_without_keras"
 # The cost of a run on this few rows is the cost of start-up.

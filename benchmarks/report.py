@@ -31,13 +31,17 @@ _TITLES = {
 
 
 class Sample(NamedTuple):
-    """One run of a case: the cost of the whole process, and of its rows beyond start-up.
+    """One run of a case.
 
-    `rows` is None in a run that measures start-up.
+    Attributes:
+      usage: the cost of the process that was measured.
+      rows: the cost of the rows beyond start-up; None in a run that measures start-up.
+      whole: the cost of the command itself, from its start to its end; None if it was not measured.
     """
 
     usage: Usage
     rows: Cost | None
+    whole: Usage | None = None
 
 
 def summarize(samples: Mapping[Case, Sequence[Sample]]) -> list[Result]:
@@ -92,6 +96,13 @@ def _ratios(case: Case, samples: Mapping[Case, Sequence[Sample]]) -> dict[str, f
         pairs = zip(_per_row(of, samples, field), _per_row(other, samples, field), strict=True)
         return _round(statistics.median(a / b for a, b in pairs))
 
+    def whole(other: Case | None, field: str) -> float | None:
+        if other is None or any(s.whole is None for s in (*samples[case], *samples[other])):
+            return None
+        pairs = zip(samples[case], samples[other], strict=True)
+        ratios = [getattr(a.whole, field) / getattr(b.whole, field) for a, b in pairs]
+        return _round(statistics.median(ratios))
+
     def start_up(other: Case) -> float | None:
         if other not in samples:
             return None
@@ -107,6 +118,8 @@ def _ratios(case: Case, samples: Mapping[Case, Sequence[Sample]]) -> dict[str, f
             Case(BARE_LOOP_WITHOUT_KERAS, case.model, 1, START_UP_ROWS),
         ),
         "speedup": rows(single, case, "wall_s"),
+        "whole_wall_ratio_to_bare_loop": whole(bare, "wall_s"),
+        "whole_cpu_ratio_to_bare_loop": whole(bare, "cpu_s"),
         "rss_ratio_10x": (
             _round(_peak(samples[case]) / _peak(samples[tenth])) if tenth in samples else None
         ),
@@ -193,6 +206,12 @@ def _findings(results: Sequence[Result]) -> list[str]:
     lines = []
     for result in results:
         model, title = result["model"], _TITLES[result["design"]]
+        if result["design"] == SCORELINE and result["whole_wall_ratio_to_bare_loop"]:
+            lines.append(
+                f"{model}: {result['rows']:,} rows with {result['workers']} worker(s), the whole "
+                f"command, take {_show(result['whole_wall_ratio_to_bare_loop'])} × the wall time "
+                f"and {_show(result['whole_cpu_ratio_to_bare_loop'])} × the CPU of a bare loop"
+            )
         if result["workers"] > 1:
             lines.append(
                 f"{model}: {result['workers']} workers reach {_show(result['speedup'])} × the "

@@ -107,7 +107,8 @@ def test_row_costs_leave_out_start_up(tmp_path):
         return Sample(Usage(cpu, cpu, 400), None)
 
     def rows(cpu, wall, peak):
-        return Sample(Usage(99, 99, peak), Cost(cpu, wall))
+        whole = Usage(10 + cpu, 10 + wall, peak)  # not that of the process that ran three jobs
+        return Sample(Usage(99, 99, peak), Cost(cpu, wall), whole)
 
     samples = {
         Case("bare_loop", "small", 1, 101_000): [rows(0.1, 1, 500), rows(0.2, 2, 500)],
@@ -128,8 +129,15 @@ def test_row_costs_leave_out_start_up(tmp_path):
     assert one["startup_cpu_ratio_to_bare_loop_without_keras"] == pytest.approx(2.0)
     assert one["rss_ratio_10x"] == pytest.approx(1.1)
     assert (one["speedup"], two["speedup"]) == (1, 2)
+    assert two["whole_wall_ratio_to_bare_loop"] == pytest.approx(
+        (10.5 / 11 + 11 / 12) / 2, rel=1e-3
+    )
+    assert one["whole_cpu_ratio_to_bare_loop"] == pytest.approx(
+        (10.2 / 10.1 + 10.4 / 10.2) / 2, rel=1e-3
+    )
     text = write_report([bare, two, one], tmp_path)
     assert "| Scoreline | small | 1 | 101,000 | 3 | 2.00 | 66,667 | 12.0 | 1.20 | 660 |" in text
+    assert "101,000 rows with 2 worker(s), the whole command, take 0.94 × the wall time" in text
     assert (tmp_path / "batch.md").read_text() == text
 
 
