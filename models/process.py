@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from scoreline.models.cpu_time import forget_model_process, note_model_process
 from scoreline.models.errors import ModelError, describe_error
 from scoreline.models.hiding import keep_pandas_out
 from scoreline.models.runtimes.deadline import is_late, limit_calls
@@ -263,6 +264,7 @@ class _Child(_Channel):
                 env={**os.environ, "PYTHONPATH": path},
             )
         super().__init__(ours)
+        note_model_process(self._process.pid)
         self.end = weakref.finalize(self, _end, self._process, ours)
 
     def describe_end(self) -> str:
@@ -289,6 +291,7 @@ def _end(process: subprocess.Popen[bytes], end: socket.socket) -> None:
     end.close()
     process.kill()
     process.wait()
+    forget_model_process(process.pid)
     if process.stdin is not None:
         process.stdin.close()
 

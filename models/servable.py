@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from scoreline.models.artifact import digest_model
 from scoreline.models.call_size import CallSize
+from scoreline.models.cpu_time import noting_model_threads
 from scoreline.models.errors import CallFails, ModelError, describe_error
 from scoreline.models.examples import Examples
 from scoreline.models.fixed_batch import find_fixed_batch, with_batch
@@ -361,7 +362,8 @@ def load_servable(
         return servable
 
     source = ModelSource(path, signature_name, concurrent_calls, tuple(op_libraries), tuple(tags))
-    servable = load_and_try(source, warm_up)
+    with noting_model_threads():
+        servable = load_and_try(source, warm_up)
     servable.load_ms = round((time.perf_counter() - began) * 1000)
     return servable
 

@@ -14,6 +14,8 @@ class BundleMetrics(Tally):
     batches would all round to 0 ms.
     """
 
+    is_of_step = True
+
     def flush(self) -> None:
         """Pass all sums to Beam and reset them; fractions of 1 ms stay for the next bundle."""
         for name, amount in self._counts.items():

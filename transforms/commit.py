@@ -15,7 +15,7 @@ from scoreline.lake.elements import Outcome, Receipt
 from scoreline.lake.storage import table_uri
 from scoreline.lake.table.commit import CommitSpec, commit_partitions
 from scoreline.lake.table.tracebacks import explain_unexpected, put_traceback_away
-from scoreline.transforms import metrics
+from scoreline.transforms import metrics, stage_times
 from scoreline.transforms.bundle_metrics import BundleMetrics
 
 # A transaction is full at this number of partitions, or of their shards. A large partition does not
@@ -31,6 +31,7 @@ class _CommitDoFn(beam.DoFn):
         self._spec = spec
 
     def setup(self) -> None:
+        stage_times.start(self._spec.stage_times)
         self._metrics = BundleMetrics()
         self._table = DeltaTable(table_uri(self._spec.output))
 
@@ -58,6 +59,7 @@ class _CommitDoFn(beam.DoFn):
             return
         with self._metrics.timed(metrics.COMMIT_MS):
             outcomes = self._commit([receipts for receipts, _ in waiting.values()])
+        self._metrics.pass_rows(metrics.COMMIT_MS, sum(outcome.rows_in for outcome in outcomes))
         for outcome, (_, place) in zip(outcomes, waiting.values(), strict=True):
             yield place.with_value(outcome)
 
@@ -74,6 +76,10 @@ class _CommitDoFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[WindowedValue]:
         yield from self._publish()
         self._metrics.flush()
+        stage_times.leave()
+
+    def teardown(self) -> None:
+        stage_times.stop(self._spec.stage_times)
 
 
 def _by_partition(receipt: Receipt) -> tuple[str, Receipt]:

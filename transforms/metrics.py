@@ -1,7 +1,8 @@
 """All metrics of the pipelines, declared once: name, unit, meaning. Works without Beam.
 
 Names include the unit. The namespace is always `scoreline`. No name depends on data. Times are wall
-time inside a step, summed over its threads and workers.
+time inside a step, summed over its threads and workers. Those of a step of a pipeline are also
+calls of a stage, while stage times are recorded (`transforms/stage_times.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
+
+from scoreline.transforms import stage_times
 
 NAMESPACE = "scoreline"
 
@@ -32,7 +35,9 @@ SHARDS_SKIPPED = Metric(
     "shards_skipped", "shards", "shards that an earlier run or attempt has staged"
 )
 RECORDS_SENT = Metric("records_sent", "records", "records delivered to Kafka")
+POLL_MS = Metric("poll_ms", "ms", "waiting for records of a topic, and taking them")
 DECODE_MS = Metric("decode_ms", "ms", "decoding records of a stream")
+ENCODE_MS = Metric("encode_ms", "ms", "encoding records of a stream; a part of send_ms")
 SEND_MS = Metric("send_ms", "ms", "encoding records, waiting until Kafka has them")
 READ_MS = Metric("read_ms", "ms", "reading and decoding input files")
 FEATURES_MS = Metric("features_ms", "ms", "selecting, filling and checking input columns")
@@ -62,7 +67,9 @@ ALL = (
     BYTES_STAGED,
     SHARDS_SKIPPED,
     RECORDS_SENT,
+    POLL_MS,
     DECODE_MS,
+    ENCODE_MS,
     SEND_MS,
     READ_MS,
     FEATURES_MS,
@@ -82,6 +89,9 @@ ALL = (
 
 class Tally:
     """Sums of metrics in plain Python: a notebook reads them, a Beam step flushes them."""
+
+    # Whether it belongs to a step, whose times are those of a stage.
+    is_of_step = False
 
     def __init__(self) -> None:
         """Start with all sums at zero."""
@@ -103,8 +113,25 @@ class Tally:
     @contextmanager
     def timed(self, metric: Metric) -> Iterator[None]:
         """Measure the wall time of a with block, in milliseconds."""
+        recorder = stage_times.active
+        if recorder is not None and self.is_of_step:
+            recorder.begin(stage_of(metric))
+        else:
+            recorder = None
         began = time.perf_counter()
         try:
             yield
         finally:
             self.count(metric, (time.perf_counter() - began) * 1000)
+            if recorder is not None:
+                recorder.end()
+
+    def pass_rows(self, metric: Metric, rows: int) -> None:
+        """Note that rows passed through the stage of a time."""
+        if stage_times.active is not None and self.is_of_step:
+            stage_times.active.count(stage_of(metric), rows)
+
+
+def stage_of(metric: Metric) -> str:
+    """Return the stage whose time a metric is, such as `read` for `read_ms`."""
+    return metric.name.removesuffix("_ms")

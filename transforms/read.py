@@ -14,7 +14,7 @@ from scoreline.lake.files.data_file import CorruptFile
 from scoreline.lake.files.read import DatasetSpec, read_shard
 from scoreline.lake.storage import resolve
 from scoreline.lake.table.tracebacks import explain_unexpected
-from scoreline.transforms import metrics
+from scoreline.transforms import metrics, stage_times
 from scoreline.transforms.bundle_metrics import BundleMetrics
 
 # Files of a shard that an unexpected error names.
@@ -44,6 +44,7 @@ class _ReadDoFn(beam.DoFn):
         self._dataset = dataset
 
     def setup(self) -> None:
+        stage_times.start(self._dataset.stage_times)
         self._fs, _ = resolve(self._dataset.root)
         self._metrics = BundleMetrics()
 
@@ -71,8 +72,12 @@ class _ReadDoFn(beam.DoFn):
     def finish_bundle(self) -> None:
         self._metrics.flush()
 
+    def teardown(self) -> None:
+        stage_times.stop(self._dataset.stage_times)
+
     def _count(self, batch: pa.RecordBatch) -> None:
         self._metrics.count(metrics.ROWS_READ, batch.num_rows)
+        self._metrics.pass_rows(metrics.READ_MS, batch.num_rows)
         self._metrics.count(metrics.BYTES_READ, batch.nbytes)
         self._metrics.observe(metrics.BATCH_ROWS, batch.num_rows)
 

@@ -80,6 +80,8 @@ def score_batch(
     """
     with timers.timed(metrics.FEATURES_MS):
         columns, alive, lacking, saturated = build_features(batch, spec.inputs)
+    timers.pass_rows(metrics.FEATURES_MS, batch.num_rows)
+    timers.pass_rows(metrics.PREDICT_MS, alive.rows)
     if saturated:
         timers.count(metrics.VALUES_SATURATED, saturated)
     dead = [lacking] if lacking else []

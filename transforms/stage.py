@@ -18,7 +18,7 @@ from scoreline.lake.table.letters import locate_dead_letters
 from scoreline.lake.table.receipts import write_receipt
 from scoreline.lake.table.shard_writer import ShardWriter, StageSpec, open_letters, open_scores
 from scoreline.lake.table.tracebacks import explain_unexpected, put_traceback_away
-from scoreline.transforms import metrics
+from scoreline.transforms import metrics, stage_times
 from scoreline.transforms.bundle_metrics import BundleMetrics
 
 
@@ -59,6 +59,7 @@ class _StageDoFn(beam.DoFn):
             self._write(at, key, batch)
             if key.last and not self._ends_with_bundle:
                 receipt = self._end(at)
+        self._metrics.pass_rows(metrics.STAGE_MS, batch.num_rows)
         if receipt is not None:
             yield receipt
 
@@ -107,6 +108,7 @@ class _StageDoFn(beam.DoFn):
             for at in [*self._open, *self._failed]:
                 yield GlobalWindows.windowed_value(self._end(at))
         self._metrics.flush()
+        stage_times.leave()
         if self._open:
             unfinished = sorted(f"{partition} shard {index}" for partition, index in self._open)
             raise ValueError(

@@ -32,6 +32,7 @@ class DatasetSpec(NamedTuple):
       is_inferred: whether the schema was inferred from samples of text.
       stored: keys and kept columns, whose values a table must be able to hold.
       casts: the types to read columns as whose types differ between files.
+      stage_times: the folder that readers record stage times in; "" for none.
     """
 
     root: str
@@ -47,6 +48,7 @@ class DatasetSpec(NamedTuple):
     is_inferred: bool = False
     stored: Sequence[str] = ()
     casts: Mapping[str, pa.DataType] = {}
+    stage_times: str = ""
 
 
 def read_shard(

@@ -39,6 +39,7 @@ class CommitSpec(NamedTuple):
       metadata: facts about the run that the transaction records, as strings: model digest, …
       fingerprints: the input fingerprint of each partition, as far as it is known.
       max_dead_letter_ratio: maximum share of dead letters among a partition's rows.
+      stage_times: the folder that committers record stage times in; "" for none.
     """
 
     output: str
@@ -47,6 +48,7 @@ class CommitSpec(NamedTuple):
     metadata: Mapping[str, str]
     fingerprints: Mapping[str, str]
     max_dead_letter_ratio: float
+    stage_times: str = ""
 
 
 def commit_partitions(

@@ -182,6 +182,7 @@ class _DecodeDoFn(beam.DoFn):
         key, raw = element
         with self._metrics.timed(metrics.DECODE_MS):
             batch, dead = decode_batch(raw, self._decoder, self._spec.schema)
+        self._metrics.pass_rows(metrics.DECODE_MS, raw.num_rows)
         reasons = {} if dead is None else dict(zip(dead.rows, dead.reasons, strict=True))
         self._first.observe(batch.num_rows, reasons, raw)
         if dead is not None:

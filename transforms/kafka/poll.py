@@ -22,6 +22,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
 from scoreline.lake.elements import Reading, RecordKey
+from scoreline.transforms import stage_times
 from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.kafka.positions import Positions, PositionsCoder, PositionsTracker
 from scoreline.transforms.kafka.producer import WriteSpec, take_over
@@ -42,6 +43,7 @@ class _PollDoFn(beam.DoFn):
         self._sink = sink
 
     def setup(self) -> None:
+        stage_times.start(self._spec.stage_times)
         self._readers: dict[str, Reader] = {}
         self._metrics = BundleMetrics()
 
@@ -49,6 +51,7 @@ class _PollDoFn(beam.DoFn):
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
+        stage_times.stop(self._spec.stage_times)
 
     def process(
         self,

@@ -19,6 +19,7 @@ from confluent_kafka import KafkaException, Producer
 from deltalake.exceptions import DeltaError
 
 from scoreline.lake.kill_points import reach
+from scoreline.transforms import stage_times
 from scoreline.transforms.kafka.append import AppendConflict, TableSpec
 from scoreline.transforms.kafka.avro import AvroSpec
 from scoreline.transforms.kafka.client import (
@@ -195,7 +196,8 @@ class SlotProducer:
         with self._noting_loss():
             refused = self._outbox.settle()
         if self._spec.exactly_once:
-            self._commit_transaction(offsets)
+            with stage_times.marked("commit"):
+                self._commit_transaction(offsets)
         elif self._held is not None:
             self._held.drop(refused)
             self._held.end_bundle(offsets)
@@ -217,7 +219,8 @@ class SlotProducer:
         try:
             reach("delivered")
             spec = self._spec
-            commit(self._consumer, spec.source_topic, offsets, spec.source_topic_id)
+            with stage_times.marked("commit"):
+                commit(self._consumer, spec.source_topic, offsets, spec.source_topic_id)
         except KafkaException as e:
             if not is_passing(e.args[0]):
                 raise to_commit_error(self._spec.group, e.args[0]) from e

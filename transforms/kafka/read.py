@@ -16,6 +16,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 import scoreline.transforms.coders  # noqa: F401  registers how elements are encoded
 from scoreline.lake.elements import Reading, RecordKey
+from scoreline.transforms import stage_times
 from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.kafka.positions import Positions, PositionsCoder, PositionsTracker
 from scoreline.transforms.kafka.producer import SlotProducer, WriteSpec, acquire, release
@@ -56,6 +57,7 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
         return ManualWatermarkEstimator(estimator_state)
 
     def setup(self) -> None:
+        stage_times.start(self._spec.stage_times)
         self._readers: dict[Reading, Reader] = {}
         self._producers: dict[int, SlotProducer] = {}
         self._metrics = BundleMetrics()
@@ -68,6 +70,7 @@ class _ReadDoFn(beam.DoFn, RestrictionProvider, WatermarkEstimatorProvider):
             if self._sink is not None:
                 release(self._sink, slot, producer, self, is_open=False)
         self._producers.clear()
+        stage_times.stop(self._spec.stage_times)
 
     @beam.DoFn.unbounded_per_element()
     def process(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -13,7 +14,7 @@ from apache_beam.transforms.window import TimestampedValue
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from scoreline.lake.elements import Reading, RecordKey
-from scoreline.transforms import metrics
+from scoreline.transforms import metrics, stage_times
 from scoreline.transforms.kafka.bounded import BoundedEnd
 from scoreline.transforms.kafka.client import (
     Connection,
@@ -81,6 +82,7 @@ class TopicSpec:
       group: the consumer group whose offsets are the start.
       topics: the topics of the job with their ids at the start, the one to read first; () if the
         ids are unknown.
+      stage_times: the folder to record stage times in (`transforms/stage_times.py`); "" for none.
       until_end: whether to end at the topic's end at the start of the job.
       latency_target_ms: target time from a record's arrival to its score; None for throughput.
       bundle_seconds: time that polls continue in one bundle after its first record; 0 for one poll.
@@ -101,6 +103,7 @@ class TopicSpec:
     heartbeat_file: str = ""
     is_held: bool = False
     topics: tuple[PlannedTopic, ...] = ()
+    stage_times: str = ""
 
     @property
     def topic_id(self) -> str:
@@ -231,7 +234,8 @@ class Reader:
 
     def poll(self, seconds: float) -> tuple[list[Any], dict[int, int]]:
         """Return records, and the offsets after them. It waits only for the first record."""
-        first = self._consumer.poll(seconds)
+        with self._noting_idleness():
+            first = self._consumer.poll(seconds)
         if first is None:
             self._end.observe(is_empty=True)
             return [], {}
@@ -256,6 +260,20 @@ class Reader:
         self._at |= behind
         self._end.observe(is_empty=not behind)
         return records, behind
+
+    def _noting_idleness(self) -> contextlib.AbstractContextManager[None]:
+        """Record the wait in a block as idle if the topic has no more records.
+
+        The last offset of a partition may be the marker of a transaction, which is no record.
+        """
+        if stage_times.active is None:
+            return contextlib.nullcontext()
+        for partition, at in self._at.items():
+            place = TopicPartition(self.reading.topic, partition)
+            _, end = self._consumer.get_watermark_offsets(place, cached=True)
+            if not 0 <= end <= at + 1:
+                return contextlib.nullcontext()
+        return stage_times.marked("poll", is_idle=True)
 
     def _check(self, error: KafkaError, message: Any) -> None:
         if is_passing(error) or error.code() in _GONE:  # the next look reports what is gone
@@ -287,8 +305,10 @@ class Reader:
 
         Yields one batch per poll. The next reader polls unclaimed records again.
         """
-        is_ours = tracker.try_claim(self.go_to(tracker.current_restriction()))
-        self.keep_offsets()
+        with timers.timed(metrics.POLL_MS):
+            at = self.go_to(tracker.current_restriction())
+            self.keep_offsets()
+        is_ours = tracker.try_claim(at)
         ends_at = None
         while is_ours and not tracker.current_restriction().is_read:
             now = time.monotonic()
@@ -298,16 +318,18 @@ class Reader:
             if stop_reading.is_set():
                 tracker.try_claim(None)
                 break
-            messages, behind = self.poll(left)
+            with timers.timed(metrics.POLL_MS):
+                messages, behind = self.poll(left)
             self._heartbeat.beat()
             if not behind:
                 break
             is_ours = tracker.try_claim(behind)
             if messages and is_ours:
                 began = time.monotonic()
-                batch = to_raw_batch(self.reading.topic, messages)
-                self._check_offsets(batch)
-                newest = _newest_seconds(batch)
+                with timers.timed(metrics.POLL_MS):
+                    batch = to_raw_batch(self.reading.topic, messages)
+                    self._check_offsets(batch)
+                    newest = _newest_seconds(batch)
                 yield TimestampedValue(self._to_element(batch, timers), min(newest.values()))
                 self.control.record(len(messages), time.monotonic() - began)
                 self.times.observe(newest)
@@ -330,6 +352,7 @@ class Reader:
     ) -> tuple[RecordKey, pa.RecordBatch]:
         rows, reading = batch.num_rows, self.reading
         timers.count(metrics.ROWS_READ, rows)
+        timers.pass_rows(metrics.POLL_MS, rows)
         timers.observe(metrics.BATCH_ROWS, rows)
         return RecordKey(reading.topic, reading.slot), batch
 

@@ -12,7 +12,7 @@ import scoreline.transforms.coders  # noqa: F401  registers how elements are enc
 from scoreline.lake.elements import RecordKey
 from scoreline.lake.table.letters import to_dead_letters
 from scoreline.models.fit import DIGEST_COLUMN
-from scoreline.transforms import metrics
+from scoreline.transforms import metrics, stage_times
 from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.kafka.avro import AvroEncoder
 from scoreline.transforms.kafka.encode import (
@@ -64,11 +64,14 @@ class _WriteDoFn(beam.DoFn):
                 self._send_scores(slot, batch)
 
     def _send_scores(self, slot: SlotProducer, batch: pa.RecordBatch) -> None:
-        encoded, dead = encode_rows(batch, self._encode)
+        with self._metrics.timed(metrics.ENCODE_MS):
+            encoded, dead = encode_rows(batch, self._encode)
+        self._metrics.pass_rows(metrics.ENCODE_MS, batch.num_rows)
         for part in encoded:
             if self._spec.topic:
                 slot.send(part.rows, part.values)
                 self._metrics.count(metrics.RECORDS_SENT, part.rows.num_rows)
+                self._metrics.pass_rows(metrics.SEND_MS, part.rows.num_rows)
             if part.stored is not None:
                 slot.hold(part.stored)
         if dead is not None:
@@ -90,6 +93,7 @@ class _WriteDoFn(beam.DoFn):
     def _send_letters(self, slot: SlotProducer, letters: pa.RecordBatch) -> None:
         slot.send_letters(to_letters(letters, self._spec.source_topic))
         self._metrics.count(metrics.RECORDS_SENT, letters.num_rows)
+        self._metrics.pass_rows(metrics.SEND_MS, letters.num_rows)
 
     def _count_dead(self, rows: int) -> None:
         """Count rows that became dead letters after the model had scored them."""
@@ -105,6 +109,7 @@ class _WriteDoFn(beam.DoFn):
         if self._spec.table is not None:
             self._write_due()
         self._metrics.flush()
+        stage_times.leave()
 
     def _write_due(self) -> None:
         """Write due rows of all slots, because bundles of an idle stream end in any instance."""
