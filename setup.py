@@ -32,7 +32,10 @@ setup(
     ],
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["scoreline", "scoreline.*"]),
-    package_data={"scoreline": ["py.typed"]},
+    package_data={
+        "scoreline": ["py.typed"],
+        "scoreline.pipelines.load_test.report": ["*.j2"],
+    },
     install_requires=[
         "apache-beam>=2.77,<2.78",
         "tensorflow>=2.21,<2.22",

@@ -345,6 +345,8 @@ class Compared:
       p99_ms: its p99 at the target; None if it had too few samples.
       p99_change: change of p99 since then, as a share.
       p99_within_noise: whether the intervals of the two overlap.
+      row_us: of a batch, its CPU time for a row; None for a stream.
+      row_change, row_within_noise: as for p99.
       same_model: whether the model's digest is the same.
     """
 
@@ -355,6 +357,9 @@ class Compared:
     p99_ms: float | None = None
     p99_change: float | None = None
     p99_within_noise: bool = True
+    row_us: float | None = None
+    row_change: float | None = None
+    row_within_noise: bool = True
     same_model: bool = True
 
 
@@ -380,7 +385,7 @@ class LoadTest:
       volume: the cost of a batch over its volume; None for a stream.
       cost: the cost of a million rows; None without prices.
       checks: the conditions of a valid measurement, as the worst probe of the verdict has them.
-      facts: other facts of the line "valid", by name, such as rows and scored ids.
+      facts: other facts of the measurement, by name: `records` counts those of all probes.
       cut: what the budget cut, one sentence each.
       compared_with: the last run of the same subject; None for none. The report finds it.
     """

@@ -1,13 +1,52 @@
-"""Writes the report of a load test."""
+"""Writes the report of a load test: prints the page, writes report.html and load_test.json."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from pathlib import Path
+
 from scoreline.pipelines.load_test.profile import Profile
+from scoreline.pipelines.load_test.report.document import to_document
+from scoreline.pipelines.load_test.report.html import render_html
+from scoreline.pipelines.load_test.report.last_run import DOCUMENT, find_last_run
+from scoreline.pipelines.load_test.report.page import render
 from scoreline.pipelines.load_test.result import LoadTest
 from scoreline.pipelines.report.reporter import Reporter
 
+HTML = "report.html"
+DEFAULT_FOLDER = Path("build", "load-test")
+
 
 def report_on(test: LoadTest, profile: Profile, reporter: Reporter, exit_code: int) -> int:
-    """Print the page, and return the exit code."""
-    reporter.tell(f"{test.outcome.value} {profile.source}")
-    return reporter.end(exit_code)
+    """Compare with the last run, write the report, print the page, and return the exit code.
+
+    The page is printed also if the folder cannot be written: a test takes minutes or hours.
+    """
+    folder = folder_of(profile, test)
+    test = dataclasses.replace(test, compared_with=find_last_run(test, folder.parent))
+    document = to_document(test, exit_code)
+    reporter.tell(render(test))
+    try:
+        write_files(test, document, folder)
+    except OSError as e:
+        problem = f"The report is not written: expected a writable folder {folder}: {e.strerror}"
+        return reporter.end(exit_code, {**document, "problems": [problem]}, [problem])
+    reporter.tell(f"{'report':10}{folder / HTML}")
+    return reporter.end(exit_code, document)
+
+
+def folder_of(profile: Profile, test: LoadTest) -> Path:
+    """Return the folder of the report."""
+    return Path(profile.output or DEFAULT_FOLDER / f"{test.started:%Y%m%d-%H%M%S}")
+
+
+def write_files(test: LoadTest, document: dict[str, object], folder: Path) -> None:
+    """Write report.html and load_test.json.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / DOCUMENT).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", "utf-8")
+    (folder / HTML).write_text(render_html(test), "utf-8")

@@ -1,0 +1,106 @@
+"""The command: its exit codes, its report, and what it refuses before Beam is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from scoreline.pipelines.load_test import command, run
+from scoreline.pipelines.load_test.profile import Profile
+from scoreline.pipelines.load_test.report.write import folder_of
+from scoreline.pipelines.options.problems import BadOptions, Passing
+from tests.json_output import read_object
+from tests.pipelines.load_test import samples
+
+FLAGS = ["--records=topic:t", "stream", "--brokers=h:1", "--model=m", "--keys=id"]
+CODES = {"pass": 0, "fail": 4, "undecided": 4, "invalid": 5, "batch": 0}
+
+
+@pytest.fixture
+def tested(monkeypatch, tmp_path):
+    """Return a function that runs the command on a driver with a given result."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(test, *flags):
+        monkeypatch.setattr(run, "run_load_test", lambda profile, say: test)
+        return command.main([*flags, *FLAGS])
+
+    return call
+
+
+@pytest.mark.parametrize("name", samples.ALL)
+def test_the_verdict_is_the_exit_code_and_the_report_is_written(tested, capsys, tmp_path, name):
+    assert tested(samples.ALL[name](), "--output=reports/now") == CODES[name]
+    out, err = capsys.readouterr()
+    assert err == ""
+    verdict = samples.ALL[name]().outcome.value.upper()
+    assert out.splitlines()[1].split()[:2] == ["VERDICT", verdict]
+    assert out.splitlines()[-1] == "report    reports/now/report.html"
+    written = (tmp_path / "reports" / "now" / "load_test.json").read_text()
+    read_object("load_test", written, CODES[name])
+    assert "<!DOCTYPE html>" in (tmp_path / "reports" / "now" / "report.html").read_text()
+
+
+def test_json_prints_the_document_alone(tested, capsys):
+    assert tested(samples.make_failed(), "--json") == 4
+    out, err = capsys.readouterr()
+    document = read_object("load_test", out, 4)
+    assert document["verdict"]["outcome"] == "fail"
+    assert err == ""
+
+
+def test_the_second_run_is_compared_with_the_first(tested, capsys):
+    first = samples.make_stream(compared_with=None)
+    assert tested(first) == 0
+    assert "last run" not in capsys.readouterr().out
+    capacity = dataclasses.replace(first.capacity, passes_per_s=12_000.0)
+    started = first.started.replace(day=30)
+    tested(dataclasses.replace(first, started=started, ended=started, capacity=capacity), "--json")
+    compared = json.loads(capsys.readouterr().out)["compared_with"]
+    assert compared["passes_per_s"] == 15_400.0
+    assert not compared["capacity_within_noise"]
+
+
+def test_a_report_is_in_a_folder_of_its_time():
+    profile = Profile(mode="stream", argv=())
+    folder = folder_of(profile, samples.make_stream())
+    assert str(folder) == "build/load-test/20261128-011000"
+
+
+def test_a_folder_that_cannot_be_written_costs_no_page(tested, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert tested(samples.make_stream(), "--output=file/below") == 0
+    out, err = capsys.readouterr()
+    assert "VERDICT   PASS" in out
+    assert err == (
+        "The report is not written: expected a writable folder file/below: Not a directory\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BadOptions(["no topic"]), 2),
+        (BadOptions([Passing("no broker answers")]), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_a_test_that_ends_early_has_no_verdict(monkeypatch, capsys, error, code):
+    def fail(profile, say):
+        raise error
+
+    monkeypatch.setattr(run, "run_load_test", fail)
+    assert command.main([*FLAGS[:1], "--json", *FLAGS[1:]]) == code
+    out, err = capsys.readouterr()
+    assert read_object("load_test", out, code)["problems"] == err.splitlines()
+
+
+def test_packages_of_the_extra_that_are_missing_are_named(monkeypatch, capsys):
+    monkeypatch.setattr(command, "_EXTRA", {"yaml": "pyyaml", "no_such_module": "nothing"})
+    assert command.main(FLAGS) == 2
+    assert capsys.readouterr().err == (
+        "expected the packages of the extra load-test, but these are not installed: nothing. "
+        "Run `pip install 'scoreline[load-test]'`\n"
+    )
