@@ -98,7 +98,9 @@ def demand(
     if holds.any() and np.isfinite(high):
         value = float(counts[holds.argmax()])
         return answer("forecast", Interval(value, min(low, value), max(high, value), _CONFIDENCE))
-    return answer("refused", None, _why_refused(usl, farthest, largest, is_fitted=holds.any()))
+    return answer(
+        "refused", None, _why_refused(usl, farthest, largest, is_fitted=bool(holds.any()))
+    )
 
 
 def _why_refused(usl: Usl, farthest: int, largest: int, *, is_fitted: bool) -> str:
