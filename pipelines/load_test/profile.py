@@ -7,12 +7,10 @@ import datetime as dt
 from collections.abc import Mapping
 
 from scoreline.pipelines.load_test.judge.elements import Slos
+from scoreline.pipelines.load_test.judge.search import PRECISIONS
 
-# Seconds of a window by precision, and the ratio of two loads that it can tell apart, minus 1.
-WINDOW_S = {"quick": 60.0, "normal": 120.0, "fine": 300.0}
-RESOLUTION = {"quick": 0.10, "normal": 0.05, "fine": 0.03}
-SHAPES = ("poisson", "even", "trace", "step", "spike", "soak")
-FORMATS = ("parquet", "jsonl", "topic")
+# Shapes of a steady load. A spike is no shape to choose: every test of a stream has one.
+SHAPES = ("poisson", "even", "trace")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,9 +18,10 @@ class Records:
     """The records that are sent to a stream, again and again if they are too few.
 
     Attributes:
-      path: Parquet file or folder (rows become JSON values), JSON Lines file (lines are values), or
-        name of a topic on the same brokers (values are copied as they are, in any format).
-      format: parquet, jsonl or topic.
+      path: file or folder of files, or name of a topic on the same brokers. Rows of Parquet become
+        JSON values; lines of JSON Lines, records of TFRecord and values of a topic stay as they
+        are, in any format.
+      format: files or topic.
     """
 
     path: str
@@ -129,13 +128,8 @@ class Profile:
 
     @property
     def window_s(self) -> float:
-        """Seconds of a window."""
-        return WINDOW_S[self.precision]
-
-    @property
-    def resolution(self) -> float:
-        """The ratio of two loads that a window can tell apart, minus 1."""
-        return RESOLUTION[self.precision]
+        """Minimum seconds of a window."""
+        return PRECISIONS[self.precision].window_s
 
 
 def scale_argv(profile: Profile, workers: int) -> list[str]:

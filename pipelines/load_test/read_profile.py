@@ -15,11 +15,10 @@ from scoreline.pipelines.load_test.fields import (
     is_mapping,
     make_field,
 )
+from scoreline.pipelines.load_test.judge.search import PRECISIONS
 from scoreline.pipelines.load_test.profile import (
-    FORMATS,
     ONLY,
     SHAPES,
-    WINDOW_S,
     Need,
     Prices,
     Profile,
@@ -43,7 +42,8 @@ _ELSEWHERE = {name: f"slos.{name}" for name in SLO_NAMES} | {
     "currency": "prices.currency",
 }
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)\Z", re.ASCII)
-_SUFFIXES = {".parquet": "parquet", ".jsonl": "jsonl", ".jsonl.gz": "jsonl"}
+_SUFFIXES = (".parquet", ".jsonl", ".json", ".tfrecord", ".tfrecord.gz")
+_RECORDS = "a file or folder of .parquet, .jsonl or .tfrecord files, or topic:NAME"
 
 
 def read_profile(settings: LoadTestSettings, problems: Problems) -> Profile:
@@ -92,7 +92,7 @@ def _read_plain(reader: FieldReader, keys: Mapping[str, Field]) -> dict[str, Any
         "shape": reader.choice(get("shape"), SHAPES),
         "seed": reader.whole(get("seed"), f"a whole number from 0 to {MAX_SEED:,}", 0, MAX_SEED),
         "start_rate_per_s": reader.number(get("start_rate_per_s"), rate, above=0, high=_MAX_RATE),
-        "precision": reader.choice(get("precision"), WINDOW_S),
+        "precision": reader.choice(get("precision"), PRECISIONS),
         "budget_s": reader.number(get("budget_s"), "a number of seconds above 0", above=0),
         "output": _read_output(reader, get("output")),
     }
@@ -133,10 +133,7 @@ def _refuse_other_mode(reader: FieldReader, keys: Mapping[str, Field], mode: str
                 reader.problems.add(f"{keys[name].name}: only for a {other}: {reason}")
     if mode == "stream" and "records" not in keys:
         where = f"{reader.file}: records" if reader.file else "--records"
-        reader.problems.add(
-            f"{where}: expected what is sent: a Parquet file or folder, a .jsonl file, or "
-            "topic:NAME"
-        )
+        reader.problems.add(f"{where}: expected what is sent: {_RECORDS}")
 
 
 def _read_counts(
@@ -167,20 +164,17 @@ def _read_output(reader: FieldReader, field: Field | None) -> str | None:
 
 
 def _read_records(reader: FieldReader, field: Field | None) -> Records | None:
-    expected = "a Parquet file or folder, a .jsonl file, or topic:NAME"
-    text = reader.text(field, expected)
+    text = reader.text(field, _RECORDS)
     if field is None or text is None:
         return None
     kind, _, topic = text.partition(":")
     if kind == "topic" and topic:
         return Records(path=topic, format="topic")
-    suffix = next((end for end in _SUFFIXES if text.endswith(end)), "")
-    found = "parquet" if os.path.isdir(text) else _SUFFIXES.get(suffix, "")
-    if found not in FORMATS or not os.path.exists(text):
-        missing = "" if os.path.exists(text) else ", which does not exist"
-        reader.problems.add(f"{field.name}: expected {expected}, got '{text}'{missing}")
-        return None
-    return Records(path=text, format=found)
+    if os.path.isdir(text) or (os.path.exists(text) and text.endswith(_SUFFIXES)):
+        return Records(path=text, format="files")
+    missing = "" if os.path.exists(text) else ", which does not exist"
+    reader.problems.add(f"{field.name}: expected {_RECORDS}, got '{text}'{missing}")
+    return None
 
 
 def _read_scale_command(reader: FieldReader, field: Field | None) -> tuple[str, ...]:

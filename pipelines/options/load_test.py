@@ -67,7 +67,7 @@ def add_flags(parser: CommandParser) -> None:
     limits.add_argument(
         "--records",
         metavar="PATH",
-        help="what is sent: Parquet file or folder, .jsonl file, or topic:NAME",
+        help="what is sent: a file or folder of .parquet, .jsonl or .tfrecord files, or topic:NAME",
     )
     limits.add_argument("--workers", metavar="N,…", help="numbers of workers to test, as 1,2,4")
     how = parser.group(HOW)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
+import re
 from typing import NamedTuple
 
 import pytest
@@ -17,6 +19,7 @@ from scoreline.pipelines.load_test.tested import SET_BY_TEST
 from scoreline.pipelines.options.commands import make_parser, parse_flags
 from scoreline.pipelines.options.load_test import read_load_test
 from scoreline.pipelines.options.problems import BadOptions, Problems
+from tests.fakes import ROOT
 
 STREAM = "stream: {brokers: h:1, model: m, keys: id}\nrecords: topic:old\n"
 BATCH = "batch: {input: lake, model: m, keys: id}\n"
@@ -104,7 +107,7 @@ output: out
             "--exactly_once",
             "--batch_rows=512",
         ),
-        records=Records(path="flights", format="parquet"),
+        records=Records(path="flights", format="files"),
         partitions=6,
         workers=(1, 2, 4),
         scale_command=("kubectl", "scale", "deployment/scorer", "--replicas={workers}"),
@@ -122,7 +125,7 @@ output: out
         output="out",
     )
     assert (found.need.rate_per_s, found.need.deadline_s) == (20_000.0, None)
-    assert (found.window_s, found.resolution) == (60.0, 0.1)
+    assert found.window_s == 60.0
     assert scale_argv(found, 4)[-1] == "--replicas=4"
 
 
@@ -157,6 +160,18 @@ def test_flags_override_the_profile(profile_of):
     assert (found.slos.rate_per_s, found.slos.latency_ms) == (80.0, 9.0)
 
 
+def test_the_profiles_of_the_page_are_right_and_name_every_key(profile_of, tmp_path):
+    page = (ROOT / "docs" / "load-test.md").read_text("utf-8")
+    stream, batch = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "build" / "flights").mkdir(parents=True)
+    found = profile_of(stream)
+    assert (found.mode, found.slos.rate_per_s, found.workers) == ("stream", 8000.0, (1, 2, 4))
+    assert "--fill=dep_delay=0" in found.argv
+    assert profile_of(batch).need.deadline_s == 6 * 3600
+    for name in (*KEYS.split(", ")[2:], *(field.name for field in dataclasses.fields(Slos))):
+        assert f"| `{name}`" in page or f"`{name}`" in page, name
+
+
 def test_a_small_test_needs_no_profile():
     argv = ["stream", "--brokers", "h:1", "--model=m", "--keys=id", "--fill=a=1", "--fill=b=2"]
     found = read("--records=topic:t", "--rate_per_s=100", "--latency_ms=50", *argv)
@@ -171,7 +186,7 @@ NO_WORKERS = (
     "workers: expected whole numbers of workers from 1 to 10,000, ascending, as [1, 2, 4], got "
 )
 SCALE = "expected a list of arguments with {workers}, as [kubectl, scale, …, --replicas={workers}]"
-RECORDS = "expected a Parquet file or folder, a .jsonl file, or topic:NAME, got "
+RECORDS = "expected a file or folder of .parquet, .jsonl or .tfrecord files, or topic:NAME, got "
 
 
 @pytest.mark.parametrize(
@@ -220,7 +235,7 @@ RECORDS = "expected a Parquet file or folder, a .jsonl file, or topic:NAME, got 
         ("workers: [1, 0]", "workers, item 2: expected a whole number from 1 to 10,000, got '0'"),
         ("workers: [1.5]", "workers, item 1: expected a whole number from 1 to 10,000, got '1.5'"),
         ("partitions: -3", "partitions: expected a whole number from 1 to 10,000, got '-3'"),
-        ("shape: poison", "shape: expected one of poisson, even, trace, step, spike, soak, got"),
+        ("shape: poison", "shape: expected one of poisson, even, trace, got"),
         ("shape: trace", "shape: trace needs `trace` with file and column"),
         ("trace: {file: ., column: t}", "trace: needs `shape: trace`, got poisson"),
         ("trace: {file: .}\nshape: trace", "trace.column: expected a value, got none"),
