@@ -29,108 +29,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from scoreline.models.cpu_time import ModelCpu, thread_cpu_s
+from scoreline.models.cpu_time import ModelCpu
+from scoreline.transforms.worker_clock import Frame, Times, WorkerClock
 
 STAGES = ("poll", "read", "decode", "features", "predict", "encode", "send", "stage", "commit")
 _PREDICT = "predict"
 _EVERY_SECONDS = 1.0
 # A histogram counts microseconds up to one hour, with an error of 1 %.
 _MAX_US, _DIGITS = 3_600_000_000, 2
-
-
-@dataclasses.dataclass
-class _Stage:
-    """Sums of one stage in one worker since the last line."""
-
-    useful_s: float = 0.0
-    waiting_s: float = 0.0
-    idle_s: float = 0.0
-    rows: int = 0
-    calls_us: list[int] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass
-class _Frame:
-    """A call that has begun and not ended."""
-
-    stage: str
-    is_idle: bool
-    seconds: float = 0.0
-
-
-class _Worker:
-    """The open calls and the sums of one worker."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.lock = threading.Lock()
-        self.thread = threading.current_thread()
-        self.native_id = threading.get_native_id()
-        self.is_free = False  # between bundles
-        self.frames: list[_Frame] = []
-        self.stages: dict[str, _Stage] = {}
-        self.written_at = time.perf_counter()
-        self._since = (0.0, 0.0)  # wall and CPU until which the open call is accounted for
-
-    def enter(self) -> bool:
-        """Lock it if this thread still has it; return whether it does."""
-        self.lock.acquire()
-        if self.thread is threading.current_thread():
-            self.is_free = False
-            return True
-        self.lock.release()
-        return False
-
-    def move_here(self) -> bool:
-        """Lock it and continue in this thread if no other has it; return whether it does."""
-        self.lock.acquire()
-        if self.is_free or not self.thread.is_alive():
-            self.frames.clear()
-            self.is_free = False
-            self.thread, self.native_id = threading.current_thread(), threading.get_native_id()
-            return True
-        self.lock.release()
-        return False
-
-    def settle(self, now: float, cpu: float) -> None:
-        """Add the time since the last call of this method to the innermost open call."""
-        began, cpu_began = self._since
-        self._since = (now, cpu)
-        if not self.frames:
-            return
-        frame = self.frames[-1]
-        wall = now - began
-        useful = min(max(cpu - cpu_began, 0.0), wall)
-        stage = self.stage(frame.stage)
-        stage.useful_s += useful
-        if frame.is_idle:
-            stage.idle_s += wall - useful
-        else:
-            stage.waiting_s += wall - useful
-            frame.seconds += wall
-
-    def stage(self, name: str) -> _Stage:
-        """Return the sums of a stage."""
-        found = self.stages.get(name)
-        if found is None:
-            found = self.stages[name] = _Stage()
-        return found
-
-    def end(self) -> None:
-        """End the innermost call."""
-        frame = self.frames.pop()
-        if not frame.is_idle:
-            self.stage(frame.stage).calls_us.append(round(frame.seconds * 1e6))
-
-    def take(self, now: float) -> tuple[float, dict[str, _Stage]]:
-        """Return the seconds and the sums since the last line, with those of open calls."""
-        with self.lock:
-            cpu = thread_cpu_s(self.native_id)
-            if cpu is not None:
-                self.settle(max(now, self._since[0]), cpu)
-            stages, self.stages = self.stages, {}
-            interval, self.written_at = now - self.written_at, now
-            return interval, stages
 
 
 class Recorder:
@@ -151,7 +57,7 @@ class Recorder:
         self._file: TextIO = (Path(directory) / name).open("x", encoding="utf-8")
         self._lock = threading.Lock()  # of the table of workers
         self._writing = threading.Lock()
-        self._workers: list[_Worker] = []
+        self._workers: list[WorkerClock] = []
         self._local = threading.local()
         self._cpu_s, self._model_cpu = time.process_time(), ModelCpu()
         self._is_ended = threading.Event()
@@ -162,12 +68,12 @@ class Recorder:
         """Begin a call in this thread. Within another call, that one pauses."""
         worker = self._enter()
         worker.settle(time.perf_counter(), time.thread_time())
-        worker.frames.append(_Frame(stage, is_idle))
+        worker.frames.append(Frame(stage, is_idle))
         worker.lock.release()
 
     def end(self) -> None:
         """End the last call that this thread has begun."""
-        worker: _Worker = self._local.worker
+        worker: WorkerClock = self._local.worker
         with worker.lock:
             worker.settle(time.perf_counter(), time.thread_time())
             worker.end()
@@ -183,20 +89,20 @@ class Recorder:
 
         Runners run the bundles of a worker in changing threads, one after the other.
         """
-        worker: _Worker | None = getattr(self._local, "worker", None)
+        worker: WorkerClock | None = getattr(self._local, "worker", None)
         if worker is not None:
             with worker.lock:
                 worker.is_free |= worker.thread is threading.current_thread()
 
-    def _enter(self) -> _Worker:
+    def _enter(self) -> WorkerClock:
         """Return the locked worker of this thread: its last one, a free one, or a new one."""
-        last: _Worker | None = getattr(self._local, "worker", None)
+        last: WorkerClock | None = getattr(self._local, "worker", None)
         if last is not None and last.enter():
             return last
         with self._lock:
             found = next((worker for worker in self._workers if worker.move_here()), None)
             if found is None:
-                found = _Worker(len(self._workers))
+                found = WorkerClock(len(self._workers))
                 found.lock.acquire()
                 self._workers.append(found)
             self._local.worker = found
@@ -241,7 +147,7 @@ class Recorder:
             self._file.close()
 
 
-def _share_out(workers: Sequence[Mapping[str, _Stage]], cpu_s: float) -> None:
+def _share_out(workers: Sequence[Mapping[str, Times]], cpu_s: float) -> None:
     """Make waiting for the model useful, as far as the model's own threads used a CPU.
 
     Workers share the seconds in proportion to their time in the stage, since they share threads.
@@ -255,7 +161,7 @@ def _share_out(workers: Sequence[Mapping[str, _Stage]], cpu_s: float) -> None:
         stage.waiting_s -= moved
 
 
-def _to_json(stage: _Stage) -> dict[str, Any]:
+def _to_json(stage: Times) -> dict[str, Any]:
     return {
         "useful_s": stage.useful_s,
         "waiting_s": stage.waiting_s,
