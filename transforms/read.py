@@ -16,6 +16,7 @@ from scoreline.lake.storage import resolve
 from scoreline.lake.table.tracebacks import explain_unexpected
 from scoreline.transforms import metrics, stage_times
 from scoreline.transforms.bundle_metrics import BundleMetrics
+from scoreline.transforms.null_stages import repeat_first
 
 # Files of a shard that an unexpected error names.
 _MAX_NAMED = 3
@@ -55,7 +56,7 @@ class _ReadDoFn(beam.DoFn):
         while True:
             try:
                 with self._metrics.timed(metrics.READ_MS):
-                    batches = batches or read_shard(self._fs, shard, self._dataset)
+                    batches = batches or self._read(shard)
                     batch = next(batches, None)
             except CorruptFile as e:
                 batch, error = None, str(e)
@@ -68,6 +69,10 @@ class _ReadDoFn(beam.DoFn):
             yield BatchKey(shard, number, first_row, batch.num_rows, last=False), batch
             number, first_row = number + 1, first_row + batch.num_rows
         yield BatchKey(shard, number, first_row, 0, last=True, error=error), _NO_ROWS
+
+    def _read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
+        batches = read_shard(self._fs, shard, self._dataset)
+        return repeat_first(batches, shard.rows) if self._dataset.repeats_first else batches
 
     def finish_bundle(self) -> None:
         self._metrics.flush()

@@ -16,10 +16,13 @@ from scoreline.lake.kill_points import reach
 from scoreline.lake.table.letters import to_dead_letters
 from scoreline.lake.table.tracebacks import explain_unexpected
 from scoreline.models.errors import ImpureModel, ModelError
+from scoreline.models.null_servable import NullServable
 from scoreline.transforms import metrics
 from scoreline.transforms.bundle_metrics import BundleMetrics
+from scoreline.transforms.features import build_features
 from scoreline.transforms.isolate import EveryRowFails
 from scoreline.transforms.kafka.ending import StreamRefused
+from scoreline.transforms.null_stages import RepeatedFeatures
 from scoreline.transforms.purity import gate_of
 from scoreline.transforms.scoring import Scored, ScoreSpec, Serving, score_batch, score_none
 from scoreline.transforms.swap.shared import acquire_watcher, release_watcher
@@ -45,6 +48,10 @@ class Scorer:
     """
 
     def __init__(self, serving: Serving) -> None:
+        null = serving.spec.null_stages
+        if "predict" in null:
+            serving = serving._replace(servable=NullServable(serving.servable))
+        self._build = RepeatedFeatures() if "features" in null else build_features
         self.serving = serving
         self.metrics = BundleMetrics()
         self.metrics.observe(metrics.MODEL_LOAD_MS, serving.servable.load_ms)
@@ -65,7 +72,7 @@ class Scorer:
         if self._gate is not None and not self._gate.is_open:
             self._gate.pass_through(batch, self.serving)
         try:
-            return score_batch(batch, *self.serving, self.metrics)
+            return score_batch(batch, *self.serving, self.metrics, self._build)
         except EveryRowFails as e:
             reason = str(e).partition(": ")[2]
             if not self._has_scored and reason == self._failure:

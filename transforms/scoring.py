@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from scoreline.models.servable import Servable
 from scoreline.models.signature import InputColumn
 from scoreline.transforms import metrics
 from scoreline.transforms.alive import all_but
-from scoreline.transforms.features import build_features
+from scoreline.transforms.features import Features, build_features
 from scoreline.transforms.few_sizes import MAX_ROWS, fill_up, round_rows
 from scoreline.transforms.isolate import Isolated, isolate
 from scoreline.transforms.rules import OutputRule, find_bad_outputs
@@ -38,6 +39,8 @@ class ScoreSpec:
       allow_impure: the reason to go on with a model that fails that check; "" stops.
       has_few_sizes: whether calls are filled up to one of a few numbers of rows, since batches may
         have any. Only for models whose score of a row is its own.
+      null_stages: stages of the job that do nothing, for a load test: see
+        `pipelines/plan/null_stage.py`. Of these, `Scorer` leaves out `features` and `predict`.
     """
 
     model: ModelSpec
@@ -48,10 +51,13 @@ class ScoreSpec:
     checks_purity: bool = False
     allow_impure: str = ""
     has_few_sizes: bool = False
+    null_stages: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
-        """The model's digest, which is in each scored row."""
+        """The model's digest, which is in each scored row, with the stages that did nothing."""
+        if self.null_stages:
+            return f"without({','.join(self.null_stages)}):{self.model.digest}"
         return self.model.digest
 
 
@@ -67,6 +73,7 @@ def score_batch(
     servable: Servable,
     spec: ScoreSpec,
     timers: metrics.Tally,
+    build: Callable[[pa.RecordBatch, Sequence[InputColumn]], Features] = build_features,
 ) -> Scored:
     """Score a record batch: one output row per input row, except for dead rows.
 
@@ -79,7 +86,7 @@ def score_batch(
       ModelError: the model's process died, and the model cannot be loaded again.
     """
     with timers.timed(metrics.FEATURES_MS):
-        columns, alive, lacking, saturated = build_features(batch, spec.inputs)
+        columns, alive, lacking, saturated = build(batch, spec.inputs)
     timers.pass_rows(metrics.FEATURES_MS, batch.num_rows)
     timers.pass_rows(metrics.PREDICT_MS, alive.rows)
     if saturated:

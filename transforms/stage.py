@@ -83,7 +83,8 @@ class _StageDoFn(beam.DoFn):
             shard, writer = self._open[at]
             try:
                 receipt = writer.close()
-                write_receipt(self._output, receipt)
+                if receipt.path:
+                    write_receipt(self._output, receipt)
             except (OSError, pa.ArrowException) as e:
                 self._fail(at, shard, f"cannot write {self._what}: {e}")
             except Exception as e:  # noqa: BLE001  as above

@@ -33,6 +33,7 @@ class DatasetSpec(NamedTuple):
       stored: keys and kept columns, whose values a table must be able to hold.
       casts: the types to read columns as whose types differ between files.
       stage_times: the folder that readers record stage times in; "" for none.
+      repeats_first: whether the first record batch of a shard is repeated for all its rows.
     """
 
     root: str
@@ -49,6 +50,7 @@ class DatasetSpec(NamedTuple):
     stored: Sequence[str] = ()
     casts: Mapping[str, pa.DataType] = {}
     stage_times: str = ""
+    repeats_first: bool = False
 
 
 def read_shard(

@@ -40,6 +40,8 @@ class CommitSpec(NamedTuple):
       fingerprints: the input fingerprint of each partition, as far as it is known.
       max_dead_letter_ratio: maximum share of dead letters among a partition's rows.
       stage_times: the folder that committers record stage times in; "" for none.
+      null_stage: the stage that does nothing in this run, so that nothing is committed; "" for
+        none.
     """
 
     output: str
@@ -49,6 +51,7 @@ class CommitSpec(NamedTuple):
     fingerprints: Mapping[str, str]
     max_dead_letter_ratio: float
     stage_times: str = ""
+    null_stage: str = ""
 
 
 def commit_partitions(
@@ -94,6 +97,8 @@ def _check(receipts: Sequence[Receipt], spec: CommitSpec) -> Ready | Outcome:
         rows_dead=sum(r.rows_dead for r in dead),
     )
     problem = _find_receipt_problem(receipts, staged, outcome)
+    if spec.null_stage and not problem:
+        problem = f"nothing is committed, since this run leaves out the stage {spec.null_stage}"
     if problem:
         return outcome._replace(reason=problem)
     try:

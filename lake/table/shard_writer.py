@@ -21,12 +21,14 @@ class StageSpec(NamedTuple):
       schema: columns and types of the files.
       statistics: columns that Delta Lake may skip files by.
       integer_key: the key column, if there is only one and it has integers.
+      writes_nothing: whether rows are counted, and not written.
     """
 
     output: str
     schema: pa.Schema
     statistics: tuple[str, ...]
     integer_key: str | None
+    writes_nothing: bool = False
 
 
 class ShardWriter(Protocol):
@@ -42,12 +44,14 @@ class ShardWriter(Protocol):
         """Leave nothing behind."""
 
 
-def open_scores(spec: StageSpec, shard: Shard, _: pa.RecordBatch) -> ScoresWriter:
+def open_scores(spec: StageSpec, shard: Shard, _: pa.RecordBatch) -> ShardWriter:
     """Return a writer of a shard's scores in the folder of its partition.
 
     Raises:
       OSError: the file cannot be made.
     """
+    if spec.writes_nothing:
+        return CountingWriter(shard)
     file_system, root = resolve(spec.output)
     folder = partition_folder(shard.partition)
     file = StagedFile(
@@ -71,6 +75,26 @@ def open_letters(output: str, shard: Shard, first: pa.RecordBatch) -> LettersWri
     file_system, root = resolve(dead_letters_root(output))
     file = StagedFile(file_system, root, STAGED_FOLDER, shard.number, shard.run_id, first.schema)
     return LettersWriter(file, shard)
+
+
+class CountingWriter:
+    """Counts the rows of one shard, whose receipt then names no file."""
+
+    def __init__(self, shard: Shard) -> None:
+        """Count from zero."""
+        self._shard, self._rows_in, self._rows = shard, 0, 0
+
+    def write(self, key: BatchKey, batch: pa.RecordBatch) -> None:
+        """Count the rows of a batch."""
+        self._rows_in += key.rows
+        self._rows += batch.num_rows
+
+    def close(self) -> Receipt:
+        """Return the shard's receipt."""
+        return Receipt.of(self._shard, rows_in=self._rows_in, rows_scored=self._rows)
+
+    def abandon(self) -> None:
+        """Do nothing: there is no file."""
 
 
 class LettersWriter:

@@ -25,6 +25,7 @@ from scoreline.transforms.kafka.first_values import FirstValues
 from scoreline.transforms.kafka.json_values import BadRows, JsonDecoder
 from scoreline.transforms.kafka.records import VALUE
 from scoreline.transforms.kafka.registry import Registry
+from scoreline.transforms.null_stages import RepeatedRows
 
 FORMATS = ("json", "avro", "example")
 _MAX_REASON_CHARS = 500
@@ -54,6 +55,7 @@ class DecodeSpec:
       registry: the registry of the schemas whose ids are in that header; None for no registry.
       required: the keys that each JSON object must have, also if they are null.
       missing: the values of other keys that a JSON object lacks.
+      repeats_first: whether the columns of a worker's first batch are repeated for all others.
     """
 
     format: str
@@ -63,6 +65,7 @@ class DecodeSpec:
     registry: Registry | None = None
     required: tuple[str, ...] = ()
     missing: tuple[Constant, ...] = ()
+    repeats_first: bool = False
 
     def make(self) -> Decoder:
         """Return the decoder of the format.
@@ -167,12 +170,32 @@ def _describe_text(reason: str) -> str:
     return reason[:_MAX_REASON_CHARS]
 
 
+class RepeatedDecode:
+    """Decodes a first batch, and gives its columns to all others, without dead rows."""
+
+    def __init__(self) -> None:
+        """Have no columns yet."""
+        self._rows: RepeatedRows | None = None
+
+    def __call__(self, raw: pa.RecordBatch, decoder: Decoder, schema: pa.Schema) -> Decoded:
+        """Return columns for each raw record; see `decode_batch`."""
+        if self._rows is None:
+            decoded = decode_batch(raw, decoder, schema)
+            if decoded.batch.num_rows and schema.names:
+                self._rows = RepeatedRows(decoded.batch.select(schema.names))
+            return decoded
+        columns = self._rows.take(raw.num_rows).columns
+        names = [*raw.schema.names, *schema.names]
+        return Decoded(pa.RecordBatch.from_arrays([*raw.columns, *columns], names), None)
+
+
 class _DecodeDoFn(beam.DoFn):
     def __init__(self, spec: DecodeSpec) -> None:
         self._spec = spec
 
     def setup(self) -> None:
         self._decoder = self._spec.make()
+        self._decode = RepeatedDecode() if self._spec.repeats_first else decode_batch
         self._metrics = BundleMetrics()
         self._first = FirstValues(self._spec.format)
 
@@ -181,7 +204,7 @@ class _DecodeDoFn(beam.DoFn):
     ) -> Iterator[tuple[RecordKey, pa.RecordBatch]]:
         key, raw = element
         with self._metrics.timed(metrics.DECODE_MS):
-            batch, dead = decode_batch(raw, self._decoder, self._spec.schema)
+            batch, dead = self._decode(raw, self._decoder, self._spec.schema)
         self._metrics.pass_rows(metrics.DECODE_MS, raw.num_rows)
         reasons = {} if dead is None else dict(zip(dead.rows, dead.reasons, strict=True))
         self._first.observe(batch.num_rows, reasons, raw)

@@ -61,6 +61,7 @@ class WriteSpec:
       source_topic: topic of the source records.
       group: consumer group whose offsets on the source topic are committed.
       source_topic_id: the id of the source topic; "" if it is unknown.
+      sends_nothing: whether scores are left out, though their offsets are committed.
       exactly_once: whether each bundle is one transaction that includes its offsets.
       table: the table to which scores are appended, or None. Offsets are committed after topic and
         table have the results of their records.
@@ -76,6 +77,7 @@ class WriteSpec:
     table: TableSpec | None = None
     avro: AvroSpec | None = None
     source_topic_id: str = ""
+    sends_nothing: bool = False
 
     def transactional_id(self, slot: int) -> str:
         """Return the id of a slot's transactions. A restart reuses it, which ends the old ones."""

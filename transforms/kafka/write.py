@@ -67,7 +67,7 @@ class _WriteDoFn(beam.DoFn):
         with self._metrics.timed(metrics.ENCODE_MS):
             encoded, dead = encode_rows(batch, self._encode)
         self._metrics.pass_rows(metrics.ENCODE_MS, batch.num_rows)
-        for part in encoded:
+        for part in [] if self._spec.sends_nothing else encoded:
             if self._spec.topic:
                 slot.send(part.rows, part.values)
                 self._metrics.count(metrics.RECORDS_SENT, part.rows.num_rows)
