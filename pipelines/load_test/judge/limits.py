@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from scoreline.pipelines.load_test.judge import memory, percentiles, recovery, validity
+from scoreline.pipelines.load_test.judge import memory, percentiles, recovery
 from scoreline.pipelines.load_test.judge.elements import (
     Floats,
     Grows,
@@ -18,6 +18,8 @@ from scoreline.pipelines.load_test.judge.elements import (
 )
 from scoreline.pipelines.load_test.judge.lag import MIN_SCORED_SHARE, Lag
 
+MAX_RISE_SHARE = 0.1  # of the latency limit, in one window
+
 
 class Seen(NamedTuple):
     """What was seen in a window.
@@ -26,7 +28,6 @@ class Seen(NamedTuple):
       lag: its backlog.
       latency_s: latencies of the rows that were due in it, infinite without a score.
       measured: percentiles of these latencies.
-      rose_share: by which share the backlog rose at least between its halves.
       freshness_s: maximum age of the oldest row without a score.
       error_share: share of dead letters.
       recovery: after its spike; None without one.
@@ -35,7 +36,6 @@ class Seen(NamedTuple):
     lag: Lag
     latency_s: Floats
     measured: dict[float, percentiles.Measured]
-    rose_share: float
     freshness_s: float
     error_share: float
     recovery: Recovery | None
@@ -59,7 +59,7 @@ def judge_limits(window: Window, slos: Slos, seen: Seen) -> tuple[Limit, ...]:
     kept = Outcome.PASS if is_kept else Outcome.FAIL
     limits += [growth, Limit("scored_share", MIN_SCORED_SHARE, lag.scored_share, kept)]
     if slos.latency_ms is not None:
-        limits.append(_latency_limit(slos, slos.latency_ms, seen))
+        limits.append(_latency_limit(window, slos, slos.latency_ms, seen))
     if slos.freshness_s is not None:
         limits.append(_at_most("freshness_s", slos.freshness_s, seen.freshness_s))
     patience_s = slos.freshness_s if slos.latency_ms is None else slos.latency_ms / 1e3
@@ -69,15 +69,18 @@ def judge_limits(window: Window, slos: Slos, seen: Seen) -> tuple[Limit, ...]:
     return tuple(limits)
 
 
-def _latency_limit(slos: Slos, limit_ms: float, seen: Seen) -> Limit:
+def _latency_limit(window: Window, slos: Slos, limit_ms: float, seen: Seen) -> Limit:
     percent = slos.latency_percentile
     found = reported(percent, seen)
     if isinstance(found, Grows):
         return Limit("latency_ms", limit_ms, None, Outcome.FAIL)
     effect = seen.measured[percent].design_effect
     outcome = percentiles.judge_limit(seen.latency_s, limit_ms / 1e3, percent, effect)
-    if outcome is Outcome.PASS and seen.rose_share > validity.MAX_DRIFT_SHARE:
-        outcome = Outcome.UNDECIDED  # still rising: a longer window would have a higher percentile
+    # A backlog may grow by 0.5 % within the lag limit. The latency then rises by 0.3 s a minute,
+    # and a longer window would have a higher percentile.
+    rise_ms = 1e3 * seen.lag.slope_share.low * window.seconds
+    if outcome is Outcome.PASS and rise_ms > MAX_RISE_SHARE * limit_ms:
+        outcome = Outcome.UNDECIDED
     measured = None if isinstance(found, Insufficient) else found.value
     return Limit("latency_ms", limit_ms, measured, outcome)
 

@@ -82,35 +82,39 @@ def measure(
         raise ValueError(f"expected percentiles between 0 and 100, got {wrong}")
     in_order = np.sort(latency_s)
     second = ((due_s - due_s.min()) // BURST_S).astype(np.int64)
+    rows = np.bincount(second).astype(np.float64)
     measured = {}
     effect = 1.0
     for percent in sorted(percents):
         value_s = float(in_order[math.ceil(len(in_order) * percent / 100 - 1e-9) - 1])
         # Few bursts reach a high percentile, too few to see how bursty it is: a lower one helps.
-        effect = max(effect, design_effect(latency_s > value_s, second))
+        effect = max(
+            effect,
+            design_effect(np.bincount(second[latency_s > value_s], minlength=len(rows)), rows),
+        )
         interval = _interval(in_order, value_s, percent / 100, effect, confidence)
         measured[percent] = Measured(interval, value_s, effect)
     return measured
 
 
-def design_effect(is_late: npt.NDArray[np.bool_], second: npt.NDArray[np.int64]) -> float:
+def design_effect(late: npt.NDArray[np.int64], rows: Floats) -> float:
     """Return how many rows are worth one independent sample, at least 1.
 
-    A burst may last longer than a second: covariances of neighbouring seconds are added up to the
-    first that is not positive (after Geyer 1992, Statistical Science 7).
+    `late` and `rows` are the late rows and all rows of each second. A burst may last longer than a
+    second: covariances of neighbouring seconds are added up to the first that is not positive
+    (after Geyer 1992, Statistical Science 7).
     """
-    share = float(is_late.mean())
-    rows = np.bincount(second)
+    share = float(late.sum() / rows.sum())
     if len(rows) < 2 or share in {0.0, 1.0}:
         return 1.0
-    excess = np.bincount(second, weights=is_late) - rows * share
+    excess = late - rows * share
     variance = float(excess @ excess)
     for apart in range(1, len(excess) // 2):
         covariance = float(excess[apart:] @ excess[:-apart])
         if covariance <= 0:
             break
         variance += 2 * covariance
-    independent = len(is_late) * share * (1 - share)
+    independent = float(rows.sum()) * share * (1 - share)
     return max(1.0, variance * len(rows) / (len(rows) - 1) / independent)
 
 

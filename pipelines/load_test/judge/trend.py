@@ -32,35 +32,31 @@ def slope(values: Floats, width_s: float, *, confidence: float = 0.95) -> Interv
     """
     at_s = np.arange(len(values)) * width_s
     centred = at_s - at_s.mean()
-    return contrast(values, centred / (centred @ centred), confidence=confidence)
+    return _contrast(values, centred / (centred @ centred), values, confidence)
 
 
-def difference(values: Floats, *, confidence: float = 0.95) -> Interval:
-    """Return mean of the second half − mean of the first half; a middle value is left out.
+def fall(values: Floats, *, confidence: float = 0.95) -> Interval:
+    """Return mean of the first half − mean of the second half; a middle value is left out.
+
+    The noise is that of the second half. In a warm-up the first half is not noise, but signal.
 
     Raises:
-      ValueError: there are fewer than 6 values.
+      ValueError: there are fewer than 12 values.
     """
     half = len(values) // 2
     weights = np.zeros(len(values))
-    weights[:half], weights[-half:] = -1 / half, 1 / half
-    return contrast(values, weights, confidence=confidence)
+    weights[:half], weights[-half:] = 1 / half, -1 / half
+    return _contrast(values, weights, values[-half:], confidence)
 
 
-def contrast(values: Floats, weights: Floats, *, confidence: float = 0.95) -> Interval:
-    """Return Σ weights · values, with its t interval under autocorrelated residuals.
-
-    The weights have the sum zero.
-
-    Raises:
-      ValueError: there are fewer than 6 values.
-    """
-    count = len(values)
+def _contrast(values: Floats, weights: Floats, steady: Floats, confidence: float) -> Interval:
+    """Return Σ weights · values with its t interval; the noise is measured in `steady` values."""
+    count = len(steady)
     if count < MIN_BINS:
         raise ValueError(f"expected at least {MIN_BINS} values for a trend, got {count}")
     value = float(weights @ values)
     order = np.arange(count)
-    residuals = values - np.polyval(np.polyfit(order, values, 1), order)
+    residuals = steady - np.polyval(np.polyfit(order, steady, 1), order)
     energy = float(residuals @ residuals)
     if energy <= 1e-18 * float(values @ values):  # a straight line, up to rounding
         return Interval(value, value, value, confidence)
@@ -68,7 +64,8 @@ def contrast(values: Floats, weights: Floats, *, confidence: float = 0.95) -> In
     innovations = residuals[1:] - r * residuals[:-1]
     neighbours = max(0.0, float(innovations[1:] @ innovations[:-1]))
     variance = (float(innovations @ innovations) + 2 * neighbours) / (count - 3)
-    apart = np.abs(order[:, None] - order[None, :])
+    everywhere = np.arange(len(values))
+    apart = np.abs(everywhere[:, None] - everywhere[None, :])
     alike = apart / 2 if r > 1 - 1e-6 else (1 - r**apart) / (1 - r * r)
     error = np.sqrt(max(0.0, -float(weights @ alike @ weights) * variance))
     half_width = float(stdtrit(count - 2, 0.5 + confidence / 2) * error)

@@ -13,7 +13,7 @@ MAX_SEND_LATE_SHARE = 0.1
 MIN_CEILING = 1.3
 MAX_NEIGHBOUR_CPU_SHARE = 0.05
 MAX_STEAL_SHARE = 0.02
-MAX_DRIFT_SHARE = 0.1
+MAX_FALL_SHARE = 0.1
 MAX_LITTLE_SHARE = 0.2
 CLOCK_S = 0.01  # Kafka's timestamps are whole milliseconds
 
@@ -55,25 +55,26 @@ def check_machine(neighbour_cpu_share: float, steal_share: float) -> tuple[Check
     )
 
 
-def drift_share(bins: Floats) -> tuple[float, float]:
-    """Return by which share the backlog fell and rose at least between the halves of a window.
+def check_steady(bins: Floats, *, window_rows: float, max_growth_share: float) -> Check:
+    """Check that the backlog did not fall between the halves of a window: the warm-up was over.
 
-    Both are lower ends at 99 % confidence, as shares of the mean backlog; 0 if it did not. By
-    Little's law the backlog at a constant rate is the latency.
+    The value is the lower end of the fall at 99.9 % confidence, as a share of the mean backlog. It
+    is 0 if the fall hides less than a tenth of the growth that the lag limit allows. Windows with
+    fewer than 12 bins cannot be checked. A rise is no fault of the measurement: the limits judge
+    it.
+
+    Args:
+      bins: mean backlog per bin.
+      window_rows: rows that are offered in the window.
+      max_growth_share: the lag limit.
     """
-    mean = float(bins.mean())
-    if mean < 1:  # below one row there is no queue
-        return 0.0, 0.0
-    change = trend.difference(bins, confidence=0.99)
-    return max(0.0, -change.high / mean), max(0.0, change.low / mean)
-
-
-def check_steady(fell_share: float) -> Check:
-    """Check that the backlog did not fall by more than 10 %: the warm-up was over.
-
-    A backlog that rises is no fault of the measurement: the limits judge it.
-    """
-    return _at_most("steady_state", MAX_DRIFT_SHARE, fell_share)
+    share = 0.0
+    if len(bins) >= 2 * trend.MIN_BINS:
+        low = trend.fall(bins, confidence=0.999).low
+        # A fall of D rows between the halves is a slope of about 2·D in a window.
+        if 2 * low > 0.1 * max_growth_share * window_rows:
+            share = low / float(bins.mean())
+    return _at_most("steady_state", MAX_FALL_SHARE, share)
 
 
 def check_ids(extra_ids: int, lost_ids: int) -> Check:

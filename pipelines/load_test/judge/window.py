@@ -54,14 +54,12 @@ def judge_window(window: Window, slos: Slos, *, percents: tuple[float, ...] = PE
         offered_per_s=window.offered_per_s,
         max_growth_share=slos.lag_growth_share,
     )
-    fell_share, rose_share = validity.drift_share(lag.bins)
     seen = Seen(
         lag=lag,
         latency_s=latency_s,
         measured=percentiles.measure(
             latency_s, due_s[within] - begin_s, (*percents, slos.latency_percentile)
         ),
-        rose_share=rose_share,
         freshness_s=recovery.max_freshness_s(due_s, scored_s, begin_s=begin_s, end_s=end_s),
         error_share=float(is_dead[within].mean()),
         recovery=None
@@ -82,7 +80,7 @@ def judge_window(window: Window, slos: Slos, *, percents: tuple[float, ...] = PE
         *validity.check_machine(window.neighbour_cpu_share, window.steal_share),
         validity.check_ids(window.extra_ids, _lost_ids(window, seen)),
         validity.check_clocks(sent_s, scored_s),
-        *(_steady_checks(window, seen, fell_share)),
+        *_steady_checks(window, slos, seen),
     )
     limits = judge_limits(window, slos, seen)
     return Judged(
@@ -103,14 +101,19 @@ def judge_window(window: Window, slos: Slos, *, percents: tuple[float, ...] = PE
     )
 
 
-def _steady_checks(window: Window, seen: Seen, fell_share: float) -> list[Check]:
+def _steady_checks(window: Window, slos: Slos, seen: Seen) -> list[Check]:
     """Return the checks that suppose a steady state: neither a spike nor a growing backlog."""
     if window.spike_s is not None:
         return []
-    checks = [validity.check_steady(fell_share)]
-    is_scored = np.isfinite(seen.latency_s)
-    if seen.lag.outcome is Outcome.PASS and is_scored.any():
-        mean_s = float(seen.latency_s[is_scored].mean())
+    checks = [
+        validity.check_steady(
+            seen.lag.bins,
+            window_rows=window.offered_per_s * window.seconds,
+            max_growth_share=slos.lag_growth_share,
+        )
+    ]
+    mean_s = float(seen.latency_s.mean())
+    if seen.lag.outcome is Outcome.PASS and math.isfinite(mean_s):
         mean_rows = float(seen.lag.bins.mean())
         checks.append(validity.check_little(mean_rows, window.offered_per_s, mean_s))
     return checks

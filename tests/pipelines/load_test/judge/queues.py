@@ -13,8 +13,9 @@ WARM_UP_S = 20.0
 
 def arrivals(rng, rate, seconds):
     """Return the due times of a Poisson process with a warm-up before time 0."""
-    count = rng.poisson(rate * (seconds + WARM_UP_S))
-    return np.sort(rng.uniform(-WARM_UP_S, seconds, count))
+    count = int(1.2 * rate * (seconds + WARM_UP_S)) + 100
+    due_s = np.cumsum(rng.exponential(1 / rate, count)) - WARM_UP_S
+    return due_s[due_s < seconds]
 
 
 def served(due_s, service_s):
