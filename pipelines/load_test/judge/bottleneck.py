@@ -83,8 +83,10 @@ class Bottleneck:
       share: its share of the time of the slowest worker's stages.
       max_over_mean: rows of the busiest worker over the mean of all; 1 is even.
       confirmed: whether the capacity rises without the stage; None if that was not tried.
-      gain_if_free: by how much the capacity would rise without the stage, as a share: by Amdahl's
-        law, or as measured; None if unknown.
+      predicted_gain: by how much the capacity would rise without the stage, as a share, if nothing
+        else became the limit (Amdahl's law); None if unknown.
+      gain_if_free: by how much it rose at least when the stage was replaced; None if that was not
+        tried, or if it did not rise.
       advice: what to do, in a sentence.
       stages: the stages of the slowest worker, in the order of the graph.
     """
@@ -94,6 +96,7 @@ class Bottleneck:
     share: float = 0.0
     max_over_mean: float = 1.0
     confirmed: bool | None = None
+    predicted_gain: float | None = None
     gain_if_free: float | None = None
     advice: str = ""
     stages: tuple[StageShare, ...] = ()
@@ -167,7 +170,7 @@ def find_bottleneck(evidence: Evidence) -> Bottleneck:
         kind=kind,
         share=share,
         max_over_mean=evenness(evidence.worker_times),
-        gain_if_free=share / (1 - share) if 0 < share < 1 else None,
+        predicted_gain=share / (1 - share) if 0 < share < 1 else None,
         advice=advice_for(kind, stage, _facts(evidence)),
         stages=stages,
     )
@@ -193,10 +196,9 @@ def confirm(
     if outcome is Outcome.INVALID:
         return dataclasses.replace(bottleneck, confirmed=None)
     confirmed = outcome is Outcome.PASS
+    gain = ABLATION_FACTOR - 1 if confirmed else None
     if ablated_per_s is not None:
-        gain: float | None = ablated_per_s / capacity_per_s - 1
-    else:
-        gain = max(bottleneck.gain_if_free or 0.0, ABLATION_FACTOR - 1) if confirmed else None
+        gain = ablated_per_s / capacity_per_s - 1
     return dataclasses.replace(bottleneck, confirmed=confirmed, gain_if_free=gain)
 
 

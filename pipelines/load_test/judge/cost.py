@@ -15,12 +15,14 @@ class Cost(NamedTuple):
       currency: the currency of the prices.
       per_million: cost at the target rate; None without a target.
       per_million_at_capacity: cost at the highest rate that the workers hold; None without one.
+      workers: number of paid workers.
       prices: where the prices come from.
     """
 
     currency: str
     per_million: float | None
     per_million_at_capacity: float | None
+    workers: int
     prices: str
 
 
@@ -49,4 +51,4 @@ def cost_of(
         None if rate is None else cost_per_million(workers, price_per_worker_hour, rate)
         for rate in (rate_per_s, capacity_per_s)
     )
-    return Cost(currency, at_target, at_capacity, prices)
+    return Cost(currency, at_target, at_capacity, workers, prices)

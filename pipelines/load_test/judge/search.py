@@ -77,6 +77,8 @@ class Capacity(NamedTuple):
     Attributes:
       passes_per_s: highest tested load that passed 3 of 3 windows; None if there is none.
       fails_per_s: lowest tested load that failed at least 2 of 3 windows; None if there is none.
+      failed: windows that failed there.
+      fail_windows: of how many; the third is not run after two failures.
       precision: the requested distance between the two, as a share. Loads between them that pass
         2 of 3 windows make the distance larger.
       limited_by_harness: whether the harness ended the search: the capacity may be higher.
@@ -85,6 +87,8 @@ class Capacity(NamedTuple):
 
     passes_per_s: float | None
     fails_per_s: float | None
+    failed: int
+    fail_windows: int
     precision: float
     limited_by_harness: bool
     end: End | None
@@ -167,15 +171,17 @@ class Search:
         tallies = self._tallies()
         step = self._step()
         end = step if isinstance(step, End) else None
+        passing = [load for load, tally in tallies.items() if tally.is_capacity]
+        failing = [load for load, tally in tallies.items() if tally.fails >= MIN_FAILURES]
+        fails = min(failing, default=None)
         return Capacity(
-            max((load for load, tally in tallies.items() if tally.is_capacity), default=None),
-            min(
-                (load for load, tally in tallies.items() if tally.fails >= MIN_FAILURES),
-                default=None,
-            ),
-            self.precision.share,
-            end is End.HARNESS,
-            end,
+            passes_per_s=max(passing, default=None),
+            fails_per_s=fails,
+            failed=0 if fails is None else tallies[fails].fails,
+            fail_windows=0 if fails is None else sum(tallies[fails]),
+            precision=self.precision.share,
+            limited_by_harness=end is End.HARNESS,
+            end=end,
         )
 
     @property

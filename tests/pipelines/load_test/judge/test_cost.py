@@ -25,12 +25,12 @@ def test_idle_workers_are_paid():
     cost = cost_of(
         2, 0.36, currency="EUR", prices="prices.yaml", rate_per_s=5000, capacity_per_s=10_000
     )
-    assert cost == ("EUR", pytest.approx(0.04), pytest.approx(0.02), "prices.yaml")
+    assert cost == ("EUR", pytest.approx(0.04), pytest.approx(0.02), 2, "prices.yaml")
 
 
 def test_a_cost_without_a_rate_is_unknown():
     cost = cost_of(2, 0.36, currency="EUR", prices="p", rate_per_s=None, capacity_per_s=None)
-    assert cost == ("EUR", None, None, "p")
+    assert cost == ("EUR", None, None, 2, "p")
 
 
 @pytest.mark.parametrize(("workers", "price", "rate"), [(0, 1, 1), (1, -1, 1), (1, 1, 0)])

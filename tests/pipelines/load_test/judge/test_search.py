@@ -90,7 +90,8 @@ def test_any_outcomes_end_within_the_bound_and_report_tested_loads(cycle, start,
         assert outcomes(result.passes_per_s) == [Outcome.PASS] * 3
     if result.fails_per_s is not None:
         failures = [o for o in outcomes(result.fails_per_s) if o is not Outcome.PASS]
-        assert len(failures) >= 2
+        assert len(failures) == result.failed >= 2
+        assert len(outcomes(result.fails_per_s)) == result.fail_windows
     if result.passes_per_s is not None and result.fails_per_s is not None:
         assert result.passes_per_s < result.fails_per_s
     if result.end is End.FOUND:
@@ -115,7 +116,7 @@ def test_the_steps_are_ramp_then_bisect_then_confirm_in_turns():
         *[("ramp", 2880), ("bisect", 3394), ("bisect", 3127), ("bisect", 3001)],
         *[("confirm", 2880), ("confirm", 3001), ("confirm", 2880)],
     ]
-    assert result == (2880, pytest.approx(3001, abs=1), 0.05, False, End.FOUND)
+    assert result == (2880, pytest.approx(3001, abs=1), 2, 2, 0.05, False, End.FOUND)
 
 
 def test_a_low_load_that_fails_a_confirmation_becomes_the_high_load():
@@ -154,13 +155,13 @@ def test_an_invalid_window_is_repeated_once():
     outcomes = iter([Outcome.PASS, Outcome.INVALID, *[Outcome.PASS] * 2, *[Outcome.INVALID] * 2])
     state, result = run(lambda _: next(outcomes))
     assert [load for _, load in phases(state)] == [1000, 2000, 2000, 4000, 8000, 8000]
-    assert result == (None, None, 0.05, False, End.INVALID)
+    assert result == (None, None, 0, 0, 0.05, False, End.INVALID)
 
 
 def test_the_harness_limits_the_search():
     state, result = run(lambda _: Outcome.PASS, harness=6500)
     assert phases(state)[-3:] == [("ramp", 5000), ("confirm", 5000), ("confirm", 5000)]
-    assert result == (pytest.approx(5000), None, 0.05, True, End.HARNESS)
+    assert result == (pytest.approx(5000), None, 0, 0, 0.05, True, End.HARNESS)
 
 
 def test_a_harness_below_the_start_lowers_the_start():
@@ -170,14 +171,14 @@ def test_a_harness_below_the_start_lowers_the_start():
 
 def test_a_system_where_nothing_passes_ends_the_search():
     state, result = run(lambda _: Outcome.FAIL)
-    assert result == (None, pytest.approx(1000 / 1024), 0.05, False, End.NOTHING_PASSES)
+    assert result == (None, pytest.approx(1000 / 1024), 2, 2, 0.05, False, End.NOTHING_PASSES)
     assert len(state.tried) == 12
 
 
 def test_a_search_that_is_cut_short_reports_only_what_is_confirmed():
     state = Search(start_per_s=1000, precision=PRECISIONS["quick"])
     for _ in range(4):
-        assert state.capacity() == (None, None, 0.1, False, None)
+        assert state.capacity() == (None, None, 0, 0, 0.1, False, None)
         state = state.after(Outcome.PASS)
 
 
