@@ -26,6 +26,8 @@ from scoreline.pipelines.runners.flink_options import FlinkOptions
 from scoreline.pipelines.runners.workarounds import (
     keep_tracebacks_off_the_terminal,
     keep_values_out_of_the_log,
+    parse_options_once,
+    read_arguments_of_methods,
 )
 from scoreline.transforms.worker import sampling
 
@@ -72,6 +74,8 @@ class AnyRunner:
         """
         keep_values_out_of_the_log()
         keep_tracebacks_off_the_terminal()
+        parse_options_once()
+        read_arguments_of_methods()
         self._name = name
         self._flags = list(argv)
         self.options = PipelineOptions(self._flags)

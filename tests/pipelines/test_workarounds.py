@@ -5,6 +5,7 @@ Tests that need an engine or its jar are in tests/integration/test_workarounds.p
 
 from __future__ import annotations
 
+import functools
 import http.server
 import inspect
 import json
@@ -17,16 +18,27 @@ import zipfile
 
 import apache_beam as beam
 import pytest
+from apache_beam import typehints
 from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
 from apache_beam.metrics.monitoring_infos import consolidate
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options import pipeline_options
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
 from apache_beam.runners.portability.flink_runner import FlinkRunner
 from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJob
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
 from apache_beam.runners.portability.stager import Stager
 from apache_beam.runners.worker import sdk_worker, statesampler
+from apache_beam.transforms import core
 from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.transforms.userstate import get_dofn_specs
 from apache_beam.utils.counters import CounterFactory
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scoreline.pipelines.runners import workarounds
 from scoreline.pipelines.runners.flink_savepoint import SavepointFlinkRunner
@@ -53,7 +65,7 @@ def test_each_workaround_says_what_it_is_for_and_has_a_test():
         (ROOT / "tests" / folder / "test_workarounds.py").read_text()
         for folder in ("pipelines", "integration")
     )
-    assert len(_ours()) == 8
+    assert len(_ours()) == 10
     for name in _ours():
         told = inspect.getdoc(getattr(workarounds, name))
         assert re.search(r"^Issue: \S", told, re.M), name
@@ -109,6 +121,129 @@ def test_add_up_counters_at_once_or_many_bundles_end_in_a_recursion_error(monkey
         _count_in_many_bundles(beam.Pipeline(runner=FnApiRunner()))
     counters = _count_in_many_bundles(choose_runner([]).make_pipeline(1))
     assert counters["rows_read"] == BUNDLES
+
+
+def test_parse_options_once_or_each_view_builds_a_parser(monkeypatch):
+    made = []
+
+    class Counted(pipeline_options._BeamArgumentParser):
+        def __init__(self, *args, **kwargs):
+            made.append(self)
+            super().__init__(*args, **kwargs)
+
+    def count(view_as):
+        options = PipelineOptions(["--job_name=counted"])
+        made.clear()
+        assert {view_as(options, StandardOptions).runner for _ in range(5)} == {None}
+        return len(made)
+
+    workarounds.parse_options_once()
+    monkeypatch.setattr(pipeline_options, "_BeamArgumentParser", Counted)
+    assert count(PipelineOptions.view_as.__wrapped__) == 5
+    assert count(PipelineOptions.view_as) == 1
+
+
+FLAGS = [
+    [],
+    ["--runner=flink", "--streaming", "--experiments=a", "--experiment=b", "--unknown=1"],
+    ["--environment_type=EXTERNAL", "--environment_options=x=1", "--direct_num_workers", "3"],
+    ["--job_name=j", "--labels=a=b", "--pickle_library=dill", "--no_save_main_session"],
+]
+
+
+class _OwnOptions(PipelineOptions):
+    default = 1
+
+    @classmethod
+    def _add_argparse_args(cls, parser):
+        parser.add_argument("--own_number", type=int, default=cls.default)
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=["none", "standard", "portable", "setup"])
+def test_options_that_are_parsed_once_are_as_beam_parses_them(flags, monkeypatch):
+    workarounds.parse_options_once()
+    beams = PipelineOptions.view_as.__wrapped__
+    families = PipelineOptions.__subclasses__()
+    assert len(families) > 15
+    for family in families:
+        for _ in range(2):
+            options, expected = PipelineOptions(flags), PipelineOptions(flags)
+            view, right = options.view_as(family), beams(expected, family)
+            assert type(view) is family
+            assert options._all_options == expected._all_options
+            assert dir(view) == dir(right)
+            assert str(view) == str(right)
+    # The views of one object share what is changed in one of them; those of another do not.
+    options = PipelineOptions(flags)
+    options.view_as(DebugOptions).add_experiment("changed")
+    options.view_as(StandardOptions).runner = "changed"
+    options.view_as(PortableOptions).add_environment_option("changed=1")
+    again = options.view_as(StandardOptions).view_as(DebugOptions)
+    assert again.lookup_experiment("changed")
+    assert options.view_as(StandardOptions).runner == "changed"
+    other = PipelineOptions(flags)
+    assert not other.view_as(DebugOptions).lookup_experiment("changed")
+    assert other.view_as(StandardOptions).runner != "changed"
+    assert not other.view_as(PortableOptions).lookup_environment_option("changed")
+    # A class of a user may read anything.
+    assert other.view_as(_OwnOptions).own_number == 1
+    monkeypatch.setattr(_OwnOptions, "default", 2)
+    assert PipelineOptions(flags).view_as(_OwnOptions).own_number == 2
+
+
+def test_read_arguments_of_methods_or_all_signatures_are_inspected(monkeypatch):
+    inspected = []
+    signature = core.get_signature
+    workarounds.read_arguments_of_methods()
+    monkeypatch.setattr(core, "get_signature", lambda f: inspected.append(f) or signature(f))
+    get_dofn_specs(_OnePerBundle())
+    assert not inspected
+    monkeypatch.setattr(
+        core, "get_function_args_defaults", core.get_function_args_defaults.__wrapped__
+    )
+    get_dofn_specs(_OnePerBundle())
+    assert len(inspected) > 20
+
+
+PARTS = ["a, b, /", "c", "d, e", "f=1", "g=None, h=2", "*args", "*, i", "*, j=3", "**rest"]
+
+
+@given(st.lists(st.sampled_from(PARTS), unique=True))
+def test_arguments_of_methods_are_those_that_beam_finds(parts):
+    workarounds.read_arguments_of_methods()
+    found, right = core.get_function_args_defaults, core.get_function_args_defaults.__wrapped__
+    text = ", ".join(parts)
+    places = {}
+    try:
+        exec(f"def plain({text}): pass\ndef method(self, {text}): pass", places)
+    except SyntaxError:  # not in an order that Python allows
+        return
+    plain, method = places["plain"], places["method"]
+
+    def changed(self, x, y=5):
+        pass
+
+    changed.__signature__ = inspect.signature(method)
+
+    class Holder:
+        bare = plain
+        usual = method
+        wrapped = functools.wraps(method)(lambda *args, **kwargs: None)
+        signed = changed
+        partial = functools.partialmethod(method, 1)
+        of_class = classmethod(method)
+        free = staticmethod(plain)
+        hinted = typehints.with_input_types(int)(method)
+
+    holder = Holder()
+    for name in ("bare", "usual", "wrapped", "signed", "of_class", "free", "hinted", "partial"):
+        try:
+            expected = right(getattr(holder, name))
+        except (TypeError, ValueError) as e:
+            with pytest.raises(type(e)):
+                found(getattr(holder, name))
+        else:
+            assert found(getattr(holder, name)) == expected, name
 
 
 def test_keep_tracebacks_off_the_terminal_or_a_worker_prints_them(capsys, monkeypatch):
