@@ -28,7 +28,7 @@ from scoreline.transforms.scoring import Scored, ScoreSpec, Serving, score_batch
 from scoreline.transforms.swap.shared import acquire_watcher, release_watcher
 from scoreline.transforms.swap.watch import SwapSpec
 from scoreline.transforms.wanted import in_python
-from scoreline.transforms.worker.heap import is_settled, settle_heap
+from scoreline.transforms.worker.heap import settle_heap_once
 
 DEAD_LETTERS = "dead_letters"
 
@@ -202,8 +202,7 @@ class _ScoreStreamDoFn(beam.DoFn):
         self._scorer = Scorer(
             self._watcher.take() if self._watcher else Serving(self._spec.model.load(), self._spec)
         )
-        if not is_settled():
-            settle_heap()
+        settle_heap_once()
 
     def process(
         self, element: tuple[RecordKey, pa.RecordBatch]

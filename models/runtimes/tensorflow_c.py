@@ -153,7 +153,6 @@ def _load_ops(library: Library, file: str) -> None:
 def _check_variables(session: Session, found: FoundSignature) -> None:
     """Check that every variable which the outputs need has a value; others do not matter."""
     variables = Variables(session, found.graph.graph_def.node)
-    variables.fill()
-    empty = variables.find_empty(found.outputs.values())
+    empty = variables.fill(found.outputs.values())
     if empty:
         raise MissingTensor(f"variables without a value: {', '.join(empty)}")

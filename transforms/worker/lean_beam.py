@@ -2,8 +2,8 @@
 
 tfx-bsl requires Beam with its extra for Google Cloud. With the extra, `import apache_beam` (2.77)
 imports the clients of Cloud Storage, BigQuery, Pub/Sub and Dataflow, and also the one of MongoDB
-and pandas: 0.9 of 1.4 CPU s, and 85 MB. A scoring job needs none of them. A worker pays for them
-again.
+and pandas: 0.9 of 1.4 CPU s, and 85 MB. A third of what is left is beartype, httplib2, cryptography
+and yaml. A scoring job needs none of them. A worker pays for them again.
 
 What is left out here, and what brings it back:
 
@@ -17,6 +17,10 @@ What is left out here, and what brings it back:
 |                          |                                 | DataflowRunner imports              |
 | `apache_beam.io.mongodbio` | MongoDB                       | a name of `beam.io`, an import      |
 | `pandas`                 | type hints of data frames       | an import of it                     |
+| `beartype`               | types that Beam cannot compare  | such a comparison, an import of it  |
+| `httplib2`               | downloads of the stager         | such a download, an import of it    |
+| `cryptography`           | encrypted keys of GroupByKey    | such a step, an import of it        |
+| `yaml`                   | steps of other languages        | such a step, an import of it        |
 
 Only processes of our own may call `import_beam`: the commands, and the workers that we start.
 """
@@ -26,6 +30,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -33,6 +38,7 @@ from scoreline.models.hiding import after_import, hiding, keep_pandas_out
 
 _HIDDEN = ("apache_beam.io.gcp", "apitools", "google.cloud.dataflow", "pandas")
 _MONGO = "apache_beam.io.mongodbio"
+_HTTP = "apache_beam.internal.http_client"
 # What Beam's `io` exports from the modules that are left out, in its order.
 _OF_IO = (
     _MONGO,
@@ -47,18 +53,60 @@ def import_beam() -> None:
     if "apache_beam" in sys.modules:
         return
     keep_pandas_out()
-    empty = ModuleType(_MONGO)
-    vars(empty)["__all__"] = []
-    sys.modules[_MONGO] = empty
-    try:
-        with hiding(*_HIDDEN):
-            importlib.import_module("apache_beam")
-    finally:
-        del sys.modules[_MONGO]
+    with _stand_ins(), hiding(*_HIDDEN):
+        importlib.import_module("apache_beam")
     vars(sys.modules["apache_beam.io"])["__getattr__"] = _find_in_io
     after_import("apache_beam.io.gcp", _show_google_to_beam)
     after_import("pandas", _show_pandas_to_beam)
     _find_buckets()
+
+
+class _CannotCompare(Exception):
+    """Stands for beartype's exception, which Beam catches."""
+
+
+def _is_subhint(sub: Any, base: Any) -> bool:
+    """Compare types by beartype."""
+    from beartype import door, roar
+
+    try:
+        return door.is_subhint(sub, base)
+    except roar.BeartypeDoorException as e:
+        raise _CannotCompare(str(e)) from e
+
+
+def _later(module: str, name: str) -> Callable[..., Any]:
+    """Return a function that imports a function, or a class, when it is called."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(*args, **kwargs)
+
+    return call
+
+
+# What Beam finds in modules while it is imported, instead of the modules.
+_STAND_INS: Mapping[str, Mapping[str, Any]] = {
+    _MONGO: {"__all__": []},
+    "beartype.door": {"is_subhint": _is_subhint},
+    "beartype.roar": {"BeartypeDoorException": _CannotCompare},
+    _HTTP: {"get_new_http": _later(_HTTP, "get_new_http")},
+    "cryptography.fernet": {"Fernet": _later("cryptography.fernet", "Fernet")},
+    "yaml": {"dump": _later("yaml", "dump")},
+}
+
+
+@contextlib.contextmanager
+def _stand_ins() -> Iterator[None]:
+    """Replace modules that are not loaded yet while the block runs."""
+    names = [name for name in _STAND_INS if name not in sys.modules]
+    for name in names:
+        sys.modules[name] = ModuleType(name)
+        vars(sys.modules[name]).update(_STAND_INS[name])
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
 
 
 def _find_in_io(name: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 from scoreline.models.runtimes.capi.errors import LibraryError, TensorFlowError, code_name
 from scoreline.models.runtimes.capi.layout import check_layout
+from scoreline.models.runtimes.capi.pages import forget_pages
 from scoreline.models.runtimes.capi.prototypes import PROTOTYPES
 from scoreline.models.runtimes.noise import TENSORFLOW_NOISE, without_noise
 
@@ -131,7 +132,8 @@ def _open(folder: str) -> tuple[str, int]:
 
     RTLD_LOCAL, because code that is loaded later would bind to TensorFlow's symbols: parts of
     pyarrow then crash. RTLD_LAZY spares 0.1 to 0.2 CPU s for functions that are never called.
-    `ctypes.CDLL` would always add RTLD_NOW.
+    `ctypes.CDLL` would always add RTLD_NOW. After each file, pages that only loading has read are
+    unmapped: they would be half of the memory of a small job.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     libc = ctypes.CDLL(None)
@@ -145,6 +147,7 @@ def _open(folder: str) -> tuple[str, int]:
             if not found:
                 reason = (libc.dlerror() or b"no reason given").decode(errors="replace")
                 raise LibraryError(f"TensorFlow's library {path} does not load: {reason}")
+            forget_pages(path)
             handle = found
     return path, handle
 

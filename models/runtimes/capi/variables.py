@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scoreline.models.runtimes.capi.session import Place, Session, places
@@ -28,32 +28,27 @@ class Variables:
         self._nodes = {node.name: node for node in nodes}
         self._added = 0
 
-    def fill(self) -> None:
+    def fill(self, tensors: Iterable[str]) -> list[str]:
         """Give a value to variables that the checkpoint restores under another name.
 
         `tf.saved_model.save` of a Keras 3 model writes each of its variables twice: Y, which the
         functions read, and X, which begins as `X = read(Y)`, and which the checkpoint restores.
         Python's loader knows that they are one. So Y = read(X), where X has a value and Y has none.
+
+        Returns:
+          The variables, sorted, that some tensors depend on and that still have no value. Others do
+          not matter: exports of Keras hold some that no signature reads.
         """
         twins = self._find_twins()
-        names = list(dict.fromkeys(name for pair in twins for name in pair))
-        empty = set(self._without_value(names))
-        assigned = [
-            self._assign(pair)
-            for pair in twins
-            if pair.read in empty and pair.restored not in empty
-        ]
-        if assigned:
-            self._session.run(places([]), [], places([]), assigned)
-
-    def find_empty(self, tensors: Iterable[str]) -> list[str]:
-        """Return the variables without a value that some tensors depend on, by name.
-
-        Others do not matter: exports of Keras hold some that no signature reads.
-        """
         needed = needed_nodes(self._nodes, tensors)
         used = sorted(node.name for node in needed if node.op == "VarHandleOp")
-        return self._without_value(used)
+        # All in one call, because TensorFlow prepares the graph anew for each set of outputs.
+        empty = set(self._without_value({*used, *(name for pair in twins for name in pair)}))
+        filled = [pair for pair in twins if pair.read in empty and pair.restored not in empty]
+        if filled:
+            self._session.run(places([]), [], places([]), [self._assign(pair) for pair in filled])
+        empty.difference_update(pair.read for pair in filled)
+        return [name for name in used if name in empty]
 
     def _find_twins(self) -> list[_Twins]:
         found = {}
@@ -79,7 +74,8 @@ class Variables:
         place = self._session.find(pair.read)
         return self._add("AssignVariableOp", [place, value], dtype).operation
 
-    def _without_value(self, names: Sequence[str]) -> list[str]:
+    def _without_value(self, variables: Collection[str]) -> list[str]:
+        names = sorted(variables)
         if not names:
             return []
         asked = [self._add("VarIsInitializedOp", [self._session.find(name)], {}) for name in names]

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from scoreline.transforms.worker.heap import is_settled, settle_heap
+from scoreline.transforms.worker.heap import importing, settle_heap, settle_heap_once
 
 
 class Node:
@@ -29,9 +29,7 @@ def thaw():
 
 def test_existing_objects_are_skipped_and_later_ones_are_collected():
     kept = make_cycle()
-    assert not is_settled()
     settle_heap()
-    assert is_settled()
     assert not any(each is kept for each in gc.get_objects())
 
     later = weakref.ref(make_cycle())
@@ -47,4 +45,25 @@ def test_garbage_is_collected_even_if_it_was_frozen():
     gc.collect()
     assert gone() is not None
     settle_heap()
+    assert gone() is None
+
+
+def test_a_process_is_settled_once():
+    settle_heap_once()
+    gc.unfreeze()
+    settle_heap_once()
+    assert gc.get_freeze_count() == 0
+
+
+def test_imports_are_not_collected_and_skipped_later():
+    gc.collect()
+    with importing():
+        assert not gc.isenabled()
+        node = make_cycle()
+        gone = weakref.ref(node)
+    assert gc.isenabled()
+    assert not any(each is node for each in gc.get_objects())
+    del node
+    gc.unfreeze()
+    gc.collect()
     assert gone() is None

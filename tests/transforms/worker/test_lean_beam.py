@@ -11,6 +11,7 @@ from tests.fakes import ROOT
 
 UNUSED = ("google.auth", "google.api_core", "google.cloud.storage", "google.cloud.dataflow")
 UNUSED += ("apitools", "oauth2client", "bson", "pymongo", "pandas")
+UNUSED += ("beartype", "httplib2", "pyparsing", "cryptography", "yaml")
 START = """
 import sys
 from scoreline.transforms.worker.lean_beam import import_beam
@@ -57,6 +58,36 @@ assert beam.io.mongodbio.MongoClient.__module__.startswith("pymongo")
     "mongodb by its module": """
 from apache_beam.io.mongodbio import MongoClient, WriteToMongoDB
 assert MongoClient is not None
+""",
+    "beartype": """
+from apache_beam.typehints.typehints import is_consistent_with
+assert "beartype" not in sys.modules
+assert is_consistent_with(bool, int) and not is_consistent_with(int, str)
+assert "beartype" in sys.modules
+assert not is_consistent_with("no type", int)
+from beartype.door import is_subhint
+from beartype.roar import BeartypeDoorException
+assert is_subhint(bool, int) and issubclass(BeartypeDoorException, Exception)
+""",
+    "httplib2": """
+from apache_beam.runners.portability import stager
+http = stager.get_new_http()
+from apache_beam.internal.http_client import get_new_http
+assert type(http).__module__ == "httplib2" and type(get_new_http(1)) is type(http)
+""",
+    "cryptography": """
+from apache_beam.transforms import util
+import base64
+key = base64.urlsafe_b64encode(bytes(32))
+from cryptography.fernet import Fernet
+assert util.Fernet(key).decrypt(Fernet(key).encrypt(b"text")) == b"text"
+""",
+    "yaml": """
+from apache_beam.transforms.managed import Read
+steps = Read(beam.managed.KAFKA, config={"topic": "t", "bootstrap_servers": "b"})
+assert "topic: t" in steps._yaml_config
+import yaml
+assert yaml.safe_load("a: 1") == {"a": 1}
 """,
     "pandas": """
 import pandas as pd, pyarrow as pa
