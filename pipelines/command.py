@@ -6,6 +6,8 @@ of them.
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import importlib
 from collections.abc import Collection, Sequence
 
@@ -20,6 +22,7 @@ from scoreline.pipelines.options.commands import (
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.report.reporter import make_reporter
 from scoreline.pipelines.report.unexpected import end_unexpected
+from scoreline.transforms.worker.heap import importing
 from scoreline.transforms.worker.lean_beam import import_beam
 
 
@@ -33,11 +36,15 @@ def run(name: str, argv: Sequence[str], *, own_process: bool = False) -> int:
     """
     try:
         with doing("reading the options"):
-            check_flags(name, argv)
-        if own_process and COMMANDS[name].takes_beam:
-            import_beam()
-        module = importlib.import_module(f"scoreline.pipelines.{COMMANDS[name].module}")
-        code: int = module.main(argv)
+            given = check_flags(name, argv)
+        command = COMMANDS[name]
+        is_supervisor = bool(command.supervisor) and given.restart and not given.check
+        with importing() if own_process else contextlib.nullcontext():
+            if own_process and command.takes_beam and not is_supervisor:
+                import_beam()
+            module = command.supervisor if is_supervisor else command.module
+            room = importlib.import_module(f"scoreline.pipelines.{module}")
+        code: int = room.main(argv)
     except BadOptions as e:
         return make_reporter(name, argv).end(e.exit_code, problems=e.problems)
     except Exception as e:  # noqa: BLE001  the last resort of every command
@@ -45,8 +52,8 @@ def run(name: str, argv: Sequence[str], *, own_process: bool = False) -> int:
     return code
 
 
-def check_flags(name: str, argv: Sequence[str]) -> None:
-    """Check for unknown and missing flags, without importing Beam.
+def check_flags(name: str, argv: Sequence[str]) -> argparse.Namespace:
+    """Check for unknown and missing flags, without importing Beam; return their values.
 
     If a runner is named, its own flags are checked later.
 
@@ -61,6 +68,7 @@ def check_flags(name: str, argv: Sequence[str]) -> None:
         known = of_beam | make_parser(name, whole=True).flags
         refuse_unknown(_without(others, known), problems, known)
         problems.check_usage()
+    return given
 
 
 def _without(others: Sequence[str], known: Collection[str]) -> list[str]:

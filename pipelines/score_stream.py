@@ -42,7 +42,7 @@ from scoreline.pipelines.stream_setup import (
     set_group,
 )
 from scoreline.pipelines.stream_watch import telling_of_delays
-from scoreline.pipelines.supervise import end_with_supervisor, supervise, tell_begun
+from scoreline.pipelines.supervise import end_with_supervisor, tell_begun
 from scoreline.transforms.kafka.decode import DecodeRecords
 from scoreline.transforms.kafka.ending import StreamRefused, find_ending
 from scoreline.transforms.kafka.poll import PollKafka
@@ -144,8 +144,6 @@ def execute(argv: Sequence[str], reporter: Reporter) -> int:
     problems = Problems()
     try:
         given, others = parse_flags("stream", argv, problems)
-        if given.restart and not given.check:
-            return _supervise(argv, reporter.errors)
         end_with_supervisor()
         with doing("planning the job"):
             prepared = prepare(read_stream(given, problems), others, problems)
@@ -168,14 +166,6 @@ def execute(argv: Sequence[str], reporter: Reporter) -> int:
             return reporter.end(code, problems=[f"The job ended: {ending}"])
         advice = "Committed records stay; run the same command with --start=group to continue."
         return end_failed_job(reporter, e, advice)
-
-
-def _supervise(argv: Sequence[str], errors: Console) -> int:
-    """Run the same command in a separate process, and restart it after failures."""
-    once = [flag for flag in argv if flag != "--restart"]
-    # The group is set to --start only once: after a failure, a restart continues at its offsets.
-    again = _without_start(once)
-    return supervise(once, again, lambda text: say(errors, text), ["scoreline", "stream"])
 
 
 def _run(prepared: Prepared, reporter: Reporter) -> int:
@@ -257,20 +247,6 @@ def _plan_fields(prepared: Prepared) -> dict[str, Any]:
         "value_schema": None if plan.write.avro is None else str(plan.write.avro.schema),
         "table_columns": stored,
     }
-
-
-def _without_start(argv: Sequence[str]) -> list[str]:
-    """Return a command line without --start and --start_time."""
-    kept: list[str] = []
-    skip = False
-    for flag in argv:
-        if skip:
-            skip = False
-        elif flag in ("--start", "--start_time"):
-            skip = True
-        elif not flag.startswith(("--start=", "--start_time=")):
-            kept.append(flag)
-    return kept
 
 
 def _print_plan(prepared: Prepared, console: Console) -> None:

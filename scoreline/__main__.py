@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import atexit
 import difflib
+import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from scoreline import __version__
@@ -63,17 +64,26 @@ def _run(given: list[str], own_process: bool) -> int:
     if name not in COMMANDS:
         sys.stderr.write(f"{_unknown(name)}\n\n{usage()}")
         return EXIT_WRONG
-    if own_process:
-        from scoreline.models.hiding import keep_pandas_out
+    if not own_process:
+        return _import_command(name)(given[1:])
+    from scoreline.models.hiding import keep_pandas_out
+    from scoreline.transforms.worker.heap import importing
 
-        keep_pandas_out()
+    keep_pandas_out()
+    with importing():
+        command = _import_command(name, own_process=True)
+    return command(given[1:])
+
+
+def _import_command(name: str, *, own_process: bool = False) -> Callable[[list[str]], int]:
+    """Return a command, which takes its arguments and returns its exit code."""
     if name == "table":
         from scoreline.pipelines import table
 
-        return table.main(given[1:])
+        return table.main
     from scoreline.pipelines import command
 
-    return command.run(name, given[1:], own_process=own_process)
+    return functools.partial(command.run, name, own_process=own_process)
 
 
 def usage() -> str:

@@ -23,8 +23,8 @@ SLOW = {
 ARROW = {"numpy", "pyarrow", "cloudpickle", "dateutil", "six"}
 TABLE = ARROW | {"deltalake", "arro3", "rich", "google_crc32c", "typing_extensions"}
 BEAM = {
-    *("apache_beam", "google.protobuf", "google._upb", "grpc", "proto", "dill", "fastavro", "yaml"),
-    *("beartype", "backports", "cramjam", "zstandard", "cryptography", "httplib2", "pyparsing"),
+    *("apache_beam", "google.protobuf", "google._upb", "grpc", "proto", "dill", "fastavro"),
+    *("backports", "cramjam", "zstandard"),
     *("pytz", "mmh3", "objsize", "sortedcontainers", "packaging", "absl", "certifi"),
 }
 # What reads a SavedModel's file. TensorFlow is called by its C library.
@@ -160,6 +160,7 @@ NO_BROKER = ["--brokers=127.0.0.1:1", "--topic=t", "--model={model}", "--output_
         (["table", "status", "--output={table}"], 0, TABLE),
         (["table", "verify", "--output={table}"], 0, TABLE),
         (["stream", *NO_BROKER], 2, TABLE | BEAM | KAFKA),
+        (["stream", *NO_BROKER, "--restart"], 2, ARROW),
     ],
     ids=[
         "help",
@@ -170,6 +171,7 @@ NO_BROKER = ["--brokers=127.0.0.1:1", "--topic=t", "--model={model}", "--output_
         "table-status",
         "table-verify",
         "stream",
+        "supervisor",
     ],
 )
 def test_a_command_loads_only_packages_that_it_uses(
@@ -182,6 +184,8 @@ def test_a_command_loads_only_packages_that_it_uses(
     ended = run(*(argument.format(**places) for argument in arguments))
     assert ended["code"] == code, ended["text"]
     assert packages_of(ended["modules"]) - allowed == set()
+    is_supervisor = "scoreline.pipelines.restart_stream" in ended["modules"]
+    assert is_supervisor is ("--restart" in arguments)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])

@@ -23,6 +23,7 @@ class Command(NamedTuple):
       add_flags: declares its flags.
       read: returns its checked settings.
       takes_beam: whether it also accepts the flags of runners and of Beam.
+      supervisor: the module that runs instead with --restart, if the command has this flag.
     """
 
     module: str
@@ -31,6 +32,7 @@ class Command(NamedTuple):
     add_flags: Callable[[CommandParser], None]
     read: Callable[[argparse.Namespace, Problems], object]
     takes_beam: bool = False
+    supervisor: str = ""
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -49,6 +51,7 @@ COMMANDS: Mapping[str, Command] = {
         stream.add_flags,
         stream.read_stream,
         takes_beam=True,
+        supervisor="restart_stream",
     ),
     "replay": Command(
         "replay", replay.USAGE, replay.DESCRIPTION, replay.add_flags, replay.read_replay

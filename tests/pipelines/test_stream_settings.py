@@ -9,8 +9,8 @@ from scoreline.pipelines.options.problems import BadOptions, Passing, Problems
 from scoreline.pipelines.options.stream import read_stream
 from scoreline.pipelines.plan.stream import choose_model, make_swap_spec
 from scoreline.pipelines.plan.topics import as_kafka_problem, connection_of
+from scoreline.pipelines.restart_stream import _without_start
 from scoreline.pipelines.runners.runner import choose_runner
-from scoreline.pipelines.score_stream import _without_start
 from scoreline.pipelines.supervise import is_failure, next_pause
 from tests.fakes import run_command
 
