@@ -69,6 +69,37 @@ def test_builder_gets_all_that_the_wheel_is_made_of_and_no_more(dockerfile):
     assert all((ROOT / name).exists() for name in copied)
 
 
+@pytest.fixture
+def boot_python(tmp_path):
+    """The image's `python` for Beam's boot program, beside this environment."""
+    (tmp_path / "boot").mkdir()
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (tmp_path / name).symlink_to(Path(sys.prefix, name))
+    return shutil.copy(IMAGE / "python", tmp_path / "boot" / "python")
+
+
+def run_as_boot_does(python, *arguments):
+    command = [python, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_boot_program_starts_our_worker(boot_python, dockerfile):
+    """Without the environment that boot sets, a worker ends; its traceback shows its module."""
+    for module, is_ours in [("sdk_worker_main", True), ("worker_pool_main", False)]:
+        name = f"apache_beam.runners.worker.{module}"
+        ended = run_as_boot_does(boot_python, "-m", name, "--service_port=nonsense")
+        assert ended.returncode != 0
+        assert ("transforms/worker/main.py" in ended.stderr) is is_ours
+        assert f"{module}.py" in ended.stderr
+    assert "\nENV PATH=/opt/scoreline/boot:/opt/scoreline/bin:$PATH" in dockerfile
+
+
+def test_everything_else_of_the_boot_program_runs_unchanged(boot_python):
+    code = "import sys; print(sys.argv[1:], sys.executable)"
+    ended = run_as_boot_does(boot_python, "-c", code, "a b", "", "*")
+    assert ended.stdout == f"['a b', '', '*'] {Path(boot_python).parents[1]}/bin/python\n"
+
+
 def test_readmes_name_the_version_that_the_package_has(dockerfile):
     for text in (dockerfile, *(p.read_text() for p in (ROOT / "deploy").rglob("*.md"))):
         assert set(re.findall(r"scoreline:(\d[\w.]*\d)", text)) <= {__version__}
