@@ -147,6 +147,7 @@ def is_compiled(name):
 
 INPUT = ["--input={lake}", "--model={model}"]
 NO_BROKER = ["--brokers=127.0.0.1:1", "--topic=t", "--model={model}", "--output_topic=o"]
+NO_BROKER += ["--group=g", "--keys=id"]
 
 
 @pytest.mark.parametrize(
