@@ -137,10 +137,14 @@ WRITERS: dict[str, Callable[[Path, Sequence[Cell]], None]] = {
 
 def save_echoes(kind: str, folder: Path, sets: Mapping[str, Sequence[Cell]]) -> dict[str, str]:
     """Save a model for each named set of cells, in one process, and return their paths."""
-    paths = {name: folder / name / kind for name in sets}
-    for path in paths.values():
+    models: dict[tuple[str, ...], Path] = {}  # equal sets share a model
+    paths = {
+        name: models.setdefault(tuple(cell.name for cell in cells), folder / name / kind)
+        for name, cells in sets.items()
+    }
+    for path in models.values():
         path.parent.mkdir()
-    work = [(str(paths[name]), [cell.name for cell in cells]) for name, cells in sets.items()]
+    work = [(str(path), names) for names, path in models.items()]
     command = [sys.executable, "-m", "tests.echo_models", kind, json.dumps(work)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -104,6 +104,7 @@ def test_a_damaged_file_costs_itself_alone(child, tmp_path, sample):
     assert not problems, f"{len(problems)} kinds of problems:\n{shown}"
 
 
+@pytest.mark.slow  # a soak of one reader
 def test_damage_within_pages_that_have_checksums_is_always_seen(child, tmp_path):
     """Spark writes such files. Pages' headers and the footer have no checksums."""
     sample = Sample("checksums", write_checksums, "all")

@@ -6,7 +6,7 @@ import math
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoreline.models.conversions import CONVERSIONS, convert, converted_type, parse_conversion
@@ -30,6 +30,7 @@ def test_a_column_may_stand_in_a_conversion():
     [("epoch_s", 10**6), ("epoch_ms", 1000), ("epoch_us", 1), ("epoch_days", 86_400 * 10**6)],
 )
 def test_times_are_counted_in_utc_and_rounded_down(unit, zone, name, microseconds):
+    @settings(max_examples=25)  # for each of 32 cases
     @given(st.lists(MOMENTS | st.none()))
     def check(moments):
         column = pa.array(moments, pa.timestamp("us")).cast(pa.timestamp(unit), safe=False)

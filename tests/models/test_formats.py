@@ -240,28 +240,33 @@ def test_missing_variables_say_that_the_model_does_not_load(zoo, tmp_path):
         load_servable(str(tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("layer", "told"),
-    [
-        ("Mine()", r"Mine.*It has classes of its own; export"),
-        (
-            "keras.layers.Lambda(lambda v: v + 1)",
-            r"It holds code, which is not run; export it where",
-        ),
-    ],
-)
-def test_a_keras_file_with_custom_code_is_refused_with_export_advice(tmp_path, layer, told):
+@pytest.fixture(scope="module")
+def own_layers(tmp_path_factory):
+    """Save Keras files that hold Python: a class of one's own, and a lambda."""
+    folder = tmp_path_factory.mktemp("own")
     code = (
         "import keras, sys\n"
         "class Mine(keras.layers.Layer):\n"
         "    def call(self, x): return x\n"
         "x = keras.Input((1,))\n"
-        f"keras.Model(x, {layer}(x)).save(sys.argv[1])\n"
+        "layers = {'class': Mine(), 'lambda': keras.layers.Lambda(lambda v: v + 1)}\n"
+        "for name, layer in layers.items():\n"
+        "    keras.Model(x, layer(x)).save(f'{sys.argv[1]}/{name}.keras')\n"
     )
-    path = str(tmp_path / "own.keras")
-    subprocess.run([sys.executable, "-c", code, path], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("class", r"Mine.*It has classes of its own; export"),
+        ("lambda", r"It holds code, which is not run; export it where"),
+    ],
+)
+def test_a_keras_file_with_custom_code_is_refused_with_export_advice(own_layers, name, told):
     with pytest.raises(ModelError, match=told):
-        load_servable(path)
+        load_servable(str(own_layers / f"{name}.keras"))
 
 
 def test_model_of_custom_ops_needs_their_library(zoo, tmp_path):

@@ -45,9 +45,13 @@ def lake(tmp_path):
     return str(tmp_path / "lake")
 
 
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("model") / "strict", limit=10.0)
+
+
 @pytest.fixture
-def scored(score, lake, tmp_path):
-    strict = save_model(tmp_path / "strict", limit=10.0)
+def scored(score, lake, strict, tmp_path):
     assert score("--max_dead_letter_ratio=0.5", input=lake, model=strict).code == 3
     assert read_scores(tmp_path / "scores").num_rows == 76
     return str(tmp_path / "scores")

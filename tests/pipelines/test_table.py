@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from scoreline.pipelines import table
+from scoreline.pipelines import score_batch, table
 from tests.fakes import (
     Ended,
     assert_scored_whole,
@@ -28,14 +28,24 @@ def own_lake(tmp_path):
     return write_lake(tmp_path / "lake", days=3, rows=30)
 
 
-@pytest.fixture
-def scored(score, own_lake, tmp_path):
-    """Return a table of three partitions, one with a dead letter, and its options."""
+@pytest.fixture(scope="module")
+def scored_once(tmp_path_factory, model):
+    """Score three partitions and one with a dead letter; return the folder of lake and table."""
+    folder = tmp_path_factory.mktemp("scored")
+    lake = write_lake(folder / "lake", days=3, rows=30)
     rows = make_rows(5000, 40)
     x = [None, *rows["x"].to_pylist()[1:]]
     broken = rows.set_column(1, "x", pa.array(x, pa.float32()))
-    write_file(tmp_path / "lake", "date=2024-01-04", "0.parquet", broken)
-    assert score("--max_dead_letter_ratio=0.1", input=own_lake).code == 3
+    write_file(folder / "lake", "date=2024-01-04", "0.parquet", broken)
+    flags = [f"--input={lake}", f"--model={model}", "--keys=id", "--max_dead_letter_ratio=0.1"]
+    assert score_batch.main([*flags, f"--output={folder / 'scores'}"]) == 3
+    return folder
+
+
+@pytest.fixture
+def scored(scored_once, own_lake, tmp_path):
+    """Return a table of three partitions, one with a dead letter; its lake is `own_lake`."""
+    shutil.copytree(scored_once, tmp_path, dirs_exist_ok=True)  # files keep their times
     return str(tmp_path / "scores")
 
 

@@ -219,6 +219,7 @@ def test_error_of_a_call_leaves_the_session_usable_and_holds_nothing(held):
     graph.close()
 
 
+@pytest.mark.slow  # a soak
 @pytest.mark.timeout(180 + _CALLS // 500)
 def test_many_calls_take_no_more_memory(held):
     numbers, texts = (identity(dtype, threads=0) for dtype in ("float32", "string"))
