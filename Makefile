@@ -40,7 +40,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help install constraints run-local check format test test-fast prism soak fuzz soak-stream delta-spark duckdb-delta \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
-        run-stream kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
+        run-stream load-test kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
         bench-rows bench-scaling bench-startup bench-flink bench-stream docs clean
 
 help: ## Show this list
@@ -158,6 +158,9 @@ score-nightly: install ## Score the newest LAST=7 partitions that are not commit
 
 run-stream: kafka-up ## Score flights from one Kafka topic to another as they arrive (ARGS="--rate 2000")
 	@$(BIN)/python -m demo.run_stream --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
+
+load-test: kafka-up ## Find what load the demo holds, as a stream and as a batch (15 minutes; ARGS="--only batch")
+	@$(BIN)/python -m demo.run_load_test --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
 
 kafka-up: install ## Start a local Kafka broker on port 9092 or KAFKA_PORT (needs Java and Maven)
 	@$(BIN)/python -m deploy.local.kafka_broker up --port $(KAFKA_PORT)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -195,8 +195,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return execute(given, make_reporter("batch", given)).exit_code
 
 
-def execute(argv: Sequence[str], reporter: Reporter) -> Ended:
-    """Check, plan, score and report."""
+def execute(
+    argv: Sequence[str],
+    reporter: Reporter,
+    adapt: Callable[[BatchPlan], BatchPlan] = lambda plan: plan,
+) -> Ended:
+    """Check, plan, score and report.
+
+    Args:
+      argv: the flags.
+      reporter: prints what happens.
+      adapt: returns the plan to run; a load test measures its stages, or replaces one.
+    """
     try:
         with doing("planning the job"):
             settings, runner, found, model = prepare(argv)
@@ -211,7 +221,7 @@ def execute(argv: Sequence[str], reporter: Reporter) -> Ended:
         if settings.check:
             return Ended(_check(settings, found, plan, model.servable, reporter))
     try:
-        report = run(plan, failed, runner, settings.workers, reporter.console)
+        report = run(adapt(plan), failed, runner, settings.workers, reporter.console)
     except KeyboardInterrupt:
         problem = "Stopped. Committed partitions stay; run the same command to continue."
         return Ended(reporter.end(EXIT_STOPPED, problems=[problem]))

@@ -7,7 +7,7 @@ import dataclasses
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -139,14 +139,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return execute(given, make_reporter("stream", given))
 
 
-def execute(argv: Sequence[str], reporter: Reporter) -> int:
-    """Check, plan and score."""
+def execute(
+    argv: Sequence[str],
+    reporter: Reporter,
+    adapt: Callable[[StreamPlan], StreamPlan] = lambda plan: plan,
+) -> int:
+    """Check, plan and score.
+
+    Args:
+      argv: the flags.
+      reporter: prints what happens.
+      adapt: returns the plan to run; a load test measures its stages, or replaces one.
+    """
     problems = Problems()
     try:
         given, others = parse_flags("stream", argv, problems)
         end_with_supervisor()
         with doing("planning the job"):
             prepared = prepare(read_stream(given, problems), others, problems)
+            prepared = prepared._replace(plan=adapt(prepared.plan))
     except BadOptions as e:
         return reporter.end(e.exit_code, problems=e.problems)
     if prepared.settings.check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from scoreline.models.names import quote_name
 from scoreline.pipelines.load_test.fields import Field, FieldReader, is_list, is_mapping
@@ -100,6 +101,37 @@ def check(mode: str, argv: Sequence[str], problems: Problems, prefix: str = "") 
     except BadOptions as e:
         found.add_all(e.problems)
     problems.add_all(f"{prefix}{sentence}" for sentence in found)
+
+
+def settings_of(mode: str, argv: Sequence[str]) -> Any:
+    """Return the settings of a checked command line; topics and tables have other names."""
+    problems = Problems()
+    given, _ = parse_flags(mode, [*argv, *_PLACEHOLDERS[mode]], problems)
+    return COMMANDS[mode].read(given, problems)
+
+
+def without_flags(argv: Sequence[str], flags: Sequence[str]) -> tuple[str, ...]:
+    """Return a checked command line without some flags that take a value."""
+    kept: list[str] = []
+    is_value = False
+    for argument in argv:
+        flag, equals, _ = argument.partition("=")
+        if flag in flags:
+            is_value = not equals
+        elif is_value:
+            is_value = False
+        else:
+            kept.append(argument)
+    return tuple(kept)
+
+
+def runner_of(mode: str, argv: Sequence[str]) -> str:
+    """Return the name of the runner of a checked command line."""
+    _, others = parse_flags(mode, [*argv, *_PLACEHOLDERS[mode]], Problems())
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--runner", default="local")
+    name: str = parser.parse_known_args(others)[0].runner
+    return name.rpartition(".")[2].lower().removesuffix("runner")
 
 
 def _actions_of(mode: str) -> dict[str, argparse.Action]:

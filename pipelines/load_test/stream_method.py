@@ -1,0 +1,388 @@
+"""The method of a load test of a stream: which loads are offered, and in which order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+from scoreline.pipelines.load_test.arrivals import find_due
+from scoreline.pipelines.load_test.budget import Budget
+from scoreline.pipelines.load_test.driver.loads import Drained, Offer
+from scoreline.pipelines.load_test.judge.bottleneck import (
+    ABLATION_FACTOR,
+    Bottleneck,
+    confirm,
+    evidence_of,
+    find_bottleneck,
+)
+from scoreline.pipelines.load_test.judge.elements import (
+    Floats,
+    Insufficient,
+    Judged,
+    Outcome,
+    Slos,
+    Window,
+)
+from scoreline.pipelines.load_test.judge.estimates import busy_time_per_s, drain_per_s
+from scoreline.pipelines.load_test.judge.percentiles import samples_needed
+from scoreline.pipelines.load_test.judge.search import Capacity, Precision, Probe, Search
+from scoreline.pipelines.load_test.judge.window import judge_window
+
+HARNESS = "harness"
+# A backlog to work off: enough for seconds of scoring, and again ten times as many if it was not.
+_BACKLOG_RECORDS = 50_000
+_MAX_BACKLOG_RECORDS = 2_000_000
+_MIN_DRAIN_S = 3.0
+_MAX_DRAIN_S = 20.0
+# The first load without a wish is this share of the rate at which a backlog is worked off.
+_FIRST_SHARE = 0.5
+_WARM_UP_S = 5.0
+# A start, and the wait for late scores after a window.
+_OVERHEAD_S = 12.0
+# A window of a slow stream is longer, so that it has enough records for its percentile, but not
+# longer than this. 459 records show a p99 if none is above the limit; bursts need more.
+_MAX_WINDOW_S = 600.0
+_FIRST_EFFECT = 4.0
+_RESERVE = 1.5
+_CHECKS_WITHOUT_SCORES = ("sender_late_p99_ms", "neighbour_cpu_share", "steal_share")
+# Workers write their counts once a second, so that up to two seconds of a window are missing.
+_MIN_KEPT_SHARE = 0.95
+_SPIKE_FACTOR = 4.0
+_SPIKE_S = 10.0
+
+
+# Stages that the stream can do without, in a test.
+REPLACEABLE = ("decode", "features", "predict", "send")
+# Phases that offer one steady load to the whole pipeline.
+STEADY = ("ramp", "bisect", "confirm")
+
+
+class Stream(Protocol):
+    """A stream that can be started and loaded; `driver.stream.StreamDriver` is one."""
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether the next load needs a new start."""
+
+    def start(self, *, workers: int = 1, replaced: str = "", backlog: int = 0) -> None:
+        """Start it."""
+
+    def offer(self, offer: Offer) -> Window:
+        """Offer a load."""
+
+    def drain(self, count: int, seconds: float) -> Drained:
+        """Work off a backlog."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to find out about a stream.
+
+    Attributes:
+      slos: the limits.
+      workers: numbers of workers, ascending; the first one is that of the verdict.
+      precision: length of a window, and the precision of the capacity.
+      shape: shape of the arrivals: poisson, even or trace.
+      trace_s: recorded arrivals of the shape trace.
+      seed: seed of the first load; each further load has the next one.
+      start_per_s: the first load; None for one from the estimate.
+      partitions: partitions of the topic.
+      cores: cores that the workers share; None if unknown.
+    """
+
+    slos: Slos
+    workers: tuple[int, ...]
+    precision: Precision
+    shape: str = "poisson"
+    trace_s: Floats | None = None
+    seed: int = 1
+    start_per_s: float | None = None
+    partitions: int = 1
+    cores: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tried:
+    """One window, with its judgement.
+
+    Attributes:
+      load_per_s: the load that was planned; that of random arrivals differs a little.
+      is_repeated: whether it had too few records, so that a longer window took its place.
+    """
+
+    load_per_s: float
+    window: Window
+    judged: Judged
+    is_repeated: bool = False
+
+
+@dataclasses.dataclass(kw_only=True)
+class Found:
+    """What was found out.
+
+    Attributes:
+      tried: all windows in the order of time.
+      harness_per_s: what sender, broker and reader hold without the pipeline.
+      drain_per_s, busy_time_per_s: estimates of the capacity.
+      capacities: the capacity by number of workers.
+      at_target: the window at the target; None without a target or a window.
+      spike: the window with the spike.
+      bottleneck: the bottleneck.
+    """
+
+    tried: list[Tried] = dataclasses.field(default_factory=list)
+    harness_per_s: float | None = None
+    drain_per_s: float | None = None
+    busy_time_per_s: float | None = None
+    capacities: dict[int, Capacity] = dataclasses.field(default_factory=dict)
+    at_target: Tried | None = None
+    spike: Tried | None = None
+    bottleneck: Bottleneck | None = None
+
+
+class StreamTest:
+    """Finds out what load a stream holds.
+
+    The order: the harness alone, a drained backlog, the search for the capacity, the target, a
+    spike, the bottleneck with its ablation, further numbers of workers. What does not fit into the
+    budget is left out from the end.
+    """
+
+    def __init__(
+        self, stream: Stream, plan: Plan, budget: Budget, say: Callable[[str], None]
+    ) -> None:
+        """Start nothing yet."""
+        self._stream, self._plan, self._budget, self._say = stream, plan, budget, say
+        self._seed, self._effect = plan.seed, _FIRST_EFFECT
+        self._started: tuple[int, str] | None = None
+        self.found = Found()
+
+    def run(self) -> Found:
+        """Run all steps that the budget allows.
+
+        Raises:
+          BadOptions: the stream refuses its options.
+          ChildEnded: a process ended before its time.
+        """
+        found, plan = self.found, self._plan
+        workers = plan.workers[0]
+        drained = self._drain(workers, HARNESS)
+        found.harness_per_s = drain_per_s(drained.scored_s)
+        self._say(f"harness: {found.harness_per_s or 0:,.0f}/s")
+        drained = self._drain(workers, "")
+        found.drain_per_s = drain_per_s(drained.scored_s)
+        found.busy_time_per_s = busy_time_per_s(drained.worker_times)
+        self._say(f"backlog: {found.drain_per_s or 0:,.0f}/s")
+        start = plan.start_per_s or plan.slos.rate_per_s or self._first_load()
+        found.capacities[workers] = self._search(workers, start)
+        found.at_target = self._at_target(workers)
+        self._try_spike(workers)
+        self._find_bottleneck(workers)
+        for more in plan.workers[1:]:
+            self._scale(more)
+        return found
+
+    def _first_load(self) -> float:
+        return max(1.0, (self.found.drain_per_s or 2.0) * _FIRST_SHARE)
+
+    def _drain(self, workers: int, replaced: str) -> Drained:
+        """Return how a backlog is worked off that is large enough to tell."""
+        count = _BACKLOG_RECORDS
+        while True:
+            self._started = None
+            self._stream.start(workers=workers, replaced=replaced, backlog=count)
+            drained = self._stream.drain(count, _MAX_DRAIN_S)
+            took = drained.end_s - drained.begin_s
+            if took >= _MIN_DRAIN_S or count >= _MAX_BACKLOG_RECORDS:
+                return drained
+            more = count * _MAX_DRAIN_S / 2 / max(took, 0.1)
+            count = int(min(_MAX_BACKLOG_RECORDS, more))
+
+    def _search(self, workers: int, start_per_s: float) -> Capacity:
+        """Search for the capacity as far as the budget allows."""
+        search = Search(
+            start_per_s=start_per_s,
+            precision=self._plan.precision,
+            harness_per_s=self.found.harness_per_s or float("inf"),
+        )
+        while (probe := search.next_probe()) is not None:
+            what = f"the rest of the search with {workers} workers"
+            if self._records_needed() > probe.load_per_s * _MAX_WINDOW_S:
+                self._budget.cut.append(
+                    f"loads of {probe.load_per_s:.3g}/s and below: a percentile needs "
+                    f"{self._records_needed():,} records, which take over {_MAX_WINDOW_S:.0f} s"
+                )
+                break
+            if not self._budget.allows(self._window_cost_s(probe.load_per_s), what):
+                break
+            tried = self._try(probe, workers)
+            search = search.after(tried.judged.outcome)
+        return search.capacity()
+
+    def _records_needed(self) -> int:
+        """Return how many records a window needs for the percentile that has a limit."""
+        slos = self._plan.slos
+        return 0 if slos.latency_ms is None else samples_needed(slos.latency_percentile)
+
+    def _window_s(self, load_per_s: float) -> float:
+        wanted = self._effect * self._records_needed() / load_per_s
+        return max(self._plan.precision.window_s, min(wanted, _MAX_WINDOW_S))
+
+    def _window_cost_s(self, load_per_s: float) -> float:
+        return _WARM_UP_S + self._window_s(load_per_s) + _OVERHEAD_S
+
+    def _try(self, probe: Probe, workers: int, replaced: str = "") -> Tried:
+        """Offer a steady load, and judge it; a longer one if it had too few records."""
+        tried = self._try_once(probe, workers, replaced)
+        needed = _needed(tried, self._plan.slos.latency_percentile)
+        if not needed or needed > probe.load_per_s * _MAX_WINDOW_S:
+            return tried
+        self._effect = _RESERVE * needed / self._records_needed()
+        self.found.tried[-1] = dataclasses.replace(tried, is_repeated=True)
+        return self._try_once(probe, workers, replaced)
+
+    def _try_once(self, probe: Probe, workers: int, replaced: str) -> Tried:
+        window_s = self._window_s(probe.load_per_s)
+        self._seed += 1
+        due = find_due(
+            self._plan.shape,
+            probe.load_per_s,
+            _WARM_UP_S + window_s,
+            self._seed,
+            trace_s=self._plan.trace_s,
+        )
+        offer = Offer(
+            phase=probe.phase,
+            shape=self._plan.shape,
+            seed=self._seed,
+            due_s=due,
+            warm_up_s=_WARM_UP_S,
+            window_s=window_s,
+        )
+        return self._offer(probe.load_per_s, offer, workers, replaced)
+
+    def _offer(self, load_per_s: float, offer: Offer, workers: int, replaced: str = "") -> Tried:
+        if self._started != (workers, replaced) or self._stream.has_backlog:
+            self._stream.start(workers=workers, replaced=replaced)
+            self._started = (workers, replaced)
+        window = self._stream.offer(offer)
+        judged = judge_window(window, self._plan.slos)
+        tried = Tried(load_per_s=load_per_s, window=window, judged=judged)
+        self.found.tried.append(tried)
+        self._say(_describe(tried))
+        return tried
+
+    def _at_target(self, workers: int) -> Tried | None:
+        """Return a window at the target; one more if the search made none."""
+        target = self._plan.slos.rate_per_s
+        if target is None:
+            return None
+        if (at := self._at(target)) is not None:
+            return at
+        if not self._budget.allows(self._window_cost_s(target), "the target itself"):
+            return None
+        return self._try(Probe("confirm", target), workers)
+
+    def _try_spike(self, workers: int) -> None:
+        capacity = self.found.capacities[workers].passes_per_s
+        if capacity is None:
+            return
+        base = capacity / 2
+        window_s = self._window_s(base)
+        if not self._budget.allows(self._window_cost_s(base), "the spike"):
+            return
+        peak = min(_SPIKE_FACTOR, (self.found.harness_per_s or float("inf")) / 1.3 / base)
+        from_s = _WARM_UP_S + window_s / 4
+        until_s = from_s + min(_SPIKE_S, window_s / 6)
+        self._seed += 1
+        due = find_due(
+            "spike",
+            base,
+            _WARM_UP_S + window_s,
+            self._seed,
+            factor=peak,
+            from_s=from_s,
+            until_s=until_s,
+        )
+        offer = Offer(
+            phase="spike",
+            shape="spike",
+            seed=self._seed,
+            due_s=due,
+            warm_up_s=_WARM_UP_S,
+            window_s=window_s,
+            spike_s=(from_s, until_s),
+            capacity_per_s=self.found.drain_per_s or capacity,
+        )
+        self.found.spike = self._offer(base, offer, workers)
+
+    def _find_bottleneck(self, workers: int) -> None:
+        """Find the stage that limits the stream, and try the stream without it."""
+        capacity = self.found.capacities[workers]
+        shown = self._at(capacity.fails_per_s) or self._at(capacity.passes_per_s)
+        if shown is None:
+            return
+        evidence = evidence_of(
+            shown.window,
+            shown.judged,
+            latency_ms=self._plan.slos.latency_ms,
+            partitions=self._plan.partitions,
+            cores=self._plan.cores,
+            limited_by_harness=capacity.limited_by_harness,
+        )
+        suspect = find_bottleneck(evidence)
+        self.found.bottleneck = suspect
+        if suspect.stage not in REPLACEABLE or capacity.passes_per_s is None:
+            return
+        load = capacity.passes_per_s * ABLATION_FACTOR
+        if self._budget.allows(self._window_cost_s(load), "the ablation"):
+            tried = self._try(Probe("ablation", load), workers, suspect.stage)
+            outcome = _count_outcome(tried) if suspect.stage == "send" else tried.judged.outcome
+            self.found.bottleneck = confirm(suspect, outcome, capacity_per_s=capacity.passes_per_s)
+
+    def _at(self, load_per_s: float | None) -> Tried | None:
+        """Return the last steady window at a load; None if there is none."""
+        at = [t for t in self.found.tried if load_per_s is not None and _is_at(t, load_per_s)]
+        return at[-1] if at else None
+
+    def _scale(self, workers: int) -> None:
+        """Find the capacity with another number of workers."""
+        before, capacity = max(self.found.capacities.items())
+        guess = (capacity.passes_per_s or self._first_load()) / before * workers
+        what = f"the capacity of {workers} workers"
+        if self._budget.allows(4 * self._window_cost_s(guess), what):
+            self.found.capacities[workers] = self._search(workers, guess)
+
+
+def _needed(tried: Tried, percent: float) -> int:
+    """Return how many records an undecided window had needed; 0 if it had enough."""
+    found = tried.judged.latency_ms.get(f"p{percent:g}")
+    is_open = tried.judged.outcome is Outcome.UNDECIDED and isinstance(found, Insufficient)
+    return found.needed if is_open and isinstance(found, Insufficient) else 0
+
+
+def _count_outcome(tried: Tried) -> Outcome:
+    """Return whether a stream that sends nothing kept up, by the rows that its workers counted."""
+    checks = [check for check in tried.judged.checks if check.name in _CHECKS_WITHOUT_SCORES]
+    if not all(check.is_ok for check in checks):
+        return Outcome.INVALID
+    rows = sum(worker.rows for worker in tried.window.worker_times)
+    kept_up = rows >= _MIN_KEPT_SHARE * tried.window.offered_per_s * tried.window.seconds
+    return Outcome.PASS if kept_up else Outcome.FAIL
+
+
+def _is_at(tried: Tried, load_per_s: float) -> bool:
+    return tried.load_per_s == load_per_s and tried.window.phase in STEADY
+
+
+def _describe(tried: Tried) -> str:
+    window, judged = tried.window, tried.judged
+    why = ", ".join(judged.invalid_because) or ", ".join(
+        limit.name for limit in judged.limits if limit.outcome is not Outcome.PASS
+    )
+    because = f" ({why})" if why else ""
+    return (
+        f"{window.phase}: {window.offered_per_s:,.0f}/s with {window.workers} workers: "
+        f"{judged.outcome}{because}"
+    )
