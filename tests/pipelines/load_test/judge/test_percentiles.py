@@ -144,3 +144,18 @@ def test_no_rows_and_impossible_percentiles_are_refused():
         percentiles.measure(np.empty(0), np.empty(0), (50.0,))
     with pytest.raises(ValueError, match=r"between 0 and 100, got \[0.0, 100.0\]"):
         percentiles.measure(np.ones(9), np.ones(9), (0.0, 50.0, 100.0))
+
+
+def test_a_limit_that_is_the_truth_hardly_ever_passes_and_twice_of_it_does():
+    truth_s = -math.log(1 - 0.99) / (RATE / 0.6 - RATE)
+    outcomes = {0.9: [], 1.0: [], 2.0: []}
+    for seed in range(RUNS):
+        latency_s, due_s = queue_latencies(np.random.default_rng([seed, 9]), 0.6, "mm1")
+        effect = percentiles.measure(latency_s, due_s, (95.0, 99.0))[99.0].design_effect
+        for factor, found in outcomes.items():
+            found.append(percentiles.judge_limit(latency_s, factor * truth_s, 99.0, effect))
+    passed = {factor: found.count(Outcome.PASS) / RUNS for factor, found in outcomes.items()}
+    assert passed[0.9] == 0
+    assert passed[1.0] <= 0.02
+    assert passed[2.0] >= 0.9
+    assert outcomes[1.0].count(Outcome.FAIL) <= 0.04 * RUNS
