@@ -112,7 +112,7 @@ def test_batch_reports_a_foreign_error_of_its_own_process(exit_, command, fail_a
 
 WORKER = {
     "read": ("transforms.read:read_shard", "while reading "),
-    "features": ("transforms.scoring:build_features", "while scoring rows from 0 of shard 0"),
+    "features": ("transforms.score:build_features", "while scoring rows from 0 of shard 0"),
     "rules": ("transforms.scoring:attach_keys", "while scoring rows from 0 of shard 0"),
     "stage": ("lake.table.shard_writer:ScoresWriter.write", "while writing to "),
     "receipt": ("transforms.stage:write_receipt", "while writing to "),
