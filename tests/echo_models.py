@@ -7,13 +7,14 @@ because TF1 graphs and Keras need their own state: `python -m tests.echo_models 
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from scoreline.models.runtimes.tensorflow import import_tensorflow
+from tests.forks import fork
 
 
 class Cell(NamedTuple):
@@ -145,9 +146,11 @@ def save_echoes(kind: str, folder: Path, sets: Mapping[str, Sequence[Cell]]) -> 
     for path in models.values():
         path.parent.mkdir()
     work = [(str(path), names) for names, path in models.items()]
-    command = [sys.executable, "-m", "tests.echo_models", kind, json.dumps(work)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    saving = fork(
+        __name__, kind, json.dumps(work), environment=os.environ, libraries=("tensorflow",)
+    )
+    _, told = saving.communicate(300)
+    assert saving.returncode == 0, told[-3000:]
     return {name: str(path) for name, path in paths.items()}
 
 
