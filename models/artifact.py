@@ -22,6 +22,17 @@ def model_format_of(path: str) -> str | None:
     return _SUFFIXES.get(at.suffix) if at.is_file() else None
 
 
+def refuse_empty(path: str) -> None:
+    """Raise ModelError if the file of a model has 0 bytes, as after a copy that failed.
+
+    The frameworks report this as a missing argument, a missing file, or a model without graphs.
+    """
+    at = Path(path)
+    file = at / "saved_model.pb" if at.is_dir() else at
+    if file.is_file() and not file.stat().st_size:
+        raise ModelError(f"Model {path} does not load: its file {file} is empty. Copy it again")
+
+
 DIGEST_PREFIX = "sha256:"
 
 

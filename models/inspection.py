@@ -11,7 +11,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from scoreline.models.artifact import KERAS, LITERT, digest_model, model_files, model_format_of
+from scoreline.models.artifact import (
+    KERAS,
+    LITERT,
+    digest_model,
+    model_files,
+    model_format_of,
+    refuse_empty,
+)
 from scoreline.models.errors import ModelError, first_lines
 from scoreline.models.runtimes import NO_TAGS
 from scoreline.models.runtimes.graph_ops import PYTHON_OPS
@@ -92,6 +99,7 @@ def inspect_model(path: str, tags: Sequence[str] = ()) -> ModelReport:
       ModelError: its files cannot be read, or it has no such tags.
     """
     digest = digest_model(path)
+    refuse_empty(path)
     found = model_format_of(path)
     readers = {KERAS: _read_keras, LITERT: _read_litert}
     if tags and found in readers:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from scoreline.models.runtimes.model import Model
-from scoreline.models.artifact import KERAS, LITERT, model_format_of
+from scoreline.models.artifact import KERAS, LITERT, model_format_of, refuse_empty
 from scoreline.models.errors import CallFails, ModelError, describe_error
 
 _LOG = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ def load_and_try(source: ModelSource, try_model: Callable[[Model], Tried]) -> Tr
     Raises:
       ModelError: it does not load or answer, or has no such signature or tags.
     """
+    refuse_empty(source.path)
     found = model_format_of(source.path)
     if source.tags and found in (LITERT, KERAS):
         raise ModelError(NO_TAGS.format(path=source.path))

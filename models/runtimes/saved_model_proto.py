@@ -14,6 +14,7 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
 
+from scoreline.models.artifact import refuse_empty
 from scoreline.models.errors import ModelError, first_lines
 
 _PACKAGE = "scoreline.saved_model"
@@ -128,6 +129,7 @@ def parse_saved_model(path: str) -> Any:
     Raises:
       ModelError: the file cannot be read, or is damaged.
     """
+    refuse_empty(path)
     binary, text = Path(path, "saved_model.pb"), Path(path, "saved_model.pbtxt")
     file = binary if binary.exists() or not text.exists() else text
     proto = message_class("SavedModel")()

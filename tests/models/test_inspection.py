@@ -90,3 +90,15 @@ def test_files_that_are_no_model_are_distinguished_from_damaged_ones(tmp_path):
     (tmp_path / "m.keras").write_bytes(b"no zip")
     with pytest.raises(ModelError, match="does not load: "):
         inspect_model(str(tmp_path / "m.keras"))
+
+
+@pytest.mark.parametrize("name", ["m.tflite", "m.keras", "saved/saved_model.pb"])
+def test_a_model_whose_file_is_empty_is_refused_as_such(tmp_path, name):
+    """A copy failed. The frameworks miss an argument, a file, or a MetaGraph."""
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    model = str(path.parent if path.suffix == ".pb" else path)
+    for read in (inspect_model, load_servable):
+        with pytest.raises(ModelError, match=r"its file .* is empty\. Copy it again"):
+            read(model)
