@@ -12,6 +12,7 @@ from scoreline.pipelines.load_test.judge.elements import Outcome
 from scoreline.pipelines.options.commands import parse_flags
 from scoreline.pipelines.options.load_test import read_load_test
 from scoreline.pipelines.options.problems import BadOptions, Problems
+from scoreline.pipelines.report.console import say
 from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.reporter import Reporter, make_reporter
 
@@ -53,7 +54,8 @@ def _execute(flags: Sequence[str], reporter: Reporter) -> int:
     from scoreline.pipelines.load_test.run import run_load_test
 
     with doing("testing the load"):
-        test = run_load_test(profile, lambda text: reporter.tell(text))
+        # Progress goes to stderr, so that stdout has the page alone.
+        test = run_load_test(profile, lambda text: say(reporter.errors, text))
     with doing("writing the report"):
         from scoreline.pipelines.load_test.report.write import report_on
 

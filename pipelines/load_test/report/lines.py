@@ -124,14 +124,14 @@ def bottleneck(test: LoadTest) -> str:
     evenness = "even" if found.max_over_mean < 1.2 else "uneven"
     where = f"{percent(found.share)} of the slowest worker"
     workers_ = f"workers {evenness}, {number(round(found.max_over_mean, 2))}"
+    gain = "" if found.gain_if_free is None else percent(found.gain_if_free, signed=True)
     if found.confirmed is None:
-        proof = "not confirmed: ablation was not tried"
+        free = f"if it were free: {gain} by Amdahl's law; " if gain else ""
+        proof = f"{free}not confirmed: ablation was not tried"
     elif not found.confirmed:
         proof = "not confirmed: the capacity is the same without it (ablation)"
-    elif found.gain_if_free is None:
-        proof = "confirmed (ablation)"
     else:
-        proof = f"without it {percent(found.gain_if_free, signed=True)} (ablation)"
+        proof = f"without it {gain} (ablation)" if gain else "confirmed (ablation)"
     return f"{found.stage}, {kind} ({where}; {workers_}); {proof}"
 
 

@@ -19,7 +19,7 @@ def plots_of(test: LoadTest) -> list[Markup]:
     """Return all charts for which there is data."""
     shown: list[Markup] = []
     for name, probe in _probes_over_time(test):
-        if probe.series is not None:
+        if probe.series is not None and len(probe.series.at_s):
             shown += plot_series(f"{name}, {rate(probe.offered_per_s)}", probe.series, test.target)
     if test.scaling is not None and test.scaling.tested:
         shown.append(plot_scaling(test.scaling))
@@ -70,11 +70,10 @@ def usl(scaling: Scaling, workers: Floats) -> Floats:
     if scaling.lambda_per_s is None or scaling.alpha is None or scaling.beta is None:
         return np.full(len(workers), np.nan)
     n = np.minimum(workers, scaling.max_workers or np.inf)
-    return np.asarray(
-        scaling.lambda_per_s
-        * n
-        / (1 + scaling.alpha.value * (n - 1) + scaling.beta.value * n * (n - 1))
-    )
+    alpha, beta = scaling.alpha.value, scaling.beta.value
+    with np.errstate(all="ignore"):  # what is not finite is a gap of the curve
+        contention = 1 + alpha * (n - 1) + beta * n * (n - 1)
+        return np.asarray(scaling.lambda_per_s * n / contention)
 
 
 def plot_scaling(scaling: Scaling) -> Markup:
@@ -105,7 +104,7 @@ def plot_scaling(scaling: Scaling) -> Markup:
         ends = np.array([1.0, float(largest)])
         ideal = scaling.lambda_per_s * ends
         curves.append(Curve(name="perfect scaling", x=ends, y=ideal, style="limit", is_dashed=True))
-    return draw_chart("Throughput over workers: rows per second", "workers", curves)
+    return draw_chart("Throughput over workers: rows per second", "workers", curves, min_step=1.0)
 
 
 def plot_volume(volume: Volume) -> Markup:

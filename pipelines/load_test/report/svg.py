@@ -15,6 +15,8 @@ from scoreline.pipelines.load_test.report.numbers import number
 WIDTH, HEIGHT = 420, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 26, 34
 _TICKS = 4
+# Labels of ticks from here on have a unit prefix.
+_SHORT = 1e5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,13 +56,20 @@ class Axis:
         return self.begin + share * (self.end - self.begin)
 
 
-def make_axis(values: Floats, begin: float, end: float) -> Axis:
-    """Return an axis from 0, or from a negative value, to a round number above all values."""
+def make_axis(values: Floats, begin: float, end: float, min_step: float = 0.0) -> Axis:
+    """Return an axis from 0, or from a negative value, to a round number above all values.
+
+    Args:
+      values: the values.
+      begin: the place of its low end on the canvas.
+      end: the place of its high end.
+      min_step: minimum distance of two ticks: 1 for things that are counted.
+    """
     finite = values[np.isfinite(values)]
     low = min(0.0, float(finite.min())) if len(finite) else 0.0
     high = float(finite.max()) if len(finite) else 1.0
     high = high if high > low else low + 1.0
-    step = _round_step((high - low) / _TICKS)
+    step = max(_round_step((high - low) / _TICKS), min_step)
     first, last = math.floor(low / step), math.ceil(high / step - 1e-9)
     ticks = tuple(step * at for at in range(first, last + 1))
     return Axis(low=ticks[0], high=ticks[-1], begin=begin, end=end, ticks=ticks)
@@ -72,9 +81,19 @@ def _round_step(size: float) -> float:
     return next((unit * power for unit in (1.0, 2.0, 5.0) if size <= unit * power), 10 * power)
 
 
-def draw_chart(title: str, x_title: str, curves: Sequence[Curve]) -> Markup:
-    """Return a chart of curves; its title names the unit of y."""
-    x = make_axis(np.concatenate([curve.x for curve in curves]), _LEFT, WIDTH - _RIGHT)
+def draw_chart(
+    title: str, x_title: str, curves: Sequence[Curve], *, min_step: float = 0.0
+) -> Markup:
+    """Return a chart of curves.
+
+    Args:
+      title: its title, with the unit of y.
+      x_title: the unit of x.
+      curves: at least one curve.
+      min_step: minimum distance of two ticks of x.
+    """
+    all_x = np.concatenate([curve.x for curve in curves])
+    x = make_axis(all_x, _LEFT, WIDTH - _RIGHT, min_step)
     y = make_axis(np.concatenate([curve.y for curve in curves]), HEIGHT - _BOTTOM, _TOP)
     parts = [_grid(x, y, x_title), *(_curve(curve, x, y) for curve in curves)]
     names = Markup("").join(_legend(curve) for curve in curves)
@@ -101,13 +120,13 @@ def _grid(x: Axis, y: Axis, x_title: str) -> Markup:
     ]
     texts = [
         Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>').format(
-            x.begin - 6, y.at(tick) + 4, number(tick)
+            x.begin - 6, y.at(tick) + 4, _tick(tick)
         )
         for tick in y.ticks
     ]
     texts += [
-        Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>').format(
-            x.at(tick), y.begin + 16, number(tick)
+        Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
+            x.at(tick), y.begin + 16, "end" if tick == x.high else "middle", _tick(tick)
         )
         for tick in x.ticks
     ]
@@ -116,6 +135,14 @@ def _grid(x: Axis, y: Axis, x_title: str) -> Markup:
         middle, HEIGHT - 4, x_title
     )
     return Markup("").join([*lines, *texts, title])
+
+
+def _tick(value: float) -> str:
+    """Return the label of a tick; large ones are short, as 600 k."""
+    for unit, size in ((" G", 1e9), (" M", 1e6), (" k", 1e3)):
+        if abs(value) >= max(size, _SHORT):
+            return f"{number(value / size)}{unit}"
+    return number(value)
 
 
 def _curve(curve: Curve, x: Axis, y: Axis) -> Markup:

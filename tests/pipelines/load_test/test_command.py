@@ -15,6 +15,7 @@ from tests.json_output import read_object
 from tests.pipelines.load_test import samples
 
 FLAGS = ["--records=topic:t", "stream", "--brokers=h:1", "--model=m", "--keys=id"]
+PROGRESS = "testing stream\n"
 CODES = {"pass": 0, "fail": 4, "undecided": 4, "invalid": 5, "batch": 0}
 
 
@@ -24,7 +25,11 @@ def tested(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def call(test, *flags):
-        monkeypatch.setattr(run, "run_load_test", lambda profile, say: test)
+        def run_load_test(profile, say):
+            say(f"testing {profile.mode}")
+            return test
+
+        monkeypatch.setattr(run, "run_load_test", run_load_test)
         return command.main([*flags, *FLAGS])
 
     return call
@@ -34,7 +39,7 @@ def tested(monkeypatch, tmp_path):
 def test_the_verdict_is_the_exit_code_and_the_report_is_written(tested, capsys, tmp_path, name):
     assert tested(samples.ALL[name](), "--output=reports/now") == CODES[name]
     out, err = capsys.readouterr()
-    assert err == ""
+    assert err == PROGRESS
     verdict = samples.ALL[name]().outcome.value.upper()
     assert out.splitlines()[1].split()[:2] == ["VERDICT", verdict]
     assert out.splitlines()[-1] == "report    reports/now/report.html"
@@ -48,7 +53,7 @@ def test_json_prints_the_document_alone(tested, capsys):
     out, err = capsys.readouterr()
     document = read_object("load_test", out, 4)
     assert document["verdict"]["outcome"] == "fail"
-    assert err == ""
+    assert err == PROGRESS
 
 
 def test_the_second_run_is_compared_with_the_first(tested, capsys):
@@ -74,7 +79,7 @@ def test_a_folder_that_cannot_be_written_costs_no_page(tested, capsys, tmp_path)
     assert tested(samples.make_stream(), "--output=file/below") == 0
     out, err = capsys.readouterr()
     assert "VERDICT   PASS" in out
-    assert err == (
+    assert err == PROGRESS + (
         "The report is not written: expected a writable folder file/below: Not a directory\n"
     )
 

@@ -119,6 +119,13 @@ def test_an_axis_has_round_ticks_around_its_values(values):
     assert axis.at(axis.high) == 100.0
 
 
+def test_ticks_are_whole_where_things_are_counted_and_short_where_they_are_large():
+    content = render_html(samples.make_batch())
+    workers, volume = re.findall(r"<figure>.*?</figure>", content, re.DOTALL)
+    assert re.findall(r'y="202.0"[^>]*>([^<]*)<', workers) == ["0", "1", "2"]
+    assert re.findall(r'y="202.0"[^>]*>([^<]*)<', volume) == ["0", "200 k", "400 k", "600 k"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1200])
 def test_a_browser_shows_the_report_without_a_fault(width, tmp_path):

@@ -112,7 +112,12 @@ def test_a_leak_tells_the_hours_that_are_left():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"confirmed": None}, "not confirmed: ablation was not tried"),
+        (
+            {"confirmed": None},
+            "if it were free: +140 % by Amdahl's law; not confirmed: ablation was not tried",
+        ),
+        ({"confirmed": None, "gain_if_free": None}, "1.1); not confirmed: ablation was not tried"),
+        ({"stage": "", "kind": "none"}, "no stage"),
         ({"confirmed": False}, "not confirmed: the capacity is the same without it (ablation)"),
         ({"gain_if_free": None}, "confirmed (ablation)"),
         ({"max_over_mean": 3.25}, "workers uneven, 3.25"),
