@@ -14,8 +14,12 @@ from pathlib import Path
 from types import FrameType
 
 from scoreline.pipelines.load_test.budget import Budget
+from scoreline.pipelines.load_test.driver.child import ChildEnded
 from scoreline.pipelines.load_test.profile import Profile
 from scoreline.pipelines.load_test.result import LoadTest
+from scoreline.pipelines.load_test.run_batch import run_batch_test
+from scoreline.pipelines.load_test.run_stream import run_stream_test
+from scoreline.pipelines.options.problems import BadOptions, Passing
 
 
 def run_load_test(profile: Profile, say: Callable[[str], None]) -> LoadTest:
@@ -28,20 +32,19 @@ def run_load_test(profile: Profile, say: Callable[[str], None]) -> LoadTest:
       say: tells the user about progress.
 
     Raises:
-      BadOptions: broker, model or records are wrong.
-      ChildEnded: a process of the test ended before its time.
+      BadOptions: broker, model or records are wrong, or a process of the test ended before its
+        time; then another try may succeed.
       KeyboardInterrupt: the test was stopped, by Ctrl-C or SIGTERM.
     """
     budget = Budget(profile.budget_s)
     began = dt.datetime.now(dt.UTC)
     with _stopped_by_sigterm(), _folder() as folder:
-        if profile.mode == "batch":
-            from scoreline.pipelines.load_test.run_batch import run_batch_test
-
-            return run_batch_test(profile, folder, budget, began, say)
-        from scoreline.pipelines.load_test.run_stream import run_stream_test
-
-        return run_stream_test(profile, folder, uuid.uuid4().hex[:8], budget, began, say)
+        try:
+            if profile.mode == "batch":
+                return run_batch_test(profile, folder, budget, began, say)
+            return run_stream_test(profile, folder, uuid.uuid4().hex[:8], budget, began, say)
+        except (ChildEnded, TimeoutError) as e:
+            raise BadOptions([Passing(f"The test ended before its verdict: {e}")]) from e
 
 
 @contextlib.contextmanager

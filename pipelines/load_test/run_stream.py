@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from scoreline.pipelines.load_test.result import LoadTest
 from scoreline.pipelines.load_test.stream_method import Plan, StreamTest
 from scoreline.pipelines.load_test.stream_result import to_result
 from scoreline.pipelines.load_test.tested import settings_of
+from scoreline.pipelines.load_test.this_machine import is_here
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.transforms.kafka.client import Connection
 
@@ -66,6 +68,7 @@ def run_stream_test(
         seed=profile.seed,
         start_per_s=profile.start_rate_per_s,
         partitions=profile.partitions,
+        cores=len(os.sched_getaffinity(0)) if is_here(profile) else None,
     )
     with StreamDriver(subject, folder, run, lambda workers: _scale(profile, workers)) as driver:
         test = StreamTest(driver, plan, budget, say)

@@ -163,7 +163,7 @@ class StreamTest:
 
         Raises:
           BadOptions: the stream refuses its options.
-          ChildEnded: a process ended before its time.
+          ChildEnded, TimeoutError: a process ended before its time, or there is no score.
         """
         found, plan = self.found, self._plan
         workers = plan.workers[0]

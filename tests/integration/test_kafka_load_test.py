@@ -19,7 +19,7 @@ from scoreline.pipelines.load_test.driver.topics import PREFIX
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.transforms.kafka.client import Connection
 from tests.fakes import ROOT
-from tests.kafka import as_json, rows, wait_until
+from tests.kafka import as_json, delete_topic, rows, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
@@ -134,6 +134,32 @@ def test_what_the_stream_refuses_is_told_in_its_words(broker, run, argv, tmp_pat
     ):
         driver.start()
     assert topics_of(broker, run) == []
+
+
+def test_a_broker_that_dies_ends_the_test_with_a_reason(broker, argv, tmp_path):
+    broker.start()
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(value for _, value in as_json(rows(0, 9))))
+    flags = [f"--records={tmp_path}/rows.jsonl", "--rate_per_s=50", f"--output={tmp_path}/report"]
+    tested = ["stream", f"--brokers={broker.address}", *argv]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scoreline", "load-test", *flags, *tested],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        wait_until(lambda: topics_of(broker, ""))
+        broker.kill()
+        out, _ = process.communicate(timeout=400)
+    finally:
+        process.kill()
+        broker.start()
+    assert process.returncode == 1, out
+    assert "The test ended before its verdict" in out or "expected Kafka" in out
+    assert "Traceback" not in out
+    for name in topics_of(broker, ""):  # that a dead broker could not delete
+        delete_topic(broker.address, name)
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])

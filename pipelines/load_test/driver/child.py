@@ -11,6 +11,7 @@ from pathlib import Path
 
 _END_S = 60.0
 _TAIL_BYTES = 4000
+_OF_TRACEBACK = ("Traceback (most recent call last):", "  ")
 
 
 class ChildEnded(RuntimeError):
@@ -87,9 +88,10 @@ class Child:
             raise ChildEnded(f"{self.name} did not end within {seconds:.0f} s") from e
 
     def last_words(self) -> str:
-        """Return the end of its log."""
+        """Return the end of its log, of a traceback only the exception."""
         text = self._log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip()
-        return text or "it printed nothing"
+        lines = [line for line in text.split("\n") if not line.startswith(_OF_TRACEBACK)]
+        return "\n".join(lines) or "it printed nothing"
 
     def end(self) -> int:
         """Stop it in order, and kill it if that does not help; return its exit code."""

@@ -25,7 +25,7 @@ from scoreline.transforms.kafka.client import Connection
 # A sleep is longer than asked for, by some 60 µs; below it the loop only looks at the clock.
 _MIN_SLEEP_S = 0.0005
 _MAX_TOGETHER = 500
-_FLUSH_S = 60.0
+_FLUSH_S = 30.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

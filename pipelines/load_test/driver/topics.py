@@ -12,6 +12,7 @@ from scoreline.transforms.kafka.client import Connection, is_passing
 
 PREFIX = "scoreline-load-test-"
 _TIMEOUT_S = 30.0
+_DELETE_S = 10.0
 _BROKERS_OWN = -1  # the broker's own number of replicas
 
 
@@ -61,9 +62,9 @@ def make_topics(connection: Connection, run: str, number: int, partitions: int) 
 def delete_topics(admin: AdminClient, topics: Topics) -> list[str]:
     """Delete topics that exist; return the names of those that the broker kept."""
     left = []
-    for name, done in admin.delete_topics(list(topics), operation_timeout=_TIMEOUT_S).items():
+    for name, done in admin.delete_topics(list(topics), operation_timeout=_DELETE_S).items():
         try:
-            done.result(_TIMEOUT_S)
+            done.result(_DELETE_S)
         except TimeoutError:
             left.append(name)
         except KafkaException as e:
