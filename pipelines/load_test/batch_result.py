@@ -12,6 +12,7 @@ from scoreline.pipelines.load_test.batch_method import Found
 from scoreline.pipelines.load_test.driver.batch import BatchRun
 from scoreline.pipelines.load_test.judge import validity
 from scoreline.pipelines.load_test.judge.elements import Check, Interval, Judged, Limit, Outcome
+from scoreline.pipelines.load_test.judge.usl import ScalePoint
 from scoreline.pipelines.load_test.judge.volume import rows_before, workers_for
 from scoreline.pipelines.load_test.profile import Profile
 from scoreline.pipelines.load_test.scaling_result import describe_scaling
@@ -57,7 +58,7 @@ def to_result(
         headroom=deadline.limit / deadline.measured if deadline and deadline.measured else None,
         probes=tuple(_to_probe(run, profile) for run in found.runs),
         at_target=_to_probe(largest, profile),
-        bottleneck=_bottleneck(found),
+        bottleneck=found.bottleneck,
         scaling=_scaling(profile, found),
         volume=_volume(profile, found),
         cost=describe_cost(profile, None, rate),
@@ -170,20 +171,6 @@ def _volume(profile: Profile, found: Found) -> result.Volume:
     )
 
 
-def _bottleneck(found: Found) -> result.Bottleneck | None:
-    if found.bottleneck is None:
-        return None
-    return result.Bottleneck(
-        stage=found.bottleneck.stage,
-        kind=found.bottleneck.kind,
-        share=found.bottleneck.share,
-        max_over_mean=found.bottleneck.max_over_mean,
-        confirmed=found.bottleneck.confirmed,
-        gain_if_free=found.bottleneck.gain_if_free,
-        advice=found.bottleneck.advice,
-    )
-
-
 def _scaling(profile: Profile, found: Found) -> result.Scaling | None:
     """Return the rates by workers, and the workers for the rows that are needed."""
     need, scaling = profile.need, None
@@ -201,7 +188,7 @@ def _scaling(profile: Profile, found: Found) -> result.Scaling | None:
         largest_tested=max(found.rates),
         refused_because=answer.refused_because,
     )
-    tested = tuple(result.ScalePoint(workers=n, per_s=r) for n, r in sorted(found.rates.items()))
+    tested = tuple(ScalePoint(n, r) for n, r in sorted(found.rates.items()))
     if scaling is None:
         few = "a fit needs several numbers of workers"
         scaling = result.Scaling(tested=tested, refused_because=few)

@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 from collections.abc import Mapping
 
+from scoreline.pipelines.load_test.judge.bottleneck import Bottleneck
 from scoreline.pipelines.load_test.judge.elements import (
     Check,
     Floats,
@@ -16,6 +17,7 @@ from scoreline.pipelines.load_test.judge.elements import (
     Slos,
     WorkerTimes,
 )
+from scoreline.pipelines.load_test.judge.usl import ScalePoint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,44 +184,6 @@ class Spike:
     for_s: float
     recovered_s: float | None
     predicted_s: float | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Bottleneck:
-    """The stage that limits the capacity.
-
-    Attributes:
-      stage: its name; "" for none.
-      kind: cpu, wait, lock, skew, partitions, source, sink, memory, stalls, harness or none.
-      share: its share of the time of the slowest worker.
-      max_over_mean: rows of the busiest worker over the mean of all.
-      confirmed: whether the capacity rises without the stage; None if that was not tried.
-      gain_if_free: by how much the capacity would rise, as a share; None if unknown.
-      advice: what to do, in a sentence.
-    """
-
-    stage: str
-    kind: str
-    share: float
-    max_over_mean: float = 1.0
-    confirmed: bool | None = None
-    gain_if_free: float | None = None
-    advice: str = ""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ScalePoint:
-    """The capacity with a number of workers.
-
-    Attributes:
-      workers: number of workers.
-      per_s: the capacity.
-      held_out: whether the fit did not use it, so that it checks the fit.
-    """
-
-    workers: int
-    per_s: float
-    held_out: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ def describe_scaling(
     fit = usl.fit_usl(points, max_workers=max_workers, precision=precision)
     few = f"expected {usl.MIN_COUNTS} numbers of workers, got {len(points)}"
     return result.Scaling(
-        tested=tuple(result.ScalePoint(**point._asdict()) for point in points),
+        tested=tuple(points),
         lambda_per_s=fit.lambda_per_s if fit else None,
         alpha=fit.alpha if fit else None,
         beta=fit.beta if fit else None,

@@ -51,7 +51,7 @@ def to_result(
             harness_per_s=found.harness_per_s,
         ),
         spike=_spike(found),
-        bottleneck=_bottleneck(found),
+        bottleneck=found.bottleneck,
         scaling=describe_scaling(
             {n: c.passes_per_s for n, c in found.capacities.items() if c.passes_per_s},
             need_per_s=profile.need.rate_per_s if profile.need else None,
@@ -195,20 +195,6 @@ def _spike(found: Found) -> result.Spike | None:
         for_s=until_s - from_s,
         recovered_s=recovery.recovered_s,
         predicted_s=recovery.predicted_s,
-    )
-
-
-def _bottleneck(found: Found) -> result.Bottleneck | None:
-    if found.bottleneck is None:
-        return None
-    return result.Bottleneck(
-        stage=found.bottleneck.stage,
-        kind=found.bottleneck.kind,
-        share=found.bottleneck.share,
-        max_over_mean=found.bottleneck.max_over_mean,
-        confirmed=found.bottleneck.confirmed,
-        gain_if_free=found.bottleneck.gain_if_free,
-        advice=found.bottleneck.advice,
     )
 
 

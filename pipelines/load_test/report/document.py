@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scoreline.pipelines.load_test.judge.bottleneck import Bottleneck
 from scoreline.pipelines.load_test.judge.elements import (
     Grows,
     Insufficient,
@@ -53,7 +54,7 @@ def to_document(test: LoadTest, exit_code: int) -> dict[str, Any]:
         "estimates": dataclasses.asdict(test.estimates),
         "at_target": None if test.at_target is None else _probe(test.at_target),
         "spike": None if test.spike is None else dataclasses.asdict(test.spike),
-        "bottleneck": None if test.bottleneck is None else dataclasses.asdict(test.bottleneck),
+        "bottleneck": None if test.bottleneck is None else _bottleneck(test.bottleneck),
         "scaling": None if test.scaling is None else _scaling(test.scaling),
         "volume": None if test.volume is None else _volume(test.volume),
         "cost": None if test.cost is None else dataclasses.asdict(test.cost),
@@ -170,11 +171,16 @@ def _series(series: Series) -> dict[str, Any]:
     }
 
 
+def _bottleneck(bottleneck: Bottleneck) -> dict[str, Any]:
+    """Return a bottleneck; the stages of the workers are fields of the probes."""
+    return {name: value for name, value in _shallow(bottleneck).items() if name != "stages"}
+
+
 def _scaling(scaling: Scaling) -> dict[str, Any]:
     demand = scaling.demand
     return {
         **_shallow(scaling),
-        "tested": [_shallow(point) for point in scaling.tested],
+        "tested": [point._asdict() for point in scaling.tested],
         "alpha": _interval(scaling.alpha),
         "beta": _interval(scaling.beta),
         "demand": None
