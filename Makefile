@@ -38,7 +38,7 @@ PYTEST      := $(BIN)/python -m pytest \
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints run-local check format test test-fast prism soak fuzz soak-stream delta-spark duckdb-delta \
+.PHONY: help install constraints run-local check format test test-fast prism soak fuzz load-plants soak-stream delta-spark duckdb-delta \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
         run-stream load-test kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
         bench-rows bench-scaling bench-startup bench-flink bench-stream docs clean
@@ -95,10 +95,10 @@ format: install ## Format the code and apply ruff's fixes
 	$(BIN)/ruff format .
 
 test: install prism flink delta-spark duckdb-delta ## Run every test (Prism needs Go, Flink and Spark need Java and Maven)
-	$(PYTEST) $(ARGS)
+	$(PYTEST) -m "not load" $(ARGS)
 
 test-fast: install ## Run all tests but those of engines and those that kill whole commands
-	$(PYTEST) -m "not (flink or kafka or prism or slow or spark)" $(ARGS)
+	$(PYTEST) -m "not (flink or kafka or load or prism or slow or spark)" $(ARGS)
 
 prism: $(if $(shell command -v go 2>/dev/null),$(PRISM),no-go) ## Build Beam's Prism runner (needs Go)
 
@@ -148,6 +148,9 @@ soak: install ## Kill a job 500 times, at each named step in turn, and check the
 
 fuzz: install ## For SECONDS=3600, damage files of every format and feed odd columns to TensorFlow: none ends a job or changes rows in silence
 	SCORELINE_FUZZ_SECONDS=$(or $(SECONDS),3600) $(BIN)/python -m pytest tests/fuzz $(ARGS)
+
+load-plants: install ## Test the load of streams with something planted, on a quiet machine (30 minutes)
+	$(BIN)/python -m pytest tests/load/test_plants.py -m load -rP $(ARGS)
 
 soak-stream: kafka-up ## Score streams and kill workers for SECONDS=1800; check that no record is lost and memory is flat
 	@$(BIN)/python -m benchmarks.soak_stream --brokers 127.0.0.1:$(KAFKA_PORT) \

@@ -194,7 +194,8 @@ class StreamTest:
             self._stream.start(workers=workers, replaced=replaced, backlog=count)
             drained = self._stream.drain(count, _MAX_DRAIN_S)
             took = drained.end_s - drained.begin_s
-            if took >= _MIN_DRAIN_S or count >= _MAX_BACKLOG_RECORDS:
+            is_enough = took >= _MIN_DRAIN_S or drained.scored_s.size < count
+            if is_enough or count >= _MAX_BACKLOG_RECORDS:
                 return drained
             more = count * _MAX_DRAIN_S / 2 / max(took, 0.1)
             count = int(min(_MAX_BACKLOG_RECORDS, more))

@@ -28,6 +28,7 @@ from scoreline.transforms.stage_times import read_stage_times
 
 # Instead of the pipeline, a process that only copies keys: the limit of sender, broker and reader.
 HARNESS = "harness"
+MIN_MOMENTS, MAX_LONGER = 5, 4
 _POLL_S = 0.05
 # The sender needs this long to start, to read its values and to reach the broker.
 _LEAD_S = 2.5
@@ -307,15 +308,20 @@ class StreamDriver:
 
         Args:
           count: records of the backlog.
-          seconds: maximum time from the first score on.
+          seconds: time from the first score on, or up to MAX_LONGER times as long, until there are
+            scores at MIN_MOMENTS moments: a slow model scores thousands of records at a time.
 
         Raises:
           ChildEnded: a process ended.
           TimeoutError: there is no score.
         """
         self._await_scores(1, _READY_S)
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not self._all_scored(0, count):
+        began, moments = time.monotonic(), set[float]()
+        while not self._all_scored(0, count):
+            took = time.monotonic() - began
+            moments.add(float(self._seen.scored_s[:count].max()))
+            if took > seconds and (len(moments) >= MIN_MOMENTS or took > MAX_LONGER * seconds):
+                break
             self._require_running()
             time.sleep(_POLL_S)
         scored = np.sort(scored_at(self._seen, slice(0, count)))
