@@ -105,6 +105,7 @@ class Profile:
       precision: quick, normal or fine.
       budget_s: maximum duration of the test; None for no limit.
       output: folder of the report; "" for build/load-test/<time>.
+      write_scaling: folder for settings of autoscalers, for a stream; "" for none.
     """
 
     source: str = ""
@@ -125,6 +126,7 @@ class Profile:
     precision: str = "normal"
     budget_s: float | None = None
     output: str = ""
+    write_scaling: str = ""
 
     @property
     def window_s(self) -> float:

@@ -72,9 +72,15 @@ def read_profile(settings: LoadTestSettings, problems: Problems) -> Profile:
         slos=slos,
         prices=_read_prices(reader, keys.get("prices")),
         need=_read_need(reader, keys.get("need"), mode),
+        write_scaling=settings.write_scaling,
         **_read_plain(reader, keys),
     )
     _check_together(profile, keys, problems)
+    if settings.write_scaling and mode == "batch":
+        problems.add(
+            "--write_scaling: expected a stream, got a batch, which ends by itself; the line "
+            "`need` of its page has the workers for a deadline. Leave it out"
+        )
     problems.check()
     return profile
 

@@ -36,12 +36,14 @@ class LoadTestSettings:
       profile: the file of the profile; "" for none.
       overrides: values of keys of the profile, by key.
       slos: values of limits, by name.
+      write_scaling: folder for settings of autoscalers; "" for none.
       tested: the tested command and its arguments; () if the profile has them.
     """
 
     profile: str = ""
     overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)
     slos: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    write_scaling: str = ""
     tested: tuple[str, ...] = ()
 
 
@@ -87,6 +89,11 @@ def add_flags(parser: CommandParser) -> None:
         metavar="DIR",
         help="folder of the report (default: build/load-test/<time>)",
     )
+    how.add_argument(
+        "--write_scaling",
+        metavar="DIR",
+        help="write settings for the autoscalers of Flink, KEDA and Dataflow, for a stream, to DIR",
+    )
 
 
 def read_load_test(given: argparse.Namespace, problems: Problems) -> LoadTestSettings:
@@ -99,6 +106,7 @@ def read_load_test(given: argparse.Namespace, problems: Problems) -> LoadTestSet
         profile=given.profile or "",
         overrides=_given(given, OVERRIDES),
         slos=_given(given, LIMITS),
+        write_scaling=given.write_scaling or "",
         tested=tuple(given.tested),
     )
 

@@ -128,6 +128,7 @@ CASES = {
         "--precision": "--precision=fine",
         "--budget_s": "--budget_s=3600",
         "--output": "--output={elsewhere}",
+        "--write_scaling": "--write_scaling={elsewhere}",
     },
 }
 RUNNER = {

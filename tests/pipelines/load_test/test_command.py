@@ -84,6 +84,42 @@ def test_a_folder_that_cannot_be_written_costs_no_page(tested, capsys, tmp_path)
     )
 
 
+def test_settings_for_autoscalers_are_written_and_named(tested, capsys, tmp_path):
+    assert tested(samples.make_failed(), "--write_scaling=for/them") == CODES["fail"]
+    names = ["dataflow.txt", "flink-autoscaler.yaml", "keda-scaledobject.yaml"]
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == f"scaling   for/them: {', '.join(names)}"
+    assert err == PROGRESS
+    assert sorted(path.name for path in (tmp_path / "for" / "them").iterdir()) == names
+
+
+def test_an_invalid_test_writes_no_settings(tested, capsys, tmp_path):
+    assert tested(samples.make_invalid(), "--write_scaling=for", "--json") == CODES["invalid"]
+    out, err = capsys.readouterr()
+    (problem,) = read_object("load_test", out, CODES["invalid"])["problems"]
+    assert problem == (
+        "No settings are written: expected a valid measurement. See the line VERDICT, and run the "
+        "test again."
+    )
+    assert err == f"{PROGRESS}{problem}\n"
+    assert not (tmp_path / "for").exists()
+
+
+def test_settings_that_cannot_be_written_cost_no_report(tested, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert tested(samples.make_stream(), "--write_scaling=file/below") == CODES["pass"]
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].startswith("report ")
+    expected = "expected a writable folder file/below: Not a directory"
+    assert err == f"{PROGRESS}--write_scaling: {expected}\n"
+
+
+def test_a_batch_has_no_settings_for_autoscalers(capsys):
+    flags = ["--write_scaling=for", "batch", "--input=i", "--model=m", "--keys=id"]
+    assert command.main(flags) == 2
+    assert "--write_scaling: expected a stream, got a batch" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
