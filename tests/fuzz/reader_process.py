@@ -103,8 +103,17 @@ def _read(
             _stage(Path(root).parent, shard, batches, stored, keys)
             rows = sum(batch.num_rows for batch in batches)
             assert shard.rows in (UNKNOWN_ROWS, rows), "a job would publish another number of rows"
-    tables = [pa.Table.from_batches([batch]) for batch in batches]
+    tables = [pa.Table.from_batches([_in_one_zone(batch)]) for batch in batches]
     return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
+
+
+def _in_one_zone(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return moments in UTC: files may show them in other time zones, and damage may name one."""
+    for at, field in enumerate(batch.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz is not None:
+            kind = pa.timestamp(field.type.unit, "UTC")
+            batch = batch.set_column(at, field.name, batch.column(at).view(kind))
+    return batch
 
 
 def _stage(

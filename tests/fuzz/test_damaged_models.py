@@ -24,6 +24,8 @@ from scoreline.models.runtimes.saved_model_signature import (
 from scoreline.models.signature import Signature, find_unsupported
 from tests.fuzz.mutate import KINDS, mutate
 
+# On a busy machine a process beside it, as in `make fuzz`, may take most of the time.
+pytestmark = pytest.mark.timeout(900)
 MODELS = ["module", "tf1", "estimator", "examples", "keras_2", "odd_tf2/dtypes", "odd_tf1/names"]
 _FILES = 120
 _NUMBERS = (-1, 0, 1, 7, 101, 200, -(2**31), 2**31 - 1)
