@@ -187,6 +187,23 @@ class Spike:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelAlone:
+    """What the model holds without the pipeline.
+
+    Attributes:
+      single_row_p90_ms: p90 of the time of a call with one row.
+      offline_per_s: rows per second in calls with many rows.
+      server_p99_ms: p99 at the target rate; None without a target.
+      server_rate_per_s: that rate; None without a target.
+    """
+
+    single_row_p90_ms: float
+    offline_per_s: float
+    server_p99_ms: float | None = None
+    server_rate_per_s: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Demand:
     """The fewest workers for a need.
 
@@ -345,6 +362,7 @@ class LoadTest:
       estimates: other estimates of it.
       spike: the spike; None if there was none.
       bottleneck: the bottleneck; None if it was not looked for.
+      model_alone: what the model holds without the pipeline; None if it was not measured.
       scaling: the capacity over workers; None if only one number was tested.
       volume: the cost of a batch over its volume; None for a stream.
       cost: the cost of a million rows; None without prices.
@@ -368,6 +386,7 @@ class LoadTest:
     estimates: Estimates = dataclasses.field(default_factory=Estimates)
     spike: Spike | None = None
     bottleneck: Bottleneck | None = None
+    model_alone: ModelAlone | None = None
     scaling: Scaling | None = None
     volume: Volume | None = None
     cost: Cost | None = None

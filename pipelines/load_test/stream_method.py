@@ -28,6 +28,7 @@ from scoreline.pipelines.load_test.judge.estimates import busy_time_per_s, drain
 from scoreline.pipelines.load_test.judge.percentiles import samples_needed
 from scoreline.pipelines.load_test.judge.search import Capacity, Precision, Probe, Search
 from scoreline.pipelines.load_test.judge.window import judge_window
+from scoreline.pipelines.load_test.result import ModelAlone
 
 HARNESS = "harness"
 # A backlog to work off: enough for seconds of scoring, and again ten times as many if it was not.
@@ -48,6 +49,7 @@ _RESERVE = 1.5
 _CHECKS_WITHOUT_SCORES = ("sender_late_p99_ms", "neighbour_cpu_share", "steal_share")
 # Workers write their counts once a second, so that up to two seconds of a window are missing.
 _MIN_KEPT_SHARE = 0.95
+_MODEL_ALONE_S = 30.0
 _SPIKE_FACTOR = 4.0
 _SPIKE_S = 10.0
 
@@ -73,6 +75,9 @@ class Stream(Protocol):
 
     def drain(self, count: int, seconds: float) -> Drained:
         """Work off a backlog."""
+
+    def measure_model(self, rate_per_s: float | None) -> ModelAlone | None:
+        """Stop it, and measure its model alone; None if that is not possible."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,6 +134,7 @@ class Found:
       at_target: the window at the target; None without a target or a window.
       spike: the window with the spike.
       bottleneck: the bottleneck.
+      model_alone: what the model holds without the pipeline.
     """
 
     tried: list[Tried] = dataclasses.field(default_factory=list)
@@ -139,6 +145,7 @@ class Found:
     at_target: Tried | None = None
     spike: Tried | None = None
     bottleneck: Bottleneck | None = None
+    model_alone: ModelAlone | None = None
 
 
 class StreamTest:
@@ -179,6 +186,9 @@ class StreamTest:
         found.at_target = self._at_target(workers)
         self._try_spike(workers)
         self._find_bottleneck(workers)
+        if self._budget.allows(_MODEL_ALONE_S, "the model alone"):
+            found.model_alone = self._stream.measure_model(plan.slos.rate_per_s)
+            self._started = None
         for more in plan.workers[1:]:
             self._scale(more)
         return found

@@ -52,6 +52,7 @@ def to_result(
         ),
         spike=_spike(found),
         bottleneck=found.bottleneck,
+        model_alone=found.model_alone,
         scaling=describe_scaling(
             {n: c.passes_per_s for n, c in found.capacities.items() if c.passes_per_s},
             need_per_s=profile.need.rate_per_s if profile.need else None,

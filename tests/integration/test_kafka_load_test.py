@@ -113,6 +113,17 @@ def test_a_stage_that_does_nothing_is_left_out(driver):
     assert not np.isnan(window.scored_s).any()
 
 
+def test_the_model_alone_is_measured_by_loadgen(driver):
+    driver.start()
+    found = driver.measure_model(100.0)
+    assert found.server_rate_per_s == 100.0
+    assert 0 < found.single_row_p90_ms < 1000
+    assert found.server_p99_ms > 0
+    assert found.offline_per_s > 1000 / found.single_row_p90_ms  # many rows cost less than one each
+    without_rate = driver.measure_model(None)
+    assert (without_rate.server_p99_ms, without_rate.server_rate_per_s) == (None, None)
+
+
 def test_a_stream_that_dies_ends_the_load(driver):
     driver.start()
     os.kill(driver._scorer.pid, signal.SIGKILL)

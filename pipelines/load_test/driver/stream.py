@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from scoreline.pipelines.load_test.judge.elements import (
     Window,
     WorkerTimes,
 )
+from scoreline.pipelines.load_test.result import ModelAlone
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.transforms.stage_times import read_stage_times
 
@@ -38,6 +40,7 @@ _PATIENCE_SHARE = 0.5
 _MAX_PATIENCE_S = 30.0
 _MIN_PATIENCE_S = 5.0
 _END_OF_SEND_S = 120.0
+_MODEL_S = 300.0
 
 
 class StreamDriver:
@@ -328,6 +331,28 @@ class StreamDriver:
         scored = scored[~np.isnan(scored)]
         begin_s, end_s = float(scored[0]), float(scored[-1])
         return Drained(scored, begin_s, end_s, self.worker_times(begin_s, end_s))
+
+    def measure_model(self, rate_per_s: float | None) -> ModelAlone | None:
+        """Stop the stream, and measure its model alone; None without the extra `loadgen`.
+
+        Args:
+          rate_per_s: rate of the scenario Server; None to leave it out.
+
+        Raises:
+          ChildEnded: the measurement ended before its time.
+        """
+        if importlib.util.find_spec("mlperf_loadgen") is None:
+            return None
+        self.stop()
+        at = self._here
+        (at / "model_alone_load.json").write_text(json.dumps({"rate_per_s": rate_per_s}))
+        child = Child("model_alone", at, "the model alone")
+        try:
+            if child.wait(_MODEL_S):
+                child.require_running()
+        finally:
+            child.end()
+        return ModelAlone(**json.loads((at / "model_alone.json").read_text()))
 
     def stop(self) -> None:
         """Stop the stream and delete its topics."""

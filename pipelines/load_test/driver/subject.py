@@ -95,11 +95,13 @@ def read_facts(folder: Path) -> Facts | None:
 
 def run_stream(folder: Path, subject: Subject) -> int:
     """Run a stream until it is stopped, and return its exit code."""
+    from scoreline.pipelines.load_test.driver.model_alone import write_specs
     from scoreline.pipelines.report.reporter import make_reporter
     from scoreline.pipelines.score_stream import execute
 
     def adapt(plan: StreamPlan) -> StreamPlan:
         facts = Facts(model_digest=plan.score.digest, commit_s=plan.read.bundle_seconds)
+        write_specs(folder, plan.decode, plan.score)
         measured = measure_stream(plan, subject)
         tell_facts(folder, facts)
         return measured

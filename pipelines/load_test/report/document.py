@@ -55,6 +55,7 @@ def to_document(test: LoadTest, exit_code: int) -> dict[str, Any]:
         "at_target": None if test.at_target is None else _probe(test.at_target),
         "spike": None if test.spike is None else dataclasses.asdict(test.spike),
         "bottleneck": None if test.bottleneck is None else _bottleneck(test.bottleneck),
+        "model_alone": None if test.model_alone is None else _shallow(test.model_alone),
         "scaling": None if test.scaling is None else _scaling(test.scaling),
         "volume": None if test.volume is None else _volume(test.volume),
         "cost": None if test.cost is None else dataclasses.asdict(test.cost),

@@ -135,6 +135,21 @@ def bottleneck(test: LoadTest) -> str:
     return f"{found.stage}, {kind} ({where}; {workers_}); {proof}"
 
 
+def model_alone(test: LoadTest) -> str:
+    """Return what the model holds without the pipeline."""
+    found = test.model_alone
+    if found is None:
+        return ""
+    told = [
+        f"alone {number(found.offline_per_s)}/s in large calls",
+        f"a single row {number(found.single_row_p90_ms)} ms (p90)",
+    ]
+    if found.server_p99_ms is not None:
+        rate = number(found.server_rate_per_s)
+        told.append(f"at {rate}/s p99 {number(found.server_p99_ms)} ms")
+    return f"{' · '.join(told)}   (MLPerf LoadGen)"
+
+
 def advice(test: LoadTest) -> str:
     """Return what to do about it."""
     return test.bottleneck.advice if test.bottleneck else ""

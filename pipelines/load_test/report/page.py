@@ -63,6 +63,7 @@ def lines_of(test: LoadTest) -> list[Line]:
     found += [
         ("limit", lines.bottleneck(test)),
         ("", lines.advice(test)),
+        ("model", lines.model_alone(test)),
         ("memory", lines.memory(test)),
         ("workers", lines.workers(test)),
         ("need", lines.need(test)),

@@ -28,6 +28,7 @@ from scoreline.pipelines.load_test.result import (
     Estimates,
     LoadTest,
     Machine,
+    ModelAlone,
     Probe,
     ScalePoint,
     Scaling,
@@ -181,6 +182,12 @@ def make_stream(**changes):
             confirmed=True,
             gain_if_free=1.4,
             advice="More cores, or a cheaper model by `scoreline optimize`.",
+        ),
+        "model_alone": ModelAlone(
+            single_row_p90_ms=0.41,
+            offline_per_s=61_000.0,
+            server_p99_ms=3.1,
+            server_rate_per_s=8000.0,
         ),
         "scaling": Scaling(
             tested=(

@@ -57,6 +57,9 @@ class SimulatedStream:
         self.seconds += seconds
         return Drained(scored, scored[0], scored[-1], self._times(scored[-1] - scored[0], 1.0))
 
+    def measure_model(self, rate_per_s):
+        return None
+
     def offer(self, offer):
         self.offered.append(offer)
         due, each = offer.due_s, 1 / self.rate_per_s

@@ -24,6 +24,8 @@ latency   at 8,000/s   p50 21 · p95 64 · p99 118 [104, 139] · p99.9 insuffici
 spike     16,000 → 30,800/s for 30 s: recovered in 38 s (predicted 34)
 limit     predict, CPU (71 % of the slowest worker; workers even, 1.1); without it +140 % (ablation)
           More cores, or a cheaper model by `scoreline optimize`.
+model     alone 61,000/s in large calls · a single row 0.41 ms (p90) · at 8,000/s p99 3.1 ms   \
+(MLPerf LoadGen)
 memory    812 MB at most
 workers   1: 8,300  2: 15,400  4: 27,100 /s   α 0.05 [0.03, 0.08]  β 0 [0, 0.002]   partitions \
 cap at 12
