@@ -116,7 +116,8 @@ def _verify(
     files = sum(len(live.files) for live in partitions)
     verdict = f"{len(wrong)} of {len(partitions)} partitions are wrong" if wrong else "all is right"
     if unchecked:
-        verdict = f"{verdict}, but {len(unchecked)} are written by another program and not checked"
+        are = "is" if len(unchecked) == 1 else "are"
+        verdict = f"{verdict}, but {len(unchecked)} {are} written by another program, not checked"
     summary = (
         f"version {table.version()}: {len(partitions)} partitions, {files} files, {rows:,} rows: "
         f"{verdict}"

@@ -105,8 +105,10 @@ class PartitionSpec:
         for part in text.split("/"):
             column, equals, wanted = part.partition("=")
             if not equals or not column or not wanted:
+                escape = ". Write a slash within a value as %2F" if "=" not in part else ""
                 raise ValueError(
-                    f"--partitions {text}: expected COLUMN=VALUE or COLUMN=FROM..TO, got '{part}'"
+                    f"--partitions {text}: expected COLUMN=VALUE or COLUMN=FROM..TO, got "
+                    f"'{part}'{escape}"
                 )
             self._tests[unquote(column)] = _value_test(text, wanted)
 

@@ -245,4 +245,4 @@ def test_the_report_for_people_has_the_same(output, capsys):
     assert table.main(["verify", f"--output={output}"]) == 0
     told = capsys.readouterr().out
     assert "date=1: its rows were changed by another program (UPDATE in version 3)" in told
-    assert "all is right, but 1 are written by another program and not checked" in told
+    assert "all is right, but 1 is written by another program, not checked" in told

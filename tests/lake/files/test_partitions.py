@@ -77,6 +77,7 @@ def test_spec_means_a_value_or_an_interval(spec, meant):
     ("spec", "message"),
     [
         ("2024-01-01", "expected COLUMN=VALUE or COLUMN=FROM..TO, got '2024-01-01'"),
+        ("p=a/b", "got 'b'. Write a slash within a value as %2F"),
         ("d=", "expected COLUMN=VALUE"),
         ("a=1/", "got ''"),
         ("d=3..2", "3 is after 2"),
