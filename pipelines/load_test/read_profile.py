@@ -217,6 +217,12 @@ def _read_prices(reader: FieldReader, field: Field | None) -> Prices | None:
         file = reader.text(field, "currency and worker_hour, or a YAML file with them")
         if file is None:
             return None
+        if not os.path.isfile(file):
+            reader.problems.add(
+                f"{field.name}: expected currency and worker_hour, or a YAML file with them, got "
+                f"{file}, which is no file"
+            )
+            return None
         reader = FieldReader(file, reader.problems)
         loaded = reader.load()
         if loaded is None:

@@ -249,7 +249,11 @@ RECORDS = "expected a file or folder of .parquet, .jsonl or .tfrecord files, or 
         ("scale_command: [kubectl]", f"scale_command: {SCALE}, got none with {{workers}}"),
         ("volumes: [1]", "volumes: only for a batch: a stream is tested at rates"),
         ("prices: {currency: EUR}", "prices: worker_hour: expected a value, got none"),
-        ("prices: no.yaml", "no.yaml: expected a readable YAML file: No such file or directory"),
+        (
+            "prices: no.yaml",
+            "prices: expected currency and worker_hour, or a YAML file with them, got no.yaml, "
+            "which is no file",
+        ),
         (
             "prices: {currency: EUR, worker_hour: -1}",
             "prices.worker_hour: expected a price of at least 0, got '-1'",
