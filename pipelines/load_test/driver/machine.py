@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -55,14 +55,19 @@ def find_partners(pids: Iterable[int]) -> set[int]:
     for link in psutil.net_connections("tcp"):
         if link.pid is None or link.status != psutil.CONN_ESTABLISHED:
             continue
-        talks[(link.laddr.ip, link.laddr.port)] = link.pid
-        calls.append((link.pid, (link.raddr.ip, link.raddr.port)))
+        talks[_address(link.laddr)] = link.pid
+        calls.append((link.pid, _address(link.raddr)))
     found = set(pids)
     while True:
         more = {talks[to] for pid, to in calls if pid in found and to in talks} - found
         if not more:
             return found
         found |= more
+
+
+def _address(end: Any) -> tuple[str, int]:
+    """Return an end of a connection; a server of IPv6 shows clients of IPv4 as ::ffff:127.0.0.1."""
+    return end.ip.removeprefix("::ffff:"), end.port
 
 
 class Machine(threading.Thread):

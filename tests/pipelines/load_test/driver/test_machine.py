@@ -1,0 +1,68 @@
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from scoreline.pipelines.load_test.driver.machine import Machine, find_partners
+
+_SERVE = """
+import socket, sys
+server = socket.create_server(("", 0), family=socket.{family}, dualstack_ipv6={dual})
+print(server.getsockname()[1], flush=True)
+link, _ = server.accept()
+end = sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("family", ["AF_INET", "AF_INET6"])
+def test_a_server_of_this_machine_takes_part(family):
+    """A JVM listens on IPv6, also for clients of IPv4."""
+    if family == "AF_INET6" and not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    code = _SERVE.format(family=family, dual=family == "AF_INET6")
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        port = int(server.stdout.readline())
+        assert server.pid not in find_partners([os.getpid()])
+        with socket.create_connection(("127.0.0.1", port)):
+            found = find_partners([os.getpid()])
+            server.stdin.close()
+    assert {os.getpid(), server.pid} <= found
+
+
+def test_children_are_ours_and_others_are_neighbours():
+    """What a child computes is not a neighbour's, and what a stranger computes is."""
+    burn = "import time\nwhile time.process_time() < 1.5: pass"
+    machine = Machine()
+    machine.start()
+    time.sleep(1.2)
+    begin = time.time()
+    subprocess.run([sys.executable, "-c", burn], check=True)
+    end = time.time()
+    time.sleep(1.2)
+    machine.stop()
+    inside = [s for s in machine.samples if begin - 1 <= s.at_s <= end + 1]
+    assert inside[-1].own_s - inside[0].own_s > 0.5  # to its last sample
+    use = machine.use(begin, end)
+    assert 0 <= use.neighbour_share <= 1
+    assert use.steal_share >= 0
+
+
+def test_memory_is_that_of_the_workers_and_their_children():
+    machine = Machine()
+    machine.start()
+    machine.set_workers([os.getpid()])
+    time.sleep(2.2)
+    machine.stop()
+    mine = psutil.Process().memory_info().rss / 1e6
+    assert machine.samples[-1].memory_mb == pytest.approx(mine, rel=0.3)
+
+
+def test_a_window_without_samples_is_refused():
+    with pytest.raises(ValueError, match="expected two samples"):
+        Machine().use(0.0, 1.0)
