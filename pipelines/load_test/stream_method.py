@@ -44,6 +44,7 @@ _OVERHEAD_S = 12.0
 # A window of a slow stream is longer, so that it has enough records for its percentile, but not
 # longer than this. 459 records show a p99 if none is above the limit; bursts need more.
 _MAX_WINDOW_S = 600.0
+_MAX_LONGER = 4
 _FIRST_EFFECT = 4.0
 _RESERVE = 1.5
 _CHECKS_WITHOUT_SCORES = ("sender_late_p99_ms", "neighbour_cpu_share", "steal_share")
@@ -247,9 +248,13 @@ class StreamTest:
         """Offer a steady load, and judge it; a longer one if it had too few records."""
         tried = self._try_once(probe, workers, replaced)
         needed = _needed(tried, self._plan.slos.latency_percentile)
-        if not needed or needed > probe.load_per_s * _MAX_WINDOW_S:
+        longest_s = min(_MAX_WINDOW_S, _MAX_LONGER * tried.window.seconds)
+        if not needed or needed > probe.load_per_s * longest_s:
             return tried
-        self._effect = _RESERVE * needed / self._records_needed()
+        if not self._budget.allows(needed / probe.load_per_s + _OVERHEAD_S, "a longer window"):
+            return tried
+        longest = longest_s * probe.load_per_s
+        self._effect = min(_RESERVE * needed, longest) / self._records_needed()
         self.found.tried[-1] = dataclasses.replace(tried, is_repeated=True)
         return self._try_once(probe, workers, replaced)
 

@@ -30,6 +30,8 @@ from scoreline.pipelines.load_test.judge.elements import (
 
 CONFIDENCE = 0.99  # of a limit
 BURST_S = 1.0
+# So many late rows show their own bursts. Medians drift for seconds, which says little about a p99.
+MIN_LATE = 1000
 
 
 class Measured(NamedTuple):
@@ -87,11 +89,10 @@ def measure(
     effect = 1.0
     for percent in sorted(percents):
         value_s = float(in_order[math.ceil(len(in_order) * percent / 100 - 1e-9) - 1])
+        late = np.bincount(second[latency_s > value_s], minlength=len(rows))
+        own = design_effect(late, rows)
         # Few bursts reach a high percentile, too few to see how bursty it is: a lower one helps.
-        effect = max(
-            effect,
-            design_effect(np.bincount(second[latency_s > value_s], minlength=len(rows)), rows),
-        )
+        effect = own if late.sum() >= MIN_LATE else max(effect, own)
         interval = _interval(in_order, value_s, percent / 100, effect, confidence)
         measured[percent] = Measured(interval, value_s, effect)
     return measured
