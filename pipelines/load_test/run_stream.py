@@ -19,7 +19,8 @@ from scoreline.pipelines.load_test.judge.elements import Floats
 from scoreline.pipelines.load_test.judge.search import PRECISIONS
 from scoreline.pipelines.load_test.profile import Profile, Records, Trace, scale_argv
 from scoreline.pipelines.load_test.result import LoadTest
-from scoreline.pipelines.load_test.stream_method import Plan, StreamTest
+from scoreline.pipelines.load_test.stream_method import StreamTest
+from scoreline.pipelines.load_test.stream_plan import Plan
 from scoreline.pipelines.load_test.stream_result import to_result
 from scoreline.pipelines.load_test.tested import settings_of
 from scoreline.pipelines.load_test.this_machine import is_here

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
 
 from scoreline.pipelines.load_test.arrivals import find_due
 from scoreline.pipelines.load_test.budget import Budget
 from scoreline.pipelines.load_test.driver.loads import Drained, Offer
 from scoreline.pipelines.load_test.judge.bottleneck import (
     ABLATION_FACTOR,
-    Bottleneck,
     confirm,
     evidence_of,
     find_bottleneck,
 )
 from scoreline.pipelines.load_test.judge.elements import (
-    Floats,
     Insufficient,
-    Judged,
     Outcome,
-    Slos,
-    Window,
 )
 from scoreline.pipelines.load_test.judge.estimates import busy_time_per_s, drain_per_s
 from scoreline.pipelines.load_test.judge.percentiles import samples_needed
-from scoreline.pipelines.load_test.judge.search import Capacity, Precision, Probe, Search
+from scoreline.pipelines.load_test.judge.search import Capacity, Probe, Search
 from scoreline.pipelines.load_test.judge.window import judge_window
-from scoreline.pipelines.load_test.result import ModelAlone
+from scoreline.pipelines.load_test.stream_plan import STEADY, Found, Plan, Stream, Tried
 
 HARNESS = "harness"
 # A backlog to work off: enough for seconds of scoring, and again ten times as many if it was not.
@@ -57,96 +51,6 @@ _SPIKE_S = 10.0
 
 # Stages that the stream can do without, in a test.
 REPLACEABLE = ("decode", "features", "predict", "send")
-# Phases that offer one steady load to the whole pipeline.
-STEADY = ("ramp", "bisect", "confirm")
-
-
-class Stream(Protocol):
-    """A stream that can be started and loaded; `driver.stream.StreamDriver` is one."""
-
-    @property
-    def has_backlog(self) -> bool:
-        """Whether the next load needs a new start."""
-
-    def start(self, *, workers: int = 1, replaced: str = "", backlog: int = 0) -> None:
-        """Start it."""
-
-    def offer(self, offer: Offer) -> Window:
-        """Offer a load."""
-
-    def drain(self, count: int, seconds: float) -> Drained:
-        """Work off a backlog."""
-
-    def measure_model(self, rate_per_s: float | None) -> ModelAlone | None:
-        """Stop it, and measure its model alone; None if that is not possible."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What to find out about a stream.
-
-    Attributes:
-      slos: the limits.
-      workers: numbers of workers, ascending; the first one is that of the verdict.
-      precision: length of a window, and the precision of the capacity.
-      shape: shape of the arrivals: poisson, even or trace.
-      trace_s: recorded arrivals of the shape trace.
-      seed: seed of the first load; each further load has the next one.
-      start_per_s: the first load; None for one from the estimate.
-      partitions: partitions of the topic.
-      cores: cores that the workers share; None if unknown.
-    """
-
-    slos: Slos
-    workers: tuple[int, ...]
-    precision: Precision
-    shape: str = "poisson"
-    trace_s: Floats | None = None
-    seed: int = 1
-    start_per_s: float | None = None
-    partitions: int = 1
-    cores: float | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Tried:
-    """One window, with its judgement.
-
-    Attributes:
-      load_per_s: the load that was planned; that of random arrivals differs a little.
-      is_repeated: whether it had too few records, so that a longer window took its place.
-    """
-
-    load_per_s: float
-    window: Window
-    judged: Judged
-    is_repeated: bool = False
-
-
-@dataclasses.dataclass(kw_only=True)
-class Found:
-    """What was found out.
-
-    Attributes:
-      tried: all windows in the order of time.
-      harness_per_s: what sender, broker and reader hold without the pipeline.
-      drain_per_s, busy_time_per_s: estimates of the capacity.
-      capacities: the capacity by number of workers.
-      at_target: the window at the target; None without a target or a window.
-      spike: the window with the spike.
-      bottleneck: the bottleneck.
-      model_alone: what the model holds without the pipeline.
-    """
-
-    tried: list[Tried] = dataclasses.field(default_factory=list)
-    harness_per_s: float | None = None
-    drain_per_s: float | None = None
-    busy_time_per_s: float | None = None
-    capacities: dict[int, Capacity] = dataclasses.field(default_factory=dict)
-    at_target: Tried | None = None
-    spike: Tried | None = None
-    bottleneck: Bottleneck | None = None
-    model_alone: ModelAlone | None = None
 
 
 class StreamTest:

@@ -15,7 +15,7 @@ from scoreline.pipelines.load_test.judge.search import End
 from scoreline.pipelines.load_test.profile import Profile
 from scoreline.pipelines.load_test.scaling_result import describe_scaling
 from scoreline.pipelines.load_test.series import bin_window
-from scoreline.pipelines.load_test.stream_method import STEADY, Found, Tried
+from scoreline.pipelines.load_test.stream_plan import STEADY, Found, Tried
 from scoreline.pipelines.load_test.tested_subject import describe_cost, describe_subject
 from scoreline.pipelines.load_test.this_machine import describe_machine, is_here
 

@@ -17,7 +17,8 @@ import pytest
 from scoreline.pipelines.load_test.budget import Budget
 from scoreline.pipelines.load_test.judge.elements import Slos
 from scoreline.pipelines.load_test.judge.search import End, Precision
-from scoreline.pipelines.load_test.stream_method import Plan, StreamTest
+from scoreline.pipelines.load_test.stream_method import StreamTest
+from scoreline.pipelines.load_test.stream_plan import Plan
 
 pytestmark = [pytest.mark.kafka, pytest.mark.load, pytest.mark.timeout(3600)]
 WINDOW_S = float(os.environ.get("SCORELINE_LOAD_WINDOW_S", "30"))

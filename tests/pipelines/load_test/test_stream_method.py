@@ -10,7 +10,8 @@ from scoreline.pipelines.load_test.driver.subject import Facts
 from scoreline.pipelines.load_test.judge.elements import Outcome, Slos
 from scoreline.pipelines.load_test.judge.search import End, Precision
 from scoreline.pipelines.load_test.profile import Need, Prices, Profile, Records
-from scoreline.pipelines.load_test.stream_method import Plan, StreamTest
+from scoreline.pipelines.load_test.stream_method import StreamTest
+from scoreline.pipelines.load_test.stream_plan import Plan
 from scoreline.pipelines.load_test.stream_result import to_result
 from tests.pipelines.load_test.simulated import SimulatedStream
 
