@@ -38,7 +38,7 @@ _READY_S = 180.0
 # How long scores are waited for after a window, as a share of it, and at most.
 _PATIENCE_SHARE = 0.5
 _MAX_PATIENCE_S = 30.0
-_MIN_PATIENCE_S = 5.0
+_MIN_PATIENCE_S = 15.0
 _END_OF_SEND_S = 120.0
 _MODEL_S = 300.0
 

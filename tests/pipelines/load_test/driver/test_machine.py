@@ -37,7 +37,7 @@ def test_a_server_of_this_machine_takes_part(family):
 
 def test_children_are_ours_and_others_are_neighbours():
     """What a child computes is not a neighbour's, and what a stranger computes is."""
-    burn = "import time\nwhile time.process_time() < 1.5: pass"
+    burn = "import time\nwhile time.process_time() < 3: pass"
     machine = Machine()
     machine.start()
     time.sleep(1.2)
@@ -47,7 +47,7 @@ def test_children_are_ours_and_others_are_neighbours():
     time.sleep(1.2)
     machine.stop()
     inside = [s for s in machine.samples if begin - 1 <= s.at_s <= end + 1]
-    assert inside[-1].own_s - inside[0].own_s > 0.5  # to its last sample
+    assert inside[-1].own_s - inside[0].own_s > 1  # to its last sample
     use = machine.use(begin, end)
     assert 0 <= use.neighbour_share <= 1
     assert use.steal_share >= 0
