@@ -14,6 +14,7 @@ import socket, sys
 server = socket.create_server(("", 0), family=socket.{family}, dualstack_ipv6={dual})
 print(server.getsockname()[1], flush=True)
 link, _ = server.accept()
+print("accepted", flush=True)
 end = sys.stdin.readline()
 """
 
@@ -30,6 +31,7 @@ def test_a_server_of_this_machine_takes_part(family):
         port = int(server.stdout.readline())
         assert server.pid not in find_partners([os.getpid()])
         with socket.create_connection(("127.0.0.1", port)):
+            assert server.stdout.readline() == "accepted\n"
             found = find_partners([os.getpid()])
             server.stdin.close()
     assert {os.getpid(), server.pid} <= found
