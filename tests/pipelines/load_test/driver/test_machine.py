@@ -56,13 +56,22 @@ def test_children_are_ours_and_others_are_neighbours():
 
 
 def test_memory_is_that_of_the_workers_and_their_children():
-    machine = Machine()
-    machine.start()
-    machine.set_workers([os.getpid()])
-    time.sleep(2.2)
-    machine.stop()
-    mine = psutil.Process().memory_info().rss / 1e6
-    assert machine.samples[-1].memory_mb == pytest.approx(mine, rel=0.3)
+    # Processes that this one has started for other tests are no workers.
+    grow = "import sys, time; held = b'x' * 80_000_000; print('ready', flush=True); time.sleep(60)"
+    both = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grow!r}])"
+    with subprocess.Popen([sys.executable, "-c", both], stdout=subprocess.PIPE) as worker:
+        try:
+            assert worker.stdout.readline() == b"ready\n"
+            machine = Machine()
+            machine.set_workers([worker.pid])
+            tree = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children()]
+            resident_mb = sum(process.memory_info().rss for process in tree) / 1e6
+            assert machine._sample().memory_mb == pytest.approx(resident_mb, rel=0.05)
+            assert resident_mb > 80
+        finally:
+            for process in psutil.Process(worker.pid).children():
+                process.kill()
+            worker.kill()
 
 
 def test_a_window_without_samples_is_refused():
