@@ -14,6 +14,10 @@ from scoreline.models.signature import InputColumn
 from scoreline.transforms.alive import Alive
 from scoreline.transforms.features import Features, build_features
 
+# Stages that a job can do without: see `pipelines/plan/null_stage.py`.
+OF_BATCH = ("read", "features", "predict", "stage", "commit")
+OF_STREAM = ("decode", "features", "predict", "send", "commit")
+
 
 class RepeatedRows:
     """The rows of one record batch, again and again. It keeps twice the rows that were asked for.

@@ -17,11 +17,10 @@ from scoreline.pipelines.load_test.judge.bottleneck import (
 from scoreline.pipelines.load_test.judge.elements import Outcome
 from scoreline.pipelines.load_test.judge.volume import BatchRun as Cost
 from scoreline.pipelines.load_test.judge.volume import Volume, fit_volume
+from scoreline.transforms.null_stages import OF_BATCH
 
 # Runs of each volume, by precision.
 REPEATS = {"quick": 2, "normal": 3, "fine": 5}
-# Stages that a batch can do without, in a test.
-REPLACEABLE = ("read", "features", "predict", "stage", "commit")
 
 
 class Batch(Protocol):
@@ -103,7 +102,7 @@ def run_batches(
     found.rates[workers[0]] = largest.facts.rows / largest.wall_s
     found.bottleneck = find_bottleneck(Evidence(worker_times=largest.worker_times))
     stage = found.bottleneck.stage
-    without = run(largest.factor, workers[0], stage) if stage in REPLACEABLE else None
+    without = run(largest.factor, workers[0], stage) if stage in OF_BATCH else None
     if without is not None:
         gained = without.facts.rows / without.wall_s
         found.bottleneck = confirm(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from scoreline.pipelines.load_test.arrivals import find_due
 from scoreline.pipelines.load_test.budget import Budget
-from scoreline.pipelines.load_test.driver.loads import Drained, Offer
+from scoreline.pipelines.load_test.driver.loads import HARNESS, Drained, Offer
 from scoreline.pipelines.load_test.judge.bottleneck import (
     ABLATION_FACTOR,
     confirm,
@@ -23,8 +23,8 @@ from scoreline.pipelines.load_test.judge.percentiles import samples_needed
 from scoreline.pipelines.load_test.judge.search import Capacity, Probe, Search
 from scoreline.pipelines.load_test.judge.window import judge_window
 from scoreline.pipelines.load_test.stream_plan import STEADY, Found, Plan, Stream, Tried
+from scoreline.transforms.null_stages import OF_STREAM
 
-HARNESS = "harness"
 # A backlog to work off: enough for seconds of scoring, and again ten times as many if it was not.
 _BACKLOG_RECORDS = 50_000
 _MAX_BACKLOG_RECORDS = 2_000_000
@@ -47,10 +47,8 @@ _MIN_KEPT_SHARE = 0.95
 _MODEL_ALONE_S = 30.0
 _SPIKE_FACTOR = 4.0
 _SPIKE_S = 10.0
-
-
-# Stages that the stream can do without, in a test.
-REPLACEABLE = ("decode", "features", "predict", "send")
+# A test counts by the offsets, which only transactions leave out: they are not the rule.
+_REPLACEABLE = tuple(stage for stage in OF_STREAM if stage != "commit")
 
 
 class StreamTest:
@@ -253,7 +251,7 @@ class StreamTest:
         )
         suspect = find_bottleneck(evidence)
         self.found.bottleneck = suspect
-        if suspect.stage not in REPLACEABLE or capacity.passes_per_s is None:
+        if suspect.stage not in _REPLACEABLE or capacity.passes_per_s is None:
             return
         load = capacity.passes_per_s * ABLATION_FACTOR
         if self._budget.allows(self._window_cost_s(load), "the ablation"):

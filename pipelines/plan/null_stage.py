@@ -9,10 +9,8 @@ from typing import TypeVar
 from scoreline.lake.elements import UNKNOWN_ROWS
 from scoreline.pipelines.plan.batch import BatchPlan
 from scoreline.pipelines.plan.stream import StreamPlan
+from scoreline.transforms.null_stages import OF_BATCH, OF_STREAM
 from scoreline.transforms.scoring import ScoreSpec
-
-OF_BATCH = ("read", "features", "predict", "stage", "commit")
-OF_STREAM = ("decode", "features", "predict", "send", "commit")
 
 Plan = TypeVar("Plan", BatchPlan, StreamPlan)
 

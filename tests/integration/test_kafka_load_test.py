@@ -13,8 +13,8 @@ from confluent_kafka.admin import AdminClient
 
 from scoreline.pipelines.load_test.arrivals import find_due
 from scoreline.pipelines.load_test.driver.child import ChildEnded
-from scoreline.pipelines.load_test.driver.loads import Offer, StreamSubject
-from scoreline.pipelines.load_test.driver.stream import HARNESS, StreamDriver
+from scoreline.pipelines.load_test.driver.loads import HARNESS, Offer, StreamSubject
+from scoreline.pipelines.load_test.driver.stream import StreamDriver
 from scoreline.pipelines.load_test.driver.topics import PREFIX
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.transforms.kafka.client import Connection

@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoreline.pipelines import score_batch
-from scoreline.pipelines.plan.null_stage import OF_BATCH, without_stage
+from scoreline.pipelines.plan.null_stage import without_stage
 from scoreline.transforms import stage_times
+from scoreline.transforms.null_stages import OF_BATCH
 from scoreline.transforms.stage_times import STAGES, read_stage_times
 from tests.fakes import assert_scored_whole, expected_scores, read_lake, read_scores, score_counted
 

@@ -8,6 +8,9 @@ from typing import NamedTuple
 from scoreline.pipelines.load_test.judge.elements import Floats, WorkerTimes
 from scoreline.transforms.kafka.client import Connection
 
+# Instead of the pipeline, a process that only copies keys: the limit of sender, broker and reader.
+HARNESS = "harness"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StreamSubject:

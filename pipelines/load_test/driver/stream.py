@@ -14,7 +14,7 @@ import numpy as np
 from scoreline.pipelines.load_test.driver.child import Child
 from scoreline.pipelines.load_test.driver.collect import Collection
 from scoreline.pipelines.load_test.driver.ids import count_lost, open_seen, open_sent, scored_at
-from scoreline.pipelines.load_test.driver.loads import Drained, Offer, StreamSubject
+from scoreline.pipelines.load_test.driver.loads import HARNESS, Drained, Offer, StreamSubject
 from scoreline.pipelines.load_test.driver.machine import Machine
 from scoreline.pipelines.load_test.driver.send import Load, write_load, write_values
 from scoreline.pipelines.load_test.driver.subject import Facts, Subject, read_facts
@@ -28,8 +28,6 @@ from scoreline.pipelines.load_test.result import ModelAlone
 from scoreline.pipelines.options.problems import BadOptions
 from scoreline.transforms.stage_times import read_stage_times
 
-# Instead of the pipeline, a process that only copies keys: the limit of sender, broker and reader.
-HARNESS = "harness"
 MIN_MOMENTS, MAX_LONGER = 5, 4
 _POLL_S = 0.05
 # The sender needs this long to start, to read its values and to reach the broker.
@@ -113,8 +111,7 @@ class StreamDriver:
         at = self._here
         at.mkdir(parents=True)
         (at / "stages").mkdir()
-        subject, topics = self._subject, None
-        connection = subject.connection
+        subject, connection = self._subject, self._subject.connection
         topics = make_topics(connection, self._run, self._number, subject.partitions)
         self._topics = topics
         write_values(at, subject.values)
