@@ -11,7 +11,6 @@ from scoreline.lake.elements import Shard
 from scoreline.lake.files.data_file import CorruptFile
 from scoreline.lake.files.partitions import Partition, columns_of
 from scoreline.lake.files.read import DatasetSpec, read_shard
-from scoreline.lake.files.shards import plan_shards
 from scoreline.lake.storage import resolve
 from scoreline.models.errors import ModelError
 from scoreline.models.model_spec import ModelSpec
@@ -22,9 +21,9 @@ from scoreline.pipelines.options.inspect import InspectSettings
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.plan.batch import BatchPlan, Findings
 from scoreline.pipelines.plan.dataset import Dataset, find_dataset
-from scoreline.pipelines.plan.files import read_files
 from scoreline.pipelines.plan.fit import fit_model
 from scoreline.pipelines.plan.input_table import Mapped, map_inputs
+from scoreline.pipelines.plan.rows import plan_rows
 from scoreline.transforms.isolate import EveryRowFails
 from scoreline.transforms.metrics import VALUES_SATURATED, Tally
 from scoreline.transforms.purity import Purity, check_rows
@@ -99,20 +98,12 @@ def find_first_rows(
         input_partitions=columns_of(dataset.listing.partitions) if dataset else (),
     )
     usable = _find_partition(dataset, problems) if dataset else None
-    files = read_files(dataset, [usable], problems) if dataset and usable else None
-    if dataset and usable and files:
-        problems.add_all(files.unreadable.values())
-        if not files.unreadable and not files.schemas:
-            problems.add(f"--input: {usable.path} has no rows")
-        files = files.with_constants(dataset, fit, [usable], problems)
-    if problems or not (dataset and usable and files):
-        raise BadOptions(problems)
-    (shard, *_) = plan_shards(usable, files.footers[usable.path], "", "")
+    rows = plan_rows(dataset, [usable] if usable else [], fit, _ROWS_CALLED, problems)
     return FirstRows(
-        shard=shard,
-        read=files.dataset_spec(dataset, fit.columns, _ROWS_CALLED, ()),
+        shard=rows.shards[0],
+        read=rows.read,
         score=fit.score_spec(model),
-        mapped=map_inputs(fit, files.read_schema),
+        mapped=map_inputs(fit, rows.files.read_schema),
     )
 
 
