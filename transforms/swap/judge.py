@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-import numpy as np
 import pyarrow as pa
 
-from scoreline.models.compare import disagreement_of
+from scoreline.models.compare.disagreement import Apart, find_common_rows, find_largest_disagreement
+from scoreline.models.compare.turns import take_turns
 from scoreline.models.servable import Servable
 from scoreline.transforms import metrics
 from scoreline.transforms.alive import Alive
@@ -115,28 +115,24 @@ def compare(
     Raises:
       Exception: the exception of `score` if one model fails on every row.
     """
-    began = time.monotonic()
-    fastest = [float("inf"), float("inf")]
-    for turn in range(_TURNS):
-        scored: list[Scored] = []
-        for number, serving in enumerate((old, new)):
-            timers = metrics.Tally()
-            scored.append(score(sample, serving.servable, serving.spec, timers))
-            fastest[number] = min(fastest[number], timers.total(metrics.PREDICT_MS))
-        if turn and time.monotonic() - began > _MAX_SECONDS:
-            break
-    disagreement, column = _compare_scores(sample.num_rows, scored[0], scored[1], new.spec)
-    return Comparison(sample.num_rows, disagreement, column, fastest[1] / max(fastest[0], 1e-9))
+
+    def call(serving: Serving) -> tuple[Scored, float]:
+        timers = metrics.Tally()
+        scored = score(sample, serving.servable, serving.spec, timers)
+        return scored, timers.total(metrics.PREDICT_MS)
+
+    pairs = take_turns(lambda: call(old), lambda: call(new), _TURNS, max_seconds=_MAX_SECONDS)
+    fastest_old, fastest_new = (min(turn[side][1] for turn in pairs) for side in (0, 1))
+    (by_old, _), (by_new, _) = pairs[-1]
+    disagreement, column = _compare_scores(sample.num_rows, by_old, by_new, new.spec)
+    return Comparison(sample.num_rows, disagreement, column, fastest_new / max(fastest_old, 1e-9))
 
 
-def _compare_scores(rows: int, old: Scored, new: Scored, spec: ScoreSpec) -> tuple[float, str]:
-    by_old, by_new = (Alive(rows, scored.dead).positions for scored in (old, new))
-    both, in_old, in_new = np.intersect1d(by_old, by_new, assume_unique=True, return_indices=True)
-    lost = len(by_old) - len(both)
-    worst = (lost / max(len(by_old), 1), "")
-    olds = old.batch.take(pa.array(in_old))
-    news = new.batch.take(pa.array(in_new))
-    for _, column, _ in spec.outputs:
-        found = disagreement_of(olds.column(column), news.column(column))
-        worst = max(worst, (found, column))
-    return worst
+def _compare_scores(rows: int, old: Scored, new: Scored, spec: ScoreSpec) -> Apart:
+    common = find_common_rows(*(Alive(rows, scored.dead).positions for scored in (old, new)))
+    return find_largest_disagreement(
+        old.batch.take(pa.array(common.in_old)),
+        new.batch.take(pa.array(common.in_new)),
+        [column for _, column, _ in spec.outputs],
+        common.lost,
+    )

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from scoreline.lake.elements import DeadRows
 from scoreline.models.artifact import digest_model, model_format_of
-from scoreline.models.compare import find_differences
+from scoreline.models.compare.signatures import find_differences
 from scoreline.models.errors import ModelError, describe_error
 from scoreline.models.servable import forget_shared_servable
 from scoreline.models.signature import InputColumn, Signature, TensorSpec
