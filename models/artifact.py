@@ -11,6 +11,9 @@ from pathlib import Path
 from scoreline.models.errors import ModelError
 
 SAVED_MODEL, KERAS, LITERT = "SavedModel", "Keras", "LiteRT"
+VARIANT = "Variant"
+# The file that a variant's folder has: see scoreline.models.runtimes.variant_file.
+VARIANT_FILE = "variant.json"
 _SUFFIXES = {".keras": KERAS, ".tflite": LITERT}
 
 
@@ -19,6 +22,8 @@ def model_format_of(path: str) -> str | None:
     at = Path(path)
     if any((at / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
         return SAVED_MODEL
+    if (at / VARIANT_FILE).is_file():
+        return VARIANT
     return _SUFFIXES.get(at.suffix) if at.is_file() else None
 
 
@@ -28,7 +33,8 @@ def refuse_empty(path: str) -> None:
     The frameworks report this as a missing argument, a missing file, or a model without graphs.
     """
     at = Path(path)
-    file = at / "saved_model.pb" if at.is_dir() else at
+    names = ("saved_model.pb", VARIANT_FILE)
+    file = next((at / name for name in names if (at / name).is_file()), at)
     if file.is_file() and not file.stat().st_size:
         raise ModelError(f"Model {path} does not load: its file {file} is empty. Copy it again")
 
@@ -52,10 +58,10 @@ def digest_model(path: str) -> str:
     if found is None:
         raise FileNotFoundError(_describe_missing(root))
     if root.is_file():
-        return DIGEST_PREFIX + _digest_file(root)
+        return digest_file(root)
     total = hashlib.sha256()
     for file in model_files(path):
-        total.update(f"{file.relative_to(root).as_posix()}\0{_digest_file(file)}\n".encode())
+        total.update(f"{file.relative_to(root).as_posix()}\0{_hash(file)}\n".encode())
     return DIGEST_PREFIX + total.hexdigest()
 
 
@@ -84,7 +90,12 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
             yield from _walk(entry, (*above, real))
 
 
-def _digest_file(file: Path) -> str:
+def digest_file(file: Path) -> str:
+    """Return `sha256:…` over the bytes of a file."""
+    return DIGEST_PREFIX + _hash(file)
+
+
+def _hash(file: Path) -> str:
     with file.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from scoreline.models.artifact import (
     KERAS,
     LITERT,
+    VARIANT,
     digest_model,
     model_files,
     model_format_of,
@@ -57,7 +58,7 @@ class ModelReport(NamedTuple):
 
     Attributes:
       path: its directory or file.
-      format: SavedModel, Keras or LiteRT.
+      format: SavedModel, Keras, LiteRT or Variant.
       writer: the program that wrote it, if the model records it.
       digest: `sha256:…` of its files.
       size_bytes: total size of its files.
@@ -91,7 +92,7 @@ def inspect_model(path: str, tags: Sequence[str] = ()) -> ModelReport:
     """Describe the model at a path.
 
     Args:
-      path: a SavedModel directory, a `.keras` or a `.tflite` file.
+      path: a SavedModel directory, a `.keras` or a `.tflite` file, or the folder of a variant.
       tags: of the SavedModel's MetaGraph to show; by default the only one, or the one for serving.
 
     Raises:
@@ -101,7 +102,7 @@ def inspect_model(path: str, tags: Sequence[str] = ()) -> ModelReport:
     digest = digest_model(path)
     refuse_empty(path)
     found = model_format_of(path)
-    readers = {KERAS: _read_keras, LITERT: _read_litert}
+    readers = {KERAS: _read_keras, LITERT: _read_litert, VARIANT: _read_variant}
     if tags and found in readers:
         raise ModelError(NO_TAGS.format(path=path))
     try:
@@ -200,3 +201,17 @@ def _read_litert(path: str) -> _Facts:
 
     models = [load_litert(path, name) for name in signature_names(path)]
     return _Facts("a LiteRT converter", [model.signature for model in models], models[0].ops)
+
+
+def _read_variant(path: str) -> _Facts:
+    from scoreline.models.runtimes.litert_file import read_litert_file
+    from scoreline.models.runtimes.variant_file import FRONT_FOLDER, MODEL_FILE, read_manifest
+
+    manifest = read_manifest(path)
+    ops = read_litert_file((Path(path) / MODEL_FILE).read_bytes()).ops
+    passes = ", ".join(f"{record.name} {record.version}" for record in manifest.passes)
+    writer = f"Scoreline's passes {passes}, from the model {manifest.parent_digest}"
+    if not manifest.front_inputs:
+        return _Facts(writer, [manifest.signature], ops)
+    front = _read_saved_model(str(Path(path) / FRONT_FOLDER), ())
+    return _Facts(writer, [manifest.signature], [*ops, *front.ops], concerns=front.concerns)

@@ -335,7 +335,7 @@ def load_servable(
     """Load a signature of a model and warm it up.
 
     Args:
-      path: a SavedModel directory, a `.keras` or a `.tflite` file.
+      path: a SavedModel directory, a `.keras` or a `.tflite` file, or the folder of a variant.
       signature_name: the signature's key.
       digest: `sha256:…` that the model must have; checked before any of its code runs.
       batch_rows: rows per call; None tunes the size on the first calls.

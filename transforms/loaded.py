@@ -147,7 +147,7 @@ def load(
     """Load a model of any format, call it once as a check, and return it.
 
     Args:
-      path: a SavedModel directory, a `.keras` file or a `.tflite` file.
+      path: a SavedModel directory, a `.keras` file, a `.tflite` file or the folder of a variant.
       signature: the key of the signature to call.
       columns: by input tensor, the column that feeds it if their names differ: `column`,
         `parent.child` for a field of a struct, or a conversion such as `float32(column)`.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from scoreline.models.runtimes.model import Model
-from scoreline.models.artifact import KERAS, LITERT, model_format_of, refuse_empty
+from scoreline.models.artifact import KERAS, LITERT, VARIANT, model_format_of, refuse_empty
 from scoreline.models.errors import CallFails, ModelError, describe_error
+from scoreline.models.signature import DEFAULT_SIGNATURE
 
 _LOG = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class ModelSource(NamedTuple):
     """A model, and how it is loaded.
 
     Attributes:
-      path: a SavedModel directory, a `.keras` or a `.tflite` file.
+      path: a SavedModel directory, a `.keras` or a `.tflite` file, or the folder of a variant.
       signature_name: the signature's key.
       concurrent_calls: number of parallel calls in this process; None for the framework's setting.
       op_libraries: shared libraries with custom ops.
@@ -56,7 +57,7 @@ def load_and_try(source: ModelSource, try_model: Callable[[Model], Tried]) -> Tr
     """
     refuse_empty(source.path)
     found = model_format_of(source.path)
-    if source.tags and found in (LITERT, KERAS):
+    if source.tags and found in (LITERT, KERAS, VARIANT):
         raise ModelError(NO_TAGS.format(path=source.path))
     if found == LITERT:
         from scoreline.models.runtimes.litert import load_litert
@@ -66,6 +67,14 @@ def load_and_try(source: ModelSource, try_model: Callable[[Model], Tried]) -> Tr
         from scoreline.models.runtimes.keras_file import load_keras
 
         return try_model(load_keras(*source[:4]))
+    if found == VARIANT:
+        from scoreline.models.runtimes.variant import load_variant
+
+        def load_front(path: str) -> Model:
+            front = source._replace(path=path, signature_name=DEFAULT_SIGNATURE)
+            return _load_saved_model(front, lambda model: model)
+
+        return try_model(load_variant(*source[:2], source.op_libraries, load_front))
     return _load_saved_model(source, try_model)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scoreline.models.errors import ModelError, first_lines
+from scoreline.models.runtimes import interpreters
+from scoreline.models.runtimes.interpreters import Interpreters
 from scoreline.models.runtimes.litert_file import LiteRTFacts, read_litert_file
 from scoreline.models.runtimes.litert_runner import Runner, make_runner
 from scoreline.models.runtimes.model import Runtime
@@ -18,9 +19,6 @@ from scoreline.models.signature import DEFAULT_SIGNATURE, Quantization, Signatur
 from scoreline.models.strings import Output, Value, to_plain
 
 _NOISE = (b"INFO: Created TensorFlow Lite XNNPACK delegate",)
-# LiteRT's message about an op that rejects the values of a call. An op that it does not have, or
-# that rejects a shape, fails to "prepare".
-_REJECTS_VALUES = "failed to invoke"
 
 
 class _Tensor(NamedTuple):
@@ -46,11 +44,7 @@ class _Tensor(NamedTuple):
 
 
 class LiteRTModel:
-    """One signature of a LiteRT model; each thread has its own interpreter.
-
-    No call sees what an earlier one left. Variable tensors, which fused LSTMs have, are reset after
-    each call. If a call writes resources, which cannot be reset, each call has a new interpreter.
-    """
+    """One signature of a LiteRT model; each thread has its own interpreter."""
 
     runtime = Runtime("litert")
 
@@ -64,12 +58,12 @@ class LiteRTModel:
         self._path, self._name = path, signature_name
         # The file may change later; every thread must load the same bytes.
         self._content = Path(path).read_bytes()
-        self._local = threading.local()
         runner = self._make_runner()
         self.facts: LiteRTFacts = read_litert_file(self._content)
         problem = self.facts.find_problem()
         if problem:
             raise ModelError(f"Model {path} cannot run: {problem}")
+        self._interpreters = Interpreters(self._make_runner, self.facts)
         self._inputs = {n: _describe(path, n, detail) for n, detail in runner.inputs.items()}
         self._outputs = {n: _describe(path, n, detail) for n, detail in runner.outputs.items()}
         with without_noise(_NOISE):  # of the first call in a process
@@ -95,23 +89,16 @@ class LiteRTModel:
         given = {}
         for name, value in inputs.items():
             given[name] = self._inputs[name].quantize(to_plain(value))
-        runner: Runner | None = getattr(self._local, "runner", None)
-        # An interpreter whose call failed may be left in any state: it is not used again.
-        self._local.runner = None
-        runner = runner or self._make_runner()
-        called = runner.call(given)
-        is_clean = not self.facts.has_variables or runner.reset()
-        if is_clean and not self.facts.writes_state:
-            self._local.runner = runner
+        called = self._interpreters.call(given)
         return {name: called[name] for name in outputs}
 
     def is_about_inputs(self, error: Exception) -> bool:
         """Return whether an op rejected the values of a call: a division by zero, for example."""
-        return _REJECTS_VALUES in str(error)
+        return interpreters.is_about_inputs(error)
 
     def is_out_of_memory(self, error: Exception) -> bool:
         """Return whether a call failed because it was too large for the memory."""
-        return "memory" in str(error).lower()
+        return interpreters.is_out_of_memory(error)
 
     def _make_runner(self) -> Runner:
         return make_runner(self._content, self._name, self._path)

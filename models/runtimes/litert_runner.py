@@ -55,6 +55,43 @@ def make_runner(content: bytes, signature_name: str, path: str) -> Runner:
     return _SignatureRunner(interpreter, signature_name)
 
 
+def make_fixed_runner(content: bytes) -> Runner:
+    """Return a new interpreter for the only signature of a file, which is never resized.
+
+    XNNPACK takes no part of a graph whose sizes change. Inputs must have the sizes of the file.
+
+    Raises:
+      Exception: any error of LiteRT about the file.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    return _FixedRunner(interpreter)
+
+
+class _FixedRunner:
+    """Calls with the sizes of the file; inputs and outputs have the names of its signature."""
+
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+        runner = interpreter.get_signature_runner()
+        self.inputs: Mapping[str, Any] = runner.get_input_details()
+        self.outputs: Mapping[str, Any] = runner.get_output_details()
+
+    def call(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        for name, value in inputs.items():
+            self._interpreter.set_tensor(self.inputs[name]["index"], value)
+        self._interpreter.invoke()
+        return {
+            name: self._interpreter.get_tensor(detail["index"])
+            for name, detail in self.outputs.items()
+        }
+
+    def reset(self) -> bool:
+        return _reset(self._interpreter)
+
+
 class _SignatureRunner:
     """Calls a signature; inputs and outputs have its names."""
 

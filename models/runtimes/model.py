@@ -13,7 +13,8 @@ class Runtime(NamedTuple):
     """What calls a model.
 
     Attributes:
-      name: `c` for TensorFlow's C API, `python` for Python TensorFlow, `keras` or `litert`.
+      name: `c` for TensorFlow's C API, `python` for Python TensorFlow, `keras` or `litert`;
+        `litert+c` and `litert+python` for a variant with a front in TensorFlow.
       fallback: why Python TensorFlow calls a SavedModel, and not the C API; "" if it was chosen.
     """
 
@@ -30,6 +31,8 @@ _NAMES = {
     "python": "Python TensorFlow",
     "keras": "Keras on Python TensorFlow",
     "litert": "LiteRT",
+    "litert+c": "LiteRT behind TensorFlow's C API",
+    "litert+python": "LiteRT behind Python TensorFlow",
 }
 
 

@@ -26,7 +26,12 @@ _PYTHON = Runtime("python")
 
 
 class ConcreteFunction:
-    """One signature of a loaded TensorFlow model: a concrete function of named tensors."""
+    """One signature of a loaded TensorFlow model: a concrete function of named tensors.
+
+    Attributes:
+      function: TensorFlow's concrete function.
+      positions: the input at each position; None if they are given by name.
+    """
 
     def __init__(
         self,
@@ -44,21 +49,21 @@ class ConcreteFunction:
           runtime: what calls it.
         """
         self.runtime = runtime
-        self._function = function
-        self._positions = positions
+        self.function = function
+        self.positions = positions
         self.signature = signature
 
     @property
     def ops(self) -> tuple[str, ...]:
         """The ops of the signature, as often as they occur."""
-        return tuple(ops_of(self._function.graph.as_graph_def()))
+        return tuple(ops_of(self.function.graph.as_graph_def()))
 
     def call(self, inputs: Mapping[str, Value], outputs: Sequence[str]) -> dict[str, Output]:
         """Return the named outputs for some rows; safe to call from several threads at once."""
-        if self._positions is None:
-            called = self._function(**{name: to_tensor(value) for name, value in inputs.items()})
+        if self.positions is None:
+            called = self.function(**{name: to_tensor(value) for name, value in inputs.items()})
         else:
-            called = self._function(*(to_tensor(inputs[name]) for name in self._positions))
+            called = self.function(*(to_tensor(inputs[name]) for name in self.positions))
         return {name: called[name].numpy() for name in outputs}
 
     def is_about_inputs(self, error: Exception) -> bool:

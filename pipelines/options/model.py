@@ -42,7 +42,9 @@ def add_flags(parser: CommandParser) -> None:
     """Declare the flags."""
     model = parser.group(MODEL)
     model.add_argument(
-        "--model", metavar="PATH", help="SavedModel directory, .keras file or .tflite file"
+        "--model",
+        metavar="PATH",
+        help="SavedModel directory, .keras file, .tflite file or folder of a variant",
     )
     model.add_argument(
         "--signature",
