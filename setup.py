@@ -56,6 +56,8 @@ setup(
             # Later ones are for Python below 3.11: uv would install them all the same, pip not.
             "backports.strenum<1.3",
         ],
+        # For passes that make a model cheaper; it pins the version of LiteRT.
+        "optimize": ["litert-quantizer>=0.11,<0.12"],
         # For streams; Avro and JSON come with Beam (fastavro, orjson).
         "kafka": [
             "confluent-kafka[schemaregistry]>=2.16,<3",
