@@ -11,6 +11,7 @@ from scoreline.pipelines.load_test import result
 from scoreline.pipelines.load_test.batch_method import Found
 from scoreline.pipelines.load_test.driver.batch import BatchRun
 from scoreline.pipelines.load_test.judge import validity
+from scoreline.pipelines.load_test.judge.demand import Demand
 from scoreline.pipelines.load_test.judge.elements import Check, Interval, Judged, Limit, Outcome
 from scoreline.pipelines.load_test.judge.usl import ScalePoint
 from scoreline.pipelines.load_test.judge.volume import rows_before, workers_for
@@ -180,9 +181,10 @@ def _scaling(profile: Profile, found: Found) -> result.Scaling | None:
         return scaling
     workers = profile.workers[0]
     answer = workers_for(need.rows, need.deadline_s, found.volume, tested_workers=workers)
-    demand = result.Demand(
+    demand = Demand(
         rows=need.rows,
         deadline_s=need.deadline_s,
+        utilization=1.0,
         workers=answer.workers,
         kind="refused" if answer.workers is None else "forecast",
         largest_tested=max(found.rates),

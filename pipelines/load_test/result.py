@@ -7,6 +7,8 @@ import datetime as dt
 from collections.abc import Mapping
 
 from scoreline.pipelines.load_test.judge.bottleneck import Bottleneck
+from scoreline.pipelines.load_test.judge.cost import Cost
+from scoreline.pipelines.load_test.judge.demand import Demand
 from scoreline.pipelines.load_test.judge.elements import (
     Check,
     Floats,
@@ -204,30 +206,6 @@ class ModelAlone:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Demand:
-    """The fewest workers for a need.
-
-    Attributes:
-      rate_per_s: the needed rate; None for a batch.
-      rows, deadline_s: the needed batch; None for a stream.
-      utilization: planned load of a worker, as a share of its capacity.
-      workers: number of workers, with its interval; None if refused.
-      kind: measured, forecast or refused.
-      largest_tested: largest tested number of workers.
-      refused_because: the reason; "" if not refused.
-    """
-
-    rate_per_s: float | None = None
-    rows: int | None = None
-    deadline_s: float | None = None
-    utilization: float = 0.7
-    workers: Interval | None
-    kind: str
-    largest_tested: int
-    refused_because: str = ""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Scaling:
     """The capacity over the number of workers: the Universal Scalability Law.
 
@@ -293,25 +271,6 @@ class Volume:
     rows_before_deadline: Interval | None = None
     growing_stage: str = ""
     growth: float | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What a million rows cost.
-
-    Attributes:
-      currency: as in EUR.
-      per_million: at the target, with the workers that are paid; None without a target.
-      per_million_at_capacity: with all workers at their capacity; None without a capacity.
-      workers: number of paid workers.
-      prices: where the prices are from: a file name, or "profile".
-    """
-
-    currency: str
-    per_million: float | None
-    per_million_at_capacity: float | None
-    workers: int
-    prices: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

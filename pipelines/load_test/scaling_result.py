@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from scoreline.pipelines.load_test import result
 from scoreline.pipelines.load_test.judge import demand, usl
@@ -36,19 +36,5 @@ def describe_scaling(
         refused_because="" if fit else few,
         max_workers=max_workers,
         held_out_error=fit.held_out_error if fit else None,
-        demand=None if need_per_s is None else _demand(need_per_s, points, fit),
-    )
-
-
-def _demand(
-    need_per_s: float, points: Sequence[usl.ScalePoint], fit: usl.Usl | None
-) -> result.Demand:
-    found = demand.demand(need_per_s, points, fit)
-    return result.Demand(
-        rate_per_s=need_per_s,
-        utilization=found.utilization,
-        workers=found.workers,
-        kind=found.kind,
-        largest_tested=found.largest_tested,
-        refused_because=found.refused_because,
+        demand=None if need_per_s is None else demand.demand(need_per_s, points, fit),
     )

@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import scoreline
-from scoreline.pipelines.load_test.judge.cost import cost_of
+from scoreline.pipelines.load_test.judge.cost import Cost, cost_of
 from scoreline.pipelines.load_test.profile import Profile
-from scoreline.pipelines.load_test.result import Cost, Subject
+from scoreline.pipelines.load_test.result import Subject
 from scoreline.pipelines.load_test.tested import runner_of, settings_of
 
 _GIT_S = 5.0
@@ -45,20 +45,13 @@ def describe_cost(
     prices, workers = profile.prices, profile.workers[0]
     if prices is None:
         return None
-    cost = cost_of(
+    return cost_of(
         workers,
         prices.worker_hour,
         currency=prices.currency,
         prices=prices.source,
         rate_per_s=rate_per_s,
         capacity_per_s=capacity_per_s,
-    )
-    return Cost(
-        currency=cost.currency,
-        per_million=cost.per_million,
-        per_million_at_capacity=cost.per_million_at_capacity,
-        workers=workers,
-        prices=cost.prices,
     )
 
 

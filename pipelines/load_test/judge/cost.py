@@ -16,7 +16,7 @@ class Cost(NamedTuple):
       per_million: cost at the target rate; None without a target.
       per_million_at_capacity: cost at the highest rate that the workers hold; None without one.
       workers: number of paid workers.
-      prices: where the prices come from.
+      prices: where the prices come from: a file name, or "profile".
     """
 
     currency: str

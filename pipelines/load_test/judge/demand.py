@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,12 +19,15 @@ MAX_EXTRAPOLATION = 2
 _CONFIDENCE = 0.95
 
 
-class Demand(NamedTuple):
-    """The fewest workers for a rate.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Demand:
+    """The fewest workers for a rate, or for a batch with a deadline.
 
     Attributes:
-      rate_per_s: the rate.
-      utilization: planned load of a worker, as a share of its capacity.
+      rate_per_s: the rate; None for a batch.
+      rows, deadline_s: the batch, and seconds from its start to its deadline; None for a stream.
+      utilization: planned load of a worker, as a share of its capacity; 1 for a batch, whose
+        workers have nothing else to do.
       kind: measured, forecast or refused.
       workers: number of workers, with its interval; None if refused. Of a measured count, the
         interval begins above the largest tested count that is too small.
@@ -32,8 +35,10 @@ class Demand(NamedTuple):
       refused_because: the reason; "" if not refused.
     """
 
-    rate_per_s: float
-    utilization: float
+    rate_per_s: float | None = None
+    rows: int | None = None
+    deadline_s: float | None = None
+    utilization: float = UTILIZATION
     kind: str
     workers: Interval | None
     largest_tested: int
@@ -69,7 +74,14 @@ def demand(
     largest = max(point.workers for point in points)
 
     def answer(kind: str, workers: Interval | None, because: str = "") -> Demand:
-        return Demand(rate_per_s, utilization, kind, workers, largest, because)
+        return Demand(
+            rate_per_s=rate_per_s,
+            utilization=utilization,
+            kind=kind,
+            workers=workers,
+            largest_tested=largest,
+            refused_because=because,
+        )
 
     # Repeated measurements of a count: the lowest one must hold.
     too_small = {point.workers for point in points if point.per_s < needed_per_s}

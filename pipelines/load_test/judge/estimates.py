@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,26 +12,6 @@ from scoreline.pipelines.load_test.judge.elements import Floats, WorkerTimes
 _CUT_SHARE = 0.1
 
 MIN_DRAINED_ROWS = 100
-
-
-class Estimates(NamedTuple):
-    """Three answers to one question, in rows per second; None for what was not measured.
-
-    Attributes:
-      drain: from a backlog that was held back and then scored at full speed.
-      busy_time: from the busy seconds of the slowest worker.
-      bisected: from the search: the load that passes.
-    """
-
-    drain: float | None
-    busy_time: float | None
-    bisected: float | None
-
-    @property
-    def spread(self) -> float | None:
-        """Highest ÷ lowest estimate; None with fewer than two. Far from 1, one of them is wrong."""
-        known = [value for value in self if value is not None]
-        return max(known) / min(known) if len(known) > 1 else None
 
 
 def drain_per_s(scored_s: Floats) -> float | None:

@@ -58,7 +58,7 @@ def to_document(test: LoadTest, exit_code: int) -> dict[str, Any]:
         "model_alone": None if test.model_alone is None else _shallow(test.model_alone),
         "scaling": None if test.scaling is None else _scaling(test.scaling),
         "volume": None if test.volume is None else _volume(test.volume),
-        "cost": None if test.cost is None else dataclasses.asdict(test.cost),
+        "cost": None if test.cost is None else test.cost._asdict(),
         "validity": {
             "valid": all(check.is_ok for check in test.checks),
             "checks": [_check(*check) for check in test.checks],

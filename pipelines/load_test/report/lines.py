@@ -198,7 +198,9 @@ def need(test: LoadTest) -> str:
         load = rate(found.rate_per_s)
     else:
         load = f"{number(found.rows)} rows within {duration(found.deadline_s)}"
-    base = f"for {load} at {percent(found.utilization)} utilization"
+    base = f"for {load}"
+    if found.utilization < 1:
+        base += f" at {percent(found.utilization)} utilization"
     if found.workers is None:
         return f"{base}: refused: {found.refused_because}"
     count = "worker" if found.workers.value == 1 else "workers"

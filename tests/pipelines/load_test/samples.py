@@ -7,6 +7,8 @@ import datetime as dt
 
 import numpy as np
 
+from scoreline.pipelines.load_test.judge.cost import Cost
+from scoreline.pipelines.load_test.judge.demand import Demand
 from scoreline.pipelines.load_test.judge.elements import (
     Check,
     Grows,
@@ -23,8 +25,6 @@ from scoreline.pipelines.load_test.result import (
     Bottleneck,
     Capacity,
     Compared,
-    Cost,
-    Demand,
     Estimates,
     LoadTest,
     Machine,
@@ -254,6 +254,7 @@ def make_batch(**changes):
             demand=Demand(
                 rows=1_000_000_000,
                 deadline_s=21_600.0,
+                utilization=1.0,
                 workers=None,
                 kind="refused",
                 largest_tested=2,

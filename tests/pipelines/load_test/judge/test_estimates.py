@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoreline.pipelines.load_test.judge.elements import StageTimes, WorkerTimes
-from scoreline.pipelines.load_test.judge.estimates import Estimates, busy_time_per_s, drain_per_s
+from scoreline.pipelines.load_test.judge.estimates import busy_time_per_s, drain_per_s
 
 
 def worker(rows, *, busy_s, idle_s=0.0):
@@ -57,8 +57,3 @@ def test_busy_time_counts_the_slowest_worker_for_all():
 def test_busy_time_without_rows_is_unknown():
     assert busy_time_per_s([]) is None
     assert busy_time_per_s([worker(0, busy_s=0.0, idle_s=10.0)]) is None
-
-
-def test_the_spread_of_estimates_compares_those_that_exist():
-    assert Estimates(16_900, 14_800, 15_400).spread == pytest.approx(16_900 / 14_800)
-    assert Estimates(16_900, None, None).spread is None

@@ -74,7 +74,9 @@ def test_the_page_of_a_batch_has_volumes_and_no_rates():
     assert found["cost/row"] == "start-up 3.1 s [2.9, 3.3] CPU · 47.2 µs [46, 48.8] CPU a row"
     assert found["deadline"].startswith("120,000,000 [110,000,000, 130,000,000] rows fit within")
     assert found["growth"] == "commit grows with the volume: +30 % for 10 × the rows"
-    assert found["need"].endswith("utilization: refused: expected 4 numbers of workers, got 2")
+    assert found["need"] == (
+        "for 1,000,000,000 rows within 6 h: refused: expected 4 numbers of workers, got 2"
+    )
     assert found["last run"] == "2026-11-21: CPU a row 40 µs (+18 %)"
 
 
