@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from scoreline.pipelines.load_test.judge.elements import Slos
 from scoreline.pipelines.load_test.judge.search import PRECISIONS
 
-# Shapes of a steady load. A spike is no shape to choose: every test of a stream has one.
+# Shapes of a steady load. Spike and step are none to choose: every test of a stream has them.
 SHAPES = ("poisson", "even", "trace")
 
 
@@ -98,6 +98,7 @@ class Profile:
       trace: the arrival times of the shape trace; None for another one.
       seed: seed of the arrivals.
       start_rate_per_s: the first tested load; None for an estimate.
+      soak_s: seconds of a soak, a long steady window at the end; None without one.
       slos: the limits.
       volumes: tested volumes of a batch, as multiples of its input, ascending.
       prices: the prices; None without.
@@ -119,6 +120,7 @@ class Profile:
     trace: Trace | None = None
     seed: int = 1
     start_rate_per_s: float | None = None
+    soak_s: float | None = None
     slos: Slos = dataclasses.field(default_factory=Slos)
     volumes: tuple[int, ...] = (1, 4, 16)
     prices: Prices | None = None
@@ -148,6 +150,7 @@ ONLY: Mapping[str, Mapping[str, str]] = {
         "trace": "a batch has no arrivals",
         "seed": "a batch has no arrivals",
         "start_rate_per_s": "a batch has no arrivals",
+        "soak_s": "a batch ends by itself",
     },
     "batch": {"volumes": "a stream is tested at rates"},
 }

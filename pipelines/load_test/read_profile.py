@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scoreline.pipelines.load_test import tested
+from scoreline.pipelines.load_test.driver.ids import MAX_RECORDS
 from scoreline.pipelines.load_test.fields import (
     Field,
     FieldReader,
@@ -33,8 +34,8 @@ MAX_WORKERS, MAX_PARTITIONS, MAX_VOLUME, MAX_SEED = 10_000, 10_000, 100_000, 2**
 _MAX_RATE = 1e9
 _KEYS = (
     *("stream", "batch", "records", "partitions", "workers", "scale_command", "shape", "trace"),
-    *("seed", "start_rate_per_s", "slos", "volumes", "prices", "need", "precision", "budget_s"),
-    "output",
+    *("seed", "start_rate_per_s", "soak_s", "slos", "volumes", "prices", "need", "precision"),
+    *("budget_s", "output"),
 )
 # Limits and prices that stand at the top, and where they belong.
 _ELSEWHERE = {name: f"slos.{name}" for name in SLO_NAMES} | {
@@ -98,6 +99,7 @@ def _read_plain(reader: FieldReader, keys: Mapping[str, Field]) -> dict[str, Any
         "shape": reader.choice(get("shape"), SHAPES),
         "seed": reader.whole(get("seed"), f"a whole number from 0 to {MAX_SEED:,}", 0, MAX_SEED),
         "start_rate_per_s": reader.number(get("start_rate_per_s"), rate, above=0, high=_MAX_RATE),
+        "soak_s": reader.number(get("soak_s"), "a number of seconds above 0", above=0),
         "precision": reader.choice(get("precision"), PRECISIONS),
         "budget_s": reader.number(get("budget_s"), "a number of seconds above 0", above=0),
         "output": _read_output(reader, get("output")),
@@ -275,9 +277,29 @@ def _check_together(profile: Profile, keys: Mapping[str, Field], problems: Probl
         problems.add(f"{trace.name}: needs `shape: trace`, got {profile.shape}")
     if "slos" in keys and profile.slos.cost_per_million is not None and "prices" not in keys:
         problems.add(f"{keys['slos'].name}.cost_per_million: needs prices, got none")
+    _check_soak(profile, keys, problems)
     budget = keys.get("budget_s")
     if budget and profile.budget_s is not None and profile.budget_s < 2 * profile.window_s:
         problems.add(
             f"{budget.name}: expected at least {2 * profile.window_s:g}, two windows of the "
             f"precision {profile.precision}, got {profile.budget_s:g}"
         )
+
+
+def _check_soak(profile: Profile, keys: Mapping[str, Field], problems: Problems) -> None:
+    """Add what a soak contradicts: it is longer than other windows, and its records are counted."""
+    if profile.soak_s is None:
+        return
+    name, soak_s, rate = keys["soak_s"].name, profile.soak_s, profile.slos.rate_per_s
+    if soak_s < 2 * profile.window_s:
+        problems.add(
+            f"{name}: expected at least {2 * profile.window_s:g}, two windows of the precision "
+            f"{profile.precision}, got {soak_s:g}"
+        )
+    if rate is not None and rate * soak_s > MAX_RECORDS:
+        problems.add(
+            f"{name}: expected at most {MAX_RECORDS / rate:,.0f} s at {rate:g}/s, because a test "
+            f"follows at most {MAX_RECORDS:,} records of a stream, got {soak_s:g}"
+        )
+    if profile.budget_s is not None and soak_s >= profile.budget_s:
+        problems.add(f"{name}: expected less than budget_s, {profile.budget_s:g}, got {soak_s:g}")

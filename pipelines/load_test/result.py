@@ -105,7 +105,7 @@ class Probe:
       worker_times: what each worker did.
       cpu_us_per_row: CPU time of all workers for a row.
       peak_rss_mb: maximum resident memory of all workers.
-      recovered_s, predicted_recovery_s: of a spike; None for never, or for another phase.
+      recovered_s, predicted_recovery_s: of a spike or a step; None for never, or another phase.
       replaced: the stage that was replaced by one that does nothing; "" for none.
       series: the window over time; None without a plot.
     """
@@ -186,6 +186,45 @@ class Spike:
     for_s: float
     recovered_s: float | None
     predicted_s: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """A load that rises and stays, and the time until the latency is within its limit.
+
+    Attributes:
+      base_per_s, to_per_s: the load before and after the step.
+      settled_s: seconds from the step until then; 0 if it never left its limit, None for never.
+    """
+
+    base_per_s: float
+    to_per_s: float
+    settled_s: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Soak:
+    """A steady load for a long time.
+
+    Attributes:
+      rate_per_s, seconds: the load and its duration.
+      outcome: whether all limits held.
+      limits, checks: the limits, and the conditions of a valid measurement.
+      lag_slope_share: growth of the backlog as a share of the load.
+      memory_mb: maximum resident memory of all workers; None if nobody looked.
+      memory_growth_mb_per_h: its growth.
+      memory_hours_left: hours until it reaches its limit, if it grows steadily.
+    """
+
+    rate_per_s: float
+    seconds: float
+    outcome: Outcome
+    limits: tuple[Limit, ...] = ()
+    checks: tuple[Check, ...] = ()
+    lag_slope_share: Interval
+    memory_mb: float | None = None
+    memory_growth_mb_per_h: Interval | None = None
+    memory_hours_left: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -319,7 +358,7 @@ class LoadTest:
       at_target: the probe that the page shows: at the target, or at the capacity without one.
       capacity: the capacity with `subject.workers` workers; None for a batch.
       estimates: other estimates of it.
-      spike: the spike; None if there was none.
+      spike, step, soak: loads that are not those of the search; None if there was none.
       bottleneck: the bottleneck; None if it was not looked for.
       model_alone: what the model holds without the pipeline; None if it was not measured.
       scaling: the capacity over workers; None if only one number was tested.
@@ -344,6 +383,8 @@ class LoadTest:
     capacity: Capacity | None = None
     estimates: Estimates = dataclasses.field(default_factory=Estimates)
     spike: Spike | None = None
+    step: Step | None = None
+    soak: Soak | None = None
     bottleneck: Bottleneck | None = None
     model_alone: ModelAlone | None = None
     scaling: Scaling | None = None

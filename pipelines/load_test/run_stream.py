@@ -68,6 +68,7 @@ def run_stream_test(
         trace_s=_read_trace(profile.trace) if profile.trace else None,
         seed=profile.seed,
         start_per_s=profile.start_rate_per_s,
+        soak_s=profile.soak_s,
         partitions=profile.partitions,
         cores=len(os.sched_getaffinity(0)) if is_here(profile) else None,
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from scoreline.pipelines.load_test.arrivals import find_due
 from scoreline.pipelines.load_test.budget import Budget
+from scoreline.pipelines.load_test.driver.ids import MAX_RECORDS
 from scoreline.pipelines.load_test.driver.loads import HARNESS, Drained, Offer
 from scoreline.pipelines.load_test.judge.bottleneck import (
     ABLATION_FACTOR,
@@ -14,14 +14,21 @@ from scoreline.pipelines.load_test.judge.bottleneck import (
     evidence_of,
     find_bottleneck,
 )
-from scoreline.pipelines.load_test.judge.elements import (
-    Insufficient,
-    Outcome,
-)
+from scoreline.pipelines.load_test.judge.demand import UTILIZATION
+from scoreline.pipelines.load_test.judge.elements import Insufficient, Outcome
 from scoreline.pipelines.load_test.judge.estimates import busy_time_per_s, drain_per_s
 from scoreline.pipelines.load_test.judge.percentiles import samples_needed
-from scoreline.pipelines.load_test.judge.search import Capacity, Probe, Search
+from scoreline.pipelines.load_test.judge.search import HARNESS_MARGIN, Capacity, Probe, Search
 from scoreline.pipelines.load_test.judge.window import judge_window
+from scoreline.pipelines.load_test.offers import (
+    SPIKE_FACTOR,
+    STEP_FACTOR,
+    WARM_UP_S,
+    min_change_window_s,
+    offer_spike,
+    offer_steadily,
+    offer_step,
+)
 from scoreline.pipelines.load_test.stream_plan import STEADY, Found, Plan, Stream, Tried
 from scoreline.transforms.null_stages import OF_STREAM
 
@@ -32,21 +39,21 @@ _MIN_DRAIN_S = 3.0
 _MAX_DRAIN_S = 20.0
 # The first load without a wish is this share of the rate at which a backlog is worked off.
 _FIRST_SHARE = 0.5
-_WARM_UP_S = 5.0
 # A start, and the wait for late scores after a window.
 _OVERHEAD_S = 12.0
 # A window of a slow stream is longer, so that it has enough records for its percentile, but not
 # longer than this. 459 records show a p99 if none is above the limit; bursts need more.
 _MAX_WINDOW_S = 600.0
 _MAX_LONGER = 4
+_MIN_RECORDS = 100
 _FIRST_EFFECT = 4.0
 _RESERVE = 1.5
 _CHECKS_WITHOUT_SCORES = ("sender_late_p99_ms", "neighbour_cpu_share", "steal_share")
+# Random arrivals may be some more than their mean; an offer of millions, hardly so.
+_MORE_RECORDS = 1.01
 # Workers write their counts once a second, so that up to two seconds of a window are missing.
 _MIN_KEPT_SHARE = 0.95
 _MODEL_ALONE_S = 30.0
-_SPIKE_FACTOR = 4.0
-_SPIKE_S = 10.0
 # A test counts by the offsets, which only transactions leave out: they are not the rule.
 _REPLACEABLE = tuple(stage for stage in OF_STREAM if stage != "commit")
 
@@ -55,8 +62,8 @@ class StreamTest:
     """Finds out what load a stream holds.
 
     The order: the harness alone, a drained backlog, the search for the capacity, the target, a
-    spike, the bottleneck with its ablation, further numbers of workers. What does not fit into the
-    budget is left out from the end.
+    spike and a step, the bottleneck with its ablation, further numbers of workers, the soak. What
+    does not fit into the budget is left out from the end.
     """
 
     def __init__(
@@ -87,13 +94,15 @@ class StreamTest:
         start = plan.start_per_s or plan.slos.rate_per_s or self._first_load()
         found.capacities[workers] = self._search(workers, start)
         found.at_target = self._at_target(workers)
-        self._try_spike(workers)
+        self._try_changes(workers)
         self._find_bottleneck(workers)
         if self._budget.allows(_MODEL_ALONE_S, "the model alone"):
             found.model_alone = self._stream.measure_model(plan.slos.rate_per_s)
             self._started = None
         for more in plan.workers[1:]:
             self._scale(more)
+        if plan.soak_s is not None:
+            found.soak = self._soak(workers, plan.soak_s)
         return found
 
     def _first_load(self) -> float:
@@ -124,33 +133,45 @@ class StreamTest:
             what = f"the rest of the search with {workers} workers"
             if self._records_needed() > probe.load_per_s * _MAX_WINDOW_S:
                 self._budget.cut.append(
-                    f"loads of {probe.load_per_s:.3g}/s and below: a percentile needs "
+                    f"loads of {probe.load_per_s:.3g}/s and below: a window needs "
                     f"{self._records_needed():,} records, which take over {_MAX_WINDOW_S:.0f} s"
                 )
                 break
-            if not self._budget.allows(self._window_cost_s(probe.load_per_s), what):
+            if not self._allows(probe.load_per_s, what):
                 break
             tried = self._try(probe, workers)
             search = search.after(tried.judged.outcome)
         return search.capacity()
 
     def _records_needed(self) -> int:
-        """Return how many records a window needs for the percentile that has a limit."""
+        """Return how many records a window needs, most of all for a percentile with a limit."""
         slos = self._plan.slos
-        return 0 if slos.latency_ms is None else samples_needed(slos.latency_percentile)
+        return _MIN_RECORDS if slos.latency_ms is None else samples_needed(slos.latency_percentile)
 
     def _window_s(self, load_per_s: float) -> float:
         wanted = self._effect * self._records_needed() / load_per_s
-        return max(self._plan.precision.window_s, min(wanted, _MAX_WINDOW_S))
+        longest_s = min(_MAX_WINDOW_S, _longest_s(load_per_s))
+        return max(self._plan.precision.window_s, min(wanted, longest_s))
 
     def _window_cost_s(self, load_per_s: float) -> float:
-        return _WARM_UP_S + self._window_s(load_per_s) + _OVERHEAD_S
+        return WARM_UP_S + self._window_s(load_per_s) + _OVERHEAD_S
+
+    def _allows(self, load_per_s: float, what: str) -> bool:
+        """Return whether a window is possible; if not, note that it is left out."""
+        if _longest_s(load_per_s) < self._plan.precision.window_s:
+            self._budget.cut.append(
+                f"{what}: a window of {load_per_s:,.0f}/s has more than the {MAX_RECORDS:,} "
+                "records that a test can follow"
+            )
+            return False
+        return self._budget.allows(self._window_cost_s(load_per_s), what)
 
     def _try(self, probe: Probe, workers: int, replaced: str = "") -> Tried:
         """Offer a steady load, and judge it; a longer one if it had too few records."""
         tried = self._try_once(probe, workers, replaced)
         needed = _needed(tried, self._plan.slos.latency_percentile)
         longest_s = min(_MAX_WINDOW_S, _MAX_LONGER * tried.window.seconds)
+        longest_s = min(longest_s, _longest_s(probe.load_per_s))
         if not needed or needed > probe.load_per_s * longest_s:
             return tried
         if not self._budget.allows(needed / probe.load_per_s + _OVERHEAD_S, "a longer window"):
@@ -161,27 +182,23 @@ class StreamTest:
         return self._try_once(probe, workers, replaced)
 
     def _try_once(self, probe: Probe, workers: int, replaced: str) -> Tried:
-        window_s = self._window_s(probe.load_per_s)
+        return self._offer_steadily(probe, self._window_s(probe.load_per_s), workers, replaced)
+
+    def _offer_steadily(
+        self, probe: Probe, window_s: float, workers: int, replaced: str = ""
+    ) -> Tried:
+        plan, (phase, load_per_s) = self._plan, probe
+        seed = self._next_seed()
+        offer = offer_steadily(phase, plan.shape, load_per_s, window_s, seed, plan.trace_s)
+        return self._offer(load_per_s, offer, workers, replaced)
+
+    def _next_seed(self) -> int:
         self._seed += 1
-        due = find_due(
-            self._plan.shape,
-            probe.load_per_s,
-            _WARM_UP_S + window_s,
-            self._seed,
-            trace_s=self._plan.trace_s,
-        )
-        offer = Offer(
-            phase=probe.phase,
-            shape=self._plan.shape,
-            seed=self._seed,
-            due_s=due,
-            warm_up_s=_WARM_UP_S,
-            window_s=window_s,
-        )
-        return self._offer(probe.load_per_s, offer, workers, replaced)
+        return self._seed
 
     def _offer(self, load_per_s: float, offer: Offer, workers: int, replaced: str = "") -> Tried:
-        if self._started != (workers, replaced) or self._stream.has_backlog:
+        is_other = self._started != (workers, replaced)
+        if is_other or not self._stream.can_take(offer.due_s.size):
             self._stream.start(workers=workers, replaced=replaced)
             self._started = (workers, replaced)
         window = self._stream.offer(offer)
@@ -198,42 +215,52 @@ class StreamTest:
             return None
         if (at := self._at(target)) is not None:
             return at
-        if not self._budget.allows(self._window_cost_s(target), "the target itself"):
+        if not self._allows(target, "the target itself"):
             return None
         return self._try(Probe("confirm", target), workers)
 
-    def _try_spike(self, workers: int) -> None:
+    def _try_changes(self, workers: int) -> None:
+        """Offer half of the capacity, with a spike, and then with a step."""
         capacity = self.found.capacities[workers].passes_per_s
         if capacity is None:
             return
         base = capacity / 2
-        window_s = self._window_s(base)
-        if not self._budget.allows(self._window_cost_s(base), "the spike"):
+        window_s = max(self._window_s(base), min_change_window_s(base))
+        window_s = min(window_s, _longest_s(STEP_FACTOR * base))  # the spike's mean is no higher
+        if window_s > _MAX_WINDOW_S:
+            self._budget.cut.append(
+                f"spike and step from {base:.3g}/s: what is normal takes over {_MAX_WINDOW_S:.0f} s"
+            )
             return
-        peak = min(_SPIKE_FACTOR, (self.found.harness_per_s or float("inf")) / 1.3 / base)
-        from_s = _WARM_UP_S + window_s / 4
-        until_s = from_s + min(_SPIKE_S, window_s / 6)
-        self._seed += 1
-        due = find_due(
-            "spike",
-            base,
-            _WARM_UP_S + window_s,
-            self._seed,
-            factor=peak,
-            from_s=from_s,
-            until_s=until_s,
-        )
-        offer = Offer(
-            phase="spike",
-            shape="spike",
-            seed=self._seed,
-            due_s=due,
-            warm_up_s=_WARM_UP_S,
-            window_s=window_s,
-            spike_s=(from_s, until_s),
-            capacity_per_s=self.found.drain_per_s or capacity,
-        )
-        self.found.spike = self._offer(base, offer, workers)
+        cost_s = WARM_UP_S + window_s + _OVERHEAD_S
+        drain = self.found.drain_per_s or capacity
+        ceiling = (self.found.harness_per_s or float("inf")) / HARNESS_MARGIN / base
+        if self._budget.allows(cost_s, "the spike"):
+            factor = min(SPIKE_FACTOR, ceiling)
+            spike = offer_spike(base, factor, window_s, self._next_seed(), drain)
+            self.found.spike = self._offer(base, spike, workers)
+        if self._budget.allows(cost_s, "the step"):
+            factor = min(STEP_FACTOR, ceiling)
+            step = offer_step(base, factor, window_s, self._next_seed(), drain)
+            self.found.step = self._offer(base, step, workers)
+
+    def _soak(self, workers: int, soak_s: float) -> Tried | None:
+        """Offer the target for a long time, or the planned utilization if it does not hold."""
+        capacity, target = self.found.capacities[workers].passes_per_s, self._plan.slos.rate_per_s
+        if capacity is None:
+            self._budget.cut.append("the soak: no tested load passes")
+            return None
+        holds = target is not None and target <= capacity
+        load = target if target is not None and holds else UTILIZATION * capacity
+        if soak_s > (longest_s := _longest_s(load)):
+            self._budget.cut.append(
+                f"the soak after {longest_s:,.0f} s: at {load:,.0f}/s it has more than the "
+                f"{MAX_RECORDS:,} records that a test can follow"
+            )
+            soak_s = longest_s
+        if not self._budget.allows(WARM_UP_S + soak_s + _OVERHEAD_S, "the soak"):
+            return None
+        return self._offer_steadily(Probe("soak", load), soak_s, workers)
 
     def _find_bottleneck(self, workers: int) -> None:
         """Find the stage that limits the stream, and try the stream without it."""
@@ -254,7 +281,7 @@ class StreamTest:
         if suspect.stage not in _REPLACEABLE or capacity.passes_per_s is None:
             return
         load = capacity.passes_per_s * ABLATION_FACTOR
-        if self._budget.allows(self._window_cost_s(load), "the ablation"):
+        if self._allows(load, "the ablation"):
             tried = self._try(Probe("ablation", load), workers, suspect.stage)
             outcome = _count_outcome(tried) if suspect.stage == "send" else tried.judged.outcome
             self.found.bottleneck = confirm(suspect, outcome, capacity_per_s=capacity.passes_per_s)
@@ -271,6 +298,11 @@ class StreamTest:
         what = f"the capacity of {workers} workers"
         if self._budget.allows(4 * self._window_cost_s(guess), what):
             self.found.capacities[workers] = self._search(workers, guess)
+
+
+def _longest_s(load_per_s: float) -> float:
+    """Return the longest window behind a warm-up whose records can all be followed."""
+    return MAX_RECORDS / _MORE_RECORDS / load_per_s - WARM_UP_S
 
 
 def _needed(tried: Tried, percent: float) -> int:

@@ -18,9 +18,8 @@ STEADY = ("ramp", "bisect", "confirm")
 class Stream(Protocol):
     """A stream that can be started and loaded; `driver.stream.StreamDriver` is one."""
 
-    @property
-    def has_backlog(self) -> bool:
-        """Whether the next load needs a new start."""
+    def can_take(self, count: int) -> bool:
+        """Return whether it can take a load of `count` records without a new start."""
 
     def start(self, *, workers: int = 1, replaced: str = "", backlog: int = 0) -> None:
         """Start it."""
@@ -47,6 +46,7 @@ class Plan:
       trace_s: recorded arrivals of the shape trace.
       seed: seed of the first load; each further load has the next one.
       start_per_s: the first load; None for one from the estimate.
+      soak_s: seconds of a long window at the end; None without one.
       partitions: partitions of the topic.
       cores: cores that the workers share; None if unknown.
     """
@@ -58,6 +58,7 @@ class Plan:
     trace_s: Floats | None = None
     seed: int = 1
     start_per_s: float | None = None
+    soak_s: float | None = None
     partitions: int = 1
     cores: float | None = None
 
@@ -87,7 +88,8 @@ class Found:
       drain_per_s, busy_time_per_s: estimates of the capacity.
       capacities: the capacity by number of workers.
       at_target: the window at the target; None without a target or a window.
-      spike: the window with the spike.
+      spike, step: the windows with the spike and the step.
+      soak: the long window at the end.
       bottleneck: the bottleneck.
       model_alone: what the model holds without the pipeline.
     """
@@ -99,5 +101,7 @@ class Found:
     capacities: dict[int, Capacity] = dataclasses.field(default_factory=dict)
     at_target: Tried | None = None
     spike: Tried | None = None
+    step: Tried | None = None
+    soak: Tried | None = None
     bottleneck: Bottleneck | None = None
     model_alone: ModelAlone | None = None

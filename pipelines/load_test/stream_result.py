@@ -9,8 +9,8 @@ import numpy as np
 
 from scoreline.pipelines.load_test import result
 from scoreline.pipelines.load_test.driver.subject import Facts
-from scoreline.pipelines.load_test.judge import validity
-from scoreline.pipelines.load_test.judge.elements import Check, Limit, Outcome, Recovery
+from scoreline.pipelines.load_test.judge import memory, validity
+from scoreline.pipelines.load_test.judge.elements import Check, Limit, Outcome, Recovery, Window
 from scoreline.pipelines.load_test.judge.search import End
 from scoreline.pipelines.load_test.profile import Profile
 from scoreline.pipelines.load_test.scaling_result import describe_scaling
@@ -51,6 +51,8 @@ def to_result(
             harness_per_s=found.harness_per_s,
         ),
         spike=_spike(found),
+        step=_step(found),
+        soak=_soak(found),
         bottleneck=found.bottleneck,
         model_alone=found.model_alone,
         scaling=describe_scaling(
@@ -84,7 +86,7 @@ def to_probe(tried: Tried) -> result.Probe:
         judged=judged,
         worker_times=window.worker_times,
         cpu_us_per_row=cpu_s / scored * 1e6 if cpu_s and scored else None,
-        peak_rss_mb=float(window.memory_mb.max()) if window.memory_mb.size else None,
+        peak_rss_mb=memory.peak_mb(window),
         recovered_s=recovery.recovered_s,
         predicted_recovery_s=recovery.predicted_s,
         replaced=window.replaced,
@@ -109,9 +111,8 @@ def _checks(found: Found, shown: Tried | None) -> tuple[Check, ...]:
 
 
 def _recovery_limits(found: Found) -> list[Limit]:
-    if found.spike is None:
-        return []
-    return [limit for limit in found.spike.judged.limits if limit.name == "recover_s"]
+    changes = [tried for tried in (found.spike, found.step) if tried is not None]
+    return [limit for t in changes for limit in t.judged.limits if limit.name == "recover_s"]
 
 
 def _verdict(
@@ -121,10 +122,12 @@ def _verdict(
     checks: Sequence[Check],
     limits: Sequence[Limit],
 ) -> Outcome:
-    """Return the worst of the capacity against the target, the checks and the limits."""
+    """Return the worst of the capacity against the target, the checks, the limits and the soak."""
     capacity = found.capacities[profile.workers[0]]
     target = profile.slos.rate_per_s
     outcomes = [limit.outcome for limit in limits if limit.name == "recover_s"]
+    if found.soak is not None:
+        outcomes.append(found.soak.judged.outcome)
     if capacity.end is End.INVALID or not all(check.is_ok for check in checks):
         outcomes.append(Outcome.INVALID)
     passes, fails = capacity.passes_per_s, capacity.fails_per_s
@@ -183,19 +186,48 @@ def _outcomes_at(found: Found, workers: int, load_per_s: float | None) -> list[T
 def _spike(found: Found) -> result.Spike | None:
     if found.spike is None or found.spike.window.spike_s is None:
         return None
-    window = found.spike.window
-    assert window.spike_s is not None  # noqa: S101  for mypy
-    from_s, until_s = window.spike_s
-    due = window.due_s
-    within = np.count_nonzero((due >= from_s) & (due < until_s)) / (until_s - from_s)
-    before = np.count_nonzero((due >= window.begin_s) & (due < from_s)) / (from_s - window.begin_s)
+    window, (from_s, until_s) = found.spike.window, found.spike.window.spike_s
     recovery = found.spike.judged.recovery or Recovery(None, 0, None)
     return result.Spike(
-        base_per_s=before,
-        peak_per_s=within,
+        base_per_s=_offered_per_s(window, window.begin_s, from_s),
+        peak_per_s=_offered_per_s(window, from_s, until_s),
         for_s=until_s - from_s,
         recovered_s=recovery.recovered_s,
         predicted_s=recovery.predicted_s,
+    )
+
+
+def _step(found: Found) -> result.Step | None:
+    if found.step is None or found.step.window.spike_s is None:
+        return None
+    window, (at_s, _) = found.step.window, found.step.window.spike_s
+    recovery = found.step.judged.recovery or Recovery(None, 0, None)
+    return result.Step(
+        base_per_s=_offered_per_s(window, window.begin_s, at_s),
+        to_per_s=_offered_per_s(window, at_s, window.end_s),
+        settled_s=recovery.recovered_s,
+    )
+
+
+def _offered_per_s(window: Window, from_s: float, until_s: float) -> float:
+    due_s = window.due_s
+    return float(np.count_nonzero((due_s >= from_s) & (due_s < until_s)) / (until_s - from_s))
+
+
+def _soak(found: Found) -> result.Soak | None:
+    if found.soak is None:
+        return None
+    window, judged = found.soak.window, found.soak.judged
+    return result.Soak(
+        rate_per_s=window.offered_per_s,
+        seconds=window.seconds,
+        outcome=judged.outcome,
+        limits=judged.limits,
+        checks=judged.checks,
+        lag_slope_share=judged.lag_slope_share,
+        memory_mb=memory.peak_mb(window),
+        memory_growth_mb_per_h=judged.memory_growth_mb_per_h,
+        memory_hours_left=judged.memory_hours_left,
     )
 
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from scoreline.pipelines.load_test.judge.elements import Floats
 
-# Numbers of records of one topic. Files are sparse: only pages that are written take space.
+# Numbers of records of one topic; a load with more is not offered. Files are sparse: only pages
+# that are written take space.
 MAX_RECORDS = 1 << 26
 
 

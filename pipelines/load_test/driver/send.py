@@ -79,22 +79,18 @@ def send(folder: Path, load: Load) -> None:
     """Send all records of a load, and note when each was handed to the client."""
     values, sent = read_values(folder), open_sent(folder)
     producer = Connection(brokers=load.brokers, config=load.config).producer()
-    if load.begin_s:
-        due = (np.load(folder / "due_s.npy") + load.begin_s).tolist()
-    else:
-        due = [0.0] * load.count
+    due = np.load(folder / "due_s.npy") + load.begin_s if load.begin_s else np.zeros(load.count)
     number, end = load.first, load.first + load.count
     while number < end:
         now = time.time()
-        ahead = due[number - load.first] - now
+        ahead = float(due[number - load.first]) - now
         if ahead > 0:
             producer.poll(0)
             if ahead > _MIN_SLEEP_S:
                 time.sleep(ahead - _MIN_SLEEP_S / 2)
             continue
-        stop = number
-        while stop < end and stop - number < _MAX_TOGETHER and due[stop - load.first] <= now:
-            stop += 1
+        until = load.first + int(np.searchsorted(due, now, side="right"))
+        stop = min(until, number + _MAX_TOGETHER)
         messages = [
             {
                 "key": b"%d" % i,

@@ -13,7 +13,13 @@ import numpy as np
 
 from scoreline.pipelines.load_test.driver.child import Child
 from scoreline.pipelines.load_test.driver.collect import Collection
-from scoreline.pipelines.load_test.driver.ids import count_lost, open_seen, open_sent, scored_at
+from scoreline.pipelines.load_test.driver.ids import (
+    MAX_RECORDS,
+    count_lost,
+    open_seen,
+    open_sent,
+    scored_at,
+)
 from scoreline.pipelines.load_test.driver.loads import HARNESS, Drained, Offer, StreamSubject
 from scoreline.pipelines.load_test.driver.machine import Machine
 from scoreline.pipelines.load_test.driver.send import Load, write_load, write_values
@@ -194,6 +200,11 @@ class StreamDriver:
     def _load(self, count: int, begin_s: float) -> Load:
         """Return a load of the next records."""
         assert self._topics is not None  # noqa: S101
+        if self._sent + count > MAX_RECORDS:
+            raise ValueError(
+                f"expected at most {MAX_RECORDS:,} records for one start of a stream, got "
+                f"{self._sent + count:,}. Start it again, or offer a shorter window"
+            )
         connection = self._subject.connection
         load = Load(
             brokers=connection.brokers,
@@ -252,10 +263,12 @@ class StreamDriver:
     def _all_scored(self, first: int, count: int) -> bool:
         return bool(self._seen.scored_s[first : first + count].all())
 
-    @property
-    def has_backlog(self) -> bool:
-        """Whether records are not scored, so that the next load needs a new start."""
-        return not self._all_scored(0, self._sent)
+    def can_take(self, count: int) -> bool:
+        """Return whether the stream can take a load of `count` records without a new start.
+
+        It cannot if records are not scored yet, or if there are no numbers left for so many.
+        """
+        return self._sent + count <= MAX_RECORDS and self._all_scored(0, self._sent)
 
     def _to_window(
         self, offer: Offer, first: int, begin_s: float, window: tuple[float, float]

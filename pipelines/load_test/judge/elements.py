@@ -64,7 +64,8 @@ class Slos:
       latency_ms: maximum of that percentile of the time from a row's due time to its score.
       lag_growth_share: maximum growth of the backlog, as a share of the offered rate.
       freshness_s: maximum age of the oldest row without a score.
-      recover_s: maximum time from the end of a spike until the latency is as before.
+      recover_s: maximum time from the end of a spike until the latency is as before, and from a
+        step until it is within its limit.
       error_share: maximum share of rows that become dead letters.
       memory_mb: maximum resident memory of all workers, in MB (10^6 bytes).
       rows, deadline_s: a batch of so many rows ends within this time.
@@ -217,7 +218,7 @@ class Recovery(NamedTuple):
     """How a stream came back from a spike or a step.
 
     Attributes:
-      recovered_s: seconds from its end until the latency was as before; None if it never was.
+      recovered_s: seconds from its end until the latency was normal; None if it never was.
       backlog: rows without a score at its end.
       predicted_s: backlog ÷ (capacity − rate after it); None without a capacity above that rate.
     """
@@ -243,6 +244,7 @@ class Judged:
       checks: the conditions of a valid measurement.
       freshness_s: maximum age of the oldest row without a score.
       error_share: share of rows that became dead letters.
+      memory_growth_mb_per_h: growth of the memory of all workers; None if nobody looked.
       memory_hours_left: hours until the memory reaches its limit, if it grows steadily.
       recovery: after the spike or the step of the window.
     """
@@ -259,6 +261,7 @@ class Judged:
     checks: tuple[Check, ...]
     freshness_s: float = 0.0
     error_share: float = 0.0
+    memory_growth_mb_per_h: Interval | None = None
     memory_hours_left: float | None = None
     recovery: Recovery | None = None
 

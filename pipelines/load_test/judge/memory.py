@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from scoreline.pipelines.load_test.judge import trend
-from scoreline.pipelines.load_test.judge.elements import Slos, Window
+from scoreline.pipelines.load_test.judge.elements import Floats, Interval, Slos, Window
+from scoreline.pipelines.load_test.judge.percentiles import scaled
+
+_SECONDS_PER_HOUR = 3600.0
+
+
+def growth_mb_per_h(window: Window) -> Interval | None:
+    """Return the trend of the memory; None with too few looks at it."""
+    if len(window.memory_mb) < trend.MIN_BINS:
+        return None
+    series_mb, width_s = _evenly(window)
+    return scaled(trend.slope(series_mb, width_s), _SECONDS_PER_HOUR)
 
 
 def hours_left(window: Window, slos: Slos) -> float | None:
@@ -15,14 +26,19 @@ def hours_left(window: Window, slos: Slos) -> float | None:
     """
     if slos.memory_mb is None or len(window.memory_mb) < 2 * trend.MIN_BINS:
         return None
+    series_mb, width_s = _evenly(window)
+    growth = trend.slope(series_mb, width_s)
+    if growth.low <= 0 or trend.slope(series_mb[len(series_mb) // 2 :], width_s).low <= 0:
+        return None
+    left_mb = max(0.0, slos.memory_mb - float(window.memory_mb[-1]))
+    return left_mb / growth.value / _SECONDS_PER_HOUR
+
+
+def _evenly(window: Window) -> tuple[Floats, float]:
+    """Return the memory at equal distances, and the distance in seconds."""
     count = min(len(window.memory_mb), trend.MAX_BINS)
     at_s = np.linspace(window.memory_at_s[0], window.memory_at_s[-1], count)
-    series_mb = np.interp(at_s, window.memory_at_s, window.memory_mb)
-    width_s = float(at_s[1] - at_s[0])
-    growth = trend.slope(series_mb, width_s)
-    if growth.low <= 0 or trend.slope(series_mb[count // 2 :], width_s).low <= 0:
-        return None
-    return max(0.0, slos.memory_mb - float(window.memory_mb[-1])) / growth.value / 3600
+    return np.interp(at_s, window.memory_at_s, window.memory_mb), float(at_s[1] - at_s[0])
 
 
 def peak_mb(window: Window) -> float | None:

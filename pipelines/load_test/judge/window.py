@@ -72,6 +72,9 @@ def judge_window(window: Window, slos: Slos, *, percents: tuple[float, ...] = PE
             end_s=end_s,
             commit_s=window.commit_s,
             capacity_per_s=window.capacity_per_s,
+            limit=None
+            if slos.latency_ms is None
+            else recovery.LatencyLimit(slos.latency_percentile, slos.latency_ms / 1e3),
         ),
     )
     late_ms = validity.send_late_p99_ms(due_s[within], sent_s[within])
@@ -96,6 +99,7 @@ def judge_window(window: Window, slos: Slos, *, percents: tuple[float, ...] = PE
         checks=checks,
         freshness_s=seen.freshness_s,
         error_share=seen.error_share,
+        memory_growth_mb_per_h=memory.growth_mb_per_h(window),
         memory_hours_left=memory.hours_left(window, slos),
         recovery=seen.recovery,
     )

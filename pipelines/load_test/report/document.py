@@ -27,6 +27,7 @@ from scoreline.pipelines.load_test.result import (
     Probe,
     Scaling,
     Series,
+    Soak,
     Volume,
 )
 
@@ -54,6 +55,8 @@ def to_document(test: LoadTest, exit_code: int) -> dict[str, Any]:
         "estimates": dataclasses.asdict(test.estimates),
         "at_target": None if test.at_target is None else _probe(test.at_target),
         "spike": None if test.spike is None else dataclasses.asdict(test.spike),
+        "step": None if test.step is None else _shallow(test.step),
+        "soak": None if test.soak is None else _soak(test.soak),
         "bottleneck": None if test.bottleneck is None else _bottleneck(test.bottleneck),
         "model_alone": None if test.model_alone is None else _shallow(test.model_alone),
         "scaling": None if test.scaling is None else _scaling(test.scaling),
@@ -139,6 +142,7 @@ def _judged(judged: Judged) -> dict[str, Any]:
         "send_late_p99_ms": judged.send_late_p99_ms,
         "freshness_s": judged.freshness_s,
         "error_share": judged.error_share,
+        "memory_growth_mb_per_h": _interval(judged.memory_growth_mb_per_h),
         "memory_hours_left": judged.memory_hours_left,
         "limits": [_limit(limit) for limit in judged.limits],
         "checks": [_check(*check) for check in judged.checks],
@@ -169,6 +173,16 @@ def _series(series: Series) -> dict[str, Any]:
     return {
         field.name: np.asarray(getattr(series, field.name), dtype=float).tolist()
         for field in dataclasses.fields(series)
+    }
+
+
+def _soak(soak: Soak) -> dict[str, Any]:
+    return {
+        **_shallow(soak),
+        "limits": [_limit(limit) for limit in soak.limits],
+        "checks": [_check(*check) for check in soak.checks],
+        "lag_slope_share": _interval(soak.lag_slope_share),
+        "memory_growth_mb_per_h": _interval(soak.memory_growth_mb_per_h),
     }
 
 

@@ -33,16 +33,19 @@ def verdict(test: LoadTest) -> str:
     wanted = describe_target(test.target)
     target = f"target {wanted}" if wanted else "no target"
     word = test.outcome.value.upper()
+    soak_limits, soak_checks = (test.soak.limits, test.soak.checks) if test.soak else ((), ())
     if test.outcome is Outcome.INVALID:
         wrong = [describe_check(check) for check in test.checks if not check.is_ok]
+        wrong += [f"soak: {describe_check(check)}" for check in soak_checks if not check.is_ok]
         return f"{word}   {target}: no verdict: {'; '.join(wrong) or 'see the line valid'}"
     if test.outcome is Outcome.PASS:
         spare = "" if test.headroom is None else f", with {number(test.headroom)} × to spare"
         return f"{word}   {target}: holds{spare}"
     said = "undecided" if test.outcome is Outcome.UNDECIDED else "does not hold"
     wrong = [
-        describe_limit(limit, test.target)
-        for limit in test.limits
+        f"{where}{describe_limit(limit, test.target)}"
+        for where, limits in (("", test.limits), ("soak: ", soak_limits))
+        for limit in limits
         if limit.outcome is not Outcome.PASS
     ]
     return f"{word}   {target}: {said}{': ' if wrong else ''}{'; '.join(wrong)}"
@@ -96,21 +99,6 @@ def latency(test: LoadTest) -> str:
         for name, value in probe.judged.latency_ms.items()
     ]
     return f"at {rate(probe.offered_per_s)}   {' · '.join(told)}   ms"
-
-
-def spike(test: LoadTest) -> str:
-    """Return the time to recover from a spike."""
-    found = test.spike
-    if found is None:
-        return ""
-    guess = "" if found.predicted_s is None else f" (predicted {number(found.predicted_s)})"
-    recovered = (
-        "did not recover"
-        if found.recovered_s is None
-        else f"recovered in {number(found.recovered_s)} s"
-    )
-    load = f"{number(found.base_per_s)} → {rate(found.peak_per_s)} for {number(found.for_s)} s"
-    return f"{load}: {recovered}{guess}"
 
 
 def bottleneck(test: LoadTest) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from scoreline.pipelines.load_test.judge.elements import Outcome
-from scoreline.pipelines.load_test.report import batch_lines, lines
+from scoreline.pipelines.load_test.report import batch_lines, lines, load_lines
 from scoreline.pipelines.load_test.report.numbers import duration
 from scoreline.pipelines.load_test.result import LoadTest
 
@@ -58,7 +58,9 @@ def lines_of(test: LoadTest) -> list[Line]:
             ("capacity", lines.capacity(test)),
             ("estimates", lines.estimates(test)),
             ("latency", lines.latency(test)),
-            ("spike", lines.spike(test)),
+            ("spike", load_lines.spike(test)),
+            ("step", load_lines.step(test)),
+            ("soak", load_lines.soak(test)),
         ]
     found += [
         ("limit", lines.bottleneck(test)),

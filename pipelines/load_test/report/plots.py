@@ -11,6 +11,8 @@ from scoreline.pipelines.load_test.report.svg import Curve, draw_chart
 from scoreline.pipelines.load_test.result import LoadTest, Probe, Scaling, Series, Volume
 
 _FIT_POINTS = 60
+# Phases that are no part of the search, and their names.
+_OTHERS = {"spike": "Spike", "step": "Step", "soak": "Soak"}
 # A forecast of the fit is shown up to this multiple of the largest tested number of workers.
 _FORECAST = 2
 
@@ -29,16 +31,17 @@ def plots_of(test: LoadTest) -> list[Markup]:
 
 
 def _probes_over_time(test: LoadTest) -> list[tuple[str, Probe]]:
-    """Return the probe of the verdict, the lowest one that fails, and the spike."""
+    """Return the probe of the verdict, the lowest that fails, and the loads that change or last."""
     found = [("Target" if test.target.rate_per_s else "Capacity", test.at_target)]
     fails = test.capacity.fails_per_s if test.capacity else None
     failed = [
         probe
         for probe in test.probes
-        if probe.series is not None and probe.offered_per_s == fails and probe.phase != "spike"
+        if probe.series is not None and probe.offered_per_s == fails and probe.phase not in _OTHERS
     ]
     found += [("First load that fails", probe) for probe in failed[-1:]]
-    found += [("Spike", probe) for probe in test.probes if probe.phase == "spike"][-1:]
+    for phase, name in _OTHERS.items():
+        found += [(name, probe) for probe in test.probes if probe.phase == phase][-1:]
     return [(name, probe) for name, probe in found if probe is not None]
 
 

@@ -33,7 +33,9 @@ from scoreline.pipelines.load_test.result import (
     ScalePoint,
     Scaling,
     Series,
+    Soak,
     Spike,
+    Step,
     Subject,
     Volume,
     VolumeRun,
@@ -174,6 +176,17 @@ def make_stream(**changes):
         "spike": Spike(
             base_per_s=16_000.0, peak_per_s=30_800.0, for_s=30.0, recovered_s=38.0, predicted_s=34.0
         ),
+        "step": Step(base_per_s=7700.0, to_per_s=11_600.0, settled_s=3.0),
+        "soak": Soak(
+            rate_per_s=8000.0,
+            seconds=3600.0,
+            outcome=Outcome.PASS,
+            limits=LIMITS,
+            checks=CHECKS,
+            lag_slope_share=Interval(0.0001, -0.0002, 0.0004),
+            memory_mb=830.0,
+            memory_growth_mb_per_h=Interval(3.1, -1.0, 7.2),
+        ),
         "bottleneck": Bottleneck(
             stage="predict",
             kind="cpu",
@@ -248,6 +261,8 @@ def make_batch(**changes):
         "capacity": None,
         "estimates": Estimates(),
         "spike": None,
+        "step": None,
+        "soak": None,
         "scaling": Scaling(
             tested=(ScalePoint(workers=1, per_s=20_000.0), ScalePoint(workers=2, per_s=33_230.0)),
             refused_because="expected 4 numbers of workers, got 2",
@@ -315,6 +330,8 @@ def make_invalid():
         bottleneck=None,
         scaling=None,
         spike=None,
+        step=None,
+        soak=None,
         cost=None,
         compared_with=None,
         headroom=None,

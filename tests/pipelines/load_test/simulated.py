@@ -23,6 +23,8 @@ class SimulatedStream:
       late_s: by how much the sender is late.
       neighbours: share of the machine that others use.
       latency_s: time from the end of the work to the score.
+      leak_mb_per_s: growth of the memory.
+      max_records: records that one start can take.
     """
 
     per_s: float
@@ -37,11 +39,18 @@ class SimulatedStream:
     offered: list[Offer] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
     has_backlog: bool = False
+    leak_mb_per_s: float = 0.0
+    max_records: int = 1 << 26
+    sent: int = 0
 
     def start(self, *, workers=1, replaced="", backlog=0):
         self.starts.append((workers, replaced))
         self.workers, self.replaced, self.has_backlog = workers, replaced, False
         self.seconds += 5
+        self.sent = backlog
+
+    def can_take(self, count):
+        return not self.has_backlog and self.sent + count <= self.max_records
 
     @property
     def rate_per_s(self):
@@ -62,6 +71,8 @@ class SimulatedStream:
 
     def offer(self, offer):
         self.offered.append(offer)
+        self.sent += offer.due_s.size
+        assert self.sent <= self.max_records
         due, each = offer.due_s, 1 / self.rate_per_s
         order = np.arange(due.size)
         sent = due + self.late_s
@@ -91,7 +102,7 @@ class SimulatedStream:
             capacity_per_s=offer.capacity_per_s,
             worker_times=self._times(offer.window_s, busy),
             memory_at_s=began + np.arange(0.0, end_s, 1.0),
-            memory_mb=np.full(int(np.ceil(end_s)), 500.0),
+            memory_mb=500.0 + self.leak_mb_per_s * np.arange(0.0, end_s, 1.0),
             neighbour_cpu_share=self.neighbours,
             replaced=self.replaced,
         )

@@ -80,6 +80,7 @@ shape: trace
 trace: {file: flights, column: time_hour}
 seed: 0
 start_rate_per_s: 1e3
+soak_s: 300
 slos:
   rate_per_s: 8_000
   latency_ms: 250
@@ -115,6 +116,7 @@ output: out
         trace=Trace(file="flights", column="time_hour"),
         seed=0,
         start_rate_per_s=1000.0,
+        soak_s=300.0,
         slos=Slos(
             rate_per_s=8000.0, latency_ms=250.0, latency_percentile=99.9, cost_per_million=0.5
         ),
@@ -181,7 +183,7 @@ def test_a_small_test_needs_no_profile():
 
 
 KEYS = "stream, batch, records, partitions, workers, scale_command, shape, trace, seed, "
-KEYS += "start_rate_per_s, slos, volumes, prices, need, precision, budget_s, output"
+KEYS += "start_rate_per_s, soak_s, slos, volumes, prices, need, precision, budget_s, output"
 NO_WORKERS = (
     "workers: expected whole numbers of workers from 1 to 10,000, ascending, as [1, 2, 4], got "
 )
@@ -245,6 +247,19 @@ RECORDS = "expected a file or folder of .parquet, .jsonl or .tfrecord files, or 
         ),
         ("seed: -1", "seed: expected a whole number from 0 to 4,294,967,295, got '-1'"),
         ("start_rate_per_s: 0", "start_rate_per_s: expected a rate per second above 0, got '0'"),
+        ("soak_s: 0", "soak_s: expected a number of seconds above 0, got '0'"),
+        (
+            "soak_s: 100",
+            "soak_s: expected at least 240, two windows of the precision normal, got 100",
+        ),
+        (
+            "soak_s: 86_400\nslos: {rate_per_s: 8000}",
+            "soak_s: expected at most 8,389 s at 8000/s, because a test follows at most 67,108,864",
+        ),
+        (
+            "soak_s: 3600\nbudget_s: 3600",
+            "soak_s: expected less than budget_s, 3600, got 3600",
+        ),
         ("scale_command: kubectl", f"scale_command: {SCALE}; no shell runs it, got 'kubectl'"),
         ("scale_command: [kubectl]", f"scale_command: {SCALE}, got none with {{workers}}"),
         ("volumes: [1]", "volumes: only for a batch: a stream is tested at rates"),
@@ -281,6 +296,7 @@ def test_a_wrong_key_of_a_stream(problems_of, text, expected):
     ("text", "expected"),
     [
         ("shape: even", "line 2: shape: only for a stream: a batch has no arrivals"),
+        ("soak_s: 600", "line 2: soak_s: only for a stream: a batch ends by itself"),
         ("records: topic:t", "line 2: records: only for a stream: a batch scores its --input"),
         ("slos: {rate_per_s: 5}", "line 2: slos.rate_per_s: only for a stream; leave it out"),
         ("slos: {rows: 5}", "line 2: slos.rows: needs deadline_s; set both, or leave it out"),

@@ -18,11 +18,16 @@ from tests.pipelines.load_test.simulated import SimulatedStream
 ARGV = ("--brokers=localhost:9092", "--model=models/flights/7", "--keys=id")
 
 
-def find_out(stream, *, slos, workers=(1,), budget_s=None, need=None, window_s=20.0):
+def find_out(stream, *, slos, workers=(1,), budget_s=None, need=None, window_s=20.0, soak_s=None):
     """Return what is found out, and the result for the report."""
     budget = Budget(budget_s, lambda: stream.seconds)
     plan = Plan(
-        slos=slos, workers=workers, precision=Precision(0.1, window_s), seed=5, partitions=12
+        slos=slos,
+        workers=workers,
+        precision=Precision(0.1, window_s),
+        seed=5,
+        partitions=12,
+        soak_s=soak_s,
     )
     said = []
     found = StreamTest(stream, plan, budget, said.append).run()
@@ -115,6 +120,99 @@ def test_the_time_to_recover_from_a_spike_is_that_of_its_backlog():
     assert "recover_s" in [limit.name for limit in test.limits]
 
 
+def test_a_step_at_half_of_the_capacity_settles():
+    slos = Slos(rate_per_s=400, latency_ms=250, recover_s=30)
+    found, test = find_out(SimulatedStream(600), slos=slos)
+    assert test.step.to_per_s / test.step.base_per_s == pytest.approx(1.5, rel=0.1)
+    assert test.step.base_per_s == pytest.approx(test.capacity.passes_per_s / 2, rel=0.1)
+    assert test.step.settled_s == 0
+    assert [limit.name for limit in test.limits].count("recover_s") == 2  # of spike and step
+    # A step that does not settle fails the test.
+    judged = found.step.judged
+    never = tuple(dataclasses.replace(judged, recovery=None).limits)
+    never = tuple(x._replace(measured=None, outcome=Outcome.FAIL) for x in never)
+    found.step = dataclasses.replace(found.step, judged=dataclasses.replace(judged, limits=never))
+    profile = Profile(mode="stream", argv=ARGV, slos=slos)
+    facts = Facts(model_digest="sha256:1f", commit_s=0.5)
+    assert to_result(profile, found, facts, (), dt.datetime.now(dt.UTC)).outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize(("target_per_s", "load_per_s"), [(300.0, 300.0), (None, None)])
+def test_a_soak_is_at_the_target_or_at_the_planned_utilization(target_per_s, load_per_s):
+    slos = Slos(rate_per_s=target_per_s, latency_ms=250)
+    stream = SimulatedStream(600)
+    _, test = find_out(stream, slos=slos, soak_s=900.0)
+    wanted = load_per_s or 0.7 * test.capacity.passes_per_s
+    assert test.soak.rate_per_s == pytest.approx(wanted, rel=0.02)
+    assert (test.soak.seconds, test.soak.outcome) == (900.0, Outcome.PASS)
+    assert stream.offered[-1].phase == "soak"
+    # Fifteen minutes resolve a growth that windows of the search cannot.
+    width = test.soak.lag_slope_share.high - test.soak.lag_slope_share.low
+    assert width < 0.001
+    assert test.soak.memory_growth_mb_per_h.value == pytest.approx(0, abs=1e-6)
+
+
+def test_a_leak_shows_in_the_soak_with_the_hours_that_it_leaves():
+    stream = SimulatedStream(600, leak_mb_per_s=0.01)
+    slos = Slos(rate_per_s=300, latency_ms=250, memory_mb=1000.0)
+    _, test = find_out(stream, slos=slos, soak_s=900.0)
+    assert test.soak.memory_growth_mb_per_h.value == pytest.approx(36.0, rel=0.01)
+    assert test.soak.memory_hours_left == pytest.approx((500 - 9) / 36, rel=0.02)
+    assert test.outcome is Outcome.PASS
+
+
+def test_a_soak_that_fails_or_is_invalid_decides_the_test():
+    slos = Slos(rate_per_s=300, latency_ms=250, memory_mb=508.0)
+    _, failed = find_out(SimulatedStream(600, leak_mb_per_s=0.01), slos=slos, soak_s=900.0)
+    assert failed.outcome is Outcome.FAIL
+    assert [limit.name for limit in failed.soak.limits if limit.outcome is Outcome.FAIL] == [
+        "memory_mb"
+    ]
+
+    class Disturbed(SimulatedStream):
+        def offer(self, offer):
+            self.neighbours = 0.2 if offer.phase == "soak" else 0.0
+            return super().offer(offer)
+
+    slos = Slos(rate_per_s=300, latency_ms=250)
+    _, invalid = find_out(Disturbed(600), slos=slos, soak_s=900.0)
+    assert invalid.outcome is Outcome.INVALID
+    assert all(check.is_ok for check in invalid.checks)
+
+
+def test_a_soak_that_cannot_be_run_is_named():
+    slos = Slos(rate_per_s=300, latency_ms=250)
+    _, cut = find_out(SimulatedStream(600), slos=slos, soak_s=900.0, budget_s=900)
+    assert cut.soak is None
+    assert cut.cut[-1].startswith("the soak (needs 917 s, ")
+    _, test = find_out(SimulatedStream(600), slos=Slos(latency_ms=1.0), soak_s=900.0)
+    assert test.capacity.passes_per_s is None
+    assert test.cut[-1] == "the soak: no tested load passes"
+
+
+def test_no_more_records_are_sent_than_can_be_followed(monkeypatch):
+    monkeypatch.setattr("scoreline.pipelines.load_test.stream_method.MAX_RECORDS", 60_000)
+    stream = SimulatedStream(600, max_records=60_000)
+    _, test = find_out(stream, slos=Slos(rate_per_s=300, latency_ms=250), soak_s=900.0)
+    assert test.outcome is Outcome.PASS  # the search starts the stream again in time
+    (sentence,) = test.cut
+    assert sentence.startswith("the soak after 193 s: at 300/s it has more than the 60,000 records")
+    assert test.soak.seconds == pytest.approx(193, abs=1)
+    stream = SimulatedStream(6_000, harness_per_s=60_000, max_records=60_000)
+    _, test = find_out(stream, slos=Slos(rate_per_s=1_000, latency_ms=250))
+    assert test.capacity.fails_per_s is None
+    assert test.cut[0] == (
+        "the rest of the search with 1 workers: a window of 4,000/s has more than the 60,000 "
+        "records that a test can follow"
+    )
+
+
+def test_a_stream_too_slow_for_a_spike_says_so():
+    _, test = find_out(SimulatedStream(2.0, latency_s=0.1), slos=Slos(rate_per_s=1.0))
+    assert (test.spike, test.step) == (None, None)
+    assert any(sentence.startswith("spike and step from ") for sentence in test.cut)
+
+
 def test_what_the_budget_does_not_allow_is_left_out_and_named():
     stream = SimulatedStream(600)
     _, test = find_out(stream, slos=Slos(rate_per_s=200, latency_ms=250), budget_s=130)
@@ -151,7 +249,7 @@ def test_a_stream_too_slow_for_its_percentile_is_no_pass():
     stream = SimulatedStream(5.0)
     _, test = find_out(stream, slos=Slos(rate_per_s=0.2, latency_ms=5000))
     assert test.outcome is Outcome.UNDECIDED
-    assert "a percentile needs 459 records" in test.cut[0]
+    assert "a window needs 459 records" in test.cut[0]
 
 
 def test_costs_are_those_of_the_paid_workers():

@@ -1,7 +1,12 @@
 import numpy as np
+import pytest
 
 from scoreline.pipelines.load_test.driver.collect import note
-from scoreline.pipelines.load_test.driver.ids import count_lost, open_seen, scored_at
+from scoreline.pipelines.load_test.driver.ids import MAX_RECORDS, count_lost, open_seen, scored_at
+from scoreline.pipelines.load_test.driver.loads import StreamSubject
+from scoreline.pipelines.load_test.driver.stream import StreamDriver
+from scoreline.pipelines.load_test.driver.topics import Topics
+from scoreline.transforms.kafka.client import Connection
 
 
 def test_each_record_is_noted_once_and_further_scores_are_counted(tmp_path):
@@ -22,3 +27,17 @@ def test_a_record_is_lost_if_a_later_one_of_its_partition_has_a_score():
     assert count_lost(np.array([1.0, 1, 0, 1, 1, 0]), send_to) == 1
     assert count_lost(np.array([0.0, 0, 0, 0]), send_to) == 0
     assert count_lost(np.array([0.0, 0, 0, 1]), send_to) == 1
+
+
+def test_a_start_takes_no_more_records_than_have_numbers(tmp_path):
+    subject = StreamSubject(
+        connection=Connection(brokers="b:1"), argv=(), values=(b"x",), partitions=2
+    )
+    driver = StreamDriver(subject, tmp_path, "run", lambda workers: None)
+    driver._seen = open_seen(tmp_path)
+    assert driver.can_take(MAX_RECORDS)
+    assert not driver.can_take(MAX_RECORDS + 1)
+    driver._topics = Topics("records", "scores", "dead")
+    assert driver._load(MAX_RECORDS, 0.0).count == MAX_RECORDS
+    with pytest.raises(ValueError, match="expected at most 67,108,864 records for one start"):
+        driver._load(1, 0.0)

@@ -66,6 +66,47 @@ def test_a_step_that_the_capacity_covers_recovers_at_once_and_one_above_it_never
         assert (found.predicted_s is None) == (rate > 450)
 
 
+def step(due_s, latency_s, *, end_s=90.0, limit_s=0.25):
+    return recovery.judge_recovery(
+        due_s,
+        latency_s,
+        spike_s=(30.0, 30.0),
+        begin_s=0.0,
+        end_s=end_s,
+        commit_s=0.1,
+        limit=None if limit_s is None else recovery.LatencyLimit(99, limit_s),
+    )
+
+
+def test_after_a_step_the_latency_may_be_higher_within_its_limit():
+    for seed in range(10):
+        rng = np.random.default_rng([seed, 4])
+        # From 0.5 to 0.9 of the capacity: the median is above the 95th percentile before.
+        due_s, latency_s = spike(rng, rate=360.0, spike_s=(30.0, 90.0), end_s=90.0)
+        assert step(due_s, latency_s, limit_s=0.5).recovered_s == 0
+    assert step(due_s, latency_s + 0.3 * (due_s > 30), limit_s=None).recovered_s is None
+
+
+def test_a_queue_that_fills_after_a_step_settles_when_it_is_empty_again():
+    for seed in range(10):
+        rng = np.random.default_rng([seed, 5])
+        due_s = np.sort(np.concatenate([rng.uniform(-20, 90, 22_000), rng.uniform(30, 90, 6_000)]))
+        # For 10 s after the step the workers are slower than the load of 300 per second.
+        per_s = np.where((due_s > 30) & (due_s < 40), 200.0, 450.0)
+        latency_s = queues.served(due_s, rng.exponential(1, len(due_s)) / per_s) - due_s
+        # Rows due in these 10 s take 15 s; then 1,500 are waiting, 150 a second less.
+        found = step(due_s, latency_s)
+        assert found.recovered_s == pytest.approx(15 + 1500 / 150 - 0.25 * 450 / 150, abs=5)
+
+
+def test_a_step_into_overload_does_not_settle():
+    rng = np.random.default_rng(6)
+    due_s, latency_s = spike(rng, rate=450.0, spike_s=(30.0, 90.0), end_s=90.0)
+    assert step(due_s, latency_s).recovered_s is None
+    lost = np.where(due_s > 80, math.inf, 0.01)
+    assert step(due_s, lost).recovered_s is None
+
+
 @pytest.mark.parametrize(
     ("recovered_s", "watched_s", "outcome"),
     [

@@ -121,7 +121,11 @@ def test_memory_has_a_limit_and_a_leak_has_hours():
         judged = judge_window(window, Slos(latency_ms=100, memory_mb=limit_mb))
         assert judged.outcome is outcome
         assert judged.memory_hours_left == (hours and pytest.approx(hours, rel=0.1))
+        growth = judged.memory_growth_mb_per_h
+        if hours is not None:
+            assert growth.low <= (limit_mb - memory_mb[-1]) / hours <= growth.high
     unseen = judge_window(calm(), Slos(latency_ms=100, memory_mb=600))
+    assert unseen.memory_growth_mb_per_h is None
     assert outcomes(unseen)["memory_mb"] is Outcome.UNDECIDED
 
 

@@ -27,7 +27,9 @@ from scoreline.pipelines.load_test.result import (
     Estimates,
     Scaling,
     Series,
+    Soak,
     Spike,
+    Step,
     Volume,
 )
 from tests.json_output import read_schema
@@ -101,6 +103,21 @@ def results(draw):
         spike=draw(
             st.none()
             | st.builds(Spike, base_per_s=SOME, peak_per_s=SOME, for_s=SOME, recovered_s=MAYBE)
+        ),
+        step=draw(st.none() | st.builds(Step, base_per_s=SOME, to_per_s=SOME, settled_s=MAYBE)),
+        soak=draw(
+            st.none()
+            | st.builds(
+                Soak,
+                rate_per_s=SOME,
+                seconds=SOME,
+                outcome=OUTCOME,
+                limits=st.lists(LIMIT, max_size=2).map(tuple),
+                lag_slope_share=INTERVAL,
+                memory_mb=MAYBE,
+                memory_growth_mb_per_h=st.none() | INTERVAL,
+                memory_hours_left=MAYBE,
+            )
         ),
         bottleneck=draw(
             st.none()

@@ -7,7 +7,14 @@ import math
 
 import pytest
 
-from scoreline.pipelines.load_test.judge.elements import Grows, Interval, Limit, Outcome, Slos
+from scoreline.pipelines.load_test.judge.elements import (
+    Check,
+    Grows,
+    Interval,
+    Limit,
+    Outcome,
+    Slos,
+)
 from scoreline.pipelines.load_test.report import numbers
 from scoreline.pipelines.load_test.report.limits import describe_limit, describe_target
 from scoreline.pipelines.load_test.report.page import lines_of, render
@@ -22,6 +29,9 @@ estimates drain 16,900 · busy time 14,800 · bisect 15,400
 latency   at 8,000/s   p50 21 · p95 64 · p99 118 [104, 139] · p99.9 insufficient samples \
 (needs 26,000)   ms
 spike     16,000 → 30,800/s for 30 s: recovered in 38 s (predicted 34)
+step      7,700 → 11,600/s: settled in 3 s
+soak      8,000/s for 60 min: holds · lag 0.01 % [−0.02, 0.04] · memory 830 MB · growth \
+3.1 [−1, 7.2] MB an hour
 limit     predict, CPU (71 % of the slowest worker; workers even, 1.1); without it +140 % (ablation)
           More cores, or a cheaper model by `scoreline optimize`.
 model     alone 61,000/s in large calls · a single row 0.41 ms (p90) · at 8,000/s p99 3.1 ms   \
@@ -136,6 +146,34 @@ def test_a_bottleneck_tells_how_sure_it_is(changes, told):
 def test_a_spike_without_recovery():
     spike = dataclasses.replace(samples.make_stream().spike, recovered_s=None, predicted_s=None)
     assert texts(samples.make_stream(spike=spike))["spike"].endswith("for 30 s: did not recover")
+
+
+@pytest.mark.parametrize(
+    ("settled_s", "told"), [(None, "did not settle"), (0.0, "settled at once")]
+)
+def test_a_step_that_settles_at_once_or_never(settled_s, told):
+    step = dataclasses.replace(samples.make_stream().step, settled_s=settled_s)
+    assert texts(samples.make_stream(step=step))["step"] == f"7,700 → 11,600/s: {told}"
+
+
+def test_a_soak_that_fails_names_its_limits_and_the_hours_that_a_leak_leaves():
+    over = Limit("memory_mb", 4000.0, 4100.0, Outcome.FAIL)
+    soak = dataclasses.replace(
+        samples.make_stream().soak, outcome=Outcome.FAIL, limits=(over,), memory_hours_left=0.0
+    )
+    test = samples.make_stream(soak=soak, outcome=Outcome.FAIL)
+    assert texts(test)["soak"].startswith("8,000/s for 60 min: does not hold (memory) · lag")
+    assert texts(test)["soak"].endswith(" MB an hour · 0 h until the limit")
+    assert texts(test)["VERDICT"].endswith("does not hold: soak: memory 4,100 MB > 4,000 MB")
+
+
+def test_a_soak_that_is_invalid_tells_why():
+    busy = Check("neighbour_cpu_share", 0.05, 0.34, is_ok=False)
+    soak = dataclasses.replace(samples.make_stream().soak, checks=(busy,), outcome=Outcome.INVALID)
+    test = samples.make_stream(soak=soak, outcome=Outcome.INVALID)
+    assert texts(test)["VERDICT"].endswith(
+        "no verdict: soak: neighbours 34 % CPU (expected at most 5 % CPU)"
+    )
 
 
 def test_every_limit_of_a_target_is_written():
