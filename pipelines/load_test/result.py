@@ -20,6 +20,7 @@ from scoreline.pipelines.load_test.judge.elements import (
     WorkerTimes,
 )
 from scoreline.pipelines.load_test.judge.usl import ScalePoint
+from scoreline.pipelines.load_test.load_results import Soak, Spike, Start, Step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,62 +173,6 @@ class Estimates:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spike:
-    """A spike and the time until the latency was as before; None for never.
-
-    Attributes:
-      base_per_s, peak_per_s: the load before and within the spike.
-      for_s: duration of the spike.
-      recovered_s, predicted_s: seconds from its end until recovery, measured and predicted.
-    """
-
-    base_per_s: float
-    peak_per_s: float
-    for_s: float
-    recovered_s: float | None
-    predicted_s: float | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Step:
-    """A load that rises and stays, and the time until the latency is within its limit.
-
-    Attributes:
-      base_per_s, to_per_s: the load before and after the step.
-      settled_s: seconds from the step until then; 0 if it never left its limit, None for never.
-    """
-
-    base_per_s: float
-    to_per_s: float
-    settled_s: float | None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Soak:
-    """A steady load for a long time.
-
-    Attributes:
-      rate_per_s, seconds: the load and its duration.
-      outcome: whether all limits held.
-      limits, checks: the limits, and the conditions of a valid measurement.
-      lag_slope_share: growth of the backlog as a share of the load.
-      memory_mb: maximum resident memory of all workers; None if nobody looked.
-      memory_growth_mb_per_h: its growth.
-      memory_hours_left: hours until it reaches its limit, if it grows steadily.
-    """
-
-    rate_per_s: float
-    seconds: float
-    outcome: Outcome
-    limits: tuple[Limit, ...] = ()
-    checks: tuple[Check, ...] = ()
-    lag_slope_share: Interval
-    memory_mb: float | None = None
-    memory_growth_mb_per_h: Interval | None = None
-    memory_hours_left: float | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelAlone:
     """What the model holds without the pipeline.
 
@@ -358,6 +303,7 @@ class LoadTest:
       at_target: the probe that the page shows: at the target, or at the capacity without one.
       capacity: the capacity with `subject.workers` workers; None for a batch.
       estimates: other estimates of it.
+      start: the time to start a stream; None if it was never started without a backlog.
       spike, step, soak: loads that are not those of the search; None if there was none.
       bottleneck: the bottleneck; None if it was not looked for.
       model_alone: what the model holds without the pipeline; None if it was not measured.
@@ -382,6 +328,7 @@ class LoadTest:
     at_target: Probe | None = None
     capacity: Capacity | None = None
     estimates: Estimates = dataclasses.field(default_factory=Estimates)
+    start: Start | None = None
     spike: Spike | None = None
     step: Step | None = None
     soak: Soak | None = None

@@ -199,8 +199,10 @@ class StreamTest:
     def _offer(self, load_per_s: float, offer: Offer, workers: int, replaced: str = "") -> Tried:
         is_other = self._started != (workers, replaced)
         if is_other or not self._stream.can_take(offer.due_s.size):
-            self._stream.start(workers=workers, replaced=replaced)
+            start_s = self._stream.start(workers=workers, replaced=replaced)
             self._started = (workers, replaced)
+            if start_s is not None and not replaced:
+                self.found.starts_s.append(start_s)
         window = self._stream.offer(offer)
         judged = judge_window(window, self._plan.slos)
         tried = Tried(load_per_s=load_per_s, window=window, judged=judged)

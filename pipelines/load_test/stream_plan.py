@@ -21,8 +21,8 @@ class Stream(Protocol):
     def can_take(self, count: int) -> bool:
         """Return whether it can take a load of `count` records without a new start."""
 
-    def start(self, *, workers: int = 1, replaced: str = "", backlog: int = 0) -> None:
-        """Start it."""
+    def start(self, *, workers: int = 1, replaced: str = "", backlog: int = 0) -> float | None:
+        """Start it; return the seconds until its first score, None with a backlog."""
 
     def offer(self, offer: Offer) -> Window:
         """Offer a load."""
@@ -84,6 +84,7 @@ class Found:
 
     Attributes:
       tried: all windows in the order of time.
+      starts_s: seconds of each start of the whole pipeline until its first score.
       harness_per_s: what sender, broker and reader hold without the pipeline.
       drain_per_s, busy_time_per_s: estimates of the capacity.
       capacities: the capacity by number of workers.
@@ -95,6 +96,7 @@ class Found:
     """
 
     tried: list[Tried] = dataclasses.field(default_factory=list)
+    starts_s: list[float] = dataclasses.field(default_factory=list)
     harness_per_s: float | None = None
     drain_per_s: float | None = None
     busy_time_per_s: float | None = None

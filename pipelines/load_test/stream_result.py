@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from scoreline.pipelines.load_test.driver.subject import Facts
 from scoreline.pipelines.load_test.judge import memory, validity
 from scoreline.pipelines.load_test.judge.elements import Check, Limit, Outcome, Recovery, Window
 from scoreline.pipelines.load_test.judge.search import End
+from scoreline.pipelines.load_test.load_results import Soak, Spike, Start, Step
 from scoreline.pipelines.load_test.profile import Profile
 from scoreline.pipelines.load_test.scaling_result import describe_scaling
 from scoreline.pipelines.load_test.series import bin_window
@@ -50,6 +52,7 @@ def to_result(
             busy_time_per_s=found.busy_time_per_s,
             harness_per_s=found.harness_per_s,
         ),
+        start=_start(found.starts_s),
         spike=_spike(found),
         step=_step(found),
         soak=_soak(found),
@@ -183,12 +186,20 @@ def _outcomes_at(found: Found, workers: int, load_per_s: float | None) -> list[T
     ]
 
 
-def _spike(found: Found) -> result.Spike | None:
+def _start(starts_s: Sequence[float]) -> Start | None:
+    if not starts_s:
+        return None
+    return Start(
+        median_s=statistics.median(starts_s), longest_s=max(starts_s), starts=len(starts_s)
+    )
+
+
+def _spike(found: Found) -> Spike | None:
     if found.spike is None or found.spike.window.spike_s is None:
         return None
     window, (from_s, until_s) = found.spike.window, found.spike.window.spike_s
     recovery = found.spike.judged.recovery or Recovery(None, 0, None)
-    return result.Spike(
+    return Spike(
         base_per_s=_offered_per_s(window, window.begin_s, from_s),
         peak_per_s=_offered_per_s(window, from_s, until_s),
         for_s=until_s - from_s,
@@ -197,12 +208,12 @@ def _spike(found: Found) -> result.Spike | None:
     )
 
 
-def _step(found: Found) -> result.Step | None:
+def _step(found: Found) -> Step | None:
     if found.step is None or found.step.window.spike_s is None:
         return None
     window, (at_s, _) = found.step.window, found.step.window.spike_s
     recovery = found.step.judged.recovery or Recovery(None, 0, None)
-    return result.Step(
+    return Step(
         base_per_s=_offered_per_s(window, window.begin_s, at_s),
         to_per_s=_offered_per_s(window, at_s, window.end_s),
         settled_s=recovery.recovered_s,
@@ -214,11 +225,11 @@ def _offered_per_s(window: Window, from_s: float, until_s: float) -> float:
     return float(np.count_nonzero((due_s >= from_s) & (due_s < until_s)) / (until_s - from_s))
 
 
-def _soak(found: Found) -> result.Soak | None:
+def _soak(found: Found) -> Soak | None:
     if found.soak is None:
         return None
     window, judged = found.soak.window, found.soak.judged
-    return result.Soak(
+    return Soak(
         rate_per_s=window.offered_per_s,
         seconds=window.seconds,
         outcome=judged.outcome,

@@ -37,7 +37,9 @@ def _predict_times(driver):
 
 def test_a_sender_that_was_late_makes_a_window_invalid(start):
     driver = start("quick")
-    driver.start()
+    began = time.monotonic()
+    start_s = driver.start()
+    assert 0.5 < start_s < time.monotonic() - began  # Python, the model, the first record
     due = find_due("poisson", 200.0, 11.0, seed=1)
     offer = Offer(phase="ramp", shape="poisson", seed=1, due_s=due, warm_up_s=1.0, window_s=10.0)
     stopper = threading.Thread(target=_pause_sender, args=(driver, 6.0, 1.0))

@@ -97,13 +97,17 @@ class StreamDriver:
             raise ValueError("expected a stream that was started")
         return self._facts
 
-    def start(self, *, workers: int = 1, replaced: str = "", backlog: int = 0) -> None:
+    def start(self, *, workers: int = 1, replaced: str = "", backlog: int = 0) -> float | None:
         """Start the stream on new topics, and wait until it scores.
+
+        Its topic has records before: `backlog`, or one for each partition. Returns the seconds from
+        the start of the command to the first score; None with a backlog, for which it does not
+        wait.
 
         Args:
           workers: its readers.
           replaced: the stage to replace by one that does nothing; HARNESS for the whole pipeline.
-          backlog: number of records that are in the topic before; with one it does not wait.
+          backlog: number of records to work off.
 
         Raises:
           BadOptions: the stream refuses its options, its model or its topics.
@@ -130,8 +134,7 @@ class StreamDriver:
         (at / "collect.json").write_text(json.dumps(dataclasses.asdict(collection)))
         self._seen = open_seen(at)
         self._collector = Child("collect", at, "the reader of scores")
-        if backlog:
-            self._send_at_once(backlog)
+        self._send_at_once(backlog or subject.partitions)
         run = Subject(
             command="stream",
             argv=(*subject.argv, *self._own_flags(topics)),
@@ -140,12 +143,14 @@ class StreamDriver:
         )
         (at / "subject.json").write_text(json.dumps(dataclasses.asdict(run)))
         module = "echo" if replaced == HARNESS else "subject"
+        began_s = time.time()
         self._scorer = Child(module, at, "the stream")
         self._machine.set_workers([self._scorer.pid])
         self._facts = self._await_facts(at)
-        if not backlog:
-            self._send_at_once(subject.partitions)
-            self._await_scores(subject.partitions, _READY_S)
+        if backlog:
+            return None
+        self._await_scores(subject.partitions, _READY_S)
+        return float(self._seen.scored_s[: subject.partitions].min()) - began_s
 
     def _own_flags(self, topics: Topics) -> tuple[str, ...]:
         return (

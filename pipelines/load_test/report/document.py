@@ -20,6 +20,7 @@ from scoreline.pipelines.load_test.judge.elements import (
     Slos,
     WorkerTimes,
 )
+from scoreline.pipelines.load_test.load_results import Soak
 from scoreline.pipelines.load_test.result import (
     Capacity,
     Compared,
@@ -27,7 +28,6 @@ from scoreline.pipelines.load_test.result import (
     Probe,
     Scaling,
     Series,
-    Soak,
     Volume,
 )
 
@@ -54,6 +54,7 @@ def to_document(test: LoadTest, exit_code: int) -> dict[str, Any]:
         "capacity": None if test.capacity is None else _capacity(test.capacity),
         "estimates": dataclasses.asdict(test.estimates),
         "at_target": None if test.at_target is None else _probe(test.at_target),
+        "start": None if test.start is None else _shallow(test.start),
         "spike": None if test.spike is None else dataclasses.asdict(test.spike),
         "step": None if test.step is None else _shallow(test.step),
         "soak": None if test.soak is None else _soak(test.soak),

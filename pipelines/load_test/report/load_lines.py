@@ -1,4 +1,4 @@
-"""The lines of loads that change or last: spike, step, soak. "" if there is nothing to tell."""
+"""The lines of starts, and of loads that change or last. "" if there is nothing to tell."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ _WORDS = {
     Outcome.UNDECIDED: "undecided",
     Outcome.INVALID: "invalid",
 }
+
+
+def start(test: LoadTest) -> str:
+    """Return the time from a start to the first score."""
+    found = test.start
+    if found is None:
+        return ""
+    count = "1 start" if found.starts == 1 else f"{found.starts:,} starts"
+    longest = "" if found.starts == 1 else f"; longest {number(found.longest_s)} s"
+    return f"first score after {number(found.median_s)} s (median of {count}{longest})"
 
 
 def spike(test: LoadTest) -> str:

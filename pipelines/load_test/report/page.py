@@ -58,6 +58,7 @@ def lines_of(test: LoadTest) -> list[Line]:
             ("capacity", lines.capacity(test)),
             ("estimates", lines.estimates(test)),
             ("latency", lines.latency(test)),
+            ("start", load_lines.start(test)),
             ("spike", load_lines.spike(test)),
             ("step", load_lines.step(test)),
             ("soak", load_lines.soak(test)),

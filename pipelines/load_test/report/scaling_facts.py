@@ -44,6 +44,7 @@ class ScalingFacts:
       max_workers: workers beyond which more are idle.
       recover_s: time in which a backlog must be gone.
       settled_s: time until the latency is as before a spike, as measured.
+      start_s: time from a start to the first score.
       window_s: duration of the windows that were judged.
       memory_mb: memory for a worker with a margin, in MB (10^6 bytes).
     """
@@ -56,6 +57,7 @@ class ScalingFacts:
     max_workers: Known
     recover_s: Known | None
     settled_s: Known | None
+    start_s: Known | None
     window_s: Known | None
     memory_mb: Known | None
 
@@ -75,6 +77,7 @@ def find_scaling_facts(test: LoadTest) -> ScalingFacts:
         max_workers=max_workers,
         recover_s=_recover_s(test) or settled,
         settled_s=settled,
+        start_s=_start_s(test),
         window_s=_window_s(test),
         memory_mb=_memory_mb(test),
     )
@@ -161,6 +164,14 @@ def _settled_s(test: LoadTest) -> Known | None:
         return None
     because = f"measured: recovered {duration(spike.recovered_s)} after a spike"
     return Known(value=spike.recovered_s, because=because)
+
+
+def _start_s(test: LoadTest) -> Known | None:
+    start = test.start
+    if start is None or not 0 < start.longest_s <= _MAX_S:
+        return None
+    because = f"measured: the longest of {start.starts:,} starts, from the command to a score"
+    return Known(value=start.longest_s, because=because)
 
 
 def _window_s(test: LoadTest) -> Known | None:

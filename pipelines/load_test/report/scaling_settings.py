@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from scoreline.pipelines.load_test.judge.elements import Outcome
 from scoreline.pipelines.load_test.report.numbers import duration, number, rate
@@ -83,8 +84,15 @@ def make_scaling_settings(test: LoadTest) -> ScalingSettings:
     if facts.recover_s is None:
         reason = "its lag threshold needs the limit `recover_s`, or a spike that recovered"
         return ScalingSettings(files=files, problems=(f"{KEDA} is not written: {reason}.",))
+    times = _keda_times(facts.recover_s, facts.settled_s, facts.start_s)
+    if times.work_s <= 0:
+        reason = (
+            f"a worker has its first score {duration(times.start_s)} after its start, and a "
+            f"backlog must be gone after {duration(times.behind_s)}. Set a longer `recover_s`"
+        )
+        return ScalingSettings(files=files, problems=(f"{KEDA} is not written: {reason}.",))
     files[KEDA] = _comment(f"{head}\n\n{_KEDA_ABOUT}") + _keda(
-        facts, facts.worker_per_s, facts.recover_s
+        facts, facts.worker_per_s, facts.recover_s, times
     )
     return ScalingSettings(files=files)
 
@@ -146,7 +154,7 @@ def _flink_lines(facts: ScalingFacts) -> Iterable[str]:
     yield _duration("job.autoscaler.catch-up.duration", facts.recover_s, unknown)
     yield _duration("job.autoscaler.stabilization.interval", facts.settled_s, unknown)
     yield _duration("job.autoscaler.metrics.window", facts.window_s, "no window was measured")
-    yield _left_out("job.autoscaler.restart.time", "the load test does not measure a restart")
+    yield _duration("job.autoscaler.restart.time", facts.start_s, "no start was measured")
 
 
 def _duration(key: str, known: Known | None, unknown: str) -> str:
@@ -155,17 +163,47 @@ def _duration(key: str, known: Known | None, unknown: str) -> str:
     return _set(key, f'"{_seconds(known)} s"', known.because)
 
 
-def _keda(facts: ScalingFacts, worker_per_s: Known, recover_s: Known) -> str:
+class _Times(NamedTuple):
+    """The time in which a backlog must be gone, and its parts.
+
+    Attributes:
+      behind_s: the whole time.
+      polling_s: until KEDA looks at the lag.
+      start_s: until a new worker scores; 0 if it was not measured.
+    """
+
+    behind_s: float
+    polling_s: int
+    start_s: float
+
+    @property
+    def work_s(self) -> float:
+        """Time that is left to work off the backlog."""
+        return self.behind_s - self.polling_s - self.start_s
+
+
+def _keda_times(recover_s: Known, settled_s: Known | None, start_s: Known | None) -> _Times:
+    """Return the times. A limit includes the start; a measured recovery had all its workers."""
+    starts_s = 0.0 if start_s is None else start_s.value
+    behind_s = max(_MIN_BEHIND_S, recover_s.value)
+    if recover_s is settled_s:
+        behind_s += starts_s
+    return _Times(behind_s, max(1, min(_MAX_POLLING_S, int(behind_s / 5))), starts_s)
+
+
+def _keda(facts: ScalingFacts, worker_per_s: Known, recover_s: Known, times: _Times) -> str:
     """Return the ScaledObject.
 
     KEDA asks for lag ÷ lagThreshold workers. A worker at the planned load has the rest of its
     capacity for the backlog, so n workers score n × capacity × (1 − utilization) × t rows of it in
     the time t: with these rows of one worker as threshold, any backlog is gone in t.
     """
-    behind_s = max(_MIN_BEHIND_S, recover_s.value)
-    polling_s = max(1, min(_MAX_POLLING_S, int(behind_s / 5)))
+    behind_s, polling_s, start_s = times
     spare = 1 - facts.utilization.value
-    rows = int(worker_per_s.value * spare * (behind_s - polling_s))
+    rows = int(worker_per_s.value * spare * times.work_s)
+    start = "The start of a worker is not measured: subtract it too."
+    if facts.start_s is not None:
+        start = f"Start of a worker: {facts.start_s.because}; add that of its node."
     return "".join(
         (
             "apiVersion: keda.sh/v1alpha1\nkind: ScaledObject\nmetadata:\n  name: scoreline\n",
@@ -186,10 +224,10 @@ def _keda(facts: ScalingFacts, worker_per_s: Known, recover_s: Known) -> str:
                 f'"{max(1, min(rows, _MAX_LAG_ROWS))}"',
                 "rows that a worker may be behind: capacity × (1 − utilization) × time left\n"
                 f"{rate(worker_per_s.value)} × {number(spare)} × ({number(behind_s)} − "
-                f"{polling_s}) s\n{recover_s.because}; at least {_MIN_BEHIND_S:g} s, less "
-                "pollingInterval.\nThe start of a worker is not measured: subtract it too. Scaling "
-                "by lag holds no latency\nbelow that time, so minReplicaCount must hold the usual "
-                "load.",
+                f"{polling_s} − {number(start_s)}) s\n{recover_s.because}; at least "
+                f"{_MIN_BEHIND_S:g} s, less pollingInterval and the start of a worker.\n{start}\n"
+                "Scaling by lag holds no latency below that time, so minReplicaCount must hold\n"
+                "the usual load.",
                 " " * 8,
             ),
         )

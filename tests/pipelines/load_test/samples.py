@@ -21,6 +21,7 @@ from scoreline.pipelines.load_test.judge.elements import (
     StageTimes,
     WorkerTimes,
 )
+from scoreline.pipelines.load_test.load_results import Soak, Spike, Start, Step
 from scoreline.pipelines.load_test.result import (
     Bottleneck,
     Capacity,
@@ -33,9 +34,6 @@ from scoreline.pipelines.load_test.result import (
     ScalePoint,
     Scaling,
     Series,
-    Soak,
-    Spike,
-    Step,
     Subject,
     Volume,
     VolumeRun,
@@ -176,6 +174,7 @@ def make_stream(**changes):
         "spike": Spike(
             base_per_s=16_000.0, peak_per_s=30_800.0, for_s=30.0, recovered_s=38.0, predicted_s=34.0
         ),
+        "start": Start(median_s=7.4, longest_s=8.1, starts=5),
         "step": Step(base_per_s=7700.0, to_per_s=11_600.0, settled_s=3.0),
         "soak": Soak(
             rate_per_s=8000.0,
@@ -260,6 +259,7 @@ def make_batch(**changes):
         "at_target": probes[-1],
         "capacity": None,
         "estimates": Estimates(),
+        "start": None,
         "spike": None,
         "step": None,
         "soak": None,

@@ -48,6 +48,7 @@ class SimulatedStream:
         self.workers, self.replaced, self.has_backlog = workers, replaced, False
         self.seconds += 5
         self.sent = backlog
+        return None if backlog else 4.0 + len(self.starts) / 100
 
     def can_take(self, count):
         return not self.has_backlog and self.sent + count <= self.max_records

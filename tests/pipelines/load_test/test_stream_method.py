@@ -3,6 +3,7 @@
 import dataclasses
 import datetime as dt
 
+import numpy as np
 import pytest
 
 from scoreline.pipelines.load_test.budget import Budget
@@ -118,6 +119,16 @@ def test_the_time_to_recover_from_a_spike_is_that_of_its_backlog():
     assert test.spike.peak_per_s / test.spike.base_per_s == pytest.approx(4, rel=0.1)
     assert test.spike.recovered_s == pytest.approx(test.spike.predicted_s, abs=2)
     assert "recover_s" in [limit.name for limit in test.limits]
+
+
+def test_the_starts_of_the_whole_pipeline_are_measured():
+    stream = SimulatedStream(600)
+    _, test = find_out(stream, slos=Slos(rate_per_s=400, latency_ms=250))
+    # The first two starts have a backlog; that of the harness and of the ablation lack stages.
+    whole = [number for number, start in enumerate(stream.starts, 1) if start == (1, "")][1:]
+    assert test.start.starts == len(whole)
+    assert test.start.longest_s == 4.0 + whole[-1] / 100
+    assert test.start.median_s == pytest.approx(4.0 + np.median(whole) / 100)
 
 
 def test_a_step_at_half_of_the_capacity_settles():

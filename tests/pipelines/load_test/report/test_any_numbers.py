@@ -18,6 +18,7 @@ from scoreline.pipelines.load_test.judge.elements import (
     Outcome,
     Slos,
 )
+from scoreline.pipelines.load_test.load_results import Soak, Spike, Start, Step
 from scoreline.pipelines.load_test.report.document import to_document
 from scoreline.pipelines.load_test.report.html import render_html
 from scoreline.pipelines.load_test.report.page import render
@@ -27,9 +28,6 @@ from scoreline.pipelines.load_test.result import (
     Estimates,
     Scaling,
     Series,
-    Soak,
-    Spike,
-    Step,
     Volume,
 )
 from tests.json_output import read_schema
@@ -103,6 +101,10 @@ def results(draw):
         spike=draw(
             st.none()
             | st.builds(Spike, base_per_s=SOME, peak_per_s=SOME, for_s=SOME, recovered_s=MAYBE)
+        ),
+        start=draw(
+            st.none()
+            | st.builds(Start, median_s=SOME, longest_s=SOME, starts=st.integers(1, 10**9))
         ),
         step=draw(st.none() | st.builds(Step, base_per_s=SOME, to_per_s=SOME, settled_s=MAYBE)),
         soak=draw(

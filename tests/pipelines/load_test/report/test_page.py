@@ -15,6 +15,7 @@ from scoreline.pipelines.load_test.judge.elements import (
     Outcome,
     Slos,
 )
+from scoreline.pipelines.load_test.load_results import Start
 from scoreline.pipelines.load_test.report import numbers
 from scoreline.pipelines.load_test.report.limits import describe_limit, describe_target
 from scoreline.pipelines.load_test.report.page import lines_of, render
@@ -28,6 +29,7 @@ capacity  15,400/s passes (3/3) · 16,200/s fails (3/3: lag +2.6 % [1.4, 3.8])  
 estimates drain 16,900 · busy time 14,800 · bisect 15,400
 latency   at 8,000/s   p50 21 · p95 64 · p99 118 [104, 139] · p99.9 insufficient samples \
 (needs 26,000)   ms
+start     first score after 7.4 s (median of 5 starts; longest 8.1 s)
 spike     16,000 → 30,800/s for 30 s: recovered in 38 s (predicted 34)
 step      7,700 → 11,600/s: settled in 3 s
 soak      8,000/s for 60 min: holds · lag 0.01 % [−0.02, 0.04] · memory 830 MB · growth \
@@ -146,6 +148,12 @@ def test_a_bottleneck_tells_how_sure_it_is(changes, told):
 def test_a_spike_without_recovery():
     spike = dataclasses.replace(samples.make_stream().spike, recovered_s=None, predicted_s=None)
     assert texts(samples.make_stream(spike=spike))["spike"].endswith("for 30 s: did not recover")
+
+
+def test_a_single_start_has_no_longest():
+    start = Start(median_s=7.4, longest_s=7.4, starts=1)
+    found = texts(samples.make_stream(start=start))["start"]
+    assert found == "first score after 7.4 s (median of 1 start)"
 
 
 @pytest.mark.parametrize(

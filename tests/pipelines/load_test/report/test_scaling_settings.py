@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 
 from scoreline.pipelines.load_test.judge.elements import Outcome, Slos
 from scoreline.pipelines.load_test.judge.usl import ScalePoint
+from scoreline.pipelines.load_test.load_results import Spike, Start
 from scoreline.pipelines.load_test.report.scaling_settings import (
     DATAFLOW,
     FLINK,
     KEDA,
     make_scaling_settings,
 )
-from scoreline.pipelines.load_test.result import Spike
 from tests.fakes import ROOT
 from tests.pipelines.load_test import samples
 from tests.pipelines.load_test.report.test_any_numbers import results
@@ -51,7 +51,7 @@ def read_flink(files):
     assert set(options) <= FLINK_OPTIONS
     for key, value in options.items():
         assert isinstance(value, str), key  # the operator takes texts only
-        if key.endswith((".duration", ".interval", ".window")):
+        if key.endswith((".duration", ".interval", ".time", ".window")):
             assert re.fullmatch(r"[1-9]\d* s", value)
         elif key != "job.autoscaler.enabled":
             assert float(value) >= 0
@@ -99,13 +99,15 @@ def test_settings_come_from_what_was_measured():
         "pipeline.max-parallelism": "12",
         "job.autoscaler.catch-up.duration": "38 s",
         "job.autoscaler.stabilization.interval": "38 s",
+        "job.autoscaler.restart.time": "9 s",
         "job.autoscaler.metrics.window": "120 s",
     }
-    assert (keda["minReplicaCount"], keda["maxReplicaCount"], keda["pollingInterval"]) == (2, 12, 7)
+    assert (keda["minReplicaCount"], keda["maxReplicaCount"], keda["pollingInterval"]) == (2, 12, 9)
     behavior = keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     assert behavior == {"scaleDown": {"stabilizationWindowSeconds": 38}}
     lag = float(keda["triggers"][0]["metadata"]["lagThreshold"])
-    assert lag == pytest.approx(27_100 / 4 * 0.3 * (38 - 7), abs=1)
+    # All workers were there when the stream recovered in 38 s: a start of 8.1 s comes on top.
+    assert lag == pytest.approx(27_100 / 4 * 0.3 * (38 + 8.1 - 9 - 8.1), abs=1)
     workers = dataflow.view_as(WorkerOptions)
     assert (workers.num_workers, workers.max_num_workers) == (2, 12)
     assert workers.autoscaling_algorithm == "THROUGHPUT_BASED"
@@ -121,7 +123,7 @@ def test_a_limit_of_recovery_goes_before_the_measured_one():
     assert flink["job.autoscaler.catch-up.duration"] == "60 s"
     assert flink["job.autoscaler.stabilization.interval"] == "38 s"
     lag = float(keda["triggers"][0]["metadata"]["lagThreshold"])
-    assert lag == pytest.approx(27_100 / 4 * 0.3 * (60 - 12), abs=1)
+    assert lag == pytest.approx(27_100 / 4 * 0.3 * (60 - 12 - 8.1), abs=1)
 
 
 def test_the_workers_that_keda_asks_for_end_a_backlog_in_time():
@@ -133,7 +135,7 @@ def test_the_workers_that_keda_asks_for_end_a_backlog_in_time():
     workers = min(keda["maxReplicaCount"], math.ceil(backlog / lag_rows))
     assert workers < keda["maxReplicaCount"]
     in_per_s = 0.7 * worker_per_s * workers
-    left_s = 60 - keda["pollingInterval"]
+    left_s = 60 - keda["pollingInterval"] - 8.1  # of the start
     assert backlog + in_per_s * left_s <= worker_per_s * workers * left_s
     fewer = workers - 1
     assert backlog > 0.3 * worker_per_s * fewer * left_s
@@ -141,7 +143,9 @@ def test_the_workers_that_keda_asks_for_end_a_backlog_in_time():
 
 def test_what_was_not_measured_is_left_out_and_said():
     probe = samples.make_probe(peak_rss_mb=None)
-    test = samples.make_stream(target=Slos(), spike=None, at_target=None, probes=(probe,))
+    test = samples.make_stream(
+        target=Slos(), spike=None, start=None, at_target=None, probes=(probe,)
+    )
     made = make_scaling_settings(test)
     assert made.problems == (
         "keda-scaledobject.yaml is not written: its lag threshold needs the limit `recover_s`, or "
@@ -155,13 +159,32 @@ def test_what_was_not_measured_is_left_out_and_said():
         ("job.autoscaler.catch-up.duration", unknown),
         ("job.autoscaler.stabilization.interval", unknown),
         ("job.autoscaler.metrics.window", "no window was measured"),
-        ("job.autoscaler.restart.time", "the load test does not measure a restart"),
+        ("job.autoscaler.restart.time", "no start was measured"),
         ("--num_workers", "the limits have no `rate_per_s`"),
         ("--resource_hint=min_ram", "no memory was measured"),
     ]
     options = read_flink(made.files)
     assert not {key for key, _ in left_out} & options.keys()
     assert read_dataflow(made.files).view_as(WorkerOptions).num_workers is None
+
+
+def test_a_start_that_is_not_measured_is_said_in_kedas_file():
+    made = make_scaling_settings(samples.make_stream(start=None))
+    assert "The start of a worker is not measured: subtract it too." in made.files[KEDA]
+    lag = float(read_keda(made.files)["triggers"][0]["metadata"]["lagThreshold"])
+    assert lag == pytest.approx(27_100 / 4 * 0.3 * (38 - 7), abs=1)
+
+
+def test_a_recovery_shorter_than_a_start_cannot_be_had_by_adding_workers():
+    slow = Start(median_s=40.0, longest_s=50.0, starts=3)
+    made = make_scaling_settings(samples.make_stream(target=Slos(recover_s=60.0), start=slow))
+    assert made.problems == (
+        "keda-scaledobject.yaml is not written: a worker has its first score 50 s after its start, "
+        "and a backlog must be gone after 60 s. Set a longer `recover_s`.",
+    )
+    assert made.files.keys() == {FLINK, DATAFLOW}
+    made = make_scaling_settings(samples.make_stream(target=Slos(recover_s=120.0), start=slow))
+    assert KEDA in made.files
 
 
 def test_workers_that_are_unknown_are_not_guessed():
@@ -226,6 +249,9 @@ def streams(draw):
                 for_s=ANY,
                 recovered_s=st.none() | ANY,
             )
+        ),
+        start=draw(
+            st.none() | st.builds(Start, median_s=ANY, longest_s=ANY, starts=st.integers(1, 9))
         ),
         scaling=draw(
             st.none()
