@@ -5,11 +5,12 @@ import uuid
 import orjson
 import pytest
 
+from demo.waiting_model import save_waiting
 from scoreline.pipelines.load_test.driver.loads import StreamSubject
 from scoreline.pipelines.load_test.driver.stream import StreamDriver
 from scoreline.transforms.kafka.client import Connection
 from tests.integration.conftest import broker  # noqa: F401  a fixture
-from tests.timed_models import save_busy, save_waiting
+from tests.timed_models import save_busy
 
 
 @pytest.fixture(scope="module")

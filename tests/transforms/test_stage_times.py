@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from demo.waiting_model import save_waiting
 from scoreline.transforms import metrics, stage_times
 from scoreline.transforms.bundle_metrics import BundleMetrics
 from scoreline.transforms.stage_times import make_histogram, marked, read_stage_times
 from tests.fakes import ROOT
-from tests.timed_models import save_busy, save_waiting
+from tests.timed_models import save_busy
 
 EVER = (0.0, 9e9)
 LINE = {
@@ -258,6 +259,7 @@ _CALL = """
 import sys, threading
 import numpy as np, pyarrow as pa
 from scoreline.models.model_spec import ModelSpec
+from demo.waiting_model import save_waiting
 from scoreline.transforms import metrics, stage_times
 from scoreline.transforms.bundle_metrics import BundleMetrics
 
