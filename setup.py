@@ -34,7 +34,7 @@ setup(
     packages=find_packages(include=["scoreline", "scoreline.*"]),
     package_data={
         "scoreline": ["py.typed"],
-        "scoreline.pipelines.load_test.report": ["*.j2"],
+        "scoreline.pipelines.load_test.report": ["*.css", "*.j2"],
     },
     install_requires=[
         "apache-beam>=2.77,<2.78",

@@ -35,7 +35,11 @@ def python_files(root, room):
 
 
 # Files that are no modules, which a worker needs all the same.
-DATA = {"scoreline/py.typed", "scoreline/pipelines/load_test/report/report.html.j2"}
+DATA = {
+    "scoreline/py.typed",
+    "scoreline/pipelines/load_test/report/report.html.j2",
+    "scoreline/pipelines/load_test/report/style.css",
+}
 
 
 def test_the_sdist_holds_one_package_and_nothing_of_tests(archives):

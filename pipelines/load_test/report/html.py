@@ -6,6 +6,7 @@ import importlib.resources
 from typing import NamedTuple
 
 import jinja2
+from markupsafe import Markup
 
 from scoreline.pipelines.load_test.report import numbers
 from scoreline.pipelines.load_test.report.limits import describe_check, describe_limit
@@ -13,7 +14,7 @@ from scoreline.pipelines.load_test.report.page import head_of, lines_of
 from scoreline.pipelines.load_test.report.plots import plots_of, slowest_worker
 from scoreline.pipelines.load_test.result import LoadTest, Probe
 
-_TEMPLATE = "report.html.j2"
+_TEMPLATE, _STYLE = "report.html.j2", "style.css"
 
 
 class StageRow(NamedTuple):
@@ -40,12 +41,12 @@ def render_html(test: LoadTest) -> str:
         "duration": numbers.duration,
         "percentile": lambda value: numbers.percentile(value, is_whole=True),
     }
-    files = importlib.resources.files("scoreline.pipelines.load_test.report")
-    template = environment.from_string((files / _TEMPLATE).read_text("utf-8"))
+    template = environment.from_string(_read(_TEMPLATE))
     lines = lines_of(test)
     verdict, *others = lines
     worker = slowest_worker(test.at_target)
     return template.render(
+        style=read_style(),
         test=test,
         head=head_of(test),
         verdict=verdict.text.partition("   ")[2],
@@ -56,6 +57,15 @@ def render_html(test: LoadTest) -> str:
         limits=[(limit, describe_limit(limit, test.target)) for limit in test.limits],
         checks=[(check, describe_check(check)) for check in test.checks],
     )
+
+
+def read_style() -> Markup:
+    """Return the style sheet of pages with charts, for light and dark, screen and paper."""
+    return Markup(_read(_STYLE))  # noqa: S704  ours
+
+
+def _read(name: str) -> str:
+    return (importlib.resources.files(__package__) / name).read_text("utf-8")
 
 
 def _stages(probe: Probe | None) -> list[StageRow]:
