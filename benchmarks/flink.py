@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import shutil
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,9 +31,7 @@ from benchmarks.data import KEY, Workload, demo_workload, tile
 from benchmarks.designs import BARE_LOOP, SCORELINE, START_UP_ROWS, Case, command_of
 from benchmarks.measure import measure
 from benchmarks.shard_times import read_staged, rows_per_s
-from deploy.local.flink_cluster import FlinkCluster
-from deploy.local.flink_configuration import ClusterSpec
-from deploy.local.processes import free_ports
+from deploy.local.flink_cluster import FlinkCluster, own_cluster
 
 _BUILD = Path("build")
 _POLL_SECONDS = 0.1
@@ -150,18 +147,9 @@ class _Watcher(threading.Thread):
             self._memory[name] = max(self._memory.get(name, 0.0), size)
 
 
-@contextmanager
-def cluster_of(shape: Shape, folder: Path) -> Iterator[FlinkCluster]:
+def cluster_of(shape: Shape, folder: Path) -> AbstractContextManager[FlinkCluster]:
     """Start a cluster of a shape on free ports, and stop it at the end."""
-    rest, rpc, pool = free_ports(3)
-    cluster = FlinkCluster(folder / "flink")
-    try:
-        cluster.processes.stop_with(os.getpid())
-        spec = ClusterSpec(rest_port=rest, rpc_port=rpc, pool_port=pool, slots=shape.slots)
-        cluster.up(spec, shape.task_managers)
-        yield cluster
-    finally:
-        cluster.down()
+    return own_cluster(folder / "flink", shape.task_managers, shape.slots)
 
 
 def run_once(

@@ -19,7 +19,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -31,7 +32,7 @@ from deploy.local.flink_configuration import (
     temporary_folder,
     write_configuration,
 )
-from deploy.local.processes import GUARD, Processes, is_listening, wait_for
+from deploy.local.processes import GUARD, Processes, free_ports, is_listening, wait_for
 from scoreline.pipelines.runners.flink_rest import FlinkRest, Slots
 
 ROOT = Path(__file__).parents[2]
@@ -251,6 +252,20 @@ class FlinkCluster:
 
 def _number_of(name: str) -> int:
     return int(name.rpartition("-")[2]) if name.startswith(_TASK_MANAGER) else 0
+
+
+@contextmanager
+def own_cluster(folder: Path, task_managers: int, slots: int) -> Iterator[FlinkCluster]:
+    """Start a cluster on free ports; it ends with the block, or with this process."""
+    rest, rpc, pool = free_ports(3)
+    cluster = FlinkCluster(folder)
+    try:
+        cluster.processes.stop_with(os.getpid())
+        spec = ClusterSpec(rest_port=rest, rpc_port=rpc, pool_port=pool, slots=slots)
+        cluster.up(spec, task_managers)
+        yield cluster
+    finally:
+        cluster.down()
 
 
 def describe(cluster: FlinkCluster) -> str:
