@@ -40,7 +40,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help install constraints run-local check format test test-fast prism soak fuzz load-plants soak-stream delta-spark duckdb-delta \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
-        run-stream load-test kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
+        run-stream load-test load-test-flink kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
         bench-rows bench-scaling bench-startup bench-flink bench-stream docs clean
 
 help: ## Show this list
@@ -164,6 +164,9 @@ run-stream: kafka-up ## Score flights from one Kafka topic to another as they ar
 
 load-test: kafka-up ## Find what load the demo holds, as a stream and as a batch (15 minutes; ARGS="--only batch")
 	@$(BIN)/python -m demo.run_load_test --brokers 127.0.0.1:$(KAFKA_PORT) $(ARGS)
+
+load-test-flink: kafka-up flink-up $(FLINK_JOB_SERVER_JAR) ## Find what load the stream holds on the Flink cluster with 1 and 2 slots (25 minutes)
+	@$(BIN)/python -m demo.run_load_test --brokers 127.0.0.1:$(KAFKA_PORT) --only flink $(ARGS)
 
 kafka-up: install ## Start a local Kafka broker on port 9092 or KAFKA_PORT (needs Java and Maven)
 	@$(BIN)/python -m deploy.local.kafka_broker up --port $(KAFKA_PORT)

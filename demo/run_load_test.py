@@ -1,6 +1,7 @@
-"""What load the demo holds: `make load-test`, about 15 minutes.
+"""What load the demo holds: `make load-test`, about 15 minutes, or `make load-test-flink`.
 
-Prepares flights and model, then tests the stream on a broker and the batch on this machine.
+Prepares flights and model, then tests the stream on a broker and the batch on this machine, or the
+stream on a Flink cluster.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from demo.model import train_flights
 from demo.run_local import DATASET, MODEL
 from demo.run_stream import types_of
 
-PROFILES = {name: Path(f"demo/load_test_{name}.yaml") for name in ("stream", "batch")}
+_USUAL = ("stream", "batch")
+PROFILES = {name: Path(f"demo/load_test_{name}.yaml") for name in (*_USUAL, "flink", "flink_fixed")}
 SCHEMA = Path("build/flights.schema.json")
 ARRIVALS = Path("build/arrivals.parquet")
 
@@ -44,18 +46,17 @@ def read_arrivals(files: Sequence[Path]) -> pa.Table:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run both tests; return the exit code of the first that does not pass."""
+    """Run the tests; return the exit code of the first that does not pass."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--brokers", default="127.0.0.1:9092")
-    parser.add_argument("--only", choices=tuple(PROFILES), help="run only one of the two")
+    parser.add_argument("--only", choices=tuple(PROFILES), help="run only this one")
     given, further = parser.parse_known_args(argv)
     prepare()
     codes = []
-    for name, path in PROFILES.items():
-        if given.only not in (None, name):
-            continue
+    for name in (given.only,) if given.only else _USUAL:
+        path = PROFILES[name]
         profile = yaml.safe_load(path.read_text())
-        if name == "stream":
+        if "stream" in profile:
             profile["stream"]["brokers"] = given.brokers
         used = Path("build") / path.name
         used.write_text(yaml.safe_dump(profile, sort_keys=False))

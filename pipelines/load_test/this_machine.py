@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import psutil
 from scoreline.pipelines.load_test.profile import Profile
 from scoreline.pipelines.load_test.result import Machine
 
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _VECTORS = ("avx", "avx2", "avx512f", "avx512_vnni", "amx_tile", "asimd", "sve")
 
 
@@ -35,5 +37,13 @@ def describe_machine(*, shared_with_sender: bool) -> Machine:
 
 
 def is_here(profile: Profile) -> bool:
-    """Return whether the workers run on this machine: they do without a command that scales."""
-    return not profile.scale_command
+    """Return whether the workers run on this machine: so does a Flink cluster of the loopback.
+
+    Other workers that a command scales are elsewhere.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--flink_master", default="")
+    master: str = parser.parse_known_args(profile.argv)[0].flink_master
+    if not master:
+        return not profile.scale_command
+    return master.rpartition("/")[2].rpartition(":")[0] in _LOOPBACK
