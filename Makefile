@@ -40,7 +40,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help install constraints run-local check format test test-fast prism soak fuzz load-plants soak-stream delta-spark duckdb-delta \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
-        run-stream load-test load-test-flink kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
+        flink-autoscale run-stream load-test load-test-flink kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
         bench-rows bench-scaling bench-startup bench-flink bench-stream docs clean
 
 help: ## Show this list
@@ -83,6 +83,10 @@ run-flink: flink-up $(FLINK_JOB_SERVER_JAR) ## Run the job of run-local on the F
 	@$(BIN)/python -m demo.run_local $$($(FLINK) arguments) \
 	  --flink_job_server_jar=$(FLINK_JOB_SERVER_JAR) --output=build/scores-flink \
 	  $(if $(PARTITIONS),--partitions $(PARTITIONS)) $(ARGS)
+
+flink-autoscale: kafka-up flink-libs $(FLINK_JOB_SERVER_JAR) ## Show TaskManagers that come and go with the load, against fixed clusters (15 minutes; ARGS="--only days")
+	@$(BIN)/python -m demo.run_autoscale --brokers 127.0.0.1:$(KAFKA_PORT) \
+	  --flink_job_server_jar=$(FLINK_JOB_SERVER_JAR) $(ARGS)
 
 check: install ## Check lint, format, types and import rules
 	$(BIN)/ruff check .

@@ -97,6 +97,13 @@ class StreamDriver:
             raise ValueError("expected a stream that was started")
         return self._facts
 
+    @property
+    def topic(self) -> str:
+        """The topic of the records, and the name of the group that reads them."""
+        if self._topics is None:
+            raise ValueError("expected a stream that was started")
+        return self._topics.records
+
     def start(self, *, workers: int = 1, replaced: str = "", backlog: int = 0) -> float | None:
         """Start the stream on new topics, and wait until it scores.
 
