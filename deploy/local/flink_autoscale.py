@@ -171,16 +171,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--worker_per_s", type=float, help="true rate of a worker, if it is known")
     given = parser.parse_args(argv)
     try:
-        scaler = Autoscaler(
-            FlinkCluster(given.folder),
-            GroupLag(Connection(brokers=given.brokers), given.topic, given.group),
-            Rule(
-                min_workers=given.min_workers,
-                max_workers=given.max_workers,
-                readers=given.max_workers,
-            ),
-            known=Known(given.worker_per_s),
-        )
+        most = given.max_workers
+        rule = Rule(min_workers=given.min_workers, max_workers=most, readers=most)
+        cluster = FlinkCluster(given.folder)
+        if not cluster.processes.running():
+            raise ClusterFailed(  # noqa: TRY301
+                f"Expected a cluster in {cluster.folder}, got none: make flink-up SLOTS=1"
+            )
+        if cluster.spec.slots != 1:
+            raise ClusterFailed(  # noqa: TRY301
+                f"Expected TaskManagers of one slot, got {cluster.spec.slots}: make flink-scale "
+                "TASKMANAGERS=1 SLOTS=1"
+            )
+        lag = GroupLag(Connection(brokers=given.brokers), given.topic, given.group)
+        scaler = Autoscaler(cluster, lag, rule, known=Known(given.worker_per_s))
         while True:
             scaler.step()
             time.sleep(_EVERY_S)
