@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shutil
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -76,6 +77,8 @@ class Day:
       not_scored: records without a score, some time after the end of the day.
       extra: scores beyond one for each record.
       known: a worker's true rate.
+      sender_late_ms: 99th percentile of the time from when a record was due until it was sent.
+      neighbour_cpu_share: CPU of processes that do not take part, as a share of the machine's.
     """
 
     cluster: str
@@ -93,6 +96,8 @@ class Day:
     not_scored: int
     extra: int
     known: Known
+    sender_late_ms: float
+    neighbour_cpu_share: float
 
 
 def prepare_stream(
@@ -196,6 +201,7 @@ def run_day(
             window = driver.offer(offer)
         finally:
             scaler.stop()
+    shutil.rmtree(folder / name)  # after a failure its logs stay
     return summarize(cluster.name, window, scaler)
 
 
@@ -226,6 +232,8 @@ def summarize(name: str, window: Window, scaler: Autoscaler) -> Day:
         not_scored=int(np.count_nonzero(np.isinf(latency_s))),
         extra=window.extra_ids,
         known=scaler.known,
+        sender_late_ms=float(np.percentile(window.sent_s - window.due_s, 99) * 1000),
+        neighbour_cpu_share=window.neighbour_cpu_share,
     )
 
 

@@ -22,7 +22,7 @@ from scoreline.pipelines.load_test.judge.volume import Line, Volume, workers_for
 from scoreline.pipelines.report.console import say
 
 US_PER_ROW = 1000
-_SMALL, _NIGHT = 5, 25  # days of flights, about 900 rows each
+_SMALL, _NIGHT = 5, 40  # days of flights, about 900 rows each
 # The deadline is this multiple of the time that one worker takes for a night: twice the rows need
 # another worker.
 _DEADLINE = 1.25
@@ -72,8 +72,17 @@ def run_nights(
 
 
 def fit_two(rows: int, seconds: float, more_rows: int, more_seconds: float) -> Volume:
-    """Return start-up and cost per row from two runs, as `scoreline load-test` does from many."""
+    """Return start-up and cost per row from two runs, as `scoreline load-test` does from many.
+
+    Raises:
+      ValueError: more rows took no longer.
+    """
     us_per_row = (more_seconds - seconds) / (more_rows - rows) * 1e6
+    if us_per_row <= 0:
+        raise ValueError(
+            f"expected {more_rows:,} rows to take longer than {rows:,}, got {more_seconds:.0f} s "
+            f"and {seconds:.0f} s. Wait until the machine is quiet"
+        )
     start_up_s = seconds - rows * us_per_row / 1e6
     line = Line(*(Interval(value, value, value) for value in (start_up_s, us_per_row)))
     return Volume(line, line, "", None, None)

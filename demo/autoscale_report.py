@@ -14,6 +14,7 @@ from markupsafe import Markup
 from rich.console import Console
 
 from demo.autoscale_day import LATE_S, Day
+from demo.autoscale_night import Night
 from scoreline.pipelines.load_test.judge.elements import Floats
 from scoreline.pipelines.load_test.report.html import read_style
 from scoreline.pipelines.load_test.report.numbers import duration, number, percent
@@ -71,14 +72,24 @@ def print_comparison(console: Console, days: Sequence[Day]) -> None:
         if day.extra or day.not_scored:
             text = f"{day.cluster}: {day.not_scored:,} records without a score when the day ended"
             console.print(f"{text}, {day.extra:,} with two", highlight=False)
+    shown = " · ".join(
+        f"sender late p99 {number(round(day.sender_late_ms))} ms, neighbours "
+        f"{percent(day.neighbour_cpu_share)} CPU"
+        for day in days
+    )
+    console.print(f"measured with: {shown}", highlight=False)
 
 
-def write_report(folder: Path, document: dict[str, Any], days: Sequence[Day]) -> None:
-    """Write `autoscale.json`, and `autoscale.html` with charts of the days."""
+def write_report(folder: Path, days: Sequence[Day], nights: Sequence[Night]) -> None:
+    """Write `autoscale.json`, and `autoscale.html` with charts of the days if there are any."""
     folder.mkdir(parents=True, exist_ok=True)
-    whole = {**document, "days": [to_document(day) for day in days]}
-    (folder / "autoscale.json").write_text(json.dumps(whole, indent=1, allow_nan=False))
-    (folder / "autoscale.html").write_text(render(days), "utf-8")
+    document = {
+        "days": [to_document(day) for day in days],
+        "nights": [night._asdict() for night in nights],
+    }
+    (folder / "autoscale.json").write_text(json.dumps(document, indent=1, allow_nan=False))
+    if days:
+        (folder / "autoscale.html").write_text(render(days), "utf-8")
 
 
 def to_document(day: Day) -> dict[str, Any]:

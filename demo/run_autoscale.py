@@ -12,7 +12,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -27,12 +26,14 @@ from demo.autoscale_day import (
     read_times_of_day,
     run_day,
 )
-from demo.autoscale_night import run_nights
+from demo.autoscale_night import Night, run_nights
 from demo.autoscale_report import print_comparison, print_day, write_report
 from demo.data import prepare_flights
 from demo.run_local import DATASET
-from deploy.local.flink_cluster import FlinkCluster, own_cluster
+from deploy.local.flink_cluster import ClusterFailed, FlinkCluster, own_cluster
 from deploy.local.scaling_rule import UNKNOWN
+from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK
+from scoreline.pipelines.load_test.driver.child import ChildEnded
 from scoreline.pipelines.report.console import make_console, say
 from scoreline.pipelines.report.logs import set_up_logs
 
@@ -77,23 +78,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=160.0, help="of the day; default: 160")
     parser.add_argument("--only", choices=("days", "nights"), help="run only one of the two")
     given, further = parser.parse_known_args(argv)
-    console = make_console()
+    console, errors = make_console(), make_console(stderr=True)
     prepare_flights(DATASET)
-    days: list[Day] = []
-    document: dict[str, Any] = {}
-    is_in_time = True
-    with own_cluster(_FOLDER / "flink", 1, slots=1) as flink:
-        if given.only != "nights":
-            days = run_days(flink, given.brokers, given.seconds, further, console)
-            say(console, "")
-            print_comparison(console, days)
-        if given.only != "days":
-            nights = run_nights(flink, _BUILD, further, console)
-            document["nights"] = [night._asdict() for night in nights]
-            is_in_time = all(night.took_s <= night.deadline_s for night in nights)
-    write_report(_FOLDER, document, days)
+    try:
+        with own_cluster(_FOLDER / "flink", 1, slots=1) as flink:
+            days: list[Day] = []
+            if given.only != "nights":
+                days = run_days(flink, given.brokers, given.seconds, further, console)
+                say(console, "")
+                print_comparison(console, days)
+                write_report(_FOLDER, days, [])
+            nights: list[Night] = []
+            if given.only != "days":
+                say(console, "")
+                nights = run_nights(flink, _BUILD, further, console)
+                write_report(_FOLDER, days, nights)
+    except (ClusterFailed, ChildEnded, TimeoutError, ValueError) as e:
+        say(errors, str(e))
+        return EXIT_FAILED
     say(console, f"\n{_FOLDER}/autoscale.html, {_FOLDER}/autoscale.json")
-    return 0 if is_in_time else 1
+    late = any(night.took_s > night.deadline_s for night in nights)
+    return EXIT_FAILED if late else EXIT_OK
 
 
 if __name__ == "__main__":

@@ -70,6 +70,8 @@ def test_twice_the_rows_need_the_workers_of_the_line_need():
     assert volume.wall.us_per_row.value == pytest.approx(2000.0)
     assert workers_for(5000, 25.0, volume, tested_workers=1).workers.value == 1
     assert workers_for(10_000, 25.0, volume, tested_workers=1).workers.value == 2
+    with pytest.raises(ValueError, match="got 11 s and 12 s"):
+        fit_two(1000, 12.0, 5000, 11.0)
 
 
 @pytest.fixture
@@ -99,6 +101,8 @@ def day():
         not_scored=7,
         extra=0,
         known=Known(470.0, 11.0),
+        sender_late_ms=2.4,
+        neighbour_cpu_share=0.013,
     )
 
 
@@ -111,14 +115,15 @@ def test_the_tables_show_workers_lag_and_latency_over_time(day):
     assert lines[1] == ["2", "2", "1", "4.5", "200"]
     assert lines[16][2:] == ["4", "118", "0"]
     assert lines[18] == ["scaled", "130", "100", "∞", "25", "%", "118", "never"]
+    assert "sender late p99 2 ms, neighbours 1.3 % CPU" in text.getvalue()
     assert "scaled: 7 records without a score when the day ended, 0 with two" in text.getvalue()
 
 
 def test_the_report_is_plain_json_and_a_page_without_network(day, tmp_path):
-    nights = [Night(1000, 1, 20.0, 25.0)._asdict()]
-    write_report(tmp_path, {"nights": nights}, [day])
+    night = Night(1000, 1, 20.0, 25.0)
+    write_report(tmp_path, [day], [night])
     document = json.loads((tmp_path / "autoscale.json").read_text())
-    assert document["nights"] == nights
+    assert document["nights"] == [night._asdict()]
     (found,) = document["days"]
     assert found["worker_s"] == 130.4
     assert found["latency_ms"] == [100.0, None]
@@ -126,3 +131,8 @@ def test_the_report_is_plain_json_and_a_page_without_network(day, tmp_path):
     assert page.count("<figure>") == 4
     assert "--paper: #ffffff" in page  # the style is that of the load test's report
     assert "http" not in page
+
+
+def test_nights_alone_have_no_page(tmp_path):
+    write_report(tmp_path, [], [Night(1000, 1, 20.0, 25.0)])
+    assert [path.name for path in tmp_path.iterdir()] == ["autoscale.json"]
