@@ -1,5 +1,6 @@
 """The driver of a load test, with a real stream on a real broker."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from scoreline.pipelines.load_test.driver.loads import HARNESS, Offer, StreamSub
 from scoreline.pipelines.load_test.driver.stream import StreamDriver
 from scoreline.pipelines.load_test.driver.topics import PREFIX
 from scoreline.pipelines.options.problems import BadOptions
-from scoreline.transforms.kafka.client import Connection
+from scoreline.transforms.kafka.client import Connection, read_bounds
 from tests.fakes import ROOT
 from tests.kafka import as_json, delete_topic, rows, wait_until
 
@@ -98,6 +99,16 @@ def test_a_backlog_is_worked_off_at_once(driver):
     assert drained.scored_s.size == 2000
     assert (np.diff(drained.scored_s) >= 0).all()
     assert drained.begin_s <= drained.end_s
+
+
+def test_records_go_to_the_partitions_that_are_asked_for(driver):
+    driver._subject = dataclasses.replace(driver._subject, send_to=(0, 0, 0, 2))
+    driver.start(replaced=HARNESS, backlog=400)
+    connection, topic = driver._subject.connection, driver._topics.records
+    consumer = connection.consumer("to look")
+    ends = [read_bounds(consumer, topic, partition)[1] for partition in range(3)]
+    consumer.close()
+    assert ends == [300, 0, 100]
 
 
 def test_the_harness_copies_each_record_once(driver):

@@ -93,7 +93,7 @@ class Connection:
         fixed = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "error"}
         return Consumer({**self.settings(check_crcs=True, **ours), **fixed}, logger=CLIENT_LOG)
 
-    def producer(self, transactional_id: str | None = None) -> Producer:
+    def producer(self, transactional_id: str | None = None, **ours: Any) -> Producer:
         """Return an idempotent producer; with an id, a transactional one, not yet initialized.
 
         It reports only errors. After `flush` all other records are delivered.
@@ -104,6 +104,7 @@ class Connection:
             partitioner="murmur2_random",
             message_max_bytes=10**7,
             message_timeout_ms=DELIVERY_MS,
+            **ours,
         )
         fixed: dict[str, Any] = {"enable.idempotence": True, "delivery.report.only.error": True}
         if transactional_id is not None:

@@ -17,15 +17,21 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from confluent_kafka import Producer
 
 from scoreline.pipelines.load_test.driver.child import end_with_driver
 from scoreline.pipelines.load_test.driver.ids import open_sent
+from scoreline.pipelines.load_test.judge.elements import Floats
 from scoreline.transforms.kafka.client import Connection
 
 # A sleep is longer than asked for, by some 60 µs; below it the loop only looks at the clock.
 _MIN_SLEEP_S = 0.0005
 _MAX_TOGETHER = 500
 _FLUSH_S = 30.0
+# The client queues what the broker has not acknowledged: so much of the load, then a record waits,
+# and is late. In a longer queue a broker that takes too little would look like a slow pipeline.
+_MAX_QUEUED_S = 0.1
+_MIN_QUEUED = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,11 +81,22 @@ def read_values(folder: Path) -> list[bytes]:
     return values
 
 
+def max_queued(due_s: Floats) -> int:
+    """Return how many records of a load its client may hold."""
+    seconds = float(due_s[-1] - due_s[0])
+    return max(_MIN_QUEUED, int(_MAX_QUEUED_S * len(due_s) / seconds)) if seconds else _MIN_QUEUED
+
+
 def send(folder: Path, load: Load) -> None:
     """Send all records of a load, and note when each was handed to the client."""
     values, sent = read_values(folder), open_sent(folder)
-    producer = Connection(brokers=load.brokers, config=load.config).producer()
-    due = np.load(folder / "due_s.npy") + load.begin_s if load.begin_s else np.zeros(load.count)
+    connection = Connection(brokers=load.brokers, config=load.config)
+    if load.begin_s:
+        due = np.load(folder / "due_s.npy") + load.begin_s
+        producer = connection.producer(queue_buffering_max_messages=max_queued(due))
+    else:
+        due = np.zeros(load.count)
+        producer = connection.producer()
     number, end = load.first, load.first + load.count
     while number < end:
         now = time.time()
@@ -91,31 +108,31 @@ def send(folder: Path, load: Load) -> None:
             continue
         until = load.first + int(np.searchsorted(due, now, side="right"))
         stop = min(until, number + _MAX_TOGETHER)
-        messages = [
-            {
-                "key": b"%d" % i,
-                "value": values[i % len(values)],
-                "partition": load.partitions[i % len(load.partitions)],
-            }
-            for i in range(number, stop)
-        ]
-        number += _hand_over(producer, load.topic, messages)
-        sent[number - len(messages) : number] = now
+        by_partition: dict[int, list[dict]] = {}
+        for i in range(number, stop):
+            message = {"key": b"%d" % i, "value": values[i % len(values)]}
+            by_partition.setdefault(load.partitions[i % len(load.partitions)], []).append(message)
+        for partition, messages in by_partition.items():
+            _hand_over(producer, load.topic, partition, messages)
+        sent[number:stop] = now
+        number = stop
         producer.poll(0)
     left = producer.flush(_FLUSH_S)
     if left:
         raise TimeoutError(f"expected the broker to take all records, {left} were not acknowledged")
 
 
-def _hand_over(producer: object, topic: str, messages: list[dict]) -> int:
-    """Hand records to the client; wait while its queue is full."""
-    count, left = len(messages), messages
+def _hand_over(producer: Producer, topic: str, partition: int, messages: list[dict]) -> None:
+    """Hand records to the client; wait while its queue is full.
+
+    The client ignores the partition of a single message of a batch (confluent-kafka 2.16).
+    """
+    left = messages
     while left:
-        producer.produce_batch(topic, left)  # type: ignore[attr-defined]
+        producer.produce_batch(topic, left, partition)
         left = [message for message in left if message.pop("_error", None) is not None]
         if left:
-            producer.poll(0.01)  # type: ignore[attr-defined]
-    return count
+            producer.poll(0.01)
 
 
 def main() -> int:
