@@ -15,7 +15,7 @@ from scoreline.pipelines.load_test.judge.bottleneck import (
     find_bottleneck,
 )
 from scoreline.pipelines.load_test.judge.demand import UTILIZATION
-from scoreline.pipelines.load_test.judge.elements import Insufficient, Outcome
+from scoreline.pipelines.load_test.judge.elements import Insufficient, Outcome, WorkerTimes
 from scoreline.pipelines.load_test.judge.estimates import busy_time_per_s, drain_per_s
 from scoreline.pipelines.load_test.judge.percentiles import samples_needed
 from scoreline.pipelines.load_test.judge.search import HARNESS_MARGIN, Capacity, Probe, Search
@@ -54,6 +54,7 @@ _MORE_RECORDS = 1.01
 # Workers write their counts once a second, so that up to two seconds of a window are missing.
 _MIN_KEPT_SHARE = 0.95
 _MODEL_ALONE_S = 30.0
+_ALONE_S = 40.0
 # A test counts by the offsets, which only transactions leave out: they are not the rule.
 _REPLACEABLE = tuple(stage for stage in OF_STREAM if stage != "commit")
 
@@ -276,6 +277,7 @@ class StreamTest:
             latency_ms=self._plan.slos.latency_ms,
             partitions=self._plan.partitions,
             cores=self._plan.cores,
+            alone=self._alone(workers),
             limited_by_harness=capacity.limited_by_harness,
         )
         suspect = find_bottleneck(evidence)
@@ -287,6 +289,12 @@ class StreamTest:
             tried = self._try(Probe("ablation", load), workers, suspect.stage)
             outcome = _count_outcome(tried) if suspect.stage == "send" else tried.judged.outcome
             self.found.bottleneck = confirm(suspect, outcome, capacity_per_s=capacity.passes_per_s)
+
+    def _alone(self, workers: int) -> tuple[WorkerTimes, ...]:
+        """Return what one worker does with a backlog: it waits for no other worker's lock."""
+        if workers == 1 or not self._budget.allows(_ALONE_S, "one worker alone, for locks"):
+            return ()
+        return self._drain(1, "").worker_times
 
     def _at(self, load_per_s: float | None) -> Tried | None:
         """Return the last steady window at a load; None if there is none."""

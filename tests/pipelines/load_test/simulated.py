@@ -111,15 +111,21 @@ class SimulatedStream:
     def _times(self, wall_s, busy):
         rows = int(self.rate_per_s * busy * wall_s / self.workers)
         shares = {"poll": 0.02, "decode": 0.1, "features": 0.05, "predict": 0.7, "send": 0.1}
+        free = 1 / (1 + self.serial * (self.workers - 1))  # the rest is waiting for the others
         stages = tuple(
-            StageTimes(name=name, useful_s=wall_s * busy * share, waiting_s=0.0, rows=rows)
+            StageTimes(
+                name=name,
+                useful_s=wall_s * busy * free * share,
+                waiting_s=wall_s * busy * (1 - free) if name == "predict" else 0.0,
+                rows=rows,
+            )
             for name, share in shares.items()
         )
         return tuple(
             WorkerTimes(
                 worker=f"here:1/{number}",
                 wall_s=wall_s,
-                cpu_s=wall_s * busy * 0.97,
+                cpu_s=wall_s * busy * free * 0.97,
                 idle_s=wall_s * (1 - busy * 0.97),
                 stages=stages,
             )

@@ -113,6 +113,14 @@ def test_a_stage_is_confirmed_if_the_stream_holds_more_without_it():
     assert (same.stage, same.confirmed, same.gain_if_free) == ("predict", False, None)
 
 
+@pytest.mark.parametrize(("serial", "kind"), [(0.1, "lock"), (0.5, "lock"), (0.01, "cpu")])
+def test_workers_that_wait_for_each_other_are_compared_with_one_alone(serial, kind):
+    stream = SimulatedStream(200, serial=serial)
+    _, test = find_out(stream, slos=Slos(rate_per_s=200, latency_ms=250), workers=(4,))
+    assert (test.bottleneck.stage, test.bottleneck.kind) == ("predict", kind)
+    assert (1, "") in stream.starts
+
+
 def test_the_time_to_recover_from_a_spike_is_that_of_its_backlog():
     stream = SimulatedStream(600)
     _, test = find_out(stream, slos=Slos(rate_per_s=400, latency_ms=250, recover_s=30))
