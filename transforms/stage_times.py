@@ -10,8 +10,8 @@ Useful is the CPU time of the calling thread. The stage `predict` also gets the 
 model's own threads and processes, since TensorFlow computes there while the caller waits.
 
 A worker is one of the threads that run bundles at the same time: a runner may run its next bundle
-in another thread. Once a second each process appends one JSON line for each of its workers to a
-file of its own. Works on Linux, without Beam.
+in another thread. A reader of a stream is a worker of its own, in whichever thread it runs. Once a
+second each process appends one JSON line for each worker to its file. Linux only, without Beam.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Recorder:
         self._lock = threading.Lock()  # of the table of workers
         self._writing = threading.Lock()
         self._workers: list[WorkerClock] = []
+        self._readers: dict[int, WorkerClock] = {}  # those of them that are readers, by slot
         self._local = threading.local()
         self._cpu_s, self._model_cpu = time.process_time(), ModelCpu()
         self._is_ended = threading.Event()
@@ -85,14 +86,26 @@ class Recorder:
         worker.lock.release()
 
     def leave(self) -> None:
-        """Let other threads take the worker of this one, which has ended a bundle.
-
-        Runners run the bundles of a worker in changing threads, one after the other.
-        """
+        """Let other threads take the worker of this one, which has ended a bundle."""
         worker: WorkerClock | None = getattr(self._local, "worker", None)
         if worker is not None:
             with worker.lock:
                 worker.is_free |= worker.thread is threading.current_thread()
+
+    def work_as(self, slot: int) -> None:
+        """Let this thread continue the worker of a reader, unless another one is within a call.
+
+        A runner may run two readers in one bundle, and in other threads next time.
+        """
+        self.leave()
+        with self._lock:
+            reader = self._readers.get(slot)
+            if reader is None:
+                reader = self._readers[slot] = WorkerClock(len(self._workers))
+                self._workers.append(reader)
+            if reader.follow_here():
+                self._local.worker = reader
+                reader.lock.release()
 
     def _enter(self) -> WorkerClock:
         """Return the locked worker of this thread: its last one, a free one, or a new one."""
@@ -100,7 +113,8 @@ class Recorder:
         if last is not None and last.enter():
             return last
         with self._lock:
-            found = next((worker for worker in self._workers if worker.move_here()), None)
+            threads = [worker for worker in self._workers if worker not in self._readers.values()]
+            found = next((worker for worker in threads if worker.move_here()), None)
             if found is None:
                 found = WorkerClock(len(self._workers))
                 found.lock.acquire()

@@ -63,6 +63,18 @@ class WorkerClock:
         self.lock.release()
         return False
 
+    def follow_here(self) -> bool:
+        """Lock it and continue in this thread, unless another one is within a call."""
+        self.lock.acquire()
+        if self.thread is not threading.current_thread():
+            if self.frames and self.thread.is_alive():
+                self.lock.release()
+                return False
+            self.frames.clear()
+            self.thread, self.native_id = threading.current_thread(), threading.get_native_id()
+        self.is_free = False
+        return True
+
     def settle(self, now: float, cpu: float) -> None:
         """Add the time since the last call of this method to the innermost open call."""
         began, cpu_began = self._since

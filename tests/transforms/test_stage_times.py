@@ -176,6 +176,39 @@ def test_threads_at_the_same_time_are_workers_and_later_ones_take_their_place(re
     assert sum(worker.stages["read"].calls for worker in workers) == 6
 
 
+def test_a_reader_is_one_worker_in_whichever_thread_it_runs(recording):
+    """Two threads run a busy and a quiet reader in changing turns, once both in one bundle."""
+
+    def bundle(*slots):
+        kept = BundleMetrics()
+        for slot in slots:
+            stage_times.active.work_as(slot)
+            with kept.timed(metrics.READ_MS):
+                pass
+            kept.pass_rows(metrics.READ_MS, 80 if slot == 0 else 10)
+        stage_times.leave()
+
+    for _ in range(2):
+        with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+            one.submit(bundle, 0).result()
+            other.submit(bundle, 1).result()
+            other.submit(bundle, 0).result()
+            one.submit(bundle, 1, 0).result()
+    workers = recording()
+    rows = [worker.stages["read"].rows for worker in workers]
+    assert rows == [6 * 80, 4 * 10]
+
+
+def test_a_call_of_a_reader_is_not_taken_from_its_thread(recording):
+    kept = BundleMetrics()
+    stage_times.active.work_as(0)
+    with kept.timed(metrics.READ_MS), ThreadPoolExecutor(1) as other:
+        other.submit(stage_times.active.work_as, 0).result()
+    kept.pass_rows(metrics.READ_MS, 5)
+    (worker,) = recording()
+    assert (worker.stages["read"].calls, worker.stages["read"].rows) == (1, 5)
+
+
 def test_a_recorder_lasts_until_its_last_user_and_another_folder_ends_it(tmp_path):
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     stage_times.start(one)

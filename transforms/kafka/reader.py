@@ -305,6 +305,8 @@ class Reader:
 
         Yields one batch per poll. The next reader polls unclaimed records again.
         """
+        if stage_times.active is not None:
+            stage_times.active.work_as(self.reading.slot)
         with timers.timed(metrics.POLL_MS):
             at = self.go_to(tracker.current_restriction())
             self.keep_offsets()

@@ -16,6 +16,7 @@ from scoreline.pipelines.load_test.judge.shares import (
     slowest,
     stage_shares,
     stages_s_per_row,
+    stages_share,
     wait_s_per_row,
     wait_share,
 )
@@ -147,8 +148,8 @@ def find_bottleneck(evidence: Evidence) -> Bottleneck:
     2. memory: its limit fails, or it grows steadily, while lag and latency hold.
     3. stalls: latency fails and lag holds, and scoring pauses at an interval.
     4. partitions: fewer partitions than workers, and as many workers without a row.
-    5. skew: one worker has at least 1.5 × the mean rows or busy time, and the others are idle for
-       at least 20 % of their time.
+    5. skew: one worker has at least 1.5 × the mean rows or busy time, and the others are in no
+       stage for at least 20 % of their time: idle, or not called, since they have no records.
     6. Even the slowest worker is idle for more than half of its time: source if the lag fails,
        because there were rows; else none.
     7. source or sink: of poll, read, decode, or of encode, send, stage, commit, the sum is larger
@@ -224,7 +225,7 @@ def _kind(evidence: Evidence, stages: Sequence[StageShare]) -> tuple[str, str]:
     if (
         others
         and evenness(workers) >= MIN_SKEW
-        and np.mean([idle_share(other) for other in others]) >= MIN_IDLE_BESIDE_SKEW
+        and np.mean([1 - stages_share(other) for other in others]) >= MIN_IDLE_BESIDE_SKEW
     ):
         return "skew", ""
     if idle_share(worker) > MAX_IDLE:

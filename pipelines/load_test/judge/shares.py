@@ -62,6 +62,11 @@ def idle_share(worker: WorkerTimes) -> float:
     return worker.idle_s / worker.wall_s if worker.wall_s else 1.0
 
 
+def stages_share(worker: WorkerTimes) -> float:
+    """Return the share of its time in stages; 0 for a worker that never ran."""
+    return min(1.0, _stages_s(worker) / worker.wall_s) if worker.wall_s else 0.0
+
+
 def _times_of(worker: WorkerTimes, name: str) -> tuple[float, float]:
     found = [stage for stage in worker.stages if stage.name == name]
     return sum(stage.useful_s for stage in found), sum(stage.waiting_s for stage in found)

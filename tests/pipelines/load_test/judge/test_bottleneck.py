@@ -118,6 +118,12 @@ def test_one_worker_with_most_rows_is_skew():
     assert found.stages[3].useful_s == 36  # of the slowest worker
 
 
+def test_readers_that_wait_for_their_turn_are_skewed_too():
+    """A runner calls a reader without records rarely, so that it is neither idle nor in a stage."""
+    others = [worker(f"w{i}", rows=700, idle_s=8.0, scale=0.1) for i in range(1, 4)]
+    assert find(worker("w0", rows=18_000), *others, partitions=12).kind == "skew"
+
+
 def test_uneven_workers_that_are_all_busy_are_not_skewed():
     times = [worker("w0", rows=18_000), worker("w1", rows=2000)]
     assert find(*times, partitions=12).kind == "cpu"
