@@ -57,7 +57,10 @@ setup(
             "backports.strenum<1.3",
         ],
         # For passes that make a model cheaper; it pins the version of LiteRT.
-        "optimize": ["litert-quantizer>=0.11,<0.12"],
+        "optimize": [
+            "litert-quantizer>=0.11,<0.12",
+            "pyyaml>=6,<7",  # recipes
+        ],
         # For streams; Avro and JSON come with Beam (fastavro, orjson).
         "kafka": [
             "confluent-kafka[schemaregistry]>=2.16,<3",

@@ -57,7 +57,8 @@ def to_litert(
     else:
         raise ModelError(f"LiteRT lacks too many ops, among them {', '.join(sorted(lacking))}")
     front_feeds, front = _build_front(kept, split)
-    record = PassRecord(NAME, VERSION, {"call_rows": call_rows}, _describe(split, front))
+    settings = {"call_rows": call_rows} | ({"outputs": [*outputs]} if outputs else {})
+    record = PassRecord(NAME, VERSION, settings, _describe(split, front))
     return Variant(
         with_batch(kept.signature, call_rows),
         content,
