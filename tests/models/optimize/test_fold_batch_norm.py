@@ -115,11 +115,11 @@ CASES = [before_activation, after_activation, twice, without_bias, at_the_input,
 CASES += [shared_norm, sequence, convolution, padding, another_consumer]
 
 
-def train(model, seed=5):
+def train(model, seed=5, scale=0.5):
     """Give a model weights and statistics that are not those of a new one."""
     random = np.random.default_rng(seed)
     for layer in model.layers:
-        weights = [random.normal(0, 0.5, w.shape) for w in layer.get_weights()]
+        weights = [random.normal(0, scale, w.shape) for w in layer.get_weights()]
         if "BatchNormalization" in type(layer).__name__:
             weights = [random.uniform(0.3, 2, w.shape) for w in layer.get_weights()]
         layer.set_weights(weights)
@@ -168,6 +168,24 @@ def test_a_fold_changes_no_score(keras, tmp_path, case):
     assert count(folded, "Rsqrt") == len(kept)
     assert count(model, "Rsqrt") == times + len(kept)
     assert_equal(model, folded)
+
+
+def test_a_network_that_others_wrote_goes_through_all_passes(keras, tmp_path):
+    made = keras.applications.MobileNet((32, 32, 3), alpha=0.25, weights=None, classes=5)
+    train(made, scale=0.1).save(tmp_path / "model.keras")
+    model = freeze(str(tmp_path / "model.keras"))
+    folded = fold_batch_norm(model)
+    assert count(model, "Rsqrt") == 27
+    assert count(folded, "Rsqrt") == 0
+    wanted, got = (next(iter(outputs_of(each, 64).values())) for each in (model, folded))
+    assert wanted.std() > 0.01
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
+    write_variant(to_litert(folded, 16), str(tmp_path / "variant"))
+    models = [scoreline.load(path) for path in (tmp_path / "model.keras", tmp_path / "variant")]
+    rows = make_rows(models[0].signature, 20)
+    name = models[0].signature.outputs[0].name
+    a, b = (to_numpy(each.score(rows, keys=["id"]).table[name]) for each in models)
+    np.testing.assert_allclose(b, a, rtol=0, atol=1e-5)
 
 
 def test_a_saved_model_is_folded_saved_and_scored(keras, tmp_path):
