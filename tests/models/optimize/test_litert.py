@@ -301,9 +301,10 @@ def test_a_fixed_number_of_rows_is_refused(tmp_path):
         to_litert(save_of(tmp_path, lambda x: {"y": 2.0 * x}, x))
 
 
-def test_passes_begin_with_a_graph_of_tensorflow(zoo, made):
+def test_passes_begin_with_a_graph_of_tensorflow(made, tmp_path):
+    (tmp_path / "model.tflite").write_bytes(b"TFL3")
     with pytest.raises(ModelError, match=r"Passes begin with a SavedModel .*\(LiteRT\)"):
-        freeze(zoo("model.tflite"))
+        freeze(str(tmp_path / "model.tflite"))
     with pytest.raises(ModelError, match=r"Passes begin with a SavedModel .*\(Variant\)"):
         freeze(made("dense")[1])
 
