@@ -11,6 +11,7 @@ from scoreline.pipelines.load_test import result
 from scoreline.pipelines.load_test.batch_method import Found
 from scoreline.pipelines.load_test.driver.batch import BatchRun
 from scoreline.pipelines.load_test.judge import validity
+from scoreline.pipelines.load_test.judge.cost import limit_cost
 from scoreline.pipelines.load_test.judge.demand import Demand
 from scoreline.pipelines.load_test.judge.elements import Check, Interval, Judged, Limit, Outcome
 from scoreline.pipelines.load_test.judge.usl import ScalePoint
@@ -62,7 +63,7 @@ def to_result(
         bottleneck=found.bottleneck,
         scaling=_scaling(profile, found),
         volume=_volume(profile, found),
-        cost=describe_cost(profile, None, rate),
+        cost=describe_cost(profile, rate, None),
         checks=checks,
         facts={"rows": sum(run.facts.rows for run in found.runs)},
         cut=tuple(cut),
@@ -82,13 +83,8 @@ def _limits(profile: Profile, found: Found, largest: BatchRun) -> list[Limit]:
     limits.append(_at_most("error_share", slos.error_share, share))
     if slos.memory_mb is not None:
         limits.append(_at_most("memory_mb", slos.memory_mb, largest.peak_rss_mb))
-    if slos.cost_per_million is not None:
-        cost = describe_cost(profile, None, found.rates[profile.workers[0]])
-        if cost is not None and cost.per_million_at_capacity is not None:
-            limits.append(
-                _at_most("cost_per_million", slos.cost_per_million, cost.per_million_at_capacity)
-            )
-    return limits
+    cost = describe_cost(profile, found.rates[profile.workers[0]], None)
+    return [*limits, *limit_cost(cost, slos.cost_per_million)]
 
 
 def _deadline(rows: int, deadline_s: float, found: Found) -> Limit:
@@ -158,6 +154,8 @@ def _volume(profile: Profile, found: Found) -> result.Volume:
         for factor, same in sorted(runs.items())
     )
     fit, deadline_s = found.volume, profile.slos.deadline_s
+    if deadline_s is None and profile.need is not None:
+        deadline_s = profile.need.deadline_s
     if fit is None:
         return result.Volume(runs=shown)
     return result.Volume(
@@ -166,6 +164,7 @@ def _volume(profile: Profile, found: Found) -> result.Volume:
         cpu_us_per_row=fit.cpu.us_per_row,
         start_up_s=fit.wall.start_up_s,
         wall_us_per_row=fit.wall.us_per_row,
+        deadline_s=deadline_s,
         rows_before_deadline=rows_before(deadline_s, fit.wall) if deadline_s else None,
         growing_stage=fit.growing_stage,
         growth=fit.growth,
@@ -184,6 +183,7 @@ def _scaling(profile: Profile, found: Found) -> result.Scaling | None:
     demand = Demand(
         rows=need.rows,
         deadline_s=need.deadline_s,
+        by=f"{need.by:%H:%M}" if need.by else "",
         utilization=1.0,
         workers=answer.workers,
         kind="refused" if answer.workers is None else "forecast",

@@ -242,6 +242,7 @@ class Volume:
       runs: the tested volumes.
       start_up_cpu_s, cpu_us_per_row: CPU of a job without rows, and of each row.
       start_up_s, wall_us_per_row: the same in wall time, with the workers of the verdict.
+      deadline_s: seconds for the batch, of the limits or else of the need; None without one.
       rows_before_deadline: rows that fit before the deadline; None without one.
       growing_stage: the stage whose cost of a row grows with the volume; "" for none.
       growth: by how much it grows for ten times the rows, as a share.
@@ -252,6 +253,7 @@ class Volume:
     cpu_us_per_row: Interval | None = None
     start_up_s: Interval | None = None
     wall_us_per_row: Interval | None = None
+    deadline_s: float | None = None
     rows_before_deadline: Interval | None = None
     growing_stage: str = ""
     growth: float | None = None

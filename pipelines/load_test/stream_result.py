@@ -11,6 +11,7 @@ import numpy as np
 from scoreline.pipelines.load_test import result
 from scoreline.pipelines.load_test.driver.subject import Facts
 from scoreline.pipelines.load_test.judge import memory, validity
+from scoreline.pipelines.load_test.judge.cost import limit_cost
 from scoreline.pipelines.load_test.judge.elements import Check, Limit, Outcome, Recovery, Window
 from scoreline.pipelines.load_test.judge.search import End
 from scoreline.pipelines.load_test.load_results import Soak, Spike, Start, Step
@@ -21,6 +22,8 @@ from scoreline.pipelines.load_test.stream_plan import STEADY, Found, Tried
 from scoreline.pipelines.load_test.tested_subject import describe_cost, describe_subject
 from scoreline.pipelines.load_test.this_machine import describe_machine, is_here
 
+# Limits that no window of the search is held to.
+_OF_NO_WINDOW = ("recover_s", "cost_per_million")
 _WORST_FIRST = (Outcome.INVALID, Outcome.FAIL, Outcome.UNDECIDED)
 
 
@@ -33,7 +36,12 @@ def to_result(
     shown = found.at_target or _last_at(found, capacity.passes_per_s)
     target = profile.slos.rate_per_s
     checks = _checks(found, shown)
-    limits = (*(shown.judged.limits if shown else ()), *_recovery_limits(found))
+    cost = describe_cost(profile, target, capacity.passes_per_s)
+    limits = (
+        *(shown.judged.limits if shown else ()),
+        *_recovery_limits(found),
+        *limit_cost(cost, profile.slos.cost_per_million),
+    )
     headroom = capacity.passes_per_s / target if capacity.passes_per_s and target else None
     return result.LoadTest(
         started=began,
@@ -64,7 +72,7 @@ def to_result(
             max_workers=profile.partitions,
             precision=capacity.precision,
         ),
-        cost=describe_cost(profile, target, capacity.passes_per_s),
+        cost=cost,
         checks=checks,
         facts=_facts(found, shown),
         cut=tuple(cut),
@@ -128,7 +136,7 @@ def _verdict(
     """Return the worst of the capacity against the target, the checks, the limits and the soak."""
     capacity = found.capacities[profile.workers[0]]
     target = profile.slos.rate_per_s
-    outcomes = [limit.outcome for limit in limits if limit.name == "recover_s"]
+    outcomes = [limit.outcome for limit in limits if limit.name in _OF_NO_WINDOW]
     if found.soak is not None:
         outcomes.append(found.soak.judged.outcome)
     if capacity.end is End.INVALID or not all(check.is_ok for check in checks):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from scoreline.pipelines.load_test.judge.elements import Limit, Outcome
+
 _MILLION = 1e6
 _SECONDS_PER_HOUR = 3600.0
 
@@ -13,8 +15,9 @@ class Cost(NamedTuple):
 
     Attributes:
       currency: the currency of the prices.
-      per_million: cost at the target rate; None without a target.
-      per_million_at_capacity: cost at the highest rate that the workers hold; None without one.
+      per_million: of a stream, cost at the target rate, None without a target; of a batch, that of
+        its largest volume, with its start.
+      per_million_at_capacity: of a stream, cost at the highest rate that the workers hold.
       workers: number of paid workers.
       prices: where the prices come from: a file name, or "profile".
     """
@@ -24,6 +27,19 @@ class Cost(NamedTuple):
     per_million_at_capacity: float | None
     workers: int
     prices: str
+
+
+def limit_cost(cost: Cost | None, limit: float | None) -> list[Limit]:
+    """Return the limit of the cost, at the target or else at the capacity; [] without a limit."""
+    if limit is None:
+        return []
+    found = None
+    if cost is not None:
+        found = cost.per_million_at_capacity if cost.per_million is None else cost.per_million
+    if found is None:
+        return [Limit("cost_per_million", limit, None, Outcome.UNDECIDED)]
+    outcome = Outcome.PASS if found <= limit else Outcome.FAIL
+    return [Limit("cost_per_million", limit, found, outcome)]
 
 
 def cost_per_million(workers: int, price_per_worker_hour: float, rate_per_s: float) -> float:

@@ -26,6 +26,7 @@ class Demand:
     Attributes:
       rate_per_s: the rate; None for a batch.
       rows, deadline_s: the batch, and seconds from its start to its deadline; None for a stream.
+      by: the time of day of that deadline; "" for a stream.
       utilization: planned load of a worker, as a share of its capacity; 1 for a batch, whose
         workers have nothing else to do.
       kind: measured, forecast or refused.
@@ -38,6 +39,7 @@ class Demand:
     rate_per_s: float | None = None
     rows: int | None = None
     deadline_s: float | None = None
+    by: str = ""
     utilization: float = UTILIZATION
     kind: str
     workers: Interval | None

@@ -29,9 +29,9 @@ def cost_of_row(test: LoadTest) -> str:
     told = [
         f"start-up {with_bracket(found.start_up_cpu_s, unit=' s')} CPU",
         f"{with_bracket(found.cpu_us_per_row, unit=' µs')} CPU a row",
+        f"start-up {with_bracket(found.start_up_s, unit=' s')} wall time",
+        f"{with_bracket(found.wall_us_per_row, unit=' µs')} wall time a row",
     ]
-    if found.wall_us_per_row is not None:
-        told.append(f"{with_bracket(found.wall_us_per_row, unit=' µs')} wall time a row")
     return " · ".join(told)
 
 
@@ -41,8 +41,7 @@ def deadline(test: LoadTest) -> str:
     if found is None or found.rows_before_deadline is None:
         return ""
     rows = with_bracket(found.rows_before_deadline)
-    within = f" within {duration(test.target.deadline_s)}" if test.target.deadline_s else ""
-    return f"{rows} rows fit{within}"
+    return f"{rows} rows fit within {duration(found.deadline_s)}"
 
 
 def growth(test: LoadTest) -> str:

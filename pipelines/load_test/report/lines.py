@@ -185,7 +185,8 @@ def need(test: LoadTest) -> str:
     if found.rate_per_s is not None:
         load = rate(found.rate_per_s)
     else:
-        load = f"{number(found.rows)} rows within {duration(found.deadline_s)}"
+        by = f"by {found.by}, " if found.by else ""
+        load = f"{number(found.rows)} rows {by}within {duration(found.deadline_s)}"
     base = f"for {load}"
     if found.utilization < 1:
         base += f" at {percent(found.utilization)} utilization"
@@ -209,6 +210,8 @@ def cost(test: LoadTest) -> str:
     if found.per_million is not None:
         at = test.target.rate_per_s
         where = f" at {rate(at)}" if at else ""
+        if test.volume is not None:
+            where = " at the largest volume"
         told.append(f"{number(found.per_million)} {found.currency} per million{where} ({paid})")
     if found.per_million_at_capacity is not None:
         unit = "" if told else f" {found.currency} per million"

@@ -269,6 +269,7 @@ def make_batch(**changes):
             demand=Demand(
                 rows=1_000_000_000,
                 deadline_s=21_600.0,
+                by="06:00",
                 utilization=1.0,
                 workers=None,
                 kind="refused",
@@ -284,6 +285,9 @@ def make_batch(**changes):
             ),
             start_up_cpu_s=Interval(3.1, 2.9, 3.3),
             cpu_us_per_row=Interval(47.2, 46.0, 48.8),
+            start_up_s=Interval(2.4, 2.2, 2.6),
+            wall_us_per_row=Interval(24.4, 23.9, 24.9),
+            deadline_s=3600.0,
             rows_before_deadline=Interval(1.2e8, 1.1e8, 1.3e8),
             growing_stage="commit",
             growth=0.3,

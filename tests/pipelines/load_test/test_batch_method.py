@@ -1,6 +1,7 @@
 """The method of a load test of a batch, against simulated runs with known costs."""
 
 import datetime as dt
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from scoreline.pipelines.load_test.driver.machine import Use
 from scoreline.pipelines.load_test.driver.subject import Facts
 from scoreline.pipelines.load_test.judge.elements import Outcome, Slos, StageTimes, WorkerTimes
 from scoreline.pipelines.load_test.profile import Need, Prices, Profile
+from scoreline.pipelines.load_test.report.page import lines_of
 
 ROWS = 100_000
 ARGV = ("--input=flights", "--model=models/flights/7", "--keys=id")
@@ -142,6 +144,41 @@ def test_the_workers_for_a_night_come_from_the_forecast():
     test = find_out(SimulatedBatch(), need=need)
     assert test.scaling.demand.workers.low <= 4 <= test.scaling.demand.workers.high
     assert test.scaling.demand.kind == "forecast"
+    assert (test.scaling.demand.by, test.scaling.demand.deadline_s) == ("01:00", 3600.0)
+    # Without a limit, the deadline of the need is that of the rows that fit.
+    rows = test.volume.rows_before_deadline
+    assert rows.low <= (3600 - 2) / 11.5e-6 <= rows.high
+
+
+def test_the_page_of_a_night_has_each_line_with_its_intervals():
+    need = Need(rows=1_000_000_000, begin=dt.time(0, 0), by=dt.time(6, 0))
+    slos = Slos(rows=10_000_000, deadline_s=150.0, cost_per_million=0.01)
+    test = find_out(SimulatedBatch(commit_exponent=2.0), need=need, slos=slos)
+    shown = {line.label: line.text for line in lines_of(test)}
+    number = r"[\d,.]+"
+    interval = rf"{number}( µs| s)? \[−?{number}, {number}\]"
+    for label, pattern in {
+        "volume": r"×1 100,000 rows in .* · ×4 400,000 rows in .* · ×16 1,600,000 rows in .*",
+        "cost/row": rf"start-up {interval} CPU · {interval} CPU a row · start-up {interval} wall "
+        rf"time · {interval} wall time a row",
+        "deadline": rf"{interval} rows fit within 2.5 min",
+        "growth": rf"commit grows with the volume: \+{number} % for 10 × the rows",
+        "need": "for 1,000,000,000 rows by 06:00, within 6 h: refused: The cost of a row grows .*",
+        "cost": rf"{number} EUR per million at the largest volume \(1 worker paid\)   prices: .*",
+    }.items():
+        assert re.fullmatch(pattern, shown[label]), shown[label]
+    even = find_out(SimulatedBatch(), need=need, slos=slos)
+    need_line = {line.label: line.text for line in lines_of(even)}["need"]
+    assert re.fullmatch(
+        r"for 1,000,000,000 rows by 06:00, within 6 h: 1 worker \[1, 1\] \(forecast; .*", need_line
+    )
+
+
+@pytest.mark.parametrize(("limit", "outcome"), [(0.002, Outcome.PASS), (0.0001, Outcome.FAIL)])
+def test_a_limit_of_the_cost_counts_the_start(limit, outcome):
+    test = find_out(SimulatedBatch(), slos=Slos(cost_per_million=limit))
+    assert test.cost.per_million == pytest.approx(0.36 / 3600 * 20.4 / 1.6, rel=0.05)
+    assert test.outcome is outcome
 
 
 def test_more_workers_are_measured_at_the_largest_volume():

@@ -277,6 +277,14 @@ def test_costs_are_those_of_the_paid_workers():
     assert test.cost.per_million_at_capacity < test.cost.per_million / 2
 
 
+@pytest.mark.parametrize(("limit", "outcome"), [(1.3, Outcome.PASS), (1.2, Outcome.FAIL)])
+def test_a_limit_of_the_cost_is_that_of_the_target(limit, outcome):
+    slos = Slos(rate_per_s=200, latency_ms=250, cost_per_million=limit)
+    _, test = find_out(SimulatedStream(600), slos=slos)  # 0.9 an hour ÷ 0.72 million rows
+    assert test.outcome is outcome
+    assert test.limits[-1] == ("cost_per_million", limit, pytest.approx(1.25), outcome)
+
+
 def test_seeds_make_a_test_repeatable():
     one, two = (
         find_out(SimulatedStream(600), slos=Slos(rate_per_s=200, latency_ms=250))[1]

@@ -83,11 +83,17 @@ def test_the_page_of_a_batch_has_volumes_and_no_rates():
     assert not {"capacity", "estimates", "latency", "spike"} & found.keys()
     assert found["VERDICT"].endswith("10,000,000 rows within 60 min: holds, with 12.5 × to spare")
     assert found["volume"].startswith("×1 27,000 rows in 3 s · ×4 108,000 rows in 5 s · ×16")
-    assert found["cost/row"] == "start-up 3.1 s [2.9, 3.3] CPU · 47.2 µs [46, 48.8] CPU a row"
-    assert found["deadline"].startswith("120,000,000 [110,000,000, 130,000,000] rows fit within")
+    assert found["cost/row"] == (
+        "start-up 3.1 s [2.9, 3.3] CPU · 47.2 µs [46, 48.8] CPU a row · "
+        "start-up 2.4 s [2.2, 2.6] wall time · 24.4 µs [23.9, 24.9] wall time a row"
+    )
+    assert found["cost"].startswith("0.02 EUR per million at the largest volume (2 workers paid)")
+    assert found["deadline"].startswith(
+        "120,000,000 [110,000,000, 130,000,000] rows fit within 60 min"
+    )
     assert found["growth"] == "commit grows with the volume: +30 % for 10 × the rows"
     assert found["need"] == (
-        "for 1,000,000,000 rows within 6 h: refused: expected 4 numbers of workers, got 2"
+        "for 1,000,000,000 rows by 06:00, within 6 h: refused: expected 4 numbers of workers, got 2"
     )
     assert found["last run"] == "2026-11-21: CPU a row 40 µs (+18 %)"
 
