@@ -7,7 +7,6 @@ import itertools
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -190,9 +189,12 @@ def run_day(
     options = (*subject.argv, *flink.arguments)
     subject = dataclasses.replace(subject, argv=options)
     name = f"{cluster.name}-{uuid.uuid4().hex[:6]}"
-    # The driver would set as many workers as there are readers.
-    scale = partial(flink.scale, cluster.min_workers)
-    with StreamDriver(subject, folder / name, name, lambda _: scale()) as driver:
+    flink.cancel_jobs()
+
+    def scale(_: int) -> None:  # the driver asks for as many workers as there are readers
+        flink.scale(cluster.min_workers)
+
+    with StreamDriver(subject, folder / name, name, scale) as driver:
         driver.start(workers=READERS)
         lag = GroupLag(subject.connection, driver.topic, driver.topic)
         scaler = Autoscaler(flink, lag, cluster.rule, known=known, say=say)

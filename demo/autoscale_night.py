@@ -49,6 +49,7 @@ def run_nights(
     def run(days: int) -> float:
         return _run(flink, model, files[:days], build / "autoscale" / "scores", further)
 
+    flink.cancel_jobs()
     flink.scale(1)
     small, night, twice = (_rows(files[:days]) for days in (_SMALL, _NIGHT, 2 * _NIGHT))
     small_s, night_s = run(_SMALL), run(_NIGHT)
@@ -96,6 +97,7 @@ def _run(
     first, last = (file.parent.name.partition("=")[2] for file in (files[0], files[-1]))
     command = [sys.executable, "-m", "scoreline", "batch", f"--input={DATASET}"]
     command += [f"--model={model}", f"--keys={KEY}", f"--output={output}"]
+    command += ["--columns=distance=float32(distance)"]
     command += [f"--partitions={PARTITION_COLUMN}={first}..{last}", *flink.arguments, *further]
     began = time.monotonic()
     done = subprocess.run(command, check=False, capture_output=True, text=True)

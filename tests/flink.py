@@ -18,7 +18,6 @@ from deploy.local.flink_configuration import ClusterSpec
 from deploy.local.flink_java import flink_libraries
 from deploy.local.processes import free_ports, wait_for
 from scoreline.pipelines.runners.flink_options import job_server_jar
-from scoreline.pipelines.runners.flink_rest import ENDED
 from tests.fakes import Ended
 from tests.forks import fork
 from tests.required import fail_or_skip
@@ -61,9 +60,7 @@ def make_ready(cluster: FlinkCluster, task_managers: int, slots: int) -> None:
     """
     if cluster.slots() is None:
         cluster.up(cluster.spec, task_managers)
-    for name, state in cluster.rest.jobs():
-        for job_id in cluster.rest.job_ids(name) if state not in ENDED else ():
-            cluster.rest.cancel(job_id)
+    cluster.cancel_jobs()
     cluster.up(cluster.spec, 0 if cluster.spec.slots != slots else task_managers)
     cluster.scale(task_managers, slots)
     assert wait_for(lambda: cluster.rest.slots().free == task_managers * slots, 150)

@@ -33,7 +33,7 @@ from deploy.local.flink_configuration import (
     write_configuration,
 )
 from deploy.local.processes import GUARD, Processes, free_ports, is_listening, wait_for
-from scoreline.pipelines.runners.flink_rest import FlinkRest, Slots
+from scoreline.pipelines.runners.flink_rest import ENDED, FlinkRest, Slots
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "build/flink"
@@ -190,6 +190,12 @@ class FlinkCluster:
             return self.rest.slots()
         except (OSError, LookupError):
             return None
+
+    def cancel_jobs(self) -> None:
+        """Cancel all jobs. A job outlives a command that was killed, and keeps its slots."""
+        for name, state in self.rest.jobs():
+            for job_id in self.rest.job_ids(name) if state not in ENDED else ():
+                self.rest.cancel(job_id)
 
     def workers(self) -> list[psutil.Process]:
         """Return the running Python workers, which the pool has started."""
