@@ -51,6 +51,14 @@ class Cluster:
     max_workers: int
 
     @property
+    def size(self) -> str:
+        """Its number of workers in words."""
+        fewest, most = self.min_workers, self.max_workers
+        if fewest == most == 1:
+            return "1 worker"
+        return f"{most} workers" if fewest == most else f"{fewest} to {most} workers"
+
+    @property
     def rule(self) -> Rule:
         """The rule with these bounds."""
         return Rule(min_workers=self.min_workers, max_workers=self.max_workers, readers=READERS)

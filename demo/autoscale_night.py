@@ -115,6 +115,6 @@ def _rows(files: Sequence[Path]) -> int:
 def _say(console: Console, night: Night) -> None:
     say(
         console,
-        f"night of {night.rows:,} rows: {night.workers} workers, {night.took_s:.0f} s of "
-        f"{night.deadline_s:.0f} s",
+        f"night of {night.rows:,} rows with {night.workers} worker{'s' * (night.workers > 1)}: "
+        f"{night.took_s:.0f} s of {night.deadline_s:.0f} s",
     )

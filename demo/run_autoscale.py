@@ -61,7 +61,7 @@ def run_days(
     )
     days: list[Day] = []
     for cluster in CLUSTERS:
-        say(console, f"\n{cluster.name}: {cluster.min_workers} to {cluster.max_workers} workers")
+        say(console, f"\n{cluster.name}: {cluster.size}")
         known = days[0].known if days else UNKNOWN
         days.append(
             run_day(subject, flink, cluster, offer, _FOLDER, known, lambda text: say(console, text))

@@ -23,6 +23,7 @@ from demo.autoscale_day import (
 )
 from demo.autoscale_night import Night, fit_two
 from demo.autoscale_report import print_comparison, print_day, write_report
+from demo.run_autoscale import CLUSTERS
 from deploy.local.scaling_rule import Known, Reading
 from scoreline.pipelines.load_test.judge.volume import workers_for
 from scoreline.pipelines.load_test.result import Series
@@ -35,6 +36,10 @@ def test_a_worker_is_paid_from_the_begin_of_its_start_to_its_end():
     assert paid_seconds(readings, 0.0, 30.0) == 10 * 1 + 11 * 4 + 9 * 2
     assert paid_seconds(readings, -5.0, 5.0) == 10
     assert paid_seconds(readings, 25.0, 40.0) == 30
+
+
+def test_the_size_of_a_cluster_is_said_in_words():
+    assert [cluster.size for cluster in CLUSTERS] == ["1 worker", "4 workers", "1 to 4 workers"]
 
 
 def test_a_stream_has_recovered_when_no_record_is_late_for_some_seconds():
