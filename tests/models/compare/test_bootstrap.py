@@ -11,7 +11,7 @@ from scoreline.models.compare.bootstrap import resample_differences, to_interval
 from scoreline.models.compare.metrics import Metric, evaluate_once, to_evaluate
 
 SIMULATIONS = 400
-ROWS = 800
+ROWS = 500
 
 
 def auc_simulation(rng):
@@ -60,7 +60,7 @@ def test_intervals_contain_the_true_difference(metric, simulate):
         label, parent, variant, truth = simulate(rng)
         evaluate = [to_evaluate(metric, label, scores) for scores in (parent, variant)]
         before, after = (evaluate_once(each, ROWS) for each in evaluate)
-        resampled = resample_differences(*evaluate, ROWS, resamples=400, seed=seed)
+        resampled = resample_differences(*evaluate, ROWS, resamples=300, seed=seed)
         found = to_interval(after - before, resampled)
         assert found.low <= found.value <= found.high
         inside += found.low <= truth <= found.high
