@@ -141,3 +141,25 @@ def test_the_cpu_time_of_a_model_in_a_process_of_its_own_counts(models, rows):
         apart.close()
     # Only the conversion of its rows happens in this process, which takes far less.
     assert all(pair.variant_us > 0.3 * pair.parent_us > 0 for pair in pairs)
+
+
+def test_variants_in_another_format_and_precision_are_compared_row_by_row(zoo):
+    rng = np.random.default_rng(1)
+    a, b = (rng.uniform(-1, 1, ROWS).astype(np.float32) for _ in "ab")
+    table = pa.table({"a": a, "b": b, "came_true": 2 * a + b + rng.normal(size=ROWS)})
+    parent = load_as_worker(zoo("keras_3_export"), batch_rows=CALL)
+    limits = Limits(tolerance=Tolerance(0.02))
+
+    same = load_as_worker(zoo("model.tflite"), batch_rows=CALL)
+    verdict = judged(parent, same, table, limits, label="came_true", pairs=0)
+    assert verdict.admitted, verdict.reasons
+    assert verdict.parity[0].max_difference < 1e-5
+
+    int8 = load_as_worker(zoo("int8.tflite"), batch_rows=CALL)
+    verdict = judged(parent, int8, table, limits, label="came_true", pairs=0)
+    assert verdict.admitted, verdict.reasons
+    assert 1e-3 < verdict.parity[0].p999_difference <= verdict.parity[0].max_difference < 0.1
+    # Rounding to 8 bits is no loss for the label, but it is a difference.
+    strict = Limits(tolerance=Tolerance(0.002))
+    (reason,) = judged(parent, int8, table, strict, pairs=0).reasons
+    assert reason.startswith("agreement: ")
