@@ -40,8 +40,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help install constraints run-local check format test test-fast prism soak fuzz load-plants soak-stream delta-spark duckdb-delta \
         flink-up flink-scale flink-status flink-down run-flink flink-libs flink-jar flink \
-        flink-autoscale run-stream load-test load-test-flink kafka-up kafka-down score-nightly bench bench-quick bench-formats bench-memory \
-        bench-rows bench-scaling bench-startup bench-flink bench-stream docs clean
+        flink-autoscale run-stream load-test load-test-flink optimize kafka-up kafka-down score-nightly bench bench-quick \
+        bench-formats bench-memory bench-rows bench-scaling bench-startup bench-flink bench-optimize bench-stream docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -172,6 +172,9 @@ load-test: kafka-up ## Find what load the demo holds, as a stream and as a batch
 load-test-flink: kafka-up flink-up $(FLINK_JOB_SERVER_JAR) ## Find what load the stream holds on the Flink cluster with 1 and 2 slots (25 minutes)
 	@$(BIN)/python -m demo.run_load_test --brokers 127.0.0.1:$(KAFKA_PORT) --only flink $(ARGS)
 
+optimize: install ## Make cheaper variants of the demo's two models, and prove which are as good (10 minutes; ARGS="--only small")
+	@$(BIN)/python -m demo.run_optimize $(ARGS)
+
 kafka-up: install ## Start a local Kafka broker on port 9092 or KAFKA_PORT (needs Java and Maven)
 	@$(BIN)/python -m deploy.local.kafka_broker up --port $(KAFKA_PORT)
 
@@ -189,6 +192,9 @@ bench-flink: install flink-libs flink-jar ## Measure Flink against the local run
 
 bench-formats: install ## Measure the same model in every format (20 minutes)
 	$(BIN)/python -m benchmarks.formats
+
+bench-optimize: install ## Measure jobs with optimized variants beside a bare loop (30 minutes)
+	$(BIN)/python -m benchmarks.optimize
 
 bench-rows: install ## Measure a row in ScoreRows, RunInference and BatchElements (10 minutes)
 	$(BIN)/python -m benchmarks.rows

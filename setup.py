@@ -56,11 +56,6 @@ setup(
             # Later ones are for Python below 3.11: uv would install them all the same, pip not.
             "backports.strenum<1.3",
         ],
-        # For passes that make a model cheaper; it pins the version of LiteRT.
-        "optimize": [
-            "litert-quantizer>=0.11,<0.12",
-            "pyyaml>=6,<7",  # recipes
-        ],
         # For streams; Avro and JSON come with Beam (fastavro, orjson).
         "kafka": [
             "confluent-kafka[schemaregistry]>=2.16,<3",
@@ -76,6 +71,14 @@ setup(
             "psutil>=6,<8",
             "pyyaml>=6,<7",
             "scipy>=1.13,<2",
+        ],
+        # For `scoreline optimize`: it makes .tflite models, and a report.
+        "optimize": [
+            "ai-edge-litert>=2.3,<3",
+            "backports.strenum<1.3",
+            "jinja2>=3.1,<4",
+            "litert-quantizer>=0.11,<0.12",
+            "pyyaml>=6,<7",  # recipes
         ],
         # Measures the model alone by MLPerf's scenarios.
         "loadgen": ["mlcommons-loadgen>=6,<7"],

@@ -8,6 +8,7 @@ from typing import Any
 from scoreline.models.process import ModelProcess
 from scoreline.models.servable import LocalServable, Servable, load_servable, shared_servable
 from scoreline.models.signature import DEFAULT_SIGNATURE
+from scoreline.models.variants import Choice
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +27,7 @@ class ModelSpec:
       ragged: pairs of an input and its component of a ragged tensor.
       batch_timeout_s: maximum seconds of a record batch in the model, which then runs in a
         separate process; None for no limit, in the process that loads it.
+      choice: how `auto:` chose this model; None if it was named itself.
     """
 
     path: str
@@ -38,6 +40,7 @@ class ModelSpec:
     outputs: tuple[str, ...] | None = None
     ragged: tuple[tuple[str, str], ...] = ()
     batch_timeout_s: float | None = None
+    choice: Choice | None = None
 
     def load(self, *, shared: bool = True) -> Servable:
         """Return the model, warmed up: in this process, or in its own if calls have a limit.

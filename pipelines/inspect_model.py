@@ -69,16 +69,14 @@ def inspect(settings: InspectSettings, problems: Problems) -> Inspection:
     if model is None:
         raise BadOptions(problems)
     try:
-        report = inspect_model(settings.model.path, settings.model.tags)
+        report = inspect_model(model.path, settings.model.tags)
     except (FileNotFoundError, ModelError) as e:
         problems.add(str(e))
         raise BadOptions(problems) from e
     known = {signature.name: signature for signature in report.signatures}
     if model.signature not in known:
         names = ", ".join(known) or "none"
-        problems.add(
-            f"--signature: model {settings.model.path} has no '{model.signature}'; it has {names}"
-        )
+        problems.add(f"--signature: model {model.path} has no '{model.signature}'; it has {names}")
         raise BadOptions(problems)
     unusable = report.unusable.get(model.signature)
     signature, asked = known[model.signature], settings.model.fit.outputs

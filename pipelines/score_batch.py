@@ -229,7 +229,10 @@ def execute(
         advice = "Committed partitions stay; run the same command to continue."
         return Ended(end_failed_job(reporter, e, advice))
     report = dataclasses.replace(
-        report, impurity=describe_allowed(found, plan), runtime=found.runtime
+        report,
+        impurity=describe_allowed(found, plan),
+        runtime=found.runtime,
+        choice=plan.score.model.choice,
     )
     with doing("reporting the results; the scores are published"):
         reporter.show(lambda console: print_report(report, settings, console))

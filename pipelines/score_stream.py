@@ -27,7 +27,7 @@ from scoreline.pipelines.options.stream import StreamSettings, read_stream
 from scoreline.pipelines.plan.model import PlannedModel
 from scoreline.pipelines.plan.stream import StreamPlan, plan_stream
 from scoreline.pipelines.report.console import say
-from scoreline.pipelines.report.documents import fields_of, runtime_fields
+from scoreline.pipelines.report.documents import fields_of, runtime_fields, variant_fields
 from scoreline.pipelines.report.logs import set_up_logs
 from scoreline.pipelines.report.reporter import Reporter, make_reporter
 from scoreline.pipelines.report.unexpected import end_failed_job
@@ -240,6 +240,7 @@ def _targets(prepared: Prepared) -> dict[str, Any]:
         "output": sink.output or None,
         "dead_letter_topic": sink.dead_letter_topic or None,
         "model_digest": plan.score.digest,
+        "variant": variant_fields(plan.score),
         "runtime": runtime_fields(prepared.runtime),
     }
 
@@ -264,6 +265,8 @@ def _print_plan(prepared: Prepared, console: Console) -> None:
     settings, _, plan, runtime = prepared
     say(console, f"topic      {plan.read.topic}, {plan.decode.format} → {settings.sink.targets}")
     say(console, f"model      {plan.score.digest}")
+    if plan.score.model.choice is not None:
+        say(console, f"variant    {plan.score.model.choice}")
     say(console, f"called by  {runtime}")
     columns = ", ".join(f"{field.name} {field.type}" for field in plan.decode.schema)
     say(console, f"columns    {columns}")

@@ -1,6 +1,6 @@
 """The command `scoreline` and its subcommands.
 
-    scoreline batch | stream | replay | table | inspect | load-test [options]
+    scoreline batch | stream | replay | table | inspect | load-test | optimize [options]
 
 Exit codes of every command: 0 success; 1 a restart may succeed; 2 a user must correct options or
 input; 3 success, and some rows are dead letters; 4 a limit of a load test does not hold; 5 the
@@ -27,6 +27,7 @@ COMMANDS = {
     "table": "show, verify, roll back and clean a table of scores",
     "inspect": "show a model's signatures, and whether it answers",
     "load-test": "find the load that a stream or a batch holds, and its bottleneck",
+    "optimize": "make cheaper variants of a model, and prove which are as good",
 }
 
 

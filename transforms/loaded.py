@@ -57,16 +57,6 @@ class LoadedModel:
         self.digest: str = self._model.digest
         wanted.to_spec(self._model, ())
 
-    @property
-    def call_rows(self) -> int:
-        """The number of rows per call of the model: the given one, or the one tuned so far."""
-        return self._model.call_size.rows
-
-    @property
-    def concurrent_calls(self) -> int | None:
-        """The number of parallel calls that it was loaded for; None for TensorFlow's setting."""
-        return self._wanted.concurrent_calls
-
     def score(
         self,
         rows: pa.Table | pa.RecordBatch,

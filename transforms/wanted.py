@@ -36,12 +36,7 @@ _FLAG = re.compile(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WantedModel:
-    """A model, and the columns that feed it, with the fields of `scoreline.load`.
-
-    Attributes:
-      concurrent_calls: parallel calls of a model that is not shared, with one thread each; None
-        leaves TensorFlow's own setting.
-    """
+    """A model, and the columns that feed it, with the fields of `scoreline.load`."""
 
     path: str
     signature: str = DEFAULT_SIGNATURE
@@ -52,7 +47,6 @@ class WantedModel:
     tags: tuple[str, ...] = ()
     batch_timeout_s: float | None = None
     allow_impure: str | None = None
-    concurrent_calls: int | None = None
 
     @classmethod
     def of(
@@ -89,7 +83,7 @@ class WantedModel:
         """
         try:
             if not shared:
-                return self._model_spec(self.digest or "", self.concurrent_calls).load(shared=False)
+                return self._model_spec(self.digest or "", None).load(shared=False)
             # With the key of workers in this process, so that they reuse the loaded model.
             return self._model_spec(self.digest or digest_model(self.path), 1).load()
         except FileNotFoundError as e:

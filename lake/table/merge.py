@@ -29,7 +29,7 @@ from scoreline.lake.table.staged_file import Staged, StagedFile
 _MAX_ATTEMPTS = 50
 _KEPT = (
     *("run_id", "model_digest", "signature", "tool_version", "input_fingerprint"),
-    *("allow_impure", "impurity"),
+    *("allow_impure", "impurity", "parent_digest"),
 )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -119,10 +120,7 @@ def judge(
       UnusableRows: the rows, the label or the parent's output cannot judge any variant.
       ValueError: there are too few pairs.
     """
-    metric = limits.metric or choose_metric(held_out.truth.label)
-    output = choose_output(held_out.parent.schema, limits.output, metric)
-    finite = held_out.at(find_finite_rows(held_out.parent.column(output)))
-    check_parent(finite, output, metric, limits.threshold)
+    output, metric, finite = choose_judged(held_out, limits)
     cost = None if pairs is None else measure_ratio(pairs)
     reasons, parity = _compare_outputs(held_out, output, metric, limits)
     quality, slices = None, None
@@ -150,6 +148,27 @@ def judge(
         parity=tuple(parity.values()),
         cost=cost,
     )
+
+
+class Judged(NamedTuple):
+    """The output that is judged, the metric that judges it, and the rows with finite numbers."""
+
+    output: str
+    metric: Metric
+    rows: HeldOut
+
+
+def choose_judged(held_out: HeldOut, limits: Limits) -> Judged:
+    """Return what is judged, before any variant is made: the parent's scores are enough.
+
+    Raises:
+      UnusableRows: the rows, the label or the parent's output cannot judge any variant.
+    """
+    metric = limits.metric or choose_metric(held_out.truth.label)
+    output = choose_output(held_out.parent.schema, limits.output, metric)
+    finite = held_out.at(find_finite_rows(held_out.parent.column(output)))
+    check_parent(finite, output, metric, limits.threshold)
+    return Judged(output, metric, finite)
 
 
 def _compare_outputs(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Sequence
 
 from scoreline.pipelines.doing import doing
 from scoreline.pipelines.exit_codes import EXIT_INVALID, EXIT_OK, EXIT_SLO_NOT_MET, EXIT_STOPPED
+from scoreline.pipelines.extras import require_extra
 from scoreline.pipelines.load_test.judge.elements import Outcome
 from scoreline.pipelines.options.commands import parse_flags
 from scoreline.pipelines.options.load_test import read_load_test
@@ -45,7 +45,7 @@ def _execute(flags: Sequence[str], reporter: Reporter) -> int:
     given, _ = parse_flags("load-test", flags, problems)
     settings = read_load_test(given, problems)
     problems.check_usage()
-    _check_extra()
+    require_extra("load-test", _EXTRA)
     from scoreline.pipelines.load_test.read_profile import read_profile
 
     with doing("reading the profile"):
@@ -60,15 +60,3 @@ def _execute(flags: Sequence[str], reporter: Reporter) -> int:
         from scoreline.pipelines.load_test.report.write import report_on
 
         return report_on(test, profile, reporter, EXIT_CODES[test.outcome])
-
-
-def _check_extra() -> None:
-    """Raise `BadOptions` if the packages of the extra load-test are not installed."""
-    missing = [name for module, name in _EXTRA.items() if not importlib.util.find_spec(module)]
-    if missing:
-        raise BadOptions(
-            [
-                "expected the packages of the extra load-test, but these are not installed: "
-                f"{', '.join(missing)}. Run `pip install 'scoreline[load-test]'`"
-            ]
-        )

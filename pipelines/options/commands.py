@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from scoreline.pipelines.options import batch, inspect, load_test, replay, stream
+from scoreline.pipelines.options import batch, inspect, load_test, optimize, replay, stream
 from scoreline.pipelines.options.command_parser import CommandParser
 from scoreline.pipelines.options.parser import add_json, suggest
 from scoreline.pipelines.options.problems import Problems
@@ -69,6 +69,13 @@ COMMANDS: Mapping[str, Command] = {
         load_test.DESCRIPTION,
         load_test.add_flags,
         load_test.read_load_test,
+    ),
+    "optimize": Command(
+        "optimize.command",
+        optimize.USAGE,
+        optimize.DESCRIPTION,
+        optimize.add_flags,
+        optimize.read_optimize,
     ),
 }
 

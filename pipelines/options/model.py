@@ -10,6 +10,9 @@ from scoreline.models.fit import FitOptions
 from scoreline.pipelines.options.command_parser import HOW, MODEL, CommandParser
 from scoreline.pipelines.options.reader import OptionReader
 
+# Before a folder of `scoreline optimize`: the cheapest admitted variant for this machine.
+AUTO = "auto:"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSettings:
@@ -38,13 +41,14 @@ class ModelSettings:
     allow_impure: str = ""
 
 
-def add_flags(parser: CommandParser) -> None:
-    """Declare the flags."""
+def add_flags(parser: CommandParser, *, may_start_process: bool = True) -> None:
+    """Declare the flags; `may_start_process` is whether the model may run in its own process."""
     model = parser.group(MODEL)
     model.add_argument(
         "--model",
         metavar="PATH",
-        help="SavedModel directory, .keras file, .tflite file or folder of a variant",
+        help="SavedModel directory, .keras file, .tflite file or folder of a variant; or auto:DIR, "
+        "the cheapest admitted variant in a folder of scoreline optimize, else its parent",
     )
     model.add_argument(
         "--signature",
@@ -68,6 +72,8 @@ def add_flags(parser: CommandParser) -> None:
         "--model_digest", metavar="sha256:…", help="refuse any model with another digest"
     )
     _add_call_flags(parser)
+    if may_start_process:
+        _add_timeout_flag(parser)
 
 
 def _add_fit_flags(model: argparse._ArgumentGroup) -> None:
@@ -126,16 +132,20 @@ def _add_call_flags(parser: CommandParser) -> None:
         help="rows per model call (default: auto, tuned while scoring)",
     )
     how.add_argument(
-        "--batch_timeout_s",
-        metavar="S",
-        help="maximum seconds of a record batch in the model, which then runs in a separate "
-        "process per worker: rows that hang or crash it become dead letters",
-    )
-    how.add_argument(
         "--allow_impure",
         metavar="REASON",
         help="score although the score of a row depends on other rows, on earlier calls or on "
         "chance, which is refused otherwise; commits record the reason",
+    )
+
+
+def _add_timeout_flag(parser: CommandParser) -> None:
+    how = parser.group(HOW)
+    how.add_argument(
+        "--batch_timeout_s",
+        metavar="S",
+        help="maximum seconds of a record batch in the model, which then runs in a separate "
+        "process per worker: rows that hang or crash it become dead letters",
     )
 
 
@@ -169,6 +179,6 @@ def read_model(given: argparse.Namespace, read: OptionReader) -> ModelSettings:
         op_libraries=read.files("--load_op_library", given.load_op_library),
         digest=read.digest(given.model_digest),
         batch_rows=None if is_auto else read.positive("--batch_rows", given.batch_rows, "auto or "),
-        batch_timeout_s=read.seconds("--batch_timeout_s", given.batch_timeout_s),
+        batch_timeout_s=read.seconds("--batch_timeout_s", getattr(given, "batch_timeout_s", None)),
         allow_impure=_read_reason(given.allow_impure, read),
     )

@@ -11,7 +11,7 @@ from scoreline.pipelines.options import model as model_flags
 from scoreline.pipelines.options.command_parser import CommandParser
 from scoreline.pipelines.options.kafka_sink import SinkSettings, read_sink
 from scoreline.pipelines.options.kafka_source import SourceSettings, read_source
-from scoreline.pipelines.options.model import ModelSettings, read_model
+from scoreline.pipelines.options.model import AUTO, ModelSettings, read_model
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.options.reader import OptionReader
 from scoreline.pipelines.options.rows import (
@@ -207,6 +207,11 @@ def _check_run(settings: StreamSettings, given: argparse.Namespace, problems: Pr
         problems.add(
             f"--restart: a failed backfill from --start={settings.source.start} --until_end needs "
             "a user's decision; leave out one of them"
+        )
+    if given.watch_model_s is not None and settings.model.path.startswith(AUTO):
+        problems.add_usage(
+            f"--model {AUTO}… chooses a variant once, but --watch_model_s swaps models; leave out "
+            "one of them"
         )
     if given.watch_model_s is not None and settings.model.digest is not None:
         problems.add(

@@ -20,7 +20,6 @@ from scoreline.lake.table.scores import find_table_problems, live_files
 from scoreline.lake.table.shard_writer import StageSpec
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.runtimes.model import Runtime
-from scoreline.models.signature import InputColumn
 from scoreline.models.suggest import paths_of
 from scoreline.pipelines.doing import doing
 from scoreline.pipelines.options.batch import BatchSettings
@@ -202,7 +201,7 @@ def _plan_work(
             fit.columns,
             settings.model.batch_rows
             or choose_batch_rows(itertools.chain.from_iterable(files.footers.values())),
-            _dictionary_columns(fit.inputs, files),
+            files.dictionary_columns(fit.inputs),
             fit.carried,
         ),
         score=fit.score_spec(model),
@@ -255,6 +254,7 @@ def _commit_spec(
     settings: BatchSettings, found: Findings, model: ModelSpec, fit: Fit
 ) -> CommitSpec:
     version = {} if found.input_version is None else {"input_version": str(found.input_version)}
+    lineage = {} if model.choice is None else {"parent_digest": model.choice.parent_digest}
     return CommitSpec(
         output=settings.table.output,
         partition_columns=found.states.partition_columns,
@@ -265,27 +265,11 @@ def _commit_spec(
             "tool_version": __version__,
             "job_id": uuid.uuid4().hex,
             **version,
+            **lineage,
         },
         fingerprints={p.path: p.fingerprint for p in found.states.todo},
         max_dead_letter_ratio=settings.table.max_dead_letter_ratio,
     )
-
-
-def _dictionary_columns(inputs: Sequence[InputColumn], files: FileSchemas) -> tuple[str, ...]:
-    """Return the text columns that all files have; they are read as dictionaries."""
-    added = {constant.column for constant in files.constants}
-    texts = {source.column for source in inputs if source.tensor.dtype == "string"} - added
-    return tuple(
-        sorted(
-            column
-            for column in texts
-            if all(column in s.names and _is_text(s.field(column).type) for s in files.schemas)
-        )
-    )
-
-
-def _is_text(data_type: pa.DataType) -> bool:
-    return any(test(data_type) for test in (pa.types.is_string, pa.types.is_binary))
 
 
 def _integer_key(keys: Sequence[str], schema: pa.Schema) -> str | None:

@@ -17,6 +17,7 @@ from scoreline.lake.files.partitions import Partition
 from scoreline.lake.files.read import DatasetSpec
 from scoreline.lake.files.types import find_casts
 from scoreline.lake.storage import resolve
+from scoreline.models.signature import InputColumn
 from scoreline.pipelines.options.problems import Problems
 from scoreline.pipelines.plan.dataset import Dataset
 from scoreline.pipelines.plan.fit import Fit
@@ -49,6 +50,18 @@ class FileSchemas:
     def read_schema(self) -> pa.Schema:
         """The schema of one record batch, before the selection of columns; empty without files."""
         return next(iter(self.schemas), _NO_SCHEMA)
+
+    def dictionary_columns(self, inputs: Sequence[InputColumn]) -> tuple[str, ...]:
+        """Return the text columns of inputs that all files have; they are read as dictionaries."""
+        added = {constant.column for constant in self.constants}
+        texts = {source.column for source in inputs if source.tensor.dtype == "string"} - added
+        return tuple(
+            sorted(
+                column
+                for column in texts
+                if all(column in s.names and _is_text(s.field(column).type) for s in self.schemas)
+            )
+        )
 
     def dataset_spec(
         self,
@@ -103,6 +116,10 @@ class FileSchemas:
         )
         schemas = add_constant_fields(self.schemas, constants)
         return dataclasses.replace(self, constants=constants, schemas=schemas)
+
+
+def _is_text(data_type: pa.DataType) -> bool:
+    return any(test(data_type) for test in (pa.types.is_string, pa.types.is_binary))
 
 
 def read_files(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 
@@ -11,9 +12,12 @@ from scoreline.models.model_spec import ModelSpec
 from scoreline.models.runtimes.model import Runtime
 from scoreline.models.servable import Servable
 from scoreline.models.signature import Signature
+from scoreline.models.variants import Choice, choose_variant
 from scoreline.pipelines.doing import doing
-from scoreline.pipelines.options.model import ModelSettings
+from scoreline.pipelines.options.model import AUTO, ModelSettings
 from scoreline.pipelines.options.problems import Problems
+
+_LOG = logging.getLogger(__name__)
 
 # Loads a model, calls it once and returns its signature.
 SignatureReader = Callable[[ModelSpec], Signature]
@@ -61,6 +65,11 @@ def find_model(
     if not settings.path or "://" in settings.path:
         return None  # reported with the options
     try:
+        if settings.path.startswith(AUTO):
+            choice = choose_variant(settings.path.removeprefix(AUTO), settings.digest)
+            for sentence in choice.passed_over:
+                _LOG.warning(sentence)
+            return _spec(settings, choice.path, choice.digest, concurrent_calls, choice)
         digest = digest_model(settings.path)
     except (OSError, ModelError) as e:
         problems.add(str(e))
@@ -71,8 +80,18 @@ def find_model(
             "It was not run"
         )
         return None
+    return _spec(settings, settings.path, digest, concurrent_calls)
+
+
+def _spec(
+    settings: ModelSettings,
+    path: str,
+    digest: str,
+    concurrent_calls: int | None,
+    choice: Choice | None = None,
+) -> ModelSpec:
     return ModelSpec(
-        path=os.path.abspath(settings.path),
+        path=os.path.abspath(path),
         digest=digest,
         signature=settings.signature,
         batch_rows=settings.batch_rows,
@@ -82,6 +101,7 @@ def find_model(
         outputs=settings.fit.asked_outputs,
         ragged=settings.fit.ragged,
         batch_timeout_s=settings.batch_timeout_s,
+        choice=choice,
     )
 
 

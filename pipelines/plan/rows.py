@@ -61,4 +61,6 @@ def plan_rows(
         for partition in partitions
         for shard in plan_shards(partition, files.footers[partition.path], "", "")
     ]
-    return PlannedRows(shards, files.dataset_spec(dataset, fit.columns, batch_rows, ()), files)
+    texts = files.dictionary_columns(fit.inputs)
+    read = files.dataset_spec(dataset, fit.columns, batch_rows, texts, fit.carried)
+    return PlannedRows(shards, read, files)

@@ -13,6 +13,7 @@ from scoreline.pipelines.plan.batch import BatchPlan, Findings
 from scoreline.pipelines.plan.preview import FirstScores
 from scoreline.pipelines.report.summary import STEPS, Report, describe_failure
 from scoreline.transforms.metrics import VALUES_SATURATED
+from scoreline.transforms.scoring import ScoreSpec
 
 _COUNTS = ("rows_in", "rows_scored", "rows_dead", "duplicate_keys")
 
@@ -27,6 +28,7 @@ def batch_fields(
     return {
         "output": settings.table.output,
         "model_digest": None if found.plan is None else found.plan.score.digest,
+        "variant": variant_fields(None if found.plan is None else found.plan.score),
         "runtime": runtime_fields(found.runtime),
         "committed_before": len(states.committed),
         "outdated": len(states.outdated),
@@ -62,6 +64,7 @@ def plan_fields(
         "model": settings.model.path,
         "signature": settings.model.signature,
         "model_digest": plan.score.digest,
+        "variant": variant_fields(plan.score),
         "runtime": runtime_fields(found.runtime),
         "partitions": list(plan.partitions),
         "committed_before": len(states.committed),
@@ -75,6 +78,18 @@ def plan_fields(
             *map(describe_failure, states.failed),
             *([f"The model fails: {first.failure}"] if first.failure else []),
         ],
+    }
+
+
+def variant_fields(score: ScoreSpec | None) -> dict[str, Any] | None:
+    """Return which variant `auto:` chose; None for a model that was named itself."""
+    choice = None if score is None else score.model.choice
+    if choice is None:
+        return None
+    return {
+        "name": choice.name,
+        "parent_digest": choice.parent_digest,
+        "passed_over": list(choice.passed_over),
     }
 
 

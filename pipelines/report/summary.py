@@ -12,6 +12,7 @@ from rich.table import Table
 from scoreline.lake.elements import UNKNOWN_ROWS, Outcome
 from scoreline.lake.table.layout import dead_letters_root
 from scoreline.models.runtimes.model import Runtime
+from scoreline.models.variants import Choice
 from scoreline.pipelines.exit_codes import EXIT_DEAD_LETTERS, EXIT_FAILED, EXIT_OK
 from scoreline.pipelines.options.batch import BatchSettings
 from scoreline.pipelines.plan.batch import BatchPlan, Findings
@@ -40,6 +41,7 @@ class Report:
       counters: sums of Beam's metrics, by name.
       impurity: why scores depend on more than their row, and why that is allowed; "" if not.
       runtime: what called the model, as the launcher saw it.
+      choice: how `auto:` chose the model; None if it was named itself.
     """
 
     outcomes: list[Outcome]
@@ -47,6 +49,7 @@ class Report:
     counters: Mapping[str, int]
     impurity: str = ""
     runtime: Runtime | None = None
+    choice: Choice | None = None
 
     def total(self, field: str) -> int:
         """Return the sum of a count over the published partitions."""
@@ -120,6 +123,8 @@ def print_plan(found: Findings, plan: BatchPlan, settings: BatchSettings, consol
         facts.add_row("", escape(f"{constant.column} {constant.data_type}, {which}"))
     facts.add_row("model", f"{settings.model.path}, signature {settings.model.signature}")
     facts.add_row("", plan.score.digest)
+    if plan.score.model.choice is not None:
+        facts.add_row("", escape(f"variant {plan.score.model.choice}"))
     facts.add_row("", escape(f"called by {found.runtime}"))
     for source in plan.score.inputs:
         steps = describe_steps(source)
@@ -182,6 +187,8 @@ def print_report(report: Report, settings: BatchSettings, console: Console) -> N
     if whole:
         shares = " · ".join(f"{name} {100 * ms / whole:.0f} %" for name, ms in times)
         table.add_row("time", shares)
+    if report.choice is not None:
+        table.add_row("variant", escape(str(report.choice)))
     if report.runtime is not None:
         table.add_row("called by", escape(describe_runtime(report.runtime, report.counters)))
     console.print(table, highlight=False)

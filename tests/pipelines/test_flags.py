@@ -20,6 +20,7 @@ from scoreline.pipelines.options.commands import COMMANDS, make_parser, parse_fl
 from scoreline.pipelines.options.inspect import InspectSettings
 from scoreline.pipelines.options.kafka_source import VALUE_FORMATS
 from scoreline.pipelines.options.load_test import LoadTestSettings, read_load_test
+from scoreline.pipelines.options.optimize import OptimizeSettings, read_optimize
 from scoreline.pipelines.options.problems import BadOptions, Problems
 from scoreline.pipelines.options.replay import ReplaySettings
 from scoreline.pipelines.options.stream import StreamSettings, read_stream
@@ -131,6 +132,21 @@ CASES = {
         "--write_scaling": "--write_scaling={elsewhere}",
     },
 }
+OPTIMIZE = {
+    "--keys": "--keys=n",
+    "--label": "--label=n",
+    "--metric": "--metric=agreement",
+    "--score": "--score=score",
+    "--tolerance": "--tolerance=0.01",
+    "--slices": "--slices=s",
+    "--threshold": "--threshold=0.5",
+    "--max_rows": "--max_rows=7",
+    "--passes": "--passes=litert_float32",
+    "--recipe": "--recipe={schema}",
+    "--output": "--output={elsewhere}",
+}
+CASES["optimize"] = {flag: case for flag, case in MODEL.items() if flag != "--batch_timeout_s"}
+CASES["optimize"] |= DATASET | OPTIMIZE
 RUNNER = {
     "--runner": "--runner=PrismRunner",
     "--model_sharing": "--runner=flink | --model_sharing=process",
@@ -145,6 +161,7 @@ BASE = {
     "replay": ["--output={scored}", "--model={model}", "--keys=id"],
     "inspect": ["--input={lake}", "--model={model}"],
     "load-test": ["--profile={profile}"],
+    "optimize": ["--input={lake}", "--model={model}", "--keys=id", "--output={fresh}"],
 }
 SETTINGS = {
     "batch": BatchSettings,
@@ -152,6 +169,7 @@ SETTINGS = {
     "replay": ReplaySettings,
     "inspect": InspectSettings,
     "load-test": LoadTestSettings,
+    "optimize": OptimizeSettings,
 }
 MODULES = {
     "batch": "score_batch",
@@ -159,6 +177,7 @@ MODULES = {
     "replay": "replay",
     "inspect": "inspect_model",
     "load-test": "load_test.command",
+    "optimize": "optimize.command",
 }
 
 
@@ -254,7 +273,15 @@ def _load_test(argv, capsys):
     return repr(read_profile(settings, problems))
 
 
+def _optimize(argv, capsys):
+    problems = Problems()
+    settings = read_optimize(parse_flags("optimize", argv, problems).given, problems)
+    problems.check()
+    return repr(settings)
+
+
 _OUTCOMES = {
+    "optimize": _optimize,
     "load-test": _load_test,
     "batch": _plan_batch,
     "stream": _read_stream,
@@ -366,11 +393,11 @@ def _attributes_read(name):
     ("command", "argv", "told"),
     [
         ("batch", ["--topic=t"], "batch does not take --topic; it is a flag of stream"),
-        ("stream", ["--last", "3"], "stream does not take --last; it is a flag of batch and"),
+        ("stream", ["--last", "3"], "stream does not take --last; it is a flag of batch, "),
         (
             "replay",
             ["--input=x"],
-            "replay does not take --input; it is a flag of batch and inspect",
+            "replay does not take --input; it is a flag of batch, inspect and optimize",
         ),
         ("replay", ["--workers=2"], "replay does not take --workers; it is a flag of batch"),
         ("replay", ["--runner=flink"], "unknown option --runner"),
