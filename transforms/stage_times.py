@@ -133,8 +133,9 @@ class Recorder:
                 return
             at_s, now, cpu_s = time.time(), time.perf_counter(), time.process_time()
             threads_s, processes_s = self._model_cpu.take()
-            with self._lock:
-                workers = list(self._workers)
+            with self._lock:  # a thread that only prepared readers is no worker
+                readers = self._readers.values()
+                workers = [w for w in self._workers if not readers or w in readers or w.stages]
             taken = [(worker, *worker.take(now)) for worker in workers]
             _share_out([stages for _, _, stages in taken], threads_s + processes_s)
             for worker, interval_s, stages in taken:

@@ -199,6 +199,21 @@ def test_a_reader_is_one_worker_in_whichever_thread_it_runs(recording):
     assert rows == [6 * 80, 4 * 10]
 
 
+def test_a_thread_that_only_prepared_a_reader_is_no_worker(recording):
+    kept = BundleMetrics()
+    with kept.timed(metrics.READ_MS):
+        pass
+    stage_times.active.write()
+    prepared_s = time.time()
+    stage_times.active.work_as(0)
+    with kept.timed(metrics.READ_MS):
+        time.sleep(0.02)
+    directory = stage_times.active.directory
+    recording()
+    workers = read_stage_times(directory, prepared_s, EVER[1])
+    assert [worker.worker for worker in workers] == [1]
+
+
 def test_a_call_of_a_reader_is_not_taken_from_its_thread(recording):
     kept = BundleMetrics()
     stage_times.active.work_as(0)

@@ -71,6 +71,8 @@ class Child:
             _, status, usage = os.wait4(self._process.pid, 0)
         finally:
             timer.cancel()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         self._process.returncode = os.waitstatus_to_exitcode(status)
         if self._process.returncode == -signal.SIGKILL:
             raise ChildEnded(f"{self.name} was killed, or did not end within {seconds:.0f} s")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,19 +62,19 @@ def scored_at(seen: Seen, numbers: slice) -> Floats:
     return at
 
 
-def count_lost(scored_s: Floats, send_to: Sequence[int]) -> int:
-    """Return the number of records without a score though a later one of their partition has one.
+def count_lost(scored_s: Floats, send_to: Sequence[int], committed: Mapping[int, int]) -> int:
+    """Return the number of records without a score though the offsets after them are committed.
 
-    A partition is read in order. So they are not late, but lost.
+    A stream commits offsets after its scores are delivered. So these are not late, but lost. That a
+    later record has a score proves nothing: scores go to several partitions, in any order.
 
     Args:
       scored_s: when each record was scored, from the first of the topic on; 0 for never.
       send_to: the partition of record `i` is `send_to[i % len(send_to)]`.
+      committed: the committed offset by partition.
     """
-    lost = 0
     partition_of = np.resize(np.asarray(send_to), scored_s.size)
-    for partition in np.unique(partition_of):
-        is_scored = scored_s[partition_of == partition] > 0
-        if is_scored.any():
-            lost += int(np.count_nonzero(~is_scored[: is_scored.size - is_scored[::-1].argmax()]))
-    return lost
+    return sum(
+        int(np.count_nonzero(scored_s[partition_of == partition][:offset] == 0))
+        for partition, offset in committed.items()
+    )

@@ -32,6 +32,7 @@ from scoreline.pipelines.load_test.judge.elements import (
 )
 from scoreline.pipelines.load_test.result import ModelAlone
 from scoreline.pipelines.options.problems import BadOptions
+from scoreline.transforms.kafka.group import read_committed
 from scoreline.transforms.stage_times import read_stage_times
 
 MIN_MOMENTS, MAX_LONGER = 5, 4
@@ -44,6 +45,7 @@ _PATIENCE_SHARE = 0.5
 _MAX_PATIENCE_S = 30.0
 _MIN_PATIENCE_S = 15.0
 _END_OF_SEND_S = 120.0
+_LATE_SCORES_S = 5.0
 _MODEL_S = 300.0
 
 
@@ -304,7 +306,7 @@ class StreamDriver:
             is_dead=np.array(self._seen.is_dead[numbers], bool),
             commit_s=self.facts.commit_s,
             extra_ids=self._extra(),
-            lost_ids=count_lost(np.array(self._seen.scored_s[: self._sent]), self._send_to),
+            lost_ids=self._lost(),
             spike_s=spike,
             capacity_per_s=offer.capacity_per_s,
             worker_times=self.worker_times(*window),
@@ -322,6 +324,27 @@ class StreamDriver:
     def _extra(self) -> int:
         """Return the number of scores beyond one for each record of this start."""
         return int(self._seen.extra[: self._sent].sum()) + int(self._seen.totals[1])
+
+    def _lost(self) -> int:
+        """Return the number of records whose scores are missing though their offsets are committed.
+
+        Scores may be delivered, and not be read yet.
+        """
+        if self._replaced == "send" or self._topics is None:
+            return 0
+        topic = self._topics.records  # also the name of the group
+        consumer = self._subject.connection.consumer(topic)
+        try:
+            committed = read_committed(consumer, topic, range(self._subject.partitions))
+        finally:
+            consumer.close()
+        deadline = time.monotonic() + _LATE_SCORES_S
+        while True:
+            scored = np.array(self._seen.scored_s[: self._sent])
+            lost = count_lost(scored, self._send_to, committed)
+            if not lost or time.monotonic() > deadline:
+                return lost
+            time.sleep(_POLL_S)
 
     def worker_times(self, begin_s: float, end_s: float) -> tuple[WorkerTimes, ...]:
         """Return what the workers did within a time."""

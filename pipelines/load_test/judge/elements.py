@@ -149,8 +149,8 @@ class Window:
       is_dead: whether it became a dead letter.
       commit_s: seconds between two commits of the stream: scores come in such portions.
       extra_ids: scores beyond the first of a record, and of records that were never sent.
-      lost_ids: records without a score though a later record of their partition has one. None if
-        nobody counted: then each record without a score is lost, unless the backlog grows.
+      lost_ids: records without a score though the offsets after them are committed. None if nobody
+        counted: then each record without a score is lost, unless the backlog grows.
       spike_s: begin and end of the spike, None without one; for a step both are its moment.
       capacity_per_s: capacity known before the spike, for the predicted time to recover.
       worker_times: what each worker did within the window.

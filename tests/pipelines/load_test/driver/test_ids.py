@@ -21,12 +21,12 @@ def test_each_record_is_noted_once_and_further_scores_are_counted(tmp_path):
     assert again.totals.tolist() == [6, 1]
 
 
-def test_a_record_is_lost_if_a_later_one_of_its_partition_has_a_score():
-    send_to = (0, 1)
-    assert count_lost(np.array([1.0, 1, 0, 1, 0, 0]), send_to) == 0  # late, not lost
-    assert count_lost(np.array([1.0, 1, 0, 1, 1, 0]), send_to) == 1
-    assert count_lost(np.array([0.0, 0, 0, 0]), send_to) == 0
-    assert count_lost(np.array([0.0, 0, 0, 1]), send_to) == 1
+def test_a_record_is_lost_if_its_offset_is_committed_without_a_score():
+    scored, send_to = np.array([1.0, 1, 0, 1, 0, 0]), (0, 0, 1)  # 0: 1, 1, 1, 0  1: 0, 0
+    assert count_lost(scored, send_to, {}) == 0
+    assert count_lost(scored, send_to, {0: 3, 1: 0}) == 0  # late, not lost
+    assert count_lost(scored, send_to, {0: 4, 1: 1}) == 2
+    assert count_lost(scored, send_to, {0: 4, 1: 2}) == 3
 
 
 def test_a_start_takes_no_more_records_than_have_numbers(tmp_path):
