@@ -153,8 +153,8 @@ soak: install ## Kill a job 500 times, at each named step in turn, and check the
 fuzz: install ## For SECONDS=3600, damage files of every format and feed odd columns to TensorFlow: none ends a job or changes rows in silence
 	SCORELINE_FUZZ_SECONDS=$(or $(SECONDS),3600) $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
-load-plants: install ## Test the load of streams with something planted, on a quiet machine (30 minutes)
-	$(BIN)/python -m pytest tests/load/test_plants.py -m load -rP $(ARGS)
+load-plants: install prism flink ## Test the load of streams and batches with something planted, on a quiet machine (REPEATS=1, ARGS="-k skew")
+	SCORELINE_PLANT_REPEATS=$(or $(REPEATS),1) $(BIN)/python -m pytest tests/load -m load -rP $(ARGS)
 
 soak-stream: kafka-up ## Score streams and kill workers for SECONDS=1800; check that no record is lost and memory is flat
 	@$(BIN)/python -m benchmarks.soak_stream --brokers 127.0.0.1:$(KAFKA_PORT) \

@@ -14,31 +14,16 @@ import time
 import orjson
 import pytest
 
-from scoreline.pipelines.load_test.budget import Budget
-from scoreline.pipelines.load_test.judge.elements import Slos
-from scoreline.pipelines.load_test.judge.search import End, Precision
-from scoreline.pipelines.load_test.stream_method import StreamTest
-from scoreline.pipelines.load_test.stream_plan import Plan
+from scoreline.pipelines.load_test.judge.bottleneck import evidence_of, find_bottleneck
+from scoreline.pipelines.load_test.judge.search import End
+from tests.load.methods import find_out
+from tests.load.quotas import limit_producer
 
 pytestmark = [pytest.mark.kafka, pytest.mark.load, pytest.mark.timeout(3600)]
-WINDOW_S = float(os.environ.get("SCORELINE_LOAD_WINDOW_S", "30"))
 
 
-def find_out(driver, *, latency_ms=1000.0, workers=(1,), partitions=4, rate_per_s=None):
-    plan = Plan(
-        slos=Slos(latency_ms=latency_ms, rate_per_s=rate_per_s),
-        workers=workers,
-        precision=Precision(0.1, WINDOW_S),
-        partitions=partitions,
-        cores=os.cpu_count(),
-    )
-    found = StreamTest(driver, plan, Budget(None), lambda text: print(text, flush=True)).run()
-    print(found.capacities, found.drain_per_s, found.bottleneck)
-    return found
-
-
-def test_a_waiting_model_is_limited_by_its_wait(start):
-    found = find_out(start("waiting"))
+def test_a_waiting_model_is_limited_by_its_wait(start, model_flag):
+    found = find_out(start(model_flag("waiting")))
     capacity = found.capacities[1]
     assert capacity.passes_per_s == pytest.approx(1000, rel=0.12)  # 1 ms a row
     assert (found.bottleneck.stage, found.bottleneck.kind) == ("predict", "wait")
@@ -46,22 +31,22 @@ def test_a_waiting_model_is_limited_by_its_wait(start):
     assert "not cores" in found.bottleneck.advice
 
 
-def test_a_busy_model_is_limited_by_its_computing(start):
-    found = find_out(start("busy"))
+def test_a_busy_model_is_limited_by_its_computing(start, model_flag):
+    found = find_out(start(model_flag("busy")))
     assert found.capacities[1].passes_per_s == pytest.approx(found.drain_per_s, rel=0.15)
     assert (found.bottleneck.stage, found.bottleneck.kind) == ("predict", "cpu")
     assert found.bottleneck.confirmed
 
 
-def test_decoding_of_large_records_is_the_source(start):
+def test_decoding_of_large_records_is_the_source(start, model_flag):
     extra = {f"unused_{i}": "x" * 40 for i in range(200)}
     values = [orjson.dumps({"id": i, "x": 1.5, **extra}) for i in range(200)]
-    found = find_out(start("quick", values=values))
+    found = find_out(start(model_flag("quick"), values=values))
     assert found.bottleneck.kind == "source"
 
 
-def test_stalls_fail_the_latency_while_the_rate_holds(start):
-    driver = start("waiting")
+def test_stalls_fail_the_latency_while_the_rate_holds(start, model_flag):
+    driver = start(model_flag("waiting"))
     ended = threading.Event()
     thread = threading.Thread(target=_stall, args=(driver, ended))
     thread.start()
@@ -85,13 +70,13 @@ def _stall(driver, ended):
             os.kill(scorer.pid, signal.SIGCONT)
 
 
-def test_a_neighbour_on_one_core_makes_the_test_invalid(start):
+def test_a_neighbour_on_one_core_makes_the_test_invalid(start, model_flag):
     # Not a child of this process, which would take part.
     burn = "import os\nif os.fork(): os._exit(0)\nos.setsid()\nwhile True: pass"
     before = set(_burners())
     subprocess.run([sys.executable, "-c", burn], check=True)
     try:
-        found = find_out(start("waiting"), rate_per_s=300.0)
+        found = find_out(start(model_flag("waiting")), rate_per_s=300.0)
     finally:
         for pid in set(_burners()) - before:
             os.kill(pid, signal.SIGKILL)
@@ -104,6 +89,50 @@ def _burners():
     return [int(pid) for pid in out.stdout.split()]
 
 
-def test_the_same_stream_has_the_same_capacity_again(start):
-    one, two = (find_out(start("waiting")).capacities[1].passes_per_s for _ in range(2))
-    assert one == pytest.approx(two, rel=0.11)
+def test_the_same_stream_has_the_same_capacity_again(start, model_flag):
+    found = [find_out(start(model_flag("waiting"))).capacities[1].passes_per_s for _ in range(3)]
+    assert max(found) == pytest.approx(min(found), rel=0.11)
+
+
+def test_a_quota_of_the_broker_is_the_sink(start, model_flag, broker, tmp_path):
+    name = f"scorer-{tmp_path.name}"
+    settings = tmp_path / "scorer.properties"
+    settings.write_text(f"client.id={name}\n")
+    limit_producer(broker, name, 100_000)
+    found = find_out(start(model_flag("quick"), f"--kafka_config={settings}"), latency_ms=5000.0)
+    assert (found.bottleneck.stage, found.bottleneck.kind) == ("send", "sink")
+    assert found.bottleneck.confirmed
+    assert "quota" in found.bottleneck.advice
+
+
+def test_a_sender_that_is_too_slow_is_no_capacity(start, model_flag, broker, tmp_path, monkeypatch):
+    name = f"sender-{tmp_path.name}"
+    settings = tmp_path / "sender.properties"
+    settings.write_text(f"client.id={name}\ncompression.type=none\n")
+    values = [orjson.dumps({"id": i, "x": i / 7, "unused": "x" * 1000}) for i in range(1000)]
+    driver = start(model_flag("waiting"), values=values, client_settings=str(settings))
+    offer = driver.offer
+
+    def offer_slowly(load):  # the backlogs before it would take minutes
+        limit_producer(broker, name, int(0.8 * 300 * (len(values[-1]) + 20)))
+        return offer(load)
+
+    monkeypatch.setattr(driver, "offer", offer_slowly)
+    found = find_out(driver, rate_per_s=300.0, start_per_s=300.0)
+    assert found.capacities[1].end is End.INVALID
+    assert found.capacities[1].passes_per_s is None
+    assert found.tried[-1].judged.invalid_because == ["sender_late_p99_ms"]
+
+
+def test_a_leak_leaves_hours_until_the_limit(start, plant):
+    rate_per_s, limit_mb = 4000.0, 4000.0
+    driver = start(*plant(wait_us=100, leak_bytes=200))
+    found = find_out(driver, rate_per_s=rate_per_s, memory_mb=limit_mb)
+    window, judged = found.at_target.window, found.at_target.judged
+    assert judged.memory_hours_left is not None
+    left_mb = limit_mb - window.memory_mb[-1]
+    grown_mb_per_s = rate_per_s * 200 / 1e6
+    assert judged.memory_hours_left == pytest.approx(left_mb / grown_mb_per_s / 3600, rel=0.2)
+    limit = find_bottleneck(evidence_of(window, judged, latency_ms=1000.0))
+    assert limit.kind == "memory"
+    assert "restart workers before" in limit.advice

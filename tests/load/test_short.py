@@ -17,8 +17,8 @@ from scoreline.pipelines.load_test.judge.window import judge_window
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
-def test_a_model_that_waits_is_told_from_one_that_computes(start):
-    waits, computes = (_predict_times(start(model)) for model in ("pausing", "busy"))
+def test_a_model_that_waits_is_told_from_one_that_computes(start, model_flag):
+    waits, computes = (_predict_times(start(model_flag(name))) for name in ("pausing", "busy"))
     # On a busy machine a model that computes also waits: for a core.
     assert waits.useful_s / (waits.useful_s + waits.waiting_s) < 0.15
     assert computes.useful_s / (computes.useful_s + computes.waiting_s) > 0.25
@@ -35,8 +35,8 @@ def _predict_times(driver):
     return next(stage for stage in worker.stages if stage.name == "predict")
 
 
-def test_a_sender_that_was_late_makes_a_window_invalid(start):
-    driver = start("quick")
+def test_a_sender_that_was_late_makes_a_window_invalid(start, model_flag):
+    driver = start(model_flag("quick"))
     began = time.monotonic()
     start_s = driver.start()
     assert 0.5 < start_s < time.monotonic() - began  # Python, the model, the first record
