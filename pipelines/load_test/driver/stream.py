@@ -15,12 +15,12 @@ from scoreline.pipelines.load_test.driver.child import Child
 from scoreline.pipelines.load_test.driver.collect import Collection
 from scoreline.pipelines.load_test.driver.ids import (
     MAX_RECORDS,
-    count_lost,
     open_seen,
     open_sent,
     scored_at,
 )
 from scoreline.pipelines.load_test.driver.loads import HARNESS, Drained, Offer, StreamSubject
+from scoreline.pipelines.load_test.driver.lost import find_lost
 from scoreline.pipelines.load_test.driver.machine import Machine
 from scoreline.pipelines.load_test.driver.send import Load, write_load, write_values
 from scoreline.pipelines.load_test.driver.subject import Facts, Subject, read_facts
@@ -32,7 +32,6 @@ from scoreline.pipelines.load_test.judge.elements import (
 )
 from scoreline.pipelines.load_test.result import ModelAlone
 from scoreline.pipelines.options.problems import BadOptions
-from scoreline.transforms.kafka.group import read_committed
 from scoreline.transforms.stage_times import read_stage_times
 
 MIN_MOMENTS, MAX_LONGER = 5, 4
@@ -45,7 +44,6 @@ _PATIENCE_SHARE = 0.5
 _MAX_PATIENCE_S = 30.0
 _MIN_PATIENCE_S = 15.0
 _END_OF_SEND_S = 120.0
-_LATE_SCORES_S = 5.0
 _MODEL_S = 300.0
 
 
@@ -326,25 +324,11 @@ class StreamDriver:
         return int(self._seen.extra[: self._sent].sum()) + int(self._seen.totals[1])
 
     def _lost(self) -> int:
-        """Return the number of records whose scores are missing though their offsets are committed.
-
-        Scores may be delivered, and not be read yet.
-        """
+        """Return the number of records that the stream has lost."""
         if self._replaced == "send" or self._topics is None:
             return 0
-        topic = self._topics.records  # also the name of the group
-        consumer = self._subject.connection.consumer(topic)
-        try:
-            committed = read_committed(consumer, topic, range(self._subject.partitions))
-        finally:
-            consumer.close()
-        deadline = time.monotonic() + _LATE_SCORES_S
-        while True:
-            scored = np.array(self._seen.scored_s[: self._sent])
-            lost = count_lost(scored, self._send_to, committed)
-            if not lost or time.monotonic() > deadline:
-                return lost
-            time.sleep(_POLL_S)
+        connection, topic = self._subject.connection, self._topics.records
+        return find_lost(connection, topic, self._seen, self._sent, self._send_to)
 
     def worker_times(self, begin_s: float, end_s: float) -> tuple[WorkerTimes, ...]:
         """Return what the workers did within a time."""
