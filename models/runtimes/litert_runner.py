@@ -80,13 +80,7 @@ class _FixedRunner:
         self.outputs: Mapping[str, Any] = runner.get_output_details()
 
     def call(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        for name, value in inputs.items():
-            self._interpreter.set_tensor(self.inputs[name]["index"], value)
-        self._interpreter.invoke()
-        return {
-            name: self._interpreter.get_tensor(detail["index"])
-            for name, detail in self.outputs.items()
-        }
+        return _invoke(self._interpreter, self, inputs)
 
     def reset(self) -> bool:
         return _reset(self._interpreter)
@@ -127,16 +121,22 @@ class _PlainRunner:
                 self._interpreter.resize_tensor_input(self.inputs[name]["index"], value.shape)
                 self._shapes[name] = value.shape
             self._interpreter.allocate_tensors()
-        for name, value in inputs.items():
-            self._interpreter.set_tensor(self.inputs[name]["index"], value)
-        self._interpreter.invoke()
-        return {
-            name: self._interpreter.get_tensor(detail["index"])
-            for name, detail in self.outputs.items()
-        }
+        return _invoke(self._interpreter, self, inputs)
 
     def reset(self) -> bool:
         return _reset(self._interpreter)
+
+
+def _invoke(
+    interpreter: Any, runner: Runner, inputs: Mapping[str, np.ndarray]
+) -> Mapping[str, np.ndarray]:
+    """Call an interpreter by the positions of its tensors."""
+    for name, value in inputs.items():
+        interpreter.set_tensor(runner.inputs[name]["index"], value)
+    interpreter.invoke()
+    return {
+        name: interpreter.get_tensor(detail["index"]) for name, detail in runner.outputs.items()
+    }
 
 
 def _reset(interpreter: Any) -> bool:
