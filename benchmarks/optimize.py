@@ -51,15 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--models", default="small,large", help="with commas between")
     args = parser.parse_args(argv)
+    models = args.models.split(",")
     folder = _BUILD / "bench"
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     workload = demo_workload(_BUILD)
-    for model in workload.models:
+    for model in models:
         if not Path(OPTIMIZED, model, REPORT).exists() and make_variants([f"--only={model}"]):
             return 1
     datasets = tile(workload.flights, folder, [START_UP_ROWS, args.rows])
-    for model in workload.models:
+    for model in models:
         samples: dict[str, list[Sample]] = {design: [] for design in DESIGNS}
         for repeat in range(args.repeats):
             for design in DESIGNS:

@@ -89,7 +89,10 @@ def _interval(found: Interval, sign: str = "") -> str:
 
 def _worst(verdict: Verdict) -> str:
     worst = verdict.slices.worst if verdict.slices else None
-    return "" if worst is None else f"{worst.column}={worst.value} {worst.change:+.3g}"
+    if worst is None:
+        return ""
+    change = f"{worst.change:+.3g}".replace("-", "−")
+    return f"{worst.column}={worst.value} {change}"
 
 
 def _word(variant: Variant, found: Optimized) -> str:
