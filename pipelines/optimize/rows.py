@@ -133,10 +133,11 @@ def _prepare_label(batch: pa.RecordBatch, label: Label | None) -> pa.RecordBatch
     """Return the rows whose label is known, with the label compared as the option says."""
     if label is None or label.column not in batch.schema.names:
         return batch
+    is_known = pc.invert(pc.is_null(batch.column(label.column), nan_is_null=True))
+    batch = batch.filter(is_known)  # before the comparison: NaN is not below a bound
     column = batch.column(label.column)
     is_number = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
-    if label.at_least is not None and is_number:
-        index = batch.schema.get_field_index(label.column)
-        batch = batch.set_column(index, label.column, pc.greater_equal(column, label.at_least))
-        column = batch.column(label.column)
-    return batch.filter(pc.invert(pc.is_null(column, nan_is_null=True)))
+    if label.at_least is None or not is_number:
+        return batch
+    index = batch.schema.get_field_index(label.column)
+    return batch.set_column(index, label.column, pc.greater_equal(column, label.at_least))
