@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from scoreline.models.errors import ModelError
 from scoreline.pipelines.doing import doing
 from scoreline.pipelines.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_STOPPED
 from scoreline.pipelines.extras import require_extra
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _execute(flags, reporter)
     except BadOptions as e:
         return reporter.end(e.exit_code, problems=e.problems)
+    except ModelError as e:
+        return reporter.end(EXIT_FAILED, problems=[f"The model fails in its own process: {e}"])
     except OSError as e:
         return reporter.end(EXIT_FAILED, problems=[f"The folder cannot be written: {e}"])
     except KeyboardInterrupt:

@@ -136,8 +136,10 @@ def _prepare_label(batch: pa.RecordBatch, label: Label | None) -> pa.RecordBatch
     is_known = pc.invert(pc.is_null(batch.column(label.column), nan_is_null=True))
     batch = batch.filter(is_known)  # before the comparison: NaN is not below a bound
     column = batch.column(label.column)
+    if pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
     is_number = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
     if label.at_least is None or not is_number:
-        return batch
+        return batch  # `read_truth` refuses what is no number
     index = batch.schema.get_field_index(label.column)
     return batch.set_column(index, label.column, pc.greater_equal(column, label.at_least))

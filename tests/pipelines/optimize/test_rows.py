@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -72,6 +74,24 @@ def test_rows_without_a_label_are_left_out_and_counted(servable, model, tmp_path
     compared = rows_of(servable, model, tmp_path, "--label=late>=16")
     assert compared.batch["late"].to_pylist() == [False, True, False]
     assert pc.all(pc.is_valid(compared.batch["late"])).as_py()
+
+
+@pytest.mark.parametrize(
+    ("values", "bound", "labels"),
+    [
+        (pa.array([1, 2, 3], pa.int8()), 2, [False, True, True]),
+        (pa.array([True, False, True]), 1, [True, False, True]),
+        (pa.array([True, False, True]), 2, [False, False, False]),
+        (pa.array([Decimal("1.5"), Decimal("2.5"), Decimal(0)]), 1.5, [True, True, False]),
+        (pa.array(["1", "2", "3"]), 2, ["1", "2", "3"]),  # refused when the truth is read
+    ],
+    ids=["int8", "boolean", "boolean above 1", "decimal", "text"],
+)
+def test_labels_of_every_type_are_compared(servable, model, tmp_path, values, bound, labels):
+    rows = make_rows(0, 3).append_column("late", values)
+    write_file(tmp_path, "date=2024-01-01", "0.parquet", rows)
+    found = rows_of(servable, model, tmp_path, f"--label=late>={bound}")
+    assert found.batch["late"].to_pylist() == labels
 
 
 def test_columns_that_are_missing_are_told_at_once(servable, model, tmp_path):
