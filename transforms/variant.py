@@ -2,7 +2,8 @@
 
     truth = read_truth(batch, "churned", ["country"])
     scores = score_held_out(parent, batch)
-    verdict = judge_variant(parent, scores, variant, batch, truth, limits)
+    of_variant = score_held_out(variant, batch)
+    verdict = judge_variant(parent, scores, variant, of_variant, batch, truth, limits)
 
 docs/optimize.md has how it decides.
 """
@@ -19,10 +20,12 @@ import numpy as np
 import pyarrow as pa
 
 from scoreline.models.compare.cost import Pair
+from scoreline.models.compare.disagreement import find_common_rows
 from scoreline.models.compare.gate import Limits, Verdict, judge
 from scoreline.models.compare.held_out import Truth, hold_out
 from scoreline.models.compare.turns import take_turns
 from scoreline.models.cpu_time import ModelCpu
+from scoreline.models.rounding import distances, read_scores
 from scoreline.transforms.alive import Alive
 from scoreline.transforms.metrics import Tally
 from scoreline.transforms.scoring import Serving, score_batch
@@ -70,6 +73,7 @@ def judge_variant(
     parent: Serving,
     scores: HeldOutScores,
     variant: Serving,
+    of_variant: HeldOutScores,
     batch: pa.RecordBatch,
     truth: Truth,
     limits: Limits,
@@ -86,6 +90,7 @@ def judge_variant(
       parent: the model that scores now.
       scores: its scores of the rows.
       variant: the model that would replace it, with the same threads.
+      of_variant: its scores of the rows.
       batch: held-out rows, which took no part in making the variant.
       truth: their label and slices: see `read_truth`.
       limits: what the variant must hold.
@@ -96,7 +101,6 @@ def judge_variant(
       UnusableRows: a ValueError: the label or the parent's output cannot judge any variant.
       EveryRowFails, ModelError: the variant cannot score.
     """
-    of_variant = score_held_out(variant, batch)
     held_out = hold_out(
         truth, scores.outputs, of_variant.outputs, scores.positions, of_variant.positions
     )
@@ -109,6 +113,35 @@ def judge_variant(
         parent_digest=parent.spec.digest,
         variant_digest=variant.spec.digest,
     )
+
+
+class FarRow(NamedTuple):
+    """A row by its position among the held-out rows, and how far apart its two scores are."""
+
+    position: int
+    difference: float
+
+
+def find_far_rows(
+    scores: HeldOutScores, of_variant: HeldOutScores, output: str, count: int
+) -> list[FarRow]:
+    """Return the rows whose scores by both models are furthest apart, the furthest first.
+
+    Rows with equal scores, and with a number that is finite in one model only, are not among them.
+    """
+    in_parent, in_variant, _ = find_common_rows(scores.positions, of_variant.positions)
+    parent, variant = (
+        read_scores(found.outputs.column(output).take(pa.array(at)))
+        for found, at in ((scores, in_parent), (of_variant, in_variant))
+    )
+    apart = distances(parent, variant)
+    apart = np.where(np.isfinite(apart), apart, 0.0)
+    furthest = np.argsort(-apart, kind="stable")[:count]
+    return [
+        FarRow(int(scores.positions[in_parent[at]]), float(apart[at]))
+        for at in furthest
+        if apart[at] > 0
+    ]
 
 
 def measure_pairs(

@@ -12,7 +12,7 @@ from scoreline.models.variants import PARENT
 from scoreline.pipelines.load_test.report.html import read_style
 from scoreline.pipelines.load_test.report.svg import Curve, draw_chart
 from scoreline.pipelines.optimize.result import Optimized
-from scoreline.pipelines.optimize.table import reasons_of, rows_of, titles_of
+from scoreline.pipelines.optimize.table import reasons_of, rows_of, titles_of, worst_rows_of
 
 _TEMPLATE = "report.html.j2"
 
@@ -34,6 +34,7 @@ def render_html(found: Optimized) -> str:
         titles=titles_of(found),
         rows=rows_of(found),
         reasons=reasons_of(found),
+        worst_rows=worst_rows_of(found),
         style=read_style(),
     )
 

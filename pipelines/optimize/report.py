@@ -15,7 +15,13 @@ from scoreline import __version__
 from scoreline.models.variants import REPORT
 from scoreline.pipelines.optimize.html import render_html
 from scoreline.pipelines.optimize.result import Measured, Optimized, Variant
-from scoreline.pipelines.optimize.table import describe_rows, reasons_of, rows_of, titles_of
+from scoreline.pipelines.optimize.table import (
+    describe_rows,
+    reasons_of,
+    rows_of,
+    titles_of,
+    worst_rows_of,
+)
 from scoreline.pipelines.report.console import make_table, say
 from scoreline.pipelines.report.reporter import Reporter
 
@@ -81,7 +87,18 @@ def _variant(variant: Variant) -> dict[str, Any]:
         "passes": [each._asdict() for each in variant.passes],
         "is_admitted": judged.pop("admitted"),
         **judged,
+        "worst_rows": [
+            {
+                "keys": {name: _plain_key(value) for name, value in row.keys.items()},
+                "difference": row.difference,
+            }
+            for row in variant.worst_rows
+        ],
     }
+
+
+def _plain_key(value: object) -> object:
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def _plain(value: Any) -> Any:
@@ -101,6 +118,9 @@ def print_variants(found: Optimized, output: str, console: Console) -> None:
     console.print(table, highlight=False)
     for name, reason in reasons_of(found):
         say(console, f"{name}: {reason}")
+    for name, worst in worst_rows_of(found):
+        if name == found.chosen:
+            say(console, f"{name}: {worst}")
     say(console, f"rows     {describe_rows(found)}")
     say(console, f"report   {Path(output, HTML)}")
     say(console, f"score    scoreline batch --model auto:{output} …")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections.abc import Mapping
 
 from scoreline.models.compare.gate import Verdict
 from scoreline.models.variants import PARENT
@@ -31,6 +32,14 @@ class Measured:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class WorstRow:
+    """A row whose scores by parent and variant are far apart: its keys, and how far."""
+
+    keys: Mapping[str, object]
+    difference: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant:
     """A variant and the verdict on it.
 
@@ -39,12 +48,14 @@ class Variant:
       model: its files.
       passes: what made it, in order.
       verdict: whether it may replace the parent.
+      worst_rows: the rows with the largest differences, the largest first.
     """
 
     name: str
     model: Measured
     passes: tuple[Pass, ...]
     verdict: Verdict
+    worst_rows: tuple[WorstRow, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

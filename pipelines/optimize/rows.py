@@ -35,6 +35,7 @@ class Rows(NamedTuple):
     Attributes:
       batch: the columns of keys, label, slices and inputs.
       score: the parent and its inputs; keys, label and slices are carried.
+      keys: the columns that identify a row.
       partitions: the number of partitions that the rows are from.
       rows_found: the rows of these partitions; None if not all were counted.
       rows_without_label: rows that were left out, since their label is null.
@@ -42,6 +43,7 @@ class Rows(NamedTuple):
 
     batch: pa.RecordBatch
     score: ScoreSpec
+    keys: tuple[str, ...]
     partitions: int
     rows_found: int | None
     rows_without_label: int
@@ -86,6 +88,7 @@ def read_rows(
     return Rows(
         batch=known,
         score=fit.score_spec(model),
+        keys=fit.keys,
         partitions=len(usable),
         rows_found=total,
         rows_without_label=batch.num_rows - known.num_rows,

@@ -19,6 +19,7 @@ from scoreline.models.compare.labels import UnusableRows
 from scoreline.models.compare.metrics import Metric
 from scoreline.models.compare.quality import Tolerance
 from scoreline.models.errors import ModelError
+from scoreline.models.mapping import select_column
 from scoreline.models.model_spec import ModelSpec
 from scoreline.models.variants import PARENT
 from scoreline.pipelines.optimize.own_process import measure_start, run_apart, to_stream
@@ -29,7 +30,7 @@ from scoreline.pipelines.optimize.recipes import (
     make_variant,
     name_of,
 )
-from scoreline.pipelines.optimize.result import Measured, Optimized, Refused, Variant
+from scoreline.pipelines.optimize.result import Measured, Optimized, Refused, Variant, WorstRow
 from scoreline.pipelines.optimize.rows import Rows, read_rows
 from scoreline.pipelines.options.optimize import OptimizeSettings
 from scoreline.pipelines.options.problems import BadOptions, Problems
@@ -40,9 +41,12 @@ from scoreline.transforms.scoring import Serving
 from scoreline.transforms.variant import (
     BATCH_ROWS,
     HeldOutScores,
+    find_far_rows,
     judge_variant,
     score_held_out,
 )
+
+_WORST_ROWS = 5
 
 
 def optimize(
@@ -184,13 +188,24 @@ def _judge(
     """Score with a variant, measure it in turns with its parent, and judge it."""
     spec = dataclasses.replace(parent.spec, model=model)
     with contextlib.closing(model.load(shared=False)) as servable:
-        verdict = judge_variant(parent, scores, Serving(servable, spec), rows.batch, truth, limits)
+        variant = Serving(servable, spec)
+        of_variant = score_held_out(variant, rows.batch)
+        verdict = judge_variant(parent, scores, variant, of_variant, rows.batch, truth, limits)
     return Variant(
         name=made.name,
         model=_measure(root, model, rows),
         passes=made.passes,
         verdict=verdict,
+        worst_rows=tuple(
+            WorstRow(keys=_keys_of(rows, far.position), difference=far.difference)
+            for far in find_far_rows(scores, of_variant, verdict.output, _WORST_ROWS)
+        ),
     )
+
+
+def _keys_of(rows: Rows, position: int) -> dict[str, object]:
+    row = rows.batch.slice(position, 1)
+    return {name: select_column(row, name)[0].as_py() for name in rows.keys}
 
 
 def _copy(model: ModelSpec, root: str) -> ModelSpec:

@@ -41,6 +41,19 @@ def reasons_of(found: Optimized) -> list[tuple[str, str]]:
     return [*refused, *((each.name, f"not made: {each.reason}") for each in found.refused)]
 
 
+def worst_rows_of(found: Optimized) -> list[tuple[str, str]]:
+    """Return the row of each variant that differs most from the parent's: pairs of name and row."""
+    return [
+        (
+            variant.name,
+            ", ".join(f"{name}={value}" for name, value in row.keys.items())
+            + f" differs most, by {row.difference:.3g}",
+        )
+        for variant in found.variants
+        for row in variant.worst_rows[:1]
+    ]
+
+
 def describe_rows(found: Optimized) -> str:
     """Return how many rows were compared, and where they are from."""
     of = "" if found.rows_found is None else f" of {found.rows_found:,}"

@@ -14,7 +14,13 @@ from scoreline.models.compare.held_out import read_truth
 from scoreline.models.compare.quality import Tolerance
 from scoreline.models.runtimes.tensorflow import import_tensorflow
 from scoreline.transforms.scoring import Serving
-from scoreline.transforms.variant import judge_variant, measure_pairs, score_held_out
+from scoreline.transforms.variant import (
+    HeldOutScores,
+    find_far_rows,
+    judge_variant,
+    measure_pairs,
+    score_held_out,
+)
 from scoreline.transforms.wanted import WantedModel
 from tests.fakes import save_model
 
@@ -79,7 +85,8 @@ def judged(parent, variant, rows, limits=RMSE, label=None, slices=(), **options)
     (batch,) = rows.combine_chunks().to_batches()
     truth = read_truth(batch, label, slices, limits.metric)
     scores = score_held_out(parent, batch)
-    verdict = judge_variant(parent, scores, variant, batch, truth, limits, **options)
+    of_variant = score_held_out(variant, batch)
+    verdict = judge_variant(parent, scores, variant, of_variant, batch, truth, limits, **options)
     json.dumps(dataclasses.asdict(verdict), allow_nan=False)
     return verdict
 
@@ -127,6 +134,19 @@ def test_a_variant_that_cannot_score_some_rows_is_refused(models, rows):
     )
     assert other.admitted
     assert other.lost_rows == 0
+
+
+def test_rows_that_are_furthest_apart_are_found_by_their_position():
+    def scored(values, positions):
+        outputs = pa.RecordBatch.from_pydict({"y": pa.array(values, pa.float32())})
+        return HeldOutScores(outputs, np.array(positions))
+
+    parent = scored([0.0, 1.0, 2.0, np.nan, 4.0], [1, 3, 5, 7, 9])
+    variant = scored([0.25, 2.0, 5.0, 4.0, 6.0], [1, 5, 7, 9, 11])
+    assert find_far_rows(parent, variant, "y", 9) == [(1, 0.25)]
+    other = scored([0.25, 1.0, 2.5, 0.0, 4.125], [1, 3, 5, 7, 9])
+    assert find_far_rows(parent, other, "y", 2) == [(5, 0.5), (1, 0.25)]
+    assert find_far_rows(parent, parent, "y", 2) == []
 
 
 def test_models_with_other_threads_and_no_rows_are_not_compared(models, rows):

@@ -67,6 +67,8 @@ def test_variants_are_made_judged_and_chosen(parent, lake, tmp_path, capsys):
     assert variant["quality"]["change"]["low"] >= -0.001
     assert variant["slices"]["judged"] == len(WORDS)
     assert all("CPU time" in reason for reason in variant["reasons"])  # of a busy machine
+    assert len(variant["worst_rows"]) <= 5
+    assert all(set(row["keys"]) == {"id"} for row in variant["worst_rows"])
     (refused,) = found["refused"]
     assert refused["name"] == "fold_batch_norm"
     choice = choose_variant(str(output), digest_model(parent))
