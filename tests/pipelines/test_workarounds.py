@@ -309,8 +309,9 @@ def test_sample_often_or_ends_of_bundles_wait():
     """Without the workaround, the end of a bundle waits for a thread that sleeps up to 200 ms."""
     assert statesampler.DEFAULT_SAMPLING_PERIOD_MS == 200
     sampler = statesampler.StateSampler("step", CounterFactory(), 200)
+    before = {*threading.enumerate()}  # other tests may leave threads of Beam
     sampler.start()
-    threads = {thread for thread in threading.enumerate() if "run" in str(thread._target)}
+    threads = {*threading.enumerate()} - before
     sampler.stop()
     assert threads
     assert not [thread for thread in threads if thread.is_alive()]
