@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from scoreline.pipelines.optimize.table import (
     worst_rows_of,
 )
 from scoreline.pipelines.report.console import make_table, say
+from scoreline.pipelines.report.plain import plain
 from scoreline.pipelines.report.reporter import Reporter
 
 HTML = "report.html"
@@ -78,7 +78,7 @@ def _measured(model: Measured) -> dict[str, Any]:
 
 
 def _variant(variant: Variant) -> dict[str, Any]:
-    judged = _plain(dataclasses.asdict(variant.verdict))
+    judged = plain(dataclasses.asdict(variant.verdict))
     del judged["parent_digest"], judged["variant_digest"]  # told already
     return {
         "name": variant.name,
@@ -99,15 +99,6 @@ def _variant(variant: Variant) -> dict[str, Any]:
 
 def _plain_key(value: object) -> object:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value for JSON, which has no NaN and no infinity: null."""
-    if isinstance(value, dict):
-        return {name: _plain(held) for name, held in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(held) for held in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_variants(found: Optimized, output: str, console: Console) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import math
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from scoreline.pipelines.load_test.result import (
     Series,
     Volume,
 )
+from scoreline.pipelines.report.plain import plain
 
 SCHEMA = "scoreline.load_test/1"
 
@@ -72,8 +72,8 @@ def to_document(test: LoadTest, exit_code: int) -> dict[str, Any]:
         "cut": list(test.cut),
         "compared_with": None if test.compared_with is None else _compared(test.compared_with),
     }
-    plain: dict[str, Any] = _plain(document)
-    return plain
+    made: dict[str, Any] = plain(document)
+    return made
 
 
 def to_text(at: dt.datetime) -> str:
@@ -224,16 +224,3 @@ def _compared(compared: Compared) -> dict[str, Any]:
 def _shallow(value: Any) -> dict[str, Any]:
     """Return the fields of a dataclass, each as it is."""
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-
-
-def _plain(value: Any) -> Any:
-    """Return a value for JSON: numbers that are not finite are null, NumPy's are Python's."""
-    if isinstance(value, dict):
-        return {str(name): _plain(held) for name, held in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(held) for held in value]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, str) else value
